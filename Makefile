@@ -1,0 +1,32 @@
+# What one does with the template itself. Each target does its own set-up.
+
+PYTHON ?= python3
+ENVIRONMENT := .venv
+
+.PHONY: test demo lock bench clean
+
+test: $(ENVIRONMENT)/ready
+	$(ENVIRONMENT)/bin/ruff check .
+	$(ENVIRONMENT)/bin/ruff format --check .
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest $(ARGS)
+
+# Bake a project with the default answers into build/, then train its first recorded run.
+demo: $(ENVIRONMENT)/ready
+	rm -rf build/demo
+	$(ENVIRONMENT)/bin/python -m cookiecutter --no-input . -o build/demo
+	cd build/demo/my-experiment && .venv/bin/python -m my_experiment.data prepare
+	cd build/demo/my-experiment && .venv/bin/python -m my_experiment.experiment
+
+# Compile the generated project's requirements.txt anew; UV_ARGS="--upgrade" takes the newest.
+lock: $(ENVIRONMENT)/ready
+	rm -rf build/lock
+	DL_TEMPLATE_SKIP=venv,kernel,git $(ENVIRONMENT)/bin/python -m cookiecutter --no-input . -o build/lock
+	cd build/lock/my-experiment && PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(PYTHON) bootstrap.py lock $(UV_ARGS)
+	cp build/lock/my-experiment/requirements.txt '{{cookiecutter.project_slug}}/requirements.txt'
+
+$(ENVIRONMENT)/ready: pyproject.toml scripts/prepare.sh
+	sh scripts/prepare.sh $(PYTHON) $(ENVIRONMENT)
+	touch $@
+
+clean:
+	rm -rf build $(ENVIRONMENT)

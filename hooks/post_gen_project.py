@@ -1,0 +1,58 @@
+"""Set the new project up with its own bootstrap.py; keep the files whatever happens.
+
+DL_TEMPLATE_SKIP=venv,kernel,git (any subset) switches steps off.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+# tojson escapes every quote of this kind, so no answer can end the string.
+ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')  # fmt: skip
+
+SKIP = {"venv": "--no-venv", "kernel": "--no-kernel", "git": "--no-git"}
+
+
+def throw_away_render():
+    """Whether cruft renders into a temporary folder only to compare it and delete it.
+
+    There a kernel would point to a deleted folder, and a .git or .venv would spoil cruft's
+    patch. cruft sets no variable; what it leaves out of the context and where it renders tells.
+    """
+    parent = os.path.dirname(os.path.realpath(os.getcwd()))
+    return (
+        "_output_dir" not in ANSWERS
+        and os.path.dirname(parent) == os.path.realpath(tempfile.gettempdir())
+        and os.path.basename(parent).startswith("tmp")
+    )
+
+
+def main():
+    if throw_away_render():
+        return
+    wished = {step.strip() for step in os.environ.get("DL_TEMPLATE_SKIP", "").split(",")} - {""}
+    for step in sorted(wished - set(SKIP)):
+        print(f"DL_TEMPLATE_SKIP: {step!a} is unknown; the steps are {', '.join(SKIP)}.")
+    flags = [flag for step, flag in SKIP.items() if step in wished]
+    if len(flags) == len(SKIP):
+        return
+    folder = os.path.basename(os.getcwd())
+    command = [sys.executable, "bootstrap.py", *flags]
+    sys.stdout.flush()
+    try:
+        finished = subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 0
+    except (OSError, KeyboardInterrupt):
+        finished = False
+    if not finished or "venv" in wished:
+        print(f"\nThe files are all in {folder}. To finish the set-up:")
+        print(f"    cd {folder}\n    python3 bootstrap.py")
+        return
+    package = ANSWERS["__package"]
+    print(f"\nReady. The first recorded run:\n    cd {folder}\n    . .venv/bin/activate")
+    print(f"    python -m {package}.data prepare\n    python -m {package}.experiment")
+
+
+if __name__ == "__main__":
+    main()  # and exit with 0: cookiecutter deletes the project of a hook that fails

@@ -1,0 +1,215 @@
+"""Refuse answers that cannot work, before cookiecutter writes the first file.
+
+Every rule is a small function: it returns None, or the rule in words and a value that would pass.
+"""
+
+import json
+import keyword
+import os
+import re
+import subprocess
+import sys
+import unicodedata
+
+# tojson escapes every quote of this kind, so no answer can end the string.
+ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')  # fmt: skip
+
+# Packages that the project imports: one of the same name in src/ would hide the real one.
+# tests/test_answers.py holds this against the dependencies in pyproject.toml.
+IMPORTED = {
+    "accelerate", "annotated_types", "bootstrap", "ipykernel", "jupyter", "lab", "matplotlib",
+    "numpy", "pandas", "pil", "pillow", "pydantic", "pytest", "ruff", "sacred", "scikit_learn",
+    "setuptools", "sklearn", "tensorboard", "tomli", "torch", "tqdm",
+}  # fmt: skip
+# Kernel names that every Jupyter already has.
+KERNELS = {"python", "python2", "python3"}
+
+NAME = "[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+USER = "[A-Za-z0-9_][A-Za-z0-9._-]*"
+IPV6 = "[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9]+)?"
+
+
+def blank(text):
+    if not text.strip():
+        return "it must not be blank", None
+
+
+def unprintable(text):
+    """Line breaks, control characters and lone surrogates; every other letter is fine."""
+    clean = "".join(
+        " " if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter
+        for letter in text
+    )
+    if clean != text:
+        return "no line breaks and no control characters", " ".join(clean.split())
+
+
+def longer_than(most):
+    def rule(text):
+        if len(text) > most:
+            return f"at most {most} characters", text[:most].rstrip("-_. ")
+
+    return rule
+
+
+def slug_letters(text):
+    if not re.fullmatch("[a-z][a-z0-9]*([-_][a-z0-9]+)*", text):
+        words = re.findall("[a-z0-9]+", os.path.basename(text).lower())
+        suggestion = "-".join(words).lstrip("0123456789-")[:50].rstrip("-")
+        return (
+            "lower-case letters, digits and single - or _ between them, beginning with a letter,"
+            " so that it is a folder, a Jupyter kernel and a Python package at once",
+            suggestion or "my-experiment",
+        )
+
+
+def slug_reserved(text):
+    package = text.replace("-", "_")
+    if keyword.iskeyword(package):
+        return "a Python keyword is no package name", f"{text}-experiment"
+    if package in sys.stdlib_module_names:
+        return "it would hide a module of Python's standard library", f"{text}-experiment"
+    if package in IMPORTED:
+        return "it would hide a package that the project imports", f"{text}-experiment"
+    if package in KERNELS:
+        return "every Jupyter has a kernel of that name", f"{text}-experiment"
+
+
+def folder_letters(text):
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", text):
+        cleaned = re.sub("[^A-Za-z0-9_-]+", "-", os.path.basename(text)).lstrip("0123456789-_")
+        return (
+            "letters, digits, '.', '_' and '-', beginning with a letter, so that it stays"
+            " one folder inside data/",
+            cleaned[:50].rstrip("-") or "digits",
+        )
+
+
+def ssh_destination(text):
+    """`[user@]host` or an alias of ~/.ssh/config; nothing that ssh would read as an option."""
+    if text and not re.fullmatch(f"({USER}@)?({NAME}|{IPV6})", text):
+        host = re.search(NAME, re.sub(r"^\W+|:\d+$", "", text.split("@")[-1].split("//")[-1]))
+        return (
+            "[user@]host or an ssh alias: letters, digits, '.', '_' and '-', not beginning with -"
+            " (ports, keys and options belong into machines.toml or ~/.ssh/config)",
+            host.group() if host else "",
+        )
+
+
+RULES = {
+    "project_name": (blank, unprintable, longer_than(100)),
+    "project_slug": (blank, longer_than(50), slug_letters, slug_reserved),
+    "description": (blank, unprintable),
+    "author_name": (blank, unprintable, longer_than(200)),
+    "dataset_name": (blank, longer_than(50), folder_letters),
+    "remote": (longer_than(300), ssh_destination),
+    "remote_gateway": (longer_than(300), ssh_destination),
+}
+EXAMPLES = {
+    "project_name": "My Experiment",
+    "project_slug": "my-experiment",
+    "description": "A deep-learning experiment.",
+    "author_name": "Your Name",
+    "dataset_name": "digits",
+}
+
+
+def refusal(name, value):
+    """(rule, suggestion) of the first rule that this value breaks, or None if it can work."""
+    for rule in RULES[name]:
+        broken = rule(value)
+        if broken:
+            suggestion = broken[1] or EXAMPLES.get(name, "")
+            better = refusal(name, suggestion)  # a suggestion has to pass every rule as well
+            return broken[0], better[1] if better else suggestion
+    return None
+
+
+def refusals(answers):
+    """One (name, value, rule, suggestion) for each answer that cannot work."""
+    for name in RULES:
+        broken = refusal(name, answers[name])
+        if broken:
+            yield name, answers[name], *broken
+
+
+def unsaved_work():
+    """Why the files of an existing project (`cookiecutter -f`) must not be overwritten, or None."""
+    if not os.listdir("."):
+        return None
+    git = ["git", "status", "--porcelain", "--", "."]
+    try:
+        status = subprocess.run(git, capture_output=True, text=True, encoding="utf-8")
+    except OSError:
+        return "it already holds files, and there is no git here to tell whether they are saved"
+    if status.returncode != 0:
+        return "it already holds files that are in no git repository"
+    if status.stdout:
+        return f"it holds {len(status.stdout.splitlines())} changes that are not committed"
+    return None
+
+
+def say(*lines):
+    """Print a block that stands out above cookiecutter's own traceback, in plain ASCII."""
+    rule = "=" * 78
+    print("", rule, *lines, rule, "", sep="\n", file=sys.stderr, flush=True)
+
+
+def birth(path):
+    """When a folder was made, in whole seconds since 1970; None where the system does not tell."""
+    status = os.stat(path)
+    if hasattr(status, "st_birthtime"):
+        return int(status.st_birthtime)
+    try:
+        answer = subprocess.run(["stat", "-c", "%W", path], capture_output=True, text=True)
+        return int(answer.stdout) or None
+    except (OSError, ValueError):
+        return None
+
+
+def remove_new_parents():
+    """Remove the empty folders that a slug such as a/b/c made above the project's own.
+
+    cookiecutter removes only the innermost one. Which others are new shows in their time of
+    birth; a folder that existed before, even an empty one, stays.
+    """
+    project = os.getcwd()
+    if os.listdir(project):
+        return
+    born = birth(project)
+    empty = [project]
+    parent = os.path.dirname(project)
+    while born and len(os.listdir(parent)) == 1 and birth(parent) in (born, born - 1):
+        empty.append(parent)
+        parent = os.path.dirname(parent)
+    if empty != [project]:  # otherwise cookiecutter itself removes the one folder
+        os.chdir(parent)
+        for folder in empty:
+            os.rmdir(folder)
+
+
+def main():
+    broken = list(refusals(ANSWERS))
+    if broken:
+        lines = ["This project was not created: an answer cannot work.", ""]
+        for name, value, rule, suggestion in broken:
+            advice = f"{name}={suggestion}" if suggestion else "leave it empty"
+            lines += [f"  {name} = {ascii(value)}", f"    rule: {rule}", f"    try:  {advice}", ""]
+        say(*lines, "What cookiecutter prints below only repeats that this check stopped it.")
+        if any(name == "project_slug" for name, *_ in broken):
+            remove_new_parents()
+        return 1
+    reason = unsaved_work()
+    if reason:
+        say(
+            f"Nothing was written into {ascii(os.path.basename(os.getcwd()))}: {reason}.",
+            "",
+            "  The template would overwrite files there. Commit them first (git add -A; git",
+            "  commit), then run cookiecutter again; or choose another project_slug.",
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

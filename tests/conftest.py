@@ -1,0 +1,136 @@
+"""Baking projects for tests, away from the developer's home, Jupyter and git configuration."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TEMPLATE = Path(__file__).resolve().parents[1]
+EVERY_STEP = "venv,kernel,git"
+# The uv cache stays the developer's, so that packages are fetched once and not for each run.
+UV_CACHE = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True).stdout.strip()
+
+
+@dataclass(frozen=True)
+class Project:
+    """A baked project, and commands run in it."""
+
+    path: Path
+    output: str = ""  # what its creation printed
+
+    def run(self, *command, check=True, **options) -> subprocess.CompletedProcess:
+        """Run a command in the project, with its environment first in PATH; output as text."""
+        environment = {**os.environ, **options.pop("env", {})}
+        environment["PATH"] = f"{self.path}/.venv/bin:{environment['PATH']}"
+        options = {"cwd": self.path, "text": True, "encoding": "utf-8", **options}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        done = subprocess.run([str(word) for word in command], env=environment, **options)
+        if check:
+            assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
+        return done
+
+    def bootstrap(self, *arguments, python=sys.executable, **options):
+        """Run the project's bootstrap.py."""
+        return self.run(python, "bootstrap.py", *arguments, **options)
+
+    def git(self, *arguments) -> str:
+        return self.run("git", *arguments).stdout.strip()
+
+    @property
+    def package(self) -> str:
+        return self.path.name.replace("-", "_")
+
+    def files(self) -> list[str]:
+        """Every file of the project that git would not ignore, and machines.local.toml."""
+        names = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*"))
+        skipped = (".venv", ".git/")
+        return sorted(n for n in names if (self.path / n).is_file() and not n.startswith(skipped))
+
+
+def isolate(home: Path, setenv) -> None:
+    """A home of its own: no kernel, git or pip setting of the developer is read or changed."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / ".gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    setenv("HOME", str(home))
+    setenv("JUPYTER_DATA_DIR", str(home / "jupyter"))
+    setenv("GIT_CONFIG_NOSYSTEM", "1")
+    setenv("UV_CACHE_DIR", UV_CACHE)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_session(tmp_path_factory):
+    """The home of everything that lives as long as the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            foreign = name.startswith(("GIT_", "XDG_", "JUPYTER", "SSH_", "LAB_", "DL_TEMPLATE_"))
+            if foreign or name in ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"):
+                patch.delenv(name)
+        isolate(tmp_path_factory.mktemp("home"), patch.setenv)
+        yield
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A fresh home for one test."""
+    isolate(tmp_path / "home", monkeypatch.setenv)
+    return tmp_path / "home"
+
+
+def cookiecutter(output_dir: Path, *options, skip="", env=None, **answers):
+    """Run the cookiecutter command itself; returns the finished process, output as text."""
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", output_dir]
+    answered = [f"{name}={value}" for name, value in answers.items()]
+    return subprocess.run(
+        [str(word) for word in [*command, *options, *answered]],
+        env={**os.environ, "DL_TEMPLATE_SKIP": skip, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture
+def bake(cookies, monkeypatch):
+    """Bake a project with pytest-cookies; no step of the set-up unless `skip` leaves one."""
+
+    def baked(skip=EVERY_STEP, **answers) -> Project:
+        monkeypatch.setenv("DL_TEMPLATE_SKIP", skip)
+        result = cookies.bake(extra_context=answers)
+        assert result.exception is None, result.exception
+        return Project(result.project_path)
+
+    return baked
+
+
+@pytest.fixture(scope="session")
+def project(isolated_session, tmp_path_factory) -> Project:
+    """One project with everything set up, with the default answers; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("baked")
+    done = cookiecutter(folder)
+    assert done.returncode == 0, done.stdout
+    return Project(folder / "my-experiment", done.stdout)
+
+
+@pytest.fixture
+def clone(project, tmp_path) -> Project:
+    """A colleague's fresh clone of the project: no environment, no filter, no data."""
+    path = tmp_path / "clone" / "my-experiment"
+    subprocess.run(["git", "clone", "--quiet", project.path, path], check=True)
+    return Project(path)
+
+
+def python_of(version: str) -> str | None:
+    """An interpreter of that version on this machine: in PATH, of pyenv, or of uv."""
+    pyenv = sorted(Path(os.environ.get("PYENV_ROOT", "/root/.pyenv")).glob(f"versions/{version}.*"))
+    uv = subprocess.run(["uv", "python", "find", version], capture_output=True, text=True)
+    candidates = [shutil.which(f"python{version}"), *(p / "bin/python" for p in pyenv)]
+    for candidate in [*candidates, uv.stdout.strip()]:
+        if candidate:
+            tell = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            if subprocess.run(tell, capture_output=True, text=True).stdout.strip() == version:
+                return str(candidate)
+    return None

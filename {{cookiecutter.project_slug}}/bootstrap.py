@@ -1,0 +1,491 @@
+#!/usr/bin/env python3
+"""Set this project up on any machine: environment, Jupyter kernel, git repository.
+
+    python3 bootstrap.py            set up, or bring back in step with requirements.txt
+    python3 bootstrap.py --check    is this machine in step? a table, and exit code 0 or 1
+    python3 bootstrap.py lock       compile requirements.txt anew from pyproject.toml
+
+It is safe to run again at any time. Standard library only, Python 3.8 or newer: it runs before
+there is an environment. uv builds that beside its final place, and it is moved there when it is
+whole: a set-up that was broken off leaves the old environment or the new one, never half of one.
+"""
+
+import argparse
+import functools
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+LOCK = ROOT / "requirements.txt"
+STAMP = "lab-environment.json"  # written last: an environment that has it is whole
+OLDEST_UV = (0, 9)
+
+# What pip is told about where packages come from, and what uv calls the same.
+PACKAGE_SOURCES = {
+    "PIP_FIND_LINKS": "UV_FIND_LINKS",
+    "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
+    "PIP_EXTRA_INDEX_URL": "UV_INDEX",
+}
+# torch pins its CUDA libraries itself; in the lock they would cost CPU machines gigabytes.
+LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+cpu
+CUDA_PACKAGES = re.compile(r"(nvidia-|cuda-|triton\b)")
+
+# The git filter that keeps notebook output out of commits. It needs no environment, and git runs it
+# at the top of whatever working tree it is in; without Python, or in a commit that has no such
+# file, git goes on.
+FILTER = "filter.notebook-output.clean"
+NOTEBOOK_FILTER = """\
+if [ -f src/lab/notebook_filter.py ] && command -v python3 >/dev/null; \
+then exec python3 -I src/lab/notebook_filter.py; fi; \
+echo "notebook output is not stripped: python3 or src/lab/notebook_filter.py is missing" >&2; \
+exec cat"""
+
+# git variables that would point our calls at another repository, as inside a git hook.
+GIT_LOCATION = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+
+LOCK_HEADER = """\
+# Every package of the environment, pinned: one lock for macOS and Linux, with a GPU or without.
+# Made by `python3 bootstrap.py lock` from pyproject.toml; do not edit it by hand."""
+
+
+class Problem(Exception):
+    """A step that cannot be done: the cause and the next step, in one line."""
+
+
+class Skip(Exception):
+    """A step that has nothing to do here: why, in one line."""
+
+
+def setting(name):
+    """A string of pyproject.toml, such as `python = "3.11"`; tomllib came only with Python 3.11."""
+    found = re.search(rf'^{name} = "([^"]*)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    if not found:
+        raise Problem(f'pyproject.toml has no line {name} = "..."; put it back.')
+    return found.group(1)
+
+
+def run(command, **options):
+    """Run a command in the project and return what it printed; Problem if it fails."""
+    options = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, **options}
+    try:
+        done = subprocess.run([str(word) for word in command], **options)
+    except OSError as error:
+        raise Problem(f"{command[0]} cannot be started: {error.strerror}.") from None
+    if done.returncode != 0:
+        name = " ".join(Path(str(word)).name for word in command[:3])
+        said = (done.stderr or done.stdout or "").strip().splitlines()
+        raise Problem(f"{name} failed ({done.returncode}): {said[-1] if said else 'see above'}")
+    return done.stdout
+
+
+# --- uv and the environment -------------------------------------------------------------------
+
+
+def uv_version(uv):
+    """(major, minor) of a uv program; (0, 0) if it does not answer."""
+    try:
+        answer = subprocess.run([uv, "--version"], stdout=subprocess.PIPE, text=True).stdout
+        major, minor = re.search(r"(\d+)\.(\d+)", answer).groups()
+        return int(major), int(minor)
+    except (OSError, AttributeError):
+        return 0, 0
+
+
+@functools.lru_cache(maxsize=None)  # noqa: UP033 (Python 3.8)
+def find_uv():
+    """A uv that is new enough: the user's own, or one from PyPI in a helper environment."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dl-remote-template")
+    helper = cache / "uv"
+    # a shell that ssh starts has no ~/.local/bin in its PATH
+    homes = [Path.home() / ".local/bin/uv", Path.home() / ".cargo/bin/uv", helper / "bin/uv"]
+    for candidate in [shutil.which("uv"), *map(str, homes)]:
+        if candidate and os.path.exists(candidate) and uv_version(candidate) >= OLDEST_UV:
+            return candidate
+    print("uv is fetched from PyPI ...", flush=True)
+    building = Path(f"{helper}.{mark()}")
+    options = {"stderr": subprocess.STDOUT}
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        remove_left_overs(helper)
+        try:
+            run([sys.executable, "-m", "venv", building], **options)
+            pip = [building / "bin/python", "-m", "pip", "install"]
+        except Problem:  # Debian keeps venv in a package of its own
+            shutil.rmtree(building, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "install", "--target", building]
+        run([*pip, "--quiet", "uv>={}.{}".format(*OLDEST_UV)], **options)
+        shutil.rmtree(helper, ignore_errors=True)
+        building.rename(helper)
+    except (OSError, Problem) as error:
+        shutil.rmtree(building, ignore_errors=True)
+        raise Problem(
+            f"uv is missing and cannot be fetched: {error} Install uv, or python3-venv and a"
+            " network, then run python3 bootstrap.py."
+        ) from None
+    return str(helper / "bin/uv")
+
+
+def uv_environment():
+    """The environment variables for uv, with the sources of packages that pip is told of."""
+    variables = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    for pip_name, uv_name in PACKAGE_SOURCES.items():
+        if pip_name in variables and not variables.get(uv_name):
+            words = variables[pip_name].split()  # pip separates by spaces
+            variables[uv_name] = (" " if uv_name == "UV_INDEX" else ",").join(words)
+    return variables
+
+
+def torch_backend():
+    """The option that picks torch for this machine's GPU, unless the user says where wheels are."""
+    told = [*PACKAGE_SOURCES, *PACKAGE_SOURCES.values(), "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"]
+    if any(os.environ.get(name) for name in [*told, "UV_TORCH_BACKEND"]):
+        return []
+    return ["--torch-backend=auto"]
+
+
+def uv_run(*arguments, **options):
+    """Run uv; on a terminal it shows its progress itself, elsewhere only its errors."""
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    return run([find_uv(), *quiet, *arguments], env=uv_environment(), **options)
+
+
+def mark():
+    """What a half-made folder's name ends with: whose it is, so that it can be cleaned up later."""
+    return f"building-{socket.gethostname()}-{os.getpid()}"
+
+
+def remove_left_overs(folder):
+    """Remove what earlier set-ups that were broken off left beside `folder`."""
+    start = f"{folder}.building-{socket.gethostname()}-"
+    for left in glob.glob(glob.escape(start) + "*"):
+        try:
+            os.kill(int(left[len(start) :]), 0)
+        except (ProcessLookupError, ValueError):
+            shutil.rmtree(left, ignore_errors=True)
+        except PermissionError:
+            pass  # that process lives, under another user
+
+
+def lock_hash():
+    return hashlib.sha256(LOCK.read_bytes()).hexdigest()
+
+
+def stamp():
+    """What identifies a whole environment of this project."""
+    return {"python": setting("python"), "lock": lock_hash(), "project": str(ROOT)}
+
+
+def out_of_step(venv):
+    """Why the environment has to be built, or None: (what, details)."""
+    try:
+        found = json.loads((venv / STAMP).read_text("utf-8"))
+    except (OSError, ValueError):
+        return "is missing" if not venv.exists() else "was not made by bootstrap.py, or not wholly"
+    if not os.access(venv / "bin/python", os.X_OK):
+        return "has lost its Python"
+    names = {"python": "is for another Python", "lock": "is older than requirements.txt"}
+    for key, value in stamp().items():
+        if found.get(key) != value:
+            return names.get(key, "belongs to another folder")
+    return None
+
+
+def make_environment(venv):
+    """Build the environment beside its place and move it there; returns what was done."""
+    remove_left_overs(venv)
+    reason = out_of_step(venv)
+    if not reason:
+        return f"{venv.name} is in step with requirements.txt"
+    if venv.is_dir() and os.listdir(venv) and not (venv / "pyvenv.cfg").exists():
+        raise Problem(f"{venv} exists and is no environment; choose another --venv folder.")
+    python = setting("python")
+    building = Path(f"{venv}.{mark()}")
+    into = ["--python", building]
+    try:
+        building.parent.mkdir(parents=True, exist_ok=True)
+        uv_run("venv", "--no-project", "--relocatable", "--python", python, building)
+        uv_run("pip", "install", *into, *torch_backend(), "--requirement", LOCK)
+        uv_run("pip", "install", *into, "--no-deps", "--editable", ROOT)
+        written = building / STAMP
+        written.write_text(json.dumps(stamp(), indent=1) + "\n", "utf-8")
+        kept = put_in_place(building, venv)
+    except OSError as error:
+        raise Problem(f"{error.filename or venv}: {error.strerror}; nothing was changed.") from None
+    except Problem as problem:
+        raise Problem(f"{venv.name} {reason}, and {problem}") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return f"{venv.name}, Python {python}, {count_packages(venv)} packages{kept}"
+
+
+def put_in_place(building, venv):
+    """Swap the new environment in; an environment that is not ours is set aside, not deleted."""
+    kept = ""
+    if venv.exists():
+        ours = (venv / STAMP).exists()
+        aside = Path(f"{venv}.{mark()}-old") if ours else free_name(f"{venv}.before-bootstrap")
+        venv.rename(aside)
+        try:
+            building.rename(venv)
+        except OSError:
+            aside.rename(venv)
+            raise
+        if ours:
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            kept = f"; the environment that was there is now {aside.name}"
+    else:
+        building.rename(venv)
+    return kept
+
+
+def free_name(path):
+    number = 1
+    candidate = Path(path)
+    while candidate.exists():
+        number += 1
+        candidate = Path(f"{path}-{number}")
+    return candidate
+
+
+def count_packages(venv):
+    return len(glob.glob(glob.escape(str(venv)) + "/lib/python*/site-packages/*.dist-info"))
+
+
+# --- kernel and repository --------------------------------------------------------------------
+
+
+def make_kernel(venv):
+    """Register the Jupyter kernel; lab/kernel.py knows how a name clash is settled."""
+    if not os.access(venv / "bin/python", os.X_OK):
+        raise Skip("there is no environment to run it")
+    return run([venv / "bin/python", "-m", "lab.cli", "kernel", "install"]).strip()
+
+
+def git(*arguments):
+    """Run git in this folder, whatever repository a calling git hook may have set."""
+    variables = {k: v for k, v in os.environ.items() if k not in GIT_LOCATION}
+    options = {"env": {**variables, "LC_ALL": "C"}, "stderr": subprocess.PIPE}
+    return run(["git", *arguments], **options).strip()
+
+
+def make_repository():
+    """Make what is missing of the git repository, its notebook filter and the first commit."""
+    if not shutil.which("git"):
+        raise Skip("git is not installed")
+    done = []
+    try:
+        top = git("rev-parse", "--show-toplevel")
+    except Problem as problem:
+        if "not a git repository" not in str(problem):
+            raise
+        try:
+            branch = git("config", "init.defaultBranch")
+        except Problem:
+            branch = "main"
+        git("-c", f"init.defaultBranch={branch}", "init", "--quiet")
+        done.append("made")
+    else:
+        if not os.path.samefile(top, ROOT):
+            raise Skip(f"this folder is part of the repository {top}")
+    git("config", FILTER, NOTEBOOK_FILTER)
+    git("config", "filter.notebook-output.required", "false")
+    if commits():
+        return "; ".join(done) or "is there, with its notebook filter"
+    try:
+        git("var", "GIT_COMMITTER_IDENT")
+    except Problem:
+        raise Problem(
+            "the first commit needs to know who you are: git config --global user.name NAME;"
+            " git config --global user.email ADDRESS; then run python3 bootstrap.py."
+        ) from None
+    git("add", "--all")
+    message = f"Start {setting('name')} from dl-remote-template"
+    git("commit", "--quiet", "--no-verify", "--no-gpg-sign", "--message", message)
+    return "; ".join([*done, "first commit"])
+
+
+def commits():
+    """Whether the repository has a commit."""
+    try:
+        return bool(git("rev-parse", "--verify", "--quiet", "HEAD"))
+    except Problem:
+        return False
+
+
+# --- the three commands -----------------------------------------------------------------------
+
+
+def set_up(wanted):
+    """Take the steps that are wanted; say what became of each; 1 if one failed."""
+    steps = {
+        "environment": (wanted.environment, lambda: make_environment(wanted.venv)),
+        "kernel": (wanted.kernel, lambda: make_kernel(wanted.venv)),
+        "repository": (wanted.git, make_repository),
+    }
+    table = []
+    for name, (wish, step) in steps.items():
+        table.append(outcome(name, step) if wish else ("skipped", name, "as you asked"))
+    return report(table, "failed", "Mend what failed, then run: python3 bootstrap.py")
+
+
+def outcome(name, step):
+    """Run one step; it never raises: (done, skipped or failed; the step; details)."""
+    try:
+        return "done", name, step()
+    except Skip as reason:
+        return "skipped", name, str(reason)
+    except Problem as problem:
+        return "failed", name, str(problem)
+
+
+def report(table, bad, advice):
+    """Print rows of (state, step, details); 1 and an advice if one of them is bad."""
+    for state, name, details in table:
+        print(f"  {state:<8} {name:<12} {details}")
+    if any(state == bad for state, *_ in table):
+        print(advice)
+        return 1
+    return 0
+
+
+def check(wanted):
+    """Compare this machine with the project, changing nothing; 1 if something is out of step."""
+    python = wanted.venv / "bin/python"
+    steps = {
+        "environment": (wanted.environment, lambda: check_environment(wanted.venv)),
+        "packages": (wanted.environment, lambda: check_packages(python)),
+        "kernel": (wanted.kernel, lambda: check_kernel(python)),
+        "repository": (wanted.git, check_repository),
+    }
+    words = {"done": "ok", "skipped": "skipped", "failed": "stale"}
+    table = [outcome(name, step) for name, (wish, step) in steps.items() if wish]
+    table = [(words[state], name, details) for state, name, details in table]
+    return report(table, "stale", "To mend it: python3 bootstrap.py")
+
+
+def check_environment(venv):
+    reason = out_of_step(venv)
+    if reason:
+        raise Problem(f"{venv.name} {reason}")
+    torch = glob.glob(glob.escape(str(venv)) + "/lib/python*/site-packages/torch-*.dist-info")
+    build = Path(torch[0]).name[len("torch-") : -len(".dist-info")] if torch else "is not installed"
+    return f"Python {setting('python')}, lock {lock_hash()[:12]}, torch {build}"
+
+
+def check_packages(python):
+    """Hold the installed packages against the lock, and the lock against pyproject.toml."""
+    if not os.access(python, os.X_OK):
+        raise Problem("no environment to look into")
+    options = {"env": uv_environment(), "stderr": subprocess.STDOUT}
+    asked = ["install", "--dry-run", "--offline", "--requirement", LOCK, "--python", python]
+    if "Would make no changes" not in run([find_uv(), "pip", *asked], **options):
+        raise Problem("some are missing or differ from requirements.txt")
+    run([find_uv(), "pip", "check", "--python", python], **options)
+    return f"{count_packages(python.parent.parent)} installed, as locked"
+
+
+def check_kernel(python):
+    if not os.access(python, os.X_OK):
+        raise Problem("no environment to run it")
+    kernels = json.loads(run([python, "-m", "lab.cli", "kernel", "list", "--json"]))
+    names = [kernel["name"] for kernel in kernels if kernel["state"] == "this project"]
+    if not names:
+        raise Problem("not registered with Jupyter")
+    return ", ".join(names)
+
+
+def check_repository():
+    if not shutil.which("git"):
+        raise Skip("git is not installed")
+    top = git("rev-parse", "--show-toplevel")
+    if not os.path.samefile(top, ROOT):
+        raise Skip(f"this folder is part of the repository {top}")
+    if not commits():
+        raise Problem("it has no commit yet")
+    if git("config", "--default", "", "--get", FILTER) != NOTEBOOK_FILTER:
+        raise Problem("the notebook filter is missing")
+    return "is there, with its notebook filter"
+
+
+def lock(uv_arguments):
+    """Compile requirements.txt from pyproject.toml; what is pinned there stays if it still fits.
+
+    One lock serves macOS and Linux, with a GPU or without: no addresses, no CUDA packages, no
+    local versions.
+    """
+    draft = Path(f"{LOCK}.{mark()}")
+    oldest = re.sub(r"[^0-9.]", "", setting("requires-python"))
+    before = LOCK.read_text("utf-8") if LOCK.exists() else ""
+    try:
+        draft.write_text(before, "utf-8")
+        compiling = ["pip", "compile", "pyproject.toml", "--group=dev", "--output-file", draft]
+        compiling += ["--universal", "--python-version", oldest, "--no-annotate", "--no-header"]
+        uv_run(*compiling, *uv_arguments)
+        compiled = draft.read_text("utf-8")
+        draft.write_text(pins_only(compiled), "utf-8")
+        if LOCAL_VERSION.search(compiled):  # uv split torch by where its local versions fit:
+            uv_run(*compiling)  # from the bare version it makes one line again
+        after = pins_only(draft.read_text("utf-8"))
+        draft.write_text(after, "utf-8")
+        draft.replace(LOCK)
+    except OSError as error:
+        raise Problem(f"{error.filename or LOCK}: {error.strerror}.") from None
+    finally:
+        if draft.exists():
+            draft.unlink()
+    old, new = set(before.splitlines()), set(after.splitlines())
+    changes = [f"{'+' if line in new else '-'} {line}" for line in sorted(old ^ new)]
+    print("\n".join(changes) or "requirements.txt is unchanged")
+    if changes:
+        print("To bring this machine in step: python3 bootstrap.py")
+    return 0
+
+
+def pins_only(compiled):
+    """What uv compiled, without CUDA packages and local versions, under our own header."""
+    pins = [
+        LOCAL_VERSION.sub(r"\1", line)
+        for line in compiled.splitlines()
+        if line[:1].isalpha() and not CUDA_PACKAGES.match(line)
+    ]
+    return "\n".join([LOCK_HEADER, *pins]) + "\n"
+
+
+def main():
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a console may not know every letter
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=["lock"], help="further options go to uv")
+    parser.add_argument("--check", action="store_true", help="change nothing; tell what is stale")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv", metavar="DIR")
+    for step, what in [("venv", "environment"), ("kernel", "kernel"), ("git", "git")]:
+        parser.add_argument(f"--no-{step}", action="store_false", dest=what)
+    wanted, rest = parser.parse_known_args()
+    if rest and wanted.command != "lock":
+        parser.error(f"unknown: {' '.join(rest)}")
+    wanted.venv = Path(os.path.realpath(wanted.venv))
+    try:
+        if wanted.command == "lock":
+            return lock(rest)
+        return check(wanted) if wanted.check else set_up(wanted)
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nBroken off; nothing half-made is in use. Run again: python3 bootstrap.py")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

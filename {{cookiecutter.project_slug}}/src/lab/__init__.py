@@ -1,0 +1,1 @@
+"""How experiments are run and recorded: the team's half, updated from the template."""

@@ -1,0 +1,136 @@
+"""The project's Jupyter kernel: its name, which is nobody else's, and the notebooks bound to it."""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from jupyter_core.paths import jupyter_data_dir
+
+from lab import project
+
+MARK = "dl-remote-template"  # in kernel.json: made by us, and for which folder
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel of this user, and whether its environment is still there."""
+
+    name: str
+    title: str
+    python: str
+    folder: str  # of the project it belongs to; "" if we did not make it
+    state: str  # "this project", "other", "gone": its Python is not there any more
+
+
+def folder() -> Path:
+    """Where Jupyter keeps the kernels of this user."""
+    return Path(jupyter_data_dir(), "kernels")
+
+
+def kernels() -> list[Kernel]:
+    """Every kernel of this user, by name; one whose kernel.json is broken is left out."""
+    found = (read(path.parent) for path in sorted(folder().glob("*/kernel.json")))
+    return [kernel for kernel in found if kernel]
+
+
+def read(path: Path) -> Kernel | None:
+    """The kernel in one folder, or None if Jupyter could not read it either."""
+    try:
+        spec = json.loads((path / "kernel.json").read_text("utf-8"))
+        python = spec["argv"][0]
+        belongs = spec.get("metadata", {}).get(MARK, {}).get("project", "")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    if not shutil.which(python):
+        state = "gone"
+    else:
+        state = "this project" if belongs and Path(belongs) == project.ROOT else "other"
+    return Kernel(path.name, spec.get("display_name", path.name), python, belongs, state)
+
+
+def may_take(path: Path) -> bool:
+    """Whether a kernel folder is free, this project's, or of one of our projects that is gone."""
+    if not path.exists():
+        return True
+    kernel = read(path)
+    if not kernel or not kernel.folder:
+        return False
+    return Path(kernel.folder) == project.ROOT or not Path(kernel.folder).exists()
+
+
+def install(python: str = sys.executable) -> str:
+    """Register `python` as this project's kernel and bind the notebooks to it; says what was done.
+
+    The name is the project's. If a kernel of that name belongs to another folder, that one stays
+    and the first free of NAME-2, NAME-3, ... is taken.
+    """
+    wanted = project.name()
+    mine = [kernel.name for kernel in kernels() if kernel.folder == str(project.ROOT)]
+    names = [*mine, wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
+    name = next(name for name in names if may_take(folder() / name))
+    title = project.title() + name.removeprefix(wanted)
+    spec = {
+        "argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": title,
+        "language": "python",
+        "metadata": {"debugger": True, MARK: {"project": str(project.ROOT)}},
+    }
+    place = folder() / name / "kernel.json"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write(place, json.dumps(spec, indent=1) + "\n")
+        bound = bind_notebooks(name, title)
+    except OSError as error:
+        raise project.UserError(f"{error.filename}: {error.strerror}.") from None
+    said = [name]
+    if name != wanted:
+        said.append(f"because the name {wanted} belongs to {owner(wanted)}")
+    if bound:
+        said.append(f"written into {', '.join(bound)}")
+    return "; ".join(said)
+
+
+def owner(name: str) -> str:
+    """Whose kernel that is, in words."""
+    kernel = read(folder() / name)
+    return (kernel.folder or kernel.python) if kernel else "another program"
+
+
+def bind_notebooks(name: str, title: str) -> list[str]:
+    """Write the kernel's name into notebooks/*.ipynb; returns those that changed."""
+    changed = []
+    for path in sorted(project.ROOT.glob("notebooks/*.ipynb")):
+        try:
+            notebook = json.loads(path.read_text("utf-8"))
+            spec = notebook["metadata"].setdefault("kernelspec", {})
+        except (ValueError, LookupError, TypeError):
+            continue  # half-written or no notebook: Jupyter will say so when it is opened
+        if spec.get("name") != name:
+            spec.update(name=name, display_name=title, language="python")
+            write(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+            changed.append(path.name)
+    return changed
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, "utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def remove() -> list[str]:
+    """Take this project's kernels out of Jupyter's list; nobody else's."""
+    removed = []
+    for path in sorted(folder().glob("*/kernel.json")):
+        kernel = read(path.parent)
+        if kernel and kernel.folder and Path(kernel.folder) == project.ROOT:
+            shutil.rmtree(path.parent)
+            removed.append(path.parent.name)
+    return removed

@@ -1,0 +1,66 @@
+"""Where things are in this project, and the settings that pyproject.toml keeps for it."""
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class UserError(Exception):
+    """A mistake that the person at the keyboard can mend: one line, the cause and the next step."""
+
+    exit_code = 1
+
+
+@cache
+def _toml(name: str) -> dict:
+    """The content of a TOML file in the project's folder; {} if there is none."""
+    path = ROOT / name
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def name() -> str:
+    """The project's short name; the Jupyter kernel is called so too."""
+    return _toml("pyproject.toml")["project"]["name"]
+
+
+def title() -> str:
+    """The project's name as people read it."""
+    return _toml("pyproject.toml")["tool"]["lab"]["title"]
+
+
+def default_dataset() -> str:
+    """The dataset that a run takes unless it is told another one."""
+    return _toml("pyproject.toml")["tool"]["lab"]["dataset"]
+
+
+def data_folder() -> Path:
+    """Of all datasets: LAB_DATA, or `data` under [here] in machines.local.toml, or data/."""
+    return _folder("LAB_DATA", "data")
+
+
+def runs_folder() -> Path:
+    """Of all records: LAB_RUNS, or `runs` under [here] in machines.local.toml, or runs/."""
+    return _folder("LAB_RUNS", "runs")
+
+
+def _folder(variable: str, key: str) -> Path:
+    told = os.environ.get(variable) or _toml("machines.local.toml").get("here", {}).get(key, key)
+    return ROOT / Path(told).expanduser()
+
+
+def shown(path: Path) -> str:
+    """A path as people want to read it: from the project's folder if it lies in there."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)

@@ -1,0 +1,1 @@
+"""The experiment: what is trained, on which data, and how well."""

@@ -1,0 +1,68 @@
+"""The experiment: its configuration, and one recorded run from the data to the test score.
+
+python -m PACKAGE.experiment                      one run with the settings below
+python -m PACKAGE.experiment with lr=0.01 seed=1  one run with other settings
+python -m PACKAGE.experiment with smoke           a named configuration
+python -m PACKAGE.experiment print_config         the settings, without running
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from lab import project, tracking
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a run. A wrong name, type or range is refused before there is a record."""
+
+    dataset: str = project.default_dataset()  # the folder in data/
+    image_size: Annotated[int, Ge(4)] = 8  # images are scaled to this many pixels, square
+    channels: Literal[1, 3] = 1  # 1 grey, 3 colour
+
+    width: Annotated[int, Ge(1)] = 32  # channels of the network's first layer
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+
+    epochs: Annotated[int, Ge(1)] = 15
+    batch_size: Annotated[int, Ge(1)] = 64  # per process
+    lr: Annotated[float, Gt(0)] = 0.003  # AdamW's learning rate
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    clip_norm: Annotated[float, Gt(0)] = 1.0  # gradients are scaled down to this norm
+    patience: Annotated[int, Ge(0)] = 5  # epochs without a better val/loss until it stops; 0: never
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
+    workers: Annotated[int, Ge(0)] = 0  # processes that load data; 0: the training process itself
+
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+    resume: str = ""  # a run whose last checkpoint is continued, under a new id
+
+
+ex = tracking.Experiment(
+    Config,
+    smoke={"epochs": 1, "width": 8},  # does everything work? a few seconds
+    full={"epochs": 60, "width": 64, "patience": 10},
+)
+
+
+@ex.main
+def run(_config, _run) -> dict[str, float]:
+    """Train, test the best weights, and return the test metrics as the run's result."""
+    from . import data, training  # torch takes seconds to import: print_config does without it
+
+    config = Config(**_config)
+    size, channels = config.image_size, config.channels
+    splits = {name: data.ImageSplit(config.dataset, name, size, channels) for name in data.SPLITS}
+    models = data.folder(config.dataset) / "models"
+    with tracking.metrics(_run) as log:
+        result = training.train(config, splits, models, _run._id or tracking.new_run_id(), log)
+    if tracking.is_main_process():
+        record = tracking.record_folder(_run)
+        print(f"record    {project.shown(record) if record else 'none was wished'}")
+        print(f"weights   {project.shown(result.weights)}")
+        print(f"test      accuracy {result.test['accuracy']:.4f}, loss {result.test['loss']:.4f}")
+    return result.test
+
+
+if __name__ == "__main__":
+    ex.run_commandline()

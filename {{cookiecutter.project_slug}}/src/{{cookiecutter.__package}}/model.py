@@ -1,0 +1,40 @@
+"""The network."""
+
+from torch import Tensor, nn
+
+
+class SmallCNN(nn.Module):
+    """Three convolutions and a linear layer: images of any size to one score (logit) per class.
+
+    Args:
+        classes: how many classes there are.
+        channels: of the images, 1 for grey and 3 for colour.
+        width: channels after the first convolution; the others have twice as many.
+        dropout: share of features that is zeroed in training.
+    """
+
+    def __init__(self, classes: int, channels: int = 1, width: int = 32, dropout: float = 0.1):
+        super().__init__()
+        self.features = nn.Sequential(
+            block(channels, width),
+            block(width, 2 * width),
+            nn.MaxPool2d(2),
+            block(2 * width, 2 * width),
+        )
+        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * width, classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [batch, channels, height, width] to logits [batch, classes]."""
+        features = self.features(images)
+        # the mean over height and width, not AdaptiveAvgPool2d, whose gradient on a GPU is
+        # not the same twice
+        return self.classify(features.mean(dim=(2, 3)))
+
+
+def block(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3x3 convolution that keeps height and width, batch normalization, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,45 @@
+"""Figures for notebooks and runs."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from . import data
+
+
+def samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> Figure:
+    """Some pictures of each class of a split, one row per class."""
+    files = data.manifest(dataset)["files"]
+    classes = data.manifest(dataset)["classes"]
+    draw = np.random.default_rng(seed)
+    figure, axes = plt.subplots(
+        len(classes), columns, figsize=(0.5 * columns, 0.5 * len(classes)), squeeze=False
+    )
+    for row, label in zip(axes, classes, strict=True):
+        paths = [path for path in files if path.startswith(f"{split}/{label}/")]
+        chosen = draw.permutation(paths)[:columns]
+        for axis in row:
+            axis.axis("off")
+        for axis, path in zip(row, chosen, strict=False):
+            axis.imshow(plt.imread(data.folder(dataset) / path), cmap="gray")
+    figure.suptitle(f"{dataset}/{split}")
+    return figure
+
+
+def class_counts(dataset: str) -> pd.DataFrame:
+    """How many images each split has of each class: a row per class, a column per split."""
+    counts = pd.DataFrame(data.manifest(dataset)["counts"]).rename_axis("class")
+    return counts.fillna(0).astype(int)
+
+
+def curves(metrics: pd.DataFrame, name: str) -> Figure:
+    """One metric of several runs over their steps; `metrics` as lab.records.metrics() gives it."""
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for run, values in metrics[metrics["metric"] == name].groupby("run"):
+        axis.plot(values["step"], values["value"], label=run)
+    axis.set(xlabel="step", ylabel=name)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize="small")
+    axis.grid(alpha=0.3)
+    return figure

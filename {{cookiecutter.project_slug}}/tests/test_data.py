@@ -1,0 +1,68 @@
+"""The split is explicit, repeatable and checked."""
+
+import shutil
+
+import pytest
+
+from lab.project import UserError
+
+from {{ cookiecutter.__package }} import data
+
+
+def test_every_split_has_its_share_of_every_class(digits):
+    counts = data.manifest(digits)["counts"]
+    for label, in_train in counts["train"].items():
+        of_class = sum(counts[split][label] for split in data.SPLITS)
+        assert counts["val"][label] == counts["test"][label] == round(0.2 * of_class)
+        assert in_train == of_class - 2 * counts["val"][label]
+
+
+def test_the_same_seed_draws_the_same_split_and_another_seed_another_one():
+    samples = data.digits()
+    draw = [list(data.assign(samples, seed, 0.2, 0.2)) for seed in (0, 0, 1)]
+    assert draw[0] == draw[1] != draw[2]
+
+
+def test_writing_twice_changes_nothing(digits, folders):
+    before = {path: path.stat().st_mtime_ns for path in folders.rglob("*.png")}
+    data.write(digits, "the first 300 digits", data.digits()[:300], seed=0, val=0.2, test=0.2)
+    assert {path: path.stat().st_mtime_ns for path in folders.rglob("*.png")} == before
+
+
+def test_another_split_is_not_written_over_the_first(digits):
+    with pytest.raises(UserError, match="not of this split"):
+        data.write(digits, "again", data.digits()[:300], seed=1, val=0.2, test=0.2)
+    assert data.verify(digits) == []
+
+
+def test_verify_finds_changed_missing_and_foreign_files_and_leakage(digits):
+    place = data.folder(digits)
+    first, second, third = list(data.manifest(digits)["files"])[:3]
+    (place / first).write_bytes(b"changed")
+    (place / second).unlink()
+    foreign = place / "train" / "0" / "copy.png"
+    shutil.copy(place / third, foreign)
+    assert data.verify(digits) == [
+        f"missing   {second}",
+        "foreign   train/0/copy.png",
+        f"changed   {first}",
+        f"leakage   the same content in {third} and train/0/copy.png",
+    ]
+
+
+def test_a_split_gives_pictures_from_0_to_1_and_class_indices(digits):
+    split = data.ImageSplit(digits, "val", size=8, channels=3)
+    image, label = split[0]
+    assert image.shape == (3, 8, 8)
+    assert 0 <= image.min() < image.max() <= 1
+    assert split.classes[label] == split.paths[0].split("/")[1]
+
+
+def test_a_folder_of_class_folders_is_split_without_its_duplicates(digits, folders):
+    source = folders / "source"
+    for split in data.SPLITS:
+        shutil.copytree(data.folder(digits) / split, source, dirs_exist_ok=True)
+    shutil.copy(next((source / "0").iterdir()), source / "0" / "twin.png")
+    assert data.main(["split", str(source), "--dataset", "mine"]) == 0
+    assert len(data.manifest("mine")["files"]) == 300
+    assert data.verify("mine") == []

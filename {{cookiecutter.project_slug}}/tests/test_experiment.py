@@ -1,0 +1,75 @@
+"""A run is repeatable, can be continued, and leaves a record."""
+
+import json
+
+import pytest
+
+from lab import project, records, tracking
+from lab.project import UserError
+
+from {{ cookiecutter.__package }} import data
+from {{ cookiecutter.__package }}.experiment import ex
+
+QUICK = {"dataset": "digits", "width": 4}
+
+
+def train(**settings):
+    """The finished Sacred run of a small experiment."""
+    return ex.run(config_updates=QUICK | settings)
+
+
+def values(run, metric):
+    """One metric of a recorded run, as (step, value) pairs."""
+    table = records.metrics(run._id)
+    return [tuple(row) for row in table[table["metric"] == metric][["step", "value"]].values]
+
+
+@pytest.fixture(autouse=True)
+def record_here(folders, monkeypatch):
+    """Records of the test's runs go into the test's folder."""
+    monkeypatch.setattr(ex, "observers", [tracking.RunFolder(project.runs_folder())])
+
+
+def test_a_run_leaves_record_weights_and_tensorboard_events(digits):
+    run = train(epochs=1)
+    folder = project.runs_folder() / run._id
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "COMPLETED"
+    assert 0 <= record["result"]["accuracy"] <= 1
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 1
+    assert list((folder / "tensorboard").glob("events.out.*"))
+    assert (data.folder(digits) / "models" / run._id / "best.safetensors").exists()
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(digits):
+    runs = [train(epochs=2, seed=seed) for seed in (0, 0, 1)]
+    losses = [values(run, "val/loss") for run in runs]
+    assert losses[0] == losses[1] != losses[2]
+    assert runs[0].result == runs[1].result
+
+
+def test_three_epochs_and_three_resumed_equal_six_in_one_go(digits):
+    six = train(epochs=6, patience=0)
+    three = train(epochs=3, patience=0)
+    resumed = train(epochs=6, patience=0, resume=three._id)
+    assert resumed.result == six.result
+    for metric in ("train/loss", "val/loss", "val/accuracy"):
+        assert values(three, metric) + values(resumed, metric) == values(six, metric)
+
+
+def test_a_resumed_run_refuses_another_configuration_and_names_it(digits):
+    first = train(epochs=1)
+    with pytest.raises(UserError, match="lr was 0.003, is 0.1"):
+        train(epochs=2, lr=0.1, resume=first._id)
+
+
+def test_training_stops_when_the_validation_loss_does_not_improve(digits):
+    run = train(epochs=50, lr=0.5, patience=2)
+    assert len(values(run, "val/loss")) < 50
+
+
+@pytest.mark.parametrize("setting", [{"epoch": 3}, {"lr": "fast"}, {"epochs": 1.5}, {"lr": -1}])
+def test_a_setting_that_does_not_fit_is_refused_before_there_is_a_record(setting):
+    with pytest.raises(tracking.ConfigError, match=next(iter(setting))):
+        train(**setting)
+    assert not project.runs_folder().exists()
