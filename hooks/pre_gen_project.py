@@ -155,36 +155,46 @@ def say(*lines):
     print("", rule, *lines, rule, "", sep="\n", file=sys.stderr, flush=True)
 
 
+def wrap(rule):
+    from textwrap import fill  # only when something is refused
+
+    return fill(rule, 78, initial_indent="    rule: ", subsequent_indent=" " * 10)
+
+
 def birth(path):
-    """When a folder was made, in whole seconds since 1970; None where the system does not tell."""
+    """When a folder was made, in seconds since 1970; 0 where the system does not tell."""
     status = os.stat(path)
     if hasattr(status, "st_birthtime"):
-        return int(status.st_birthtime)
+        return status.st_birthtime
     try:
-        answer = subprocess.run(["stat", "-c", "%W", path], capture_output=True, text=True)
-        return int(answer.stdout) or None
+        stat = subprocess.run(["stat", "-c", "%.9W", path], capture_output=True, text=True)
+        return float(stat.stdout)
     except (OSError, ValueError):
-        return None
+        return 0
 
 
 def remove_new_parents():
     """Remove the empty folders that a slug such as a/b/c made above the project's own.
 
-    cookiecutter removes only the innermost one. Which others are new shows in their time of
-    birth; a folder that existed before, even an empty one, stays.
+    cookiecutter itself removes only the innermost. Which others are new shows in their time of
+    birth; a folder that was there before, even an empty one, stays.
     """
     project = os.getcwd()
-    if os.listdir(project):
-        return
+    output = os.path.realpath(ANSWERS.get("_output_dir") or project)
     born = birth(project)
-    empty = [project]
+    new = [project]
     parent = os.path.dirname(project)
-    while born and len(os.listdir(parent)) == 1 and birth(parent) in (born, born - 1):
-        empty.append(parent)
+    while (
+        born
+        and parent != output
+        and os.listdir(parent) == [os.path.basename(new[-1])]
+        and 0 <= born - birth(parent) < 0.1
+    ):
+        new.append(parent)
         parent = os.path.dirname(parent)
-    if empty != [project]:  # otherwise cookiecutter itself removes the one folder
+    if len(new) > 1 and not os.listdir(project):
         os.chdir(parent)
-        for folder in empty:
+        for folder in new:
             os.rmdir(folder)
 
 
@@ -194,7 +204,7 @@ def main():
         lines = ["This project was not created: an answer cannot work.", ""]
         for name, value, rule, suggestion in broken:
             advice = f"{name}={suggestion}" if suggestion else "leave it empty"
-            lines += [f"  {name} = {ascii(value)}", f"    rule: {rule}", f"    try:  {advice}", ""]
+            lines += [f"  {name} = {ascii(value)}", wrap(rule), f"    try:  {advice}", ""]
         say(*lines, "What cookiecutter prints below only repeats that this check stopped it.")
         if any(name == "project_slug" for name, *_ in broken):
             remove_new_parents()

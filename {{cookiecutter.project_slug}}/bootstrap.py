@@ -178,9 +178,20 @@ def lock_hash():
     return hashlib.sha256(LOCK.read_bytes()).hexdigest()
 
 
-def stamp():
+def source_from(venv):
+    """How an environment finds src/: relative, if it lies in the project, so that both can move.
+
+    A relative path also has no foreign letters, at which a Python in the C locale would die.
+    """
+    if ROOT in venv.parents:
+        packages = venv / "lib/python{}/site-packages".format(setting("python"))
+        return os.path.relpath(ROOT / "src", packages)
+    return str(ROOT / "src")
+
+
+def stamp(venv):
     """What identifies a whole environment of this project."""
-    return {"python": setting("python"), "lock": lock_hash(), "project": str(ROOT)}
+    return {"python": setting("python"), "lock": lock_hash(), "source": source_from(venv)}
 
 
 def out_of_step(venv):
@@ -192,7 +203,7 @@ def out_of_step(venv):
     if not os.access(venv / "bin/python", os.X_OK):
         return "has lost its Python"
     names = {"python": "is for another Python", "lock": "is older than requirements.txt"}
-    for key, value in stamp().items():
+    for key, value in stamp(venv).items():
         if found.get(key) != value:
             return names.get(key, "belongs to another folder")
     return None
@@ -214,8 +225,10 @@ def make_environment(venv):
         uv_run("venv", "--no-project", "--relocatable", "--python", python, building)
         uv_run("pip", "install", *into, *torch_backend(), "--requirement", LOCK)
         uv_run("pip", "install", *into, "--no-deps", "--editable", ROOT)
-        written = building / STAMP
-        written.write_text(json.dumps(stamp(), indent=1) + "\n", "utf-8")
+        for path in building.glob("lib/python*/site-packages/*.pth"):
+            if path.read_text("utf-8").strip() == str(ROOT / "src"):
+                path.write_text(source_from(venv) + "\n", "utf-8")
+        (building / STAMP).write_text(json.dumps(stamp(venv), indent=1) + "\n", "utf-8")
         kept = put_in_place(building, venv)
     except OSError as error:
         raise Problem(f"{error.filename or venv}: {error.strerror}; nothing was changed.") from None

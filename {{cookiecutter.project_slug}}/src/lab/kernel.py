@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from jupyter_core.paths import jupyter_data_dir
@@ -67,6 +68,8 @@ def install(python: str = sys.executable) -> str:
     The name is the project's. If a kernel of that name belongs to another folder, that one stays
     and the first free of NAME-2, NAME-3, ... is taken.
     """
+    if not find_spec("ipykernel"):
+        raise project.UserError("ipykernel is not installed; run python3 bootstrap.py lock.")
     wanted = project.name()
     mine = [kernel.name for kernel in kernels() if kernel.folder == str(project.ROOT)]
     names = [*mine, wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]

@@ -1,0 +1,200 @@
+"""Answers that cannot work are refused before a file is written; the others arrive unchanged."""
+
+import json
+import keyword
+import os
+import re
+import sys
+import time
+
+import pytest
+from conftest import EVERY_STEP, TEMPLATE, Project, cookiecutter
+from markdown_it import MarkdownIt
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CANNOT_WORK = {
+    "project_slug": [
+        # no importable package, or no legal kernel name
+        *("2fast", "My-Exp", "naïve", "a.b", "a b", "_a", "a--b", "a" * 51),
+        # Python's own names, and names that would hide a package the project imports
+        *("class", "lambda", "json", "logging", "torch", "lab", "scikit-learn", "python3"),
+        # folders elsewhere, options, nothing
+        *("../up", "a/b/c", "-rf", "--help", "  "),
+    ],
+    "project_name": ["", "  ", "two\nlines", "bell\a", "null\x7f", "\u2028", "a" * 101],
+    "description": ["", "two\nlines", "tab\there", "\x1b[31mred"],
+    "author_name": ["", "A\nB", "a" * 201],
+    # datasets that leave data/, or that Sacred would read as a number
+    "dataset_name": ["..", ".", "a/b", "/etc", "../x", "-x", "", ".git", "1e5", "a b", "a" * 51],
+    # what ssh would read as an option, a command or a port
+    "remote": [
+        *("-oProxyCommand=x", "a b", "me@-x", "-l@host", "host;id", "host:22", "$(id)", "a\nb"),
+        *("@host", "me@", "h" * 301, "ssh://h", 'a"b'),
+    ],
+    "remote_gateway": ["-J", "me@gate -v", "gate,other", "`id`", "a'b"],
+}
+REFUSED = [(name, value) for name, values in CANNOT_WORK.items() for value in values]
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+def test_an_answer_that_cannot_work_is_refused_with_rule_value_and_suggestion(
+    tmp_path, name, value
+):
+    done = cookiecutter(tmp_path, skip=EVERY_STEP, **{name: value})
+    message = done.stdout.split("Traceback")[0]
+    assert done.returncode != 0
+    assert f"{name} = {ascii(value)}" in message
+    assert re.search(r"rule: \S", message)
+    assert re.search(rf"try:  ({name}=|leave it empty)", message)
+    assert message.isascii()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+def test_the_suggestion_works(tmp_path, name, value, cookies, monkeypatch):
+    monkeypatch.setenv("DL_TEMPLATE_SKIP", EVERY_STEP)
+    refused = cookiecutter(tmp_path, skip=EVERY_STEP, **{name: value})
+    suggestion = re.search(rf"try:  (?:{name}=(.*)|leave it empty)", refused.stdout).group(1) or ""
+    assert suggestion != value
+    assert cookies.bake(extra_context={name: suggestion}).exception is None
+
+
+@pytest.mark.parametrize("slug", ["/absolute", "new/er/place", ".."])
+def test_a_slug_that_names_another_place_leaves_no_folder_behind(tmp_path, slug):
+    here = tmp_path / "deep" / "here"
+    here.mkdir(parents=True)
+    if slug == "/absolute":
+        slug = f"{tmp_path}/absolute/new"
+    before = sorted(tmp_path.rglob("*"))
+    assert cookiecutter(here, skip=EVERY_STEP, project_slug=slug).returncode != 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("options", [(), ("-f",)])
+def test_an_empty_slug_writes_nothing_into_the_output_folder(tmp_path, options):
+    (tmp_path / "mine").write_text("precious")
+    done = cookiecutter(tmp_path, *options, skip=EVERY_STEP, project_slug="")
+    assert done.returncode != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_empty_folder_that_was_there_before_stays(tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    born = os.stat(old).st_ctime
+    while time.time() - born < 0.2:  # births are told apart by a tenth of a second
+        pass
+    cookiecutter(tmp_path / "elsewhere", skip=EVERY_STEP, project_slug=f"{old}/new")
+    assert old.is_dir()
+    assert not (old / "new").exists()
+
+
+@pytest.mark.parametrize("slug", ["experiment", "abc_def", "a1", "x-2-y", "a" * 50])
+def test_an_ordinary_slug_works(bake, slug):
+    assert bake(project_slug=slug).path.name == slug
+
+
+DIFFICULT = [
+    """It's "quoted" 'twice' \\back\\slash""",
+    '''"""triple""" and \'\'\'triple\'\'\' # not a comment''',
+    "$(touch pwned) `id` ${HOME} %s {0} ; rm -rf / | cat > x & $PATH",
+    "naïve 日本語 Ωmega 👩‍🔬 🚀 <b>bold</b> <!-- comment",
+    "# no heading, *no emphasis*, _none_, [no link](x), `no code`",
+    "\\N{BULLET} \\x41 \\u0041 \\n \\",
+    "- no list item",
+    "''' + __import__('os').system('touch pwned') + '''",
+]
+
+
+@pytest.mark.parametrize("text", DIFFICULT)
+def test_every_printable_letter_arrives_unchanged(tmp_path, text):
+    done = cookiecutter(
+        tmp_path, skip=EVERY_STEP, project_slug="x", description=text, author_name=text
+    )
+    assert done.returncode == 0, done.stdout
+    project = Project(tmp_path / "x")
+    settings = tomllib.loads((project.path / "pyproject.toml").read_text("utf-8"))
+    assert settings["project"]["description"] == text
+    assert settings["project"]["authors"] == [{"name": text}]
+    assert text in (project.path / "LICENSE").read_text("utf-8")
+    assert paragraphs(project.path / "README.md")[1] == text
+    assert not list(tmp_path.rglob("pwned"))
+
+
+@pytest.mark.parametrize("text", DIFFICULT)
+def test_a_difficult_project_name_arrives_unchanged(bake, text):
+    path = bake(project_name=text, project_slug="x").path
+    settings = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))
+    assert settings["tool"]["lab"]["title"] == text
+    assert paragraphs(path / "README.md")[0] == text
+    for notebook in path.glob("notebooks/*.ipynb"):
+        metadata = json.loads(notebook.read_text("utf-8"))["metadata"]
+        assert metadata["kernelspec"]["display_name"] == text
+
+
+def paragraphs(path) -> list[str]:
+    """The headings and paragraphs of a Markdown file as a reader sees them."""
+    tokens = MarkdownIt().parse(path.read_text("utf-8"))
+    return [
+        "".join(part.content for part in token.children)
+        for token in tokens
+        if token.type == "inline"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("remote", "gateway", "shared", "personal"),
+    [
+        ("", "", {}, {}),
+        ("gpu1", "", {"ssh": "gpu1"}, {}),
+        (
+            "ana@gpu1.lab.org",
+            "ana-x@gate.lab.org",
+            {"ssh": "gpu1.lab.org", "gateway": "gate.lab.org"},
+            {"user": "ana", "gateway_user": "ana-x"},
+        ),
+        ("10.0.0.5", "gate", {"ssh": "10.0.0.5", "gateway": "gate"}, {}),
+        ("me@fe80::1", "", {"ssh": "fe80::1"}, {"user": "me"}),
+    ],
+)
+def test_the_remote_goes_into_machines_toml_and_the_user_name_does_not(
+    bake, remote, gateway, shared, personal
+):
+    path = bake(remote=remote, remote_gateway=gateway).path
+    machines = tomllib.loads((path / "machines.toml").read_text("utf-8"))
+    local = tomllib.loads((path / "machines.local.toml").read_text("utf-8"))
+    if shared:
+        shared = {**shared, "folder": "lab/my-experiment"}
+    assert machines.get("machines", {}).get("gpu", {}) == shared
+    assert local.get("machines", {}).get("gpu", {}) == personal
+
+
+def test_every_package_that_the_project_imports_is_a_reserved_name():
+    hook = (TEMPLATE / "hooks" / "pre_gen_project.py").read_text("utf-8")
+    reserved = set(re.findall(r'"(\w+)"', hook[hook.index("IMPORTED") : hook.index("KERNELS")]))
+    settings = (TEMPLATE / "{{cookiecutter.project_slug}}" / "pyproject.toml").read_text("utf-8")
+    needed = set(re.findall(r'^ +"([\w-]+)[=<>]', settings, re.M)) | {"pytest", "ruff"}
+    assert len(needed) > 15
+    assert {name.replace("-", "_") for name in needed} <= reserved
+    assert not any(keyword.iskeyword(name) for name in reserved)
+
+
+def test_every_prompt_is_explained_and_every_derived_name_is_private():
+    questions = json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8"))
+    asked = [name for name in questions if not name.startswith("_")]
+    assert asked == [
+        "project_name",
+        "project_slug",
+        "description",
+        "author_name",
+        "dataset_name",
+        "remote",
+        "remote_gateway",
+        "python_version",
+        "open_source_license",
+    ]
+    assert list(questions["__prompts__"]) == asked

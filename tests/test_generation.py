@@ -1,0 +1,290 @@
+"""What a new project consists of, and that creating it never harms anything that was there."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import EVERY_STEP, TEMPLATE, Project, cookiecutter, isolate
+
+TREE = [
+    ".gitattributes",
+    ".github/workflows/tests.yml",
+    ".gitignore",
+    ".vscode/settings.json",
+    "LICENSE",
+    "README.md",
+    "bootstrap.py",
+    "data/digits/models/.gitkeep",
+    "data/digits/test/.gitkeep",
+    "data/digits/train/.gitkeep",
+    "data/digits/val/.gitkeep",
+    "machines.local.toml",
+    "machines.toml",
+    "notebooks/compare_runs.ipynb",
+    "notebooks/explore_data.ipynb",
+    "pyproject.toml",
+    "requirements.txt",
+    "src/lab/__init__.py",
+    "src/lab/cli.py",
+    "src/lab/kernel.py",
+    "src/lab/notebook_filter.py",
+    "src/lab/project.py",
+    "src/lab/records.py",
+    "src/lab/tracking.py",
+    "src/my_experiment/__init__.py",
+    "src/my_experiment/data.py",
+    "src/my_experiment/experiment.py",
+    "src/my_experiment/model.py",
+    "src/my_experiment/plots.py",
+    "src/my_experiment/training.py",
+    "tests/conftest.py",
+    "tests/test_data.py",
+    "tests/test_experiment.py",
+]
+
+
+def test_a_project_has_exactly_these_files(bake):
+    assert bake().files() == TREE
+
+
+def test_the_first_commit_has_every_file_but_the_personal_one(project):
+    committed = project.git("ls-files").splitlines()
+    assert committed == [name for name in TREE if name != "machines.local.toml"]
+    assert project.git("status", "--porcelain") == ""
+    assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
+
+
+@pytest.mark.parametrize(
+    ("licence", "first_line"),
+    [
+        ("MIT", "MIT License"),
+        ("BSD-3-Clause", "BSD 3-Clause License"),
+        ("Apache-2.0", "Apache License"),
+    ],
+)
+def test_the_licence_file_is_the_chosen_one_and_names_the_author(bake, licence, first_line):
+    project = bake(open_source_license=licence, author_name="Ana Muñoz")
+    text = (project.path / "LICENSE").read_text("utf-8")
+    assert text.split("\n\n")[0].split("\n")[0].strip() == first_line or first_line in text[:200]
+    assert "Ana Muñoz" in text
+    assert f'license = "{licence}"' in (project.path / "pyproject.toml").read_text()
+
+
+def test_without_a_licence_there_is_no_file_and_no_word_of_one(bake):
+    project = bake(open_source_license="none")
+    assert project.files() == [name for name in TREE if name != "LICENSE"]
+    assert "licen" not in (project.path / "README.md").read_text().lower()
+    assert "licen" not in (project.path / "pyproject.toml").read_text().lower()
+
+
+def test_no_template_tag_is_left_in_any_file(bake):
+    project = bake()
+    for name in project.files():
+        text = (project.path / name).read_text("utf-8")
+        assert "cookiecutter." not in text, name
+        assert "{%" not in text, name
+
+
+def test_another_package_and_dataset_name_reach_every_place(bake):
+    project = bake(project_slug="cell-count", dataset_name="cells")
+    assert sorted(path.name for path in (project.path / "src").iterdir()) == ["cell_count", "lab"]
+    assert sorted(p.name for p in (project.path / "data/cells").iterdir()) == [
+        "models",
+        "test",
+        "train",
+        "val",
+    ]
+    for name in project.files():
+        assert "my_experiment" not in (project.path / name).read_text("utf-8"), name
+
+
+def test_git_ignores_data_and_records_but_never_source_files(bake):
+    project = bake(skip="venv,kernel")
+    ignored = ["data/digits/train/1/a.png", "data/digits/manifest.json", "runs/x/run.json"]
+    ignored += ["data/digits/models/r/best.safetensors", ".venv/bin/python", "machines.local.toml"]
+    kept = ["src/my_experiment/data.py", "data/digits/train/.gitkeep", "src/lab/runs.py"]
+    kept += ["src/my_experiment/data/loader.py", "notebooks/new.ipynb", "data/README.md"]
+    for name in ignored + kept:
+        (project.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.path / name).touch()
+    answer = project.run("git", "check-ignore", *ignored, *kept, check=False).stdout.splitlines()
+    assert answer == ignored
+
+
+def test_a_finished_creation_says_so_in_a_few_plain_lines(project):
+    assert project.output.isascii()
+    lines = project.output.strip().splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["done", "environment"],
+        ["done", "kernel"],
+        ["done", "repository"],
+    ]
+    assert len(lines) < 12
+
+
+# --- steps that are switched off, or cannot be done ------------------------------------------
+
+
+@pytest.mark.parametrize("skip", ["venv", "kernel", "git", "venv,git", EVERY_STEP])
+def test_dl_template_skip_switches_steps_off(tmp_path, home, skip):
+    done = cookiecutter(tmp_path / "out", skip=skip)
+    project = Project(tmp_path / "out" / "my-experiment")
+    assert done.returncode == 0
+    assert (project.path / ".venv").exists() == ("venv" not in skip)
+    assert (project.path / ".git").exists() == ("git" not in skip)
+    kernel = home / "jupyter" / "kernels" / "my-experiment"
+    assert kernel.exists() == ("venv" not in skip and "kernel" not in skip)
+
+
+def test_an_unknown_step_in_dl_template_skip_is_named(tmp_path):
+    done = cookiecutter(tmp_path, skip=f"{EVERY_STEP},conda")
+    assert "'conda' is unknown; the steps are venv, kernel, git" in done.stdout
+
+
+def test_no_repository_is_made_inside_another_one(tmp_path):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    done = cookiecutter(tmp_path, skip="venv,kernel")
+    assert not (tmp_path / "my-experiment" / ".git").exists()
+    assert f"skipped  repository   this folder is part of the repository {tmp_path}" in done.stdout
+
+
+def test_without_an_identity_the_files_stay_and_the_summary_names_the_mend(tmp_path, home):
+    (home / ".gitconfig").write_text("[user]\n\tuseConfigOnly = true\n")
+    done = cookiecutter(tmp_path / "out", skip="venv,kernel")
+    project = Project(tmp_path / "out" / "my-experiment")
+    assert done.returncode == 0
+    assert "git config --global user.name" in done.stdout
+    assert "python3 bootstrap.py" in done.stdout
+    assert project.files() == TREE
+    isolate(home, lambda name, value: None)
+    project.bootstrap("--no-venv", "--no-kernel")
+    assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
+
+
+def test_a_machine_without_git_gets_everything_else(tmp_path, home):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("uv", "python3.11", "stat"):
+        (tools / name).symlink_to(os.path.realpath(shutil.which(name)))
+    done = cookiecutter(tmp_path / "out", env={"PATH": str(tools)})
+    assert "skipped  repository   git is not installed" in done.stdout
+    assert "done     kernel" in done.stdout
+    assert (tmp_path / "out" / "my-experiment" / ".venv").exists()
+
+
+def test_a_failing_git_keeps_the_files_and_is_named(tmp_path):
+    stub(tmp_path / "tools" / "git", "echo 'fatal: not a git repository' >&2; exit 128")
+    path = f"{tmp_path}/tools:{os.environ['PATH']}"
+    done = cookiecutter(tmp_path / "out", skip="venv,kernel", env={"PATH": path})
+    assert "failed   repository   git" in done.stdout
+    assert Project(tmp_path / "out" / "my-experiment").files() == TREE
+
+
+def stub(path, script):
+    """An executable shell script in place of a program."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_foreign_letters(tmp_path, home):
+    folder = tmp_path / "größer als 日本"
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", folder]
+    shell = " ".join(f"'{word}'" for word in command) + " <&-"
+    environment = {**os.environ, "LC_ALL": "C", "DL_TEMPLATE_SKIP": ""}
+    done = subprocess.run(shell, shell=True, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    project = Project(folder / "my-experiment")
+    project.run("lab", "kernel", "list")
+    assert "stale" not in project.bootstrap("--check").stdout
+    project.run("python", "-m", "my_experiment.experiment", "print_config")
+
+
+# --- again, over a project that is there ----------------------------------------------------
+
+
+def test_a_second_bake_over_uncommitted_work_writes_nothing(bake):
+    project = bake(skip="venv,kernel")
+    readme = project.path / "README.md"
+    readme.write_text("my work")
+    done = cookiecutter(project.path.parent, "-f", skip="venv,kernel")
+    assert done.returncode != 0
+    assert "1 changes that are not committed" in done.stdout.split("Traceback")[0]
+    assert readme.read_text() == "my work"
+
+
+def test_a_second_bake_over_committed_work_keeps_its_history_and_commits_nothing(bake):
+    project = bake(skip="venv,kernel")
+    (project.path / "README.md").write_text("my work")
+    (project.path / "mine.py").write_text("mine")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "my work")
+    done = cookiecutter(project.path.parent, "-f", skip="venv,kernel")
+    assert done.returncode == 0, done.stdout
+    assert project.git("log", "--format=%s").splitlines()[0] == "my work"
+    assert project.git("status", "--porcelain") == "M README.md"
+    assert (project.path / "mine.py").read_text() == "mine"
+
+
+def test_a_bake_over_files_that_are_in_no_repository_writes_nothing(bake):
+    project = bake()
+    (project.path / "README.md").write_text("my work")
+    done = cookiecutter(project.path.parent, "-f", skip=EVERY_STEP)
+    assert "in no git repository" in done.stdout.split("Traceback")[0]
+    assert (project.path / "README.md").read_text() == "my work"
+
+
+# --- cruft, which renders into throw-away folders -------------------------------------------
+
+
+@pytest.fixture
+def template(tmp_path):
+    """A copy of the template as a git repository of its own, so that it can be changed."""
+    names = subprocess.check_output(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=TEMPLATE
+    )
+    path = tmp_path / "template"
+    for name in filter(None, names.decode().split("\0")):
+        if (TEMPLATE / name).exists():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TEMPLATE / name, path / name)
+    copy = Project(path)
+    copy.git("init", "--quiet")
+    copy.git("add", "--all", "--force")
+    copy.git("commit", "--quiet", "--message", "template")
+    return copy
+
+
+def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(template, tmp_path, home):
+    options = ["--no-input", "--output-dir", str(tmp_path / "out")]
+    template.run("cruft", "create", template.path, *options, env={"DL_TEMPLATE_SKIP": "venv"})
+    project = Project(tmp_path / "out" / "my-experiment")
+    assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "cruft")
+
+    kernels = home / "jupyter" / "kernels"
+    model = template.path / "{{cookiecutter.project_slug}}/src/{{cookiecutter.__package}}/model.py"
+    model.write_text(model.read_text() + "\n# better\n")
+    template.git("commit", "--quiet", "--all", "--message", "better")
+    project.run("cruft", "update", "--skip-apply-ask")
+
+    assert (project.path / "src/my_experiment/model.py").read_text().endswith("# better\n")
+    assert project.git("diff", "HEAD", "--name-only").splitlines() == [
+        ".cruft.json",
+        "src/my_experiment/model.py",
+    ]
+    project.git("commit", "--quiet", "--all", "--message", "update")
+    assert project.run("cruft", "diff").stdout.strip() == ""
+    assert not kernels.exists()
+
+
+def test_cruft_makes_the_same_project_as_cookiecutter(template, tmp_path, bake):
+    options = ["--no-input", "--output-dir", str(tmp_path / "out")]
+    template.run("cruft", "create", template.path, *options, env={"DL_TEMPLATE_SKIP": EVERY_STEP})
+    ours, theirs = bake(), Project(tmp_path / "out" / "my-experiment")
+    assert [name for name in theirs.files() if name != ".cruft.json"] == ours.files()
+    for name in ours.files():
+        assert (theirs.path / name).read_bytes() == (ours.path / name).read_bytes(), name
