@@ -309,8 +309,8 @@ def make_repository():
     else:
         if not os.path.samefile(top, ROOT):
             raise Skip(f"this folder is part of the repository {top}")
-    git("config", FILTER, NOTEBOOK_FILTER)
-    git("config", "filter.notebook-output.required", "false")
+    if git("config", "--default", "", "--get", FILTER) != NOTEBOOK_FILTER:
+        git("config", FILTER, NOTEBOOK_FILTER)
     if commits():
         return "; ".join(done) or "is there, with its notebook filter"
     try:

@@ -119,7 +119,9 @@ def bind_notebooks(name: str, title: str) -> list[str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file so that nobody ever sees half of it."""
+    """Write a file, if it is not so already, and so that nobody ever sees half of it."""
+    if path.exists() and path.read_text("utf-8") == text:
+        return
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.write_text(text, "utf-8")

@@ -50,7 +50,7 @@ def run(_config, _run) -> dict[str, float]:
     """Train, test the best weights, and return the test metrics as the run's result."""
     from . import data, training  # torch takes seconds to import: print_config does without it
 
-    config = Config(**_config)
+    config = Config(**tracking.check(Config, _config))
     size, channels = config.image_size, config.channels
     splits = {name: data.ImageSplit(config.dataset, name, size, channels) for name in data.SPLITS}
     models = data.folder(config.dataset) / "models"

@@ -73,6 +73,7 @@ def train(
     """
     AcceleratorState._reset_state()  # a second run in one notebook may want another precision
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # said, or several processes would not meet
         mixed_precision=config.mixed_precision,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
     )

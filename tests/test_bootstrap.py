@@ -1,0 +1,560 @@
+"""bootstrap.py ends in a working state, whatever broke it off before, on every Python we name."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import TEMPLATE, Project, cookiecutter, python_of
+from test_generation import stub
+
+# What a project needs for its kernel and the lab command: a lock that installs in a moment, and on
+# a Python for which this machine has no torch.
+FEW = ("ipykernel", "jupyter-core", "tomli")
+
+
+@pytest.fixture
+def small(bake, home):
+    """Make projects with a short lock; returns the function that does."""
+
+    def made(skip="venv,kernel,git", **answers) -> Project:
+        project = bake(**answers)
+        shorten(project)
+        if skip != "venv,kernel,git":
+            project.bootstrap()
+        return project
+
+    return made
+
+
+def shorten(project: Project) -> None:
+    """Leave only the packages FEW in pyproject.toml and in the lock."""
+    settings = project.path / "pyproject.toml"
+    lines = settings.read_text("utf-8").splitlines(keepends=True)
+    dependencies = [line for line in lines if line.startswith('    "')]
+    wanted = [line for line in dependencies if line.strip(' "').startswith(FEW)]
+    lines = [line for line in lines if line not in dependencies or line in wanted]
+    lines = [line for line in lines if not line.startswith("dev = ")]
+    settings.write_text("".join(lines), "utf-8")
+    uv = ["uv", "pip", "compile", "pyproject.toml", "--quiet", "--universal"]
+    lock = project.path / "requirements.txt"
+    known = subprocess.run(
+        [*uv, "--python-version=3.10", "--no-annotate", "--no-header", "--constraint", lock],
+        cwd=project.path,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    lock.write_text(known.stdout)
+
+
+def assert_works(project: Project) -> None:
+    """Everything is in step, nothing half-made is left, and the kernel's Python has the package."""
+    table = project.bootstrap("--check").stdout
+    assert in_step(table) == 4, table
+    assert not list(project.path.glob(".venv?*")), "half-made folders are left"
+    project.run(".venv/bin/python", "-c", f"import lab, {project.package}, ipykernel")
+
+
+def in_step(table: str) -> int:
+    """How many rows of what --check printed are in step."""
+    return sum(line.startswith("  ok ") for line in table.splitlines())
+
+
+def test_the_environment_has_the_python_and_the_packages_of_the_lock(project):
+    version = project.run("python", "-c", "import sys; print(sys.version_info[:2])").stdout
+    assert version.strip() == "(3, 11)"
+    listed = project.run("uv", "pip", "list", "--format=json", "-p", project.path / ".venv").stdout
+    installed = {one["name"]: one["version"].split("+")[0] for one in json.loads(listed)}
+    locked = {}
+    for line in (project.path / "requirements.txt").read_text().splitlines():
+        name, _, rest = line.partition("==")
+        locked.setdefault(name, set()).add(rest.split(" ")[0])
+    for name, version in installed.items():
+        assert name == "my-experiment" or version in locked[name], name
+
+
+def test_a_second_run_changes_nothing(small):
+    project = small(skip="")
+    shape = {path: path.stat().st_mtime_ns for path in project.path.rglob("*")}
+    shape = {path: when for path, when in shape.items() if ".git/" not in str(path)}
+    project.bootstrap()
+    assert {path: path.stat().st_mtime_ns for path in shape} == shape
+
+
+def test_a_fresh_clone_is_set_up_by_the_same_command(clone, home):
+    clone.bootstrap()
+    assert_works(clone)
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_a_venv_folder_of_ones_choice_is_used(small, tmp_path):
+    project = small()
+    project.bootstrap("--venv", tmp_path / "envs" / "one", "--no-kernel")
+    project.run(tmp_path / "envs/one/bin/python", "-c", "import lab, my_experiment")
+    assert not (project.path / ".venv").exists()
+
+
+def test_a_folder_that_is_no_environment_is_not_touched(small, tmp_path):
+    project = small()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "data").write_text("1")
+    done = project.bootstrap("--venv", tmp_path / "precious", check=False)
+    assert done.returncode == 1
+    assert "is no environment; choose another --venv folder" in done.stdout
+    assert (tmp_path / "precious" / "data").read_text() == "1"
+
+
+def test_an_environment_of_the_users_own_is_set_aside_and_kept(small):
+    project = small()
+    project.run("uv", "venv", "--quiet", ".venv")
+    (project.path / ".venv" / "mine").write_text("1")
+    assert "the environment that was there is now .venv.before-bootstrap" in (
+        project.bootstrap().stdout
+    )
+    assert (project.path / ".venv.before-bootstrap" / "mine").read_text() == "1"
+    table = project.bootstrap("--check").stdout
+    assert "stale" not in table
+
+
+# --- --check ---------------------------------------------------------------------------------
+
+
+def spoil_lock(project):
+    with open(project.path / "requirements.txt", "a") as lock:
+        lock.write("# changed\n")
+
+
+def spoil_package(project):
+    shutil.rmtree(next(project.path.glob(".venv/lib/python3*/site-packages/ipykernel-*")))
+
+
+def spoil_kernel(project):
+    project.run("lab", "kernel", "remove")
+
+
+def spoil_filter(project):
+    project.git("config", "--unset", "filter.notebook-output.clean")
+
+
+def spoil_environment(project):
+    shutil.rmtree(project.path / ".venv")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "row"),
+    [
+        (spoil_lock, "stale    environment  .venv is older than requirements.txt"),
+        (spoil_package, "stale    packages"),
+        (spoil_kernel, "stale    kernel       not registered with Jupyter"),
+        (spoil_filter, "stale    repository   the notebook filter is missing"),
+        (spoil_environment, "stale    environment  .venv is missing"),
+    ],
+)
+def test_check_finds_what_is_out_of_step_and_names_the_mend(small, spoil, row):
+    project = small(skip="")
+    assert_works(project)
+    spoil(project)
+    done = project.bootstrap("--check", check=False)
+    assert done.returncode == 1
+    assert row in done.stdout
+    assert "To mend it: python3 bootstrap.py" in done.stdout
+
+
+def test_a_dependency_that_is_not_in_the_lock_is_found(small):
+    project = small(skip="")
+    settings = project.path / "pyproject.toml"
+    text = settings.read_text().replace("dependencies = [", 'dependencies = [\n    "einops",')
+    settings.write_text(text)
+    (project.path / ".venv/lab-environment.json").unlink()
+    shutil.rmtree(project.path / ".venv")
+    project.bootstrap()
+    done = project.bootstrap("--check", check=False)
+    assert done.returncode == 1
+    assert "einops" in done.stdout
+
+
+# --- faults, one at a time --------------------------------------------------------------------
+
+
+def no_network(tmp_path) -> dict:
+    """The environment of a machine that reaches no package registry and has nothing cached."""
+    nowhere = "http://127.0.0.1:9/simple"  # the discard port: nobody listens there
+    return {
+        "UV_CACHE_DIR": str(tmp_path / "cold"),
+        "UV_DEFAULT_INDEX": nowhere,
+        "PIP_INDEX_URL": nowhere,
+        "UV_HTTP_RETRIES": "0",
+        "PIP_RETRIES": "0",
+    }
+
+
+def test_without_network_the_files_stay_and_the_summary_names_the_command(tmp_path, home):
+    done = cookiecutter(tmp_path / "out", env=no_network(tmp_path))
+    project = Project(tmp_path / "out" / "my-experiment")
+    assert done.returncode == 0
+    rows = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert ["failed", "environment"] in rows
+    assert ["skipped", "kernel"] in rows
+    assert ["done", "repository"] in rows
+    assert "python3 bootstrap.py" in done.stdout
+    assert "Traceback" not in done.stdout
+    shorten(project)
+    project.git("commit", "--all", "--quiet", "--message", "short")
+    project.bootstrap()
+    assert_works(project)
+
+
+def test_a_lost_network_leaves_the_environment_that_was_there(small, tmp_path):
+    project = small(skip="")
+    spoil_lock(project)
+    done = project.bootstrap(check=False, env=no_network(tmp_path))
+    assert done.returncode == 1
+    assert "failed   environment" in done.stdout
+    project.run("lab", "kernel", "list")
+
+
+def test_a_failing_uv_is_named_and_leaves_nothing_half_made(small, tmp_path):
+    project = small()
+    stub(tmp_path / "bin" / "uv", 'case "$1" in --version) echo "uv 9.9.9";; *) exit 3;; esac')
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    # Project.run puts .venv/bin first, but there is no environment yet
+    done = project.bootstrap(check=False, env={"PATH": path})
+    assert done.returncode == 1
+    assert "failed (3)" in done.stdout
+    assert not list(project.path.glob(".venv*"))
+    project.bootstrap()
+    assert_works(project)
+
+
+def bare_path(tmp_path) -> str:
+    """A PATH with git and Python, but without uv."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("git", "python3.11", "sh"):
+        (tools / name).symlink_to(os.path.realpath(shutil.which(name)))
+    return str(tools)
+
+
+def test_a_machine_without_uv_gets_one_from_pypi_for_itself(small, tmp_path, home):
+    project = small()
+    done = subprocess.run(
+        [os.path.realpath(sys.executable), "bootstrap.py"],
+        cwd=project.path,
+        env={**os.environ, "PATH": bare_path(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (home / ".cache/dl-remote-template/uv/bin/uv").exists()
+    assert_works(project)
+
+
+def test_without_uv_and_network_one_line_says_what_to_install(small, tmp_path):
+    project = small()
+    done = subprocess.run(
+        [os.path.realpath(sys.executable), "bootstrap.py"],
+        cwd=project.path,
+        env={**os.environ, **no_network(tmp_path), "PATH": bare_path(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "uv is missing and cannot be fetched" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_uv_that_is_too_old_is_not_used(small, tmp_path, home):
+    project = small()
+    stub(tmp_path / "bin" / "uv", 'echo "uv 0.4.1"')
+    done = project.bootstrap(env={"PATH": f"{tmp_path}/bin:{bare_path(tmp_path)}"})
+    assert "uv is fetched from PyPI" in done.stdout
+    assert_works(project)
+
+
+def test_a_kernel_that_cannot_be_written_is_named_and_the_rest_is_done(small, home):
+    project = small()
+    (home / "jupyter").write_text("a file where the folder should be")
+    done = project.bootstrap(check=False)
+    assert done.returncode == 1
+    assert "done     environment" in done.stdout
+    assert "failed   kernel" in done.stdout
+    assert "done     repository" in done.stdout
+    assert "Traceback" not in done.stdout
+    (home / "jupyter").unlink()
+    project.bootstrap()
+    assert_works(project)
+
+
+def test_a_missing_ipykernel_is_named(small):
+    project = small(skip="")
+    project.run("uv", "pip", "uninstall", "--quiet", "-p", project.path / ".venv", "ipykernel")
+    done = project.bootstrap(check=False)
+    assert done.returncode == 1
+    assert "ipykernel is not installed" in done.stdout
+
+
+FULL_DISK = """
+mount -t tmpfs -o size=2m none "$1" && cp -r . "$1" && cd "$1"
+"$2" bootstrap.py; echo "first: $?"
+ls -A .venv* 2>/dev/null; test -f README.md && echo "files are there"
+mount -o remount,size=500m "$1"
+"$2" bootstrap.py; echo "second: $?"
+"$2" bootstrap.py --check; echo "check: $?"
+"""
+READ_ONLY = """
+mount -t tmpfs none "$1" && cp -r . "$1" && mount -o remount,ro "$1" && cd "$1"
+"$2" bootstrap.py; echo "first: $?"
+mount -o remount,rw "$1"
+"$2" bootstrap.py; echo "second: $?"
+"$2" bootstrap.py --check; echo "check: $?"
+"""
+
+
+@pytest.mark.parametrize("script", [FULL_DISK, READ_ONLY], ids=["full disk", "read-only"])
+def test_a_disk_that_takes_nothing_is_named_and_later_all_is_well(small, tmp_path, script):
+    project = small()
+    (tmp_path / "disk").mkdir()
+    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    done = project.run(*inside, tmp_path / "disk", sys.executable)
+    assert "Traceback" not in done.stdout
+    first, rest = done.stdout.split("first: ")
+    assert "failed   environment" in first
+    assert rest.startswith("1\n")
+    assert ".venv" not in rest.split("files are there")[0]
+    assert "second: 0" in rest
+    assert "check: 0" in rest
+
+
+# A uv that tells the test through a pipe that it was called, waits there for ever at the call the
+# test chose, and otherwise is the real one.
+HALTING_UV = """
+case "$1" in --version) exec {uv} "$@";; esac
+echo x >> {count}
+if [ "$(wc -l < {count})" = {call} ]; then
+    {before}
+    echo halted > {pipe}
+    while :; do read -r nothing < {never}; done
+fi
+exec {uv} "$@"
+"""
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_broken_off_at_any_step_and_run_again_all_is_well(small, tmp_path, call, number):
+    project = small()
+    uv = shutil.which("uv")
+    for name in ("pipe", "never"):
+        os.mkfifo(tmp_path / name)
+    names = {"pipe": tmp_path / "pipe", "never": tmp_path / "never", "count": tmp_path / "count"}
+    script = HALTING_UV.format(uv=uv, call=call, before=f'{uv} --quiet "$@"', **names)
+    stub(tmp_path / "bin" / "uv", script)
+    running = subprocess.Popen(
+        [sys.executable, "bootstrap.py"],
+        cwd=project.path,
+        env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (tmp_path / "pipe").read_text() == "halted\n"  # blocks until uv was called
+    os.killpg(running.pid, number)
+    said, _ = running.communicate()
+    assert running.returncode != 0
+    assert not (project.path / ".venv").exists()
+    if number == signal.SIGINT:
+        assert "Run again: python3 bootstrap.py" in said
+        assert "Traceback" not in said
+        assert not list(project.path.glob(".venv*"))
+    project.bootstrap()
+    assert_works(project)
+
+
+def test_a_broken_off_creation_keeps_its_files_and_is_finished_by_bootstrap(tmp_path, home):
+    uv = shutil.which("uv")
+    for name in ("pipe", "never"):
+        os.mkfifo(tmp_path / name)
+    names = {"pipe": tmp_path / "pipe", "never": tmp_path / "never", "count": tmp_path / "count"}
+    stub(tmp_path / "bin" / "uv", HALTING_UV.format(uv=uv, call=2, before="", **names))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", tmp_path / "out"],
+        env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (tmp_path / "pipe").read_text() == "halted\n"
+    os.killpg(running.pid, signal.SIGINT)
+    running.communicate()
+    project = Project(tmp_path / "out" / "my-experiment")
+    shorten(project)
+    project.bootstrap()
+    assert_works(project)
+
+
+# --- kernels ----------------------------------------------------------------------------------
+
+
+def kernels(project) -> dict[str, dict]:
+    rows = json.loads(project.run("lab", "kernel", "list", "--json").stdout)
+    return {row["name"]: row for row in rows}
+
+
+def test_two_projects_of_one_name_get_two_kernels_and_the_notebooks_know_theirs(small, tmp_path):
+    first = small(skip="")
+    second = Project(tmp_path / "elsewhere" / "my-experiment")
+    shutil.copytree(first.path, second.path, ignore=shutil.ignore_patterns(".venv", ".git"))
+    said = second.bootstrap().stdout
+    assert f"my-experiment-2; because the name my-experiment belongs to {first.path}" in said
+    for project, name in ((first, "my-experiment"), (second, "my-experiment-2")):
+        assert kernels(project)[name]["state"] == "this project"
+        assert kernels(project)[name]["python"] == f"{project.path}/.venv/bin/python"
+        for path in project.path.glob("notebooks/*.ipynb"):
+            assert json.loads(path.read_text())["metadata"]["kernelspec"]["name"] == name
+    assert "my-experiment-3" not in second.bootstrap().stdout
+
+
+def test_a_kernel_that_another_program_made_is_not_replaced(small, home):
+    place = home / "jupyter" / "kernels" / "my-experiment"
+    place.mkdir(parents=True)
+    (place / "kernel.json").write_text('{"argv": ["/usr/bin/julia"], "display_name": "Julia"}')
+    before = (place / "kernel.json").read_bytes()
+    project = small(skip="")
+    assert (place / "kernel.json").read_bytes() == before
+    assert kernels(project)["my-experiment-2"]["state"] == "this project"
+
+
+def test_a_project_that_moved_takes_its_kernel_along(small, tmp_path):
+    project = small(skip="")
+    project.path.rename(tmp_path / "moved")
+    moved = Project(tmp_path / "moved")
+    moved.run("lab", "kernel", "list")  # the environment itself moved along
+    moved.bootstrap()
+    assert list(kernels(moved)) == ["my-experiment"]
+    assert kernels(moved)["my-experiment"]["python"] == f"{moved.path}/.venv/bin/python"
+    assert moved.git("status", "--porcelain") == ""
+
+
+def test_a_deleted_environment_shows_as_gone_and_comes_back(small, tmp_path):
+    project = small(skip="")
+    other = small(skip="", project_slug="other")
+    shutil.rmtree(project.path / ".venv")
+    assert kernels(other)["my-experiment"]["state"] == "gone"
+    assert "my-experiment  gone" in other.run("lab", "kernel", "list").stdout
+    project.bootstrap()
+    assert kernels(other)["my-experiment"]["state"] == "other"
+
+
+def test_kernel_remove_takes_away_this_projects_kernel_alone(small):
+    project, other = small(skip=""), small(skip="", project_slug="other")
+    assert project.run("lab", "kernel", "remove").stdout == "removed: my-experiment\n"
+    assert list(kernels(other)) == ["other"]
+    assert "has no kernel" in project.run("lab", "kernel", "remove").stdout
+
+
+# --- the notebook filter ----------------------------------------------------------------------
+
+
+def with_output(path) -> None:
+    """Give every code cell of a notebook an output, as a run in Jupyter does."""
+    notebook = json.loads(path.read_text())
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == "code":
+            cell["execution_count"] = number
+            cell["outputs"] = [{"name": "stdout", "output_type": "stream", "text": ["1\n"]}]
+            cell["metadata"]["scrolled"] = True
+    path.write_text(json.dumps(notebook, indent=1) + "\n")
+
+
+def test_output_is_stripped_on_commit_and_stays_in_the_file(small):
+    project = small(skip="")
+    notebook = project.path / "notebooks" / "explore_data.ipynb"
+    with_output(notebook)
+    assert project.git("status", "--porcelain", "--", "notebooks") == ""
+    project.git("add", "--all")
+    assert '"1\\n"' not in project.git("show", ":notebooks/explore_data.ipynb")
+    assert '"1\\n"' in notebook.read_text()
+
+
+def test_a_cell_with_the_tag_keep_output_keeps_it(small):
+    project = small(skip="")
+    path = project.path / "notebooks" / "explore_data.ipynb"
+    with_output(path)
+    notebook = json.loads(path.read_text())
+    notebook["cells"][1]["metadata"]["tags"] = ["keep_output"]
+    path.write_text(json.dumps(notebook))
+    project.git("add", "--all")
+    committed = json.loads(project.git("show", ":notebooks/explore_data.ipynb"))
+    assert [bool(cell.get("outputs")) for cell in committed["cells"]][:3] == [False, True, False]
+
+
+def test_the_filter_works_without_environment_in_a_moved_project_and_in_a_worktree(small, tmp_path):
+    project = small(skip="")
+    shutil.rmtree(project.path / ".venv")
+    project.path.rename(tmp_path / "moved")
+    moved = Project(tmp_path / "moved")
+    moved.git("worktree", "add", "--quiet", tmp_path / "tree")
+    for place in (moved, Project(tmp_path / "tree")):
+        with_output(place.path / "notebooks" / "explore_data.ipynb")
+        place.git("add", "--all")
+        assert '"1\\n"' not in place.git("show", ":notebooks/explore_data.ipynb")
+
+
+@pytest.mark.parametrize("content", [b"", b"<<<<<<< ours", b'{"cells": 3}', b"\xff\xfe", b"[1]"])
+def test_what_is_no_notebook_passes_the_filter_unchanged(small, content):
+    project = small(skip="")
+    (project.path / "notebooks" / "odd.ipynb").write_bytes(content)
+    project.git("add", "--all")
+    shown = ["git", "show", ":notebooks/odd.ipynb"]
+    assert subprocess.check_output(shown, cwd=project.path) == content
+
+
+# --- other Pythons ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
+def test_every_python_we_name_creates_sets_up_and_runs_lab(small, tmp_path, version):
+    python = python_of(version)
+    if not python:
+        pytest.skip(f"this machine has no Python {version}")
+    path = f"{os.path.dirname(python)}:{os.environ['PATH']}"
+    project = small(python_version=version)
+    project.bootstrap(python=python, env={"PATH": path})
+    assert in_step(project.bootstrap("--check", python=python).stdout) == 4
+    told = project.run(".venv/bin/python", "-c", "import sys; print(sys.version)").stdout
+    assert told.startswith(version)
+    imports = "import sys, lab.cli, lab.kernel, lab.project; assert 'torch' not in sys.modules"
+    project.run(".venv/bin/python", "-c", imports)
+    assert kernels(project)["my-experiment"]["state"] == "this project"
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
+def test_the_hooks_run_under_every_python_we_name(tmp_path, version):
+    python = python_of(version)
+    if not python:
+        pytest.skip(f"this machine has no Python {version}")
+    subprocess.run(["uv", "venv", "--quiet", "-p", python, tmp_path / "venv"], check=True)
+    into = ["--python", tmp_path / "venv"]
+    subprocess.run(["uv", "pip", "install", "--quiet", *into, "cookiecutter"], check=True)
+    command = [tmp_path / "venv/bin/python", "-m", "cookiecutter", "--no-input", TEMPLATE]
+    environment = {**os.environ, "DL_TEMPLATE_SKIP": "venv,kernel"}
+    for answer, code in (("project_slug=fine", 0), ("project_slug=json", 1)):
+        out = tmp_path / answer
+        done = subprocess.run([*command, "-o", out, answer], env=environment, capture_output=True)
+        assert done.returncode == code, done.stderr
+    assert (tmp_path / "project_slug=fine" / "fine" / ".git").exists()
+
+
+def test_bootstrap_runs_under_the_oldest_python_it_promises(small):
+    python = python_of("3.8")
+    if not python:
+        pytest.skip("this machine has no Python 3.8")
+    project = small()
+    project.bootstrap(python=python)
+    assert_works(project)

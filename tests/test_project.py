@@ -1,0 +1,295 @@
+"""What the generated project promises is done in one: its README, its notebooks, its tests."""
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import urllib.request
+
+import pytest
+from conftest import Project, cookiecutter
+
+
+@pytest.fixture(scope="module")
+def worked(isolated_session, tmp_path_factory) -> Project:
+    """A project in which every command of its README has been run, in order, but `jupyter lab`."""
+    folder = tmp_path_factory.mktemp("worked")
+    answers = {"project_name": "Zebra Count", "dataset_name": "stripes"}
+    done = cookiecutter(folder, skip="venv,kernel", **answers)
+    assert done.returncode == 0, done.stdout
+    project = Project(folder / "zebra-count")
+    commands = [line for line in readme_commands(project) if line != "jupyter lab notebooks"]
+    script = "\n".join(["set -ex", *commands])
+    output = project.run("bash", "-c", script, env={"PYTHONWARNINGS": "default"}).stdout
+    return Project(project.path, output)
+
+
+def readme_commands(project) -> list[str]:
+    """Every line of every fenced sh block of the project's README."""
+    blocks = re.findall(r"```sh\n(.*?)```", (project.path / "README.md").read_text("utf-8"), re.S)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def records(project) -> dict[str, dict]:
+    """Every record of the project: the content of run.json by the run's id."""
+    paths = sorted(project.path.glob("runs/*/run.json"))
+    return {path.parent.name: json.loads(path.read_text("utf-8")) for path in paths}
+
+
+def test_every_command_of_the_readme_works(worked):
+    assert len(readme_commands(worked)) > 12
+    states = [record["status"] for record in records(worked).values()]
+    assert states == ["COMPLETED"] * 4
+    assert worked.git("status", "--porcelain") == ""
+
+
+def test_a_run_prints_where_its_record_is_and_its_score(worked):
+    first = next(iter(records(worked)))
+    assert f"record    runs/{first}\n" in worked.output
+    assert f"weights   data/stripes/models/{first}/best.safetensors\n" in worked.output
+    assert re.search(r"test      accuracy 0\.99\d\d, loss 0\.0\d+\n", worked.output)
+
+
+def test_the_key_result_of_the_readme_is_the_one_that_comes_out(worked):
+    claimed = re.search(r"CPU \| `python -m \S+` \| ([\d.]+) \|", readme(worked)).group(1)
+    result = next(iter(records(worked).values()))["result"]
+    assert f"{result['accuracy']:.3f}" == claimed
+
+
+def readme(project) -> str:
+    return (project.path / "README.md").read_text("utf-8")
+
+
+def test_torchrun_with_two_processes_leaves_one_record(worked):
+    command = "torchrun --nproc-per-node 2 -m zebra_count.experiment with smoke"
+    before = set(records(worked))
+    output = worked.run(*command.split(), env={"OMP_NUM_THREADS": "1"}).stdout
+    new = set(records(worked)) - before
+    assert len(new) == 1
+    assert output.count("test      accuracy") == 1
+    models = worked.path / "data/stripes/models" / new.pop()
+    assert sorted(path.name for path in models.glob("epoch-0001/random_states_*")) == [
+        "random_states_0.pkl",
+        "random_states_1.pkl",
+    ]
+
+
+def test_print_config_imports_neither_torch_nor_sklearn_nor_tensorboard(worked):
+    command = ["python", "-X", "importtime", "-m", "zebra_count.experiment", "print_config"]
+    output = worked.run(*command).stdout
+    imported = {line.split("|")[-1].strip() for line in output.splitlines() if "|" in line}
+    assert "sacred" in imported
+    assert not {"torch", "sklearn", "tensorboard", "accelerate"} & imported
+    assert "lr = 0.003" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("epoch=3", "error: there is no setting epoch: did you mean epochs?"),
+        ("lr=fast", "error: lr='fast' does not fit: Input should be a valid number."),
+        ("epochs=1.5", "error: epochs=1.5 does not fit: Input should be a valid integer."),
+        ("mixed_precision=fp8", "error: mixed_precision='fp8' does not fit"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_exit_code_2_and_no_record(worked, words, said):
+    before = set(records(worked))
+    done = worked.run("python", "-m", "zebra_count.experiment", "with", words, check=False)
+    assert done.returncode == 2
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("WARNING")]
+    assert len(lines) == 1
+    assert lines[0].startswith(said)
+    assert set(records(worked)) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "dataset=nothing",
+            "error: there is no dataset nothing yet in data; python -m zebra",
+        ),
+        ("resume=19991231", "error: resume=19991231: that is no run with a checkpoint"),
+    ],
+)
+def test_a_mistake_that_shows_only_in_the_run_is_one_line_too(worked, tmp_path, words, said):
+    command = ["python", "-m", "zebra_count.experiment", "with", words]
+    done = worked.run(*command, check=False, env={"LAB_RUNS": str(tmp_path)})
+    assert done.returncode == 1
+    assert said in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_stopped_run_is_continued_from_the_command_line(worked, tmp_path):
+    train = ["python", "-m", "zebra_count.experiment", "with"]
+    environment = {"LAB_RUNS": str(tmp_path)}
+    first = worked.run(*train, "smoke", env=environment).stdout
+    run = re.search(r"record    \S*/(\S+)", first).group(1)
+    second = worked.run(*train, "smoke", "epochs=2", f"resume={run}", env=environment).stdout
+    assert "epoch 2/2" in second
+    assert "epoch 1/2" not in second
+
+
+# --- data -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["LAB_DATA", "machines.local.toml"])
+def test_the_data_folder_can_be_on_another_disk(clone, project, tmp_path, way):
+    place = tmp_path / "big disk"
+    python = project.path / ".venv" / "bin" / "python"
+    environment = {"PYTHONPATH": str(clone.path / "src")}
+    if way == "LAB_DATA":
+        environment["LAB_DATA"] = str(place)
+    else:
+        (clone.path / "machines.local.toml").write_text(f"[here]\ndata = '{place}'\n")
+    for command in ("prepare", "verify"):
+        clone.run(python, "-m", "my_experiment.data", command, env=environment)
+    assert (place / "digits" / "manifest.json").exists()
+    assert len(list((place / "digits" / "train").glob("*/*.png"))) > 1000
+    assert not list((clone.path / "data").rglob("*.png"))
+
+
+def test_a_broken_machines_local_toml_is_named_in_one_line(clone, project):
+    (clone.path / "machines.local.toml").write_text("[here\n")
+    python = project.path / ".venv" / "bin" / "python"
+    environment = {"PYTHONPATH": str(clone.path / "src")}
+    command = [python, "-m", "my_experiment.data", "verify"]
+    done = clone.run(*command, env=environment, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: \S+machines.local.toml cannot be read: .*line 1.*\n", done.stdout)
+
+
+def test_a_broken_off_prepare_is_finished_by_the_next(project, tmp_path):
+    environment = {"LAB_DATA": str(tmp_path)}
+    command = ["python", "-m", "my_experiment.data", "prepare"]
+    project.run(*command, env=environment)
+    digits = tmp_path / "digits"
+    complete = {path: path.read_bytes() for path in digits.rglob("*") if path.is_file()}
+    for path in [digits / "manifest.json", *sorted(digits.glob("train/*/*"))[::3]]:
+        path.unlink()
+    project.run(*command, env=environment)
+    assert {path: path.read_bytes() for path in digits.rglob("*") if path.is_file()} == complete
+
+
+def test_a_full_disk_is_named_and_prepare_can_be_repeated(project, tmp_path):
+    script = """
+    mount -t tmpfs -o size=1m none "$1"
+    python -m my_experiment.data prepare; echo "first: $?"
+    mount -o remount,size=100m "$1"
+    python -m my_experiment.data prepare; echo "second: $?"
+    python -m my_experiment.data verify; echo "verify: $?"
+    """
+    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", tmp_path]
+    output = project.run(*inside, env={"LAB_DATA": str(tmp_path)}).stdout
+    assert re.search(r"error: .*No space left on device; mend it and repeat\.\nfirst: 1\n", output)
+    assert "second: 0" in output
+    assert "verify: 0" in output
+
+
+# --- for the people who work in it -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Aaa", "Zebra", 'It\'s "quoted" \\ 日本 🚀'])
+def test_a_fresh_project_is_ruff_clean_whatever_it_is_called(bake, name):
+    slug = {"project_slug": "x-1"} if "quoted" in name else {}
+    fresh = bake(project_name=name, **slug)
+    fresh.run("ruff", "check", ".")
+    fresh.run("ruff", "format", "--check", ".")
+
+
+def test_the_github_workflow_does_what_works_here(clone, home):
+    workflow = (clone.path / ".github/workflows/tests.yml").read_text()
+    commands = re.findall(r"- run: (.*)", workflow)
+    assert commands[-1] == ".venv/bin/pytest"
+    for command in commands:
+        clone.run(*command.split(), env={"PYTEST_ADDOPTS": "-q -k test_data"})
+
+
+def test_vs_code_is_pointed_to_the_environment(project):
+    settings = json.loads((project.path / ".vscode" / "settings.json").read_text())
+    path = settings["python.defaultInterpreterPath"]
+    assert os.access(path.replace("${workspaceFolder}", str(project.path)), os.X_OK)
+
+
+# --- notebooks --------------------------------------------------------------------------------
+
+HEADER = ["%matplotlib inline\n", "%load_ext autoreload\n", "%autoreload 2"]
+
+
+def test_every_notebook_begins_with_the_three_magic_lines_and_has_the_named_kernel(worked):
+    paths = sorted(worked.path.glob("notebooks/*.ipynb"))
+    assert [path.name for path in paths] == ["compare_runs.ipynb", "explore_data.ipynb"]
+    for path in paths:
+        notebook = json.loads(path.read_text("utf-8"))
+        code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert code[0] == HEADER
+        assert sum(map(len, code)) < 20, "the logic belongs into src"
+        assert notebook["metadata"]["kernelspec"]["name"] == "zebra-count"
+
+
+@pytest.mark.parametrize("name", ["explore_data", "compare_runs"])
+def test_every_notebook_runs_on_the_named_kernel_and_shows_pictures(worked, tmp_path, name):
+    run = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--output-dir", tmp_path]
+    worked.run(*run, worked.path / "notebooks" / f"{name}.ipynb")
+    notebook = json.loads((tmp_path / f"{name}.ipynb").read_text("utf-8"))
+    outputs = [out for cell in notebook["cells"] for out in cell.get("outputs", [])]
+    assert not [out for out in outputs if out["output_type"] in ("error", "stream")]
+    kinds = [kind for out in outputs for kind in out.get("data", {})]
+    assert kinds.count("image/png") == {"explore_data": 3, "compare_runs": 2}[name]
+    assert "text/html" in kinds  # a table
+
+
+def test_jupyter_lab_starts_and_offers_the_named_kernel(worked, tmp_path):
+    environment = {**os.environ, "JUPYTER_TOKEN": "secret", "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    environment["PATH"] = f"{worked.path}/.venv/bin:{environment['PATH']}"
+    command = ["jupyter", "lab", "notebooks"]
+    assert " ".join(command) in readme_commands(worked)
+    server = subprocess.Popen(
+        [*command, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"],
+        cwd=worked.path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        url = next(filter(None, map(served_at, lines(server.stderr, seconds=60))))
+        request = urllib.request.Request(
+            f"{url}api/kernelspecs", headers={"Authorization": "token secret"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            specs = json.load(answer)["kernelspecs"]
+        assert specs["zebra-count"]["spec"]["display_name"] == "Zebra Count"
+        assert specs["zebra-count"]["spec"]["argv"][0] == f"{worked.path}/.venv/bin/python"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=30)
+
+
+def served_at(line: str) -> str | None:
+    """The address that a line of Jupyter's log names, without /lab and the token."""
+    found = re.search(r"(http://127\.0\.0\.1:\d+/)lab", line)
+    return found.group(1) if found else None
+
+
+def lines(stream, seconds: float):
+    """The lines of a process's output, as they come; fails if none comes for so long."""
+    while True:
+        assert select.select([stream], [], [], seconds)[0], "the server says nothing"
+        line = stream.readline()
+        assert line, "the server ended"
+        yield line
+
+
+def test_a_notebook_that_was_run_is_committed_without_its_output(worked, tmp_path):
+    copy = Project(tmp_path / "copy")
+    shutil.copytree(worked.path, copy.path, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
+    notebook = copy.path / "notebooks" / "explore_data.ipynb"
+    run = [worked.path / ".venv/bin/jupyter", "nbconvert", "--to", "notebook", "--execute"]
+    copy.run(*run, "--inplace", notebook)
+    assert "image/png" in notebook.read_text("utf-8")
+    copy.git("commit", "--all", "--allow-empty", "--quiet", "--message", "explored")
+    assert "image/png" not in copy.git("show", "HEAD:notebooks/explore_data.ipynb")
