@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 
 import pytest
@@ -260,13 +261,23 @@ def test_jupyter_lab_starts_and_offers_the_named_kernel(worked, tmp_path):
         request = urllib.request.Request(
             f"{url}api/kernelspecs", headers={"Authorization": "token secret"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            specs = json.load(answer)["kernelspecs"]
+        specs = json.load(patient_open(request, server))["kernelspecs"]
         assert specs["zebra-count"]["spec"]["display_name"] == "Zebra Count"
         assert specs["zebra-count"]["spec"]["argv"][0] == f"{worked.path}/.venv/bin/python"
     finally:
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=30)
+
+
+def patient_open(request, server: subprocess.Popen):
+    """Jupyter names its address a moment before it listens there: ask until it does, or ended."""
+    while server.poll() is None:
+        try:
+            return urllib.request.urlopen(request, timeout=30)
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError):
+                raise
+    raise AssertionError("the server ended")
 
 
 def served_at(line: str) -> str | None:
