@@ -3,14 +3,11 @@
 DL_TEMPLATE_SKIP=venv,kernel,git (any subset) switches steps off.
 """
 
-import json
 import os
-import subprocess
 import sys
-import tempfile
 
-# tojson escapes every quote of this kind, so no answer can end the string.
-ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')  # fmt: skip
+# True or False; no answer of the user comes into this file.
+HAS_OUTPUT_DIR = "{{ '_output_dir' in cookiecutter }}" == "True"
 
 SKIP = {"venv": "--no-venv", "kernel": "--no-kernel", "git": "--no-git"}
 
@@ -21,12 +18,13 @@ def throw_away_render():
     There a kernel would point to a deleted folder, and a .git or .venv would spoil cruft's
     patch. cruft sets no variable; what it leaves out of the context and where it renders tells.
     """
+    if HAS_OUTPUT_DIR:
+        return False
+    import tempfile  # slow to import, and seldom needed
+
     parent = os.path.dirname(os.path.realpath(os.getcwd()))
-    return (
-        "_output_dir" not in ANSWERS
-        and os.path.dirname(parent) == os.path.realpath(tempfile.gettempdir())
-        and os.path.basename(parent).startswith("tmp")
-    )
+    in_temp = os.path.dirname(parent) == os.path.realpath(tempfile.gettempdir())
+    return in_temp and os.path.basename(parent).startswith("tmp")
 
 
 def main():
@@ -38,6 +36,8 @@ def main():
     flags = [flag for step, flag in SKIP.items() if step in wished]
     if len(flags) == len(SKIP):
         return
+    import subprocess  # slow to import, and needed only now
+
     folder = os.path.basename(os.getcwd())
     command = [sys.executable, "bootstrap.py", *flags]
     sys.stdout.flush()
@@ -49,7 +49,7 @@ def main():
         print(f"\nThe files are all in {folder}. To finish the set-up:")
         print(f"    cd {folder}\n    python3 bootstrap.py")
         return
-    package = ANSWERS["__package"]
+    package = folder.replace("-", "_")
     print(f"\nReady. The first recorded run:\n    cd {folder}\n    . .venv/bin/activate")
     print(f"    python -m {package}.data prepare\n    python -m {package}.experiment")
 

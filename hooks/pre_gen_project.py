@@ -7,7 +7,6 @@ import json
 import keyword
 import os
 import re
-import subprocess
 import sys
 import unicodedata
 
@@ -137,6 +136,8 @@ def unsaved_work():
     """Why the files of an existing project (`cookiecutter -f`) must not be overwritten, or None."""
     if not os.listdir("."):
         return None
+    import subprocess  # slow to import, and seldom needed
+
     git = ["git", "status", "--porcelain", "--", "."]
     try:
         status = subprocess.run(git, capture_output=True, text=True, encoding="utf-8")
@@ -166,6 +167,8 @@ def birth(path):
     status = os.stat(path)
     if hasattr(status, "st_birthtime"):
         return status.st_birthtime
+    import subprocess  # slow to import, and seldom needed
+
     try:
         stat = subprocess.run(["stat", "-c", "%.9W", path], capture_output=True, text=True)
         return float(stat.stdout)
