@@ -143,12 +143,33 @@ def uv_environment():
     return variables
 
 
+def package_sources():
+    """Where the environment says that packages come from, in pip's or uv's variables."""
+    names = [*PACKAGE_SOURCES, *PACKAGE_SOURCES.values(), "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"]
+    return [os.environ[name] for name in names if os.environ.get(name)]
+
+
 def torch_backend():
     """The option that picks torch for this machine's GPU, unless the user says where wheels are."""
-    told = [*PACKAGE_SOURCES, *PACKAGE_SOURCES.values(), "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"]
-    if any(os.environ.get(name) for name in [*told, "UV_TORCH_BACKEND"]):
-        return []
-    return ["--torch-backend=auto"]
+    told = package_sources() or os.environ.get("UV_TORCH_BACKEND")
+    return [] if told else ["--torch-backend=auto"]
+
+
+def install_lock(into):
+    """Install the locked packages; from uv's cache alone, without the network, if it has them all.
+
+    Otherwise uv asks the index for news of each package, although the lock leaves nothing to
+    choose. An index that the user names is always asked: offline, uv passes over one that it has
+    not seen yet in silence, and takes the package from the next.
+    """
+    install = ["pip", "install", *into, *torch_backend(), "--requirement", LOCK]
+    if not any("://" in source for source in package_sources()):
+        try:
+            uv_run(*install, "--offline", stderr=subprocess.PIPE)
+            return
+        except Problem:
+            pass  # the cache lacks something
+    uv_run(*install)
 
 
 def uv_run(*arguments, **options):
@@ -223,7 +244,7 @@ def make_environment(venv):
     try:
         building.parent.mkdir(parents=True, exist_ok=True)
         uv_run("venv", "--no-project", "--relocatable", "--python", python, building)
-        uv_run("pip", "install", *into, *torch_backend(), "--requirement", LOCK)
+        install_lock(into)
         uv_run("pip", "install", *into, "--no-deps", "--editable", ROOT)
         for path in building.glob("lib/python*/site-packages/*.pth"):
             if path.read_text("utf-8").strip() == str(ROOT / "src"):
