@@ -81,8 +81,9 @@ def run(command, **options):
         raise Problem(f"{command[0]} cannot be started: {error.strerror}.") from None
     if done.returncode != 0:
         name = " ".join(Path(str(word)).name for word in command[:3])
-        said = (done.stderr or done.stdout or "").strip().splitlines()
-        raise Problem(f"{name} failed ({done.returncode}): {said[-1] if said else 'see above'}")
+        said = (done.stderr or done.stdout or "").strip().splitlines() or ["see above"]
+        cause = next((line for line in said if line.startswith(("fatal", "error"))), said[-1])
+        raise Problem(f"{name} failed ({done.returncode}): {cause}")
     return done.stdout
 
 
