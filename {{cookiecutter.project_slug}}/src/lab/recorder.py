@@ -141,11 +141,11 @@ class RunFolder(FileStorageObserver):
 
     def _make_folder(self, wanted: str | None) -> str:
         """A new folder for the record; its name is the run's id."""
+        Path(self.basedir).mkdir(parents=True, exist_ok=True)
         while True:
             name = wanted or new_run_id()
             folder = Path(self.basedir, name)
             try:
-                folder.parent.mkdir(parents=True, exist_ok=True)
                 folder.mkdir()
             except FileExistsError:
                 if wanted:
@@ -263,10 +263,14 @@ class RunFolder(FileStorageObserver):
 
 
 def new_run_id() -> str:
-    """An id that no other machine gives and that sorts by time: 20261122-101530-gpu1-3fa9c2."""
-    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    """An id that no other machine gives and that sorts by time: 20261122-101530-gpu1-3fa9c20d.
+
+    The last part begins with the fraction of the second (in 1/4096), the rest of it is random.
+    """
+    now = datetime.now(timezone.utc)
     host = "".join(letter for letter in socket.gethostname().split(".")[0] if letter.isalnum())
-    return f"{now}-{host[:12].lower() or 'host'}-{secrets.token_hex(3)}"
+    last = f"{now.microsecond * 4096 // 1_000_000:03x}{secrets.randbits(20):05x}"
+    return f"{now:%Y%m%d-%H%M%S}-{host[:12].lower() or 'host'}-{last}"
 
 
 def copy(source: str | Path, target: Path) -> None:
