@@ -212,10 +212,10 @@ OUTCOMES = {
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_output_is_complete_and_the_state_true_after(tiny, outcome):
     end, number, status, code = OUTCOMES[outcome]
-    process = tiny.start(TALK + end)
+    process = tiny.start(TALK + end, start_new_session=True)
     shown = read_until(process, "ready")
     if number:
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as a terminal, tmux and Slurm do it
     shown += process.stdout.read()
     assert process.wait() == code
     assert tiny.json()["status"] == status
@@ -226,6 +226,28 @@ def test_output_is_complete_and_the_state_true_after(tiny, outcome):
     if outcome == "exception":
         assert "ValueError: it broke" in tiny.output
         assert "ValueError: it broke" in "".join(tiny.json()["fail_trace"])
+
+
+def test_output_is_in_the_record_as_soon_as_the_run_has_ended(tiny):
+    """And stdout is as before: what comes later belongs to no run."""
+    body = """
+    pass
+
+run_once = ex.run
+def run(*arguments, **options):
+    done = run_once(*arguments, **options)
+    print("afterwards")
+    subprocess.run(["echo", "afterwards"])
+    text = (tracking.record_folder(done) / "cout.txt").read_text()
+    assert "line 499\\nready\\nthe last words" in text and "afterwards" not in text, text
+    return done
+ex.run = run
+ex.run()
+ex.run()
+sys.exit()
+"""
+    tiny.run(TALK + body)
+    assert len(tiny.records()) == 2
 
 
 def test_output_of_dataloader_workers_is_kept(tiny):
@@ -479,6 +501,28 @@ rm {tiny.runs}/ballast; cp -r {tiny.runs} {kept}; exit $code
     assert "before\n" in tiny.output
     first = (tiny.record / "metrics.jsonl").read_text().splitlines()[0]
     assert json.loads(first)["value"] == 0.5
+
+
+def test_a_run_that_a_full_disk_refused_leaves_no_cut_off_source_behind(tiny):
+    """Sources are shared by all records: half a copy would stay in every later one."""
+    kept = tiny.folder / "kept"
+    mounted = f"""
+mkdir -p {tiny.runs} && mount -t tmpfs -o size=40k tiny {tiny.runs} || exit 77
+"$@" && exit 1
+mount -o remount,size=4m {tiny.runs}; "$@"; code=$?
+cp -r {tiny.runs} {kept}; exit $code
+"""
+    before = ["unshare", "--map-root-user", "--mount", "sh", "-c", mounted, "sh"]
+    process = tiny.start("    pass", before=before)
+    shown, _ = process.communicate()
+    if process.returncode == 77 or "unshare failed" in shown:
+        pytest.skip("this machine does not allow a mount of one's own")
+    assert process.returncode == 0, shown
+    assert "error: no record can be written" in shown and "No space left" in shown
+    tiny.runs = kept
+    assert tiny.json()["status"] == "COMPLETED"  # the only one: the first left nothing
+    for name, kept_as in tiny.json()["experiment"]["sources"]:
+        assert (kept / kept_as).read_bytes() == (tiny.project.path / "src" / name).read_bytes()
 
 
 def test_a_record_removed_during_the_run_is_said_and_the_run_fails(tiny):
@@ -762,8 +806,8 @@ for cell in cells:
     for folder, line in ((first, "the first version"), (second, "the second one")):
         output = (folder / "cout.txt").read_text()
         assert line in output
-        for said in ("to stderr", "line 0", "line 499", "the last words"):
-            assert f"{said}\n" in output
+        for said in ("to stderr\n", "line 0\n", "line 499\n", "the last words"):
+            assert said in output
         assert "not recorded" not in output
         assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
 
