@@ -5,7 +5,9 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -833,3 +835,83 @@ def test_of_several_processes_rank_0_records_and_the_others_errors_reach_its_out
     assert "ValueError: rank 1 has no data" in tiny.output
     assert not list((tiny.runs / "_ranks").iterdir())
     assert (tiny.record / "metrics.jsonl").read_text().count("loss") == 1
+
+
+# --- MongoDB -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mongo(tmp_path):
+    """A real server on a free port of this machine: its process, its URL, and where pymongo is."""
+    uv = ["uv", "pip", "install", "--quiet"]
+    links = os.environ.get("PIP_FIND_LINKS")
+    if links:
+        uv += ["--find-links", links]
+    server = tmp_path / "server"
+    subprocess.run(["uv", "venv", "--quiet", server], check=True)
+    install = [*uv, "--python", str(server), "secantusdb", "pymongo"]
+    if subprocess.run(install).returncode:
+        pytest.skip("the package secantusdb cannot be had here")
+    subprocess.run([*uv, "--target", str(tmp_path / "pymongo"), "pymongo"], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--storage-path", ":memory:"]
+    with open(tmp_path / "server.log", "w") as log:
+        process = subprocess.Popen(
+            [server / "bin" / "python", "-m", "secantus", *where],
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+        )
+
+    def listens():
+        assert process.poll() is None, (tmp_path / "server.log").read_text()
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_for(listens, "the server's start")
+        yield process, f"mongodb://127.0.0.1:{port}/team", str(tmp_path / "pymongo")
+    finally:
+        process.kill()
+        process.wait()
+
+
+MONGO = """
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+        print("ready", flush=True)
+        sys.stdin.readline()
+        log(2, {"loss": 0.25})
+    print("the last words")
+    return 0.25
+"""
+
+
+def test_mongodb_gets_the_run_and_its_death_in_mid_run_is_said_and_harms_nothing(tiny, mongo):
+    server, url, pymongo = mongo
+    environment = {"SACRED_MONGO_URL": url, "PYTHONPATH": pymongo}
+    tiny.run(MONGO, input="\n", env=environment)
+    code = f"""
+import pymongo
+database = pymongo.MongoClient({url!r}).get_default_database()
+(run,), (loss,) = database.runs.find(), database.metrics.find()
+print(run["_id"], run["status"], run["result"], loss["values"], "last words" in run["captured_out"])
+"""
+    done = tiny.project.run("python", "-c", code, env=environment)
+    assert done.stdout == f"{tiny.record.name} COMPLETED 0.25 [0.5, 0.25] True\n"
+    shutil.rmtree(tiny.record)
+
+    process = tiny.start(MONGO, "-b", "0.1", stdin=subprocess.PIPE, env=environment)
+    read_until(process, "ready")
+    server.kill()
+    server.wait()
+    shown = read_until(process, "the run and its record in runs/ go on")
+    assert "warning: MongoDB does not record this run" in shown
+    shown, _ = process.communicate("\n")
+    assert process.returncode == 0, shown
+    assert tiny.json()["status"] == "COMPLETED"
+    assert "the last words\n" in tiny.output
+    lines = (tiny.record / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["value"] for line in lines] == [0.5, 0.25]

@@ -49,11 +49,13 @@ class RunFolder(FileStorageObserver):
         self.missing: list[str] = []  # what is not in the record and will not be
         self.said = ""  # the last trouble that was printed
         self.running = False
+        self.logged_here: set[str] = set()  # metrics that come by `log` and by Sacred as well
 
     # --- Sacred's events -------------------------------------------------------------------------
 
     def started_event(self, ex_info, command, host_info, start_time, config, meta_info, _id):
         self.running, self.dir, self.missing, self.said = False, None, [], ""
+        self.logged_here = set()
         try:
             with interrupts.held():
                 _id = self._make_folder(_id)
@@ -98,7 +100,8 @@ class RunFolder(FileStorageObserver):
 
     def log_metrics(self, metrics_by_name, info):
         """Points of Sacred's own log_scalar, which Sacred hands over at every beat."""
-        for name, one in metrics_by_name.items():
+        for name in metrics_by_name.keys() - self.logged_here:
+            one = metrics_by_name[name]
             for step, value, when in zip(*(one[key] for key in POINT), strict=True):
                 self.metrics.add(step, {name: value}, when.replace(tzinfo=timezone.utc).timestamp())
 

@@ -1,6 +1,7 @@
 """Sacred for this project: typed configuration, unique ids, a folder in runs/ for every run."""
 
 import difflib
+import os
 import signal
 import sys
 import traceback
@@ -56,6 +57,10 @@ class Experiment(sacred.Experiment):
                 options["--unobserved"] = True
 
         self.observers.append(RunFolder(project.runs_folder()))
+        if os.environ.get("SACRED_MONGO_URL"):
+            from lab.mongo import Mongo
+
+            self.observers.append(Mongo(os.environ["SACRED_MONGO_URL"], self.observers[0]))
 
     def run(self, *arguments, **options) -> sacred.run.Run:
         """Sacred's run; RecordError at its end if its record is not whole."""
@@ -140,9 +145,11 @@ def metrics(run: sacred.run.Run) -> Iterator[Log]:
         yield lambda step, values: None
     elif len(run.observers) == 1:
         yield recorder.log
-    else:  # through Sacred, which hands them to every observer
+    else:  # Sacred hands them to the other observers; a slow one must not hold up the record
 
         def log(step: int, values: Mapping[str, float]) -> None:
+            recorder.log(step, values)
+            recorder.logged_here |= values.keys()
             for name, value in values.items():
                 run.log_scalar(name, float(value), int(step))
 
