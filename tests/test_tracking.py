@@ -668,8 +668,10 @@ def test_code_environment_machine_job_data_seeds_and_usage_are_recorded(tiny):
         name: subprocess.run(["sha256sum", path], capture_output=True, text=True).stdout[:64]
         for name, path in {"data": manifest, "lock": project.path / "requirements.txt"}.items()
     }
-    assert record["code"]["commit"] == project.git("rev-parse", "HEAD")
-    assert record["code"]["dirty"] is bool(project.git("status", "--porcelain"))
+    code = record["code"]
+    assert code["parent"] == project.git("rev-parse", "HEAD")
+    assert code["dirty"] is bool(project.git("status", "--porcelain"))
+    assert project.git("diff", "--quiet", code["commit"]) == ""
     assert record["software"]["lock_sha256"] == digest["lock"]
     assert record["software"]["python"] == record["host"]["python_version"]
     assert record["software"]["torch"].startswith("2.")
@@ -704,11 +706,13 @@ for step in ("no git", "no commit", "clean", "dirty"):
     def code(step):
         return json.loads((tiny.runs / f"20-{step}" / "run.json").read_text())["code"]
 
-    assert code("no git") == {"commit": None, "dirty": None, "remote": None}
-    assert code("no commit") == {"commit": None, "dirty": True, "remote": None}
-    assert code("clean")["dirty"] is False and len(code("clean")["commit"]) == 40
-    assert code("dirty") == {**code("clean"), "dirty": True}
-    assert b"+two \xff\n" in (tiny.runs / "20-dirty" / "uncommitted.diff").read_bytes()
+    assert code("no git")["commit"] is code("no git")["dirty"] is None
+    assert "is in no git repository" in code("no git")["problem"]
+    assert "problem" not in code("clean")
+    assert code("no commit")["dirty"] is True and code("no commit")["parent"] is None
+    assert code("clean")["dirty"] is False and code("clean")["commit"] == code("clean")["parent"]
+    assert code("dirty")["dirty"] is True and code("dirty")["parent"] == code("clean")["commit"]
+    assert "+two \\xff\n" in (tiny.runs / "20-dirty" / "uncommitted.diff").read_text()
     assert not (tiny.runs / "20-clean" / "uncommitted.diff").exists()
 
 
@@ -722,7 +726,7 @@ def test_no_secret_is_recorded(tiny):
     }
     comment = "data from ftp://me:hunter2-comment@example.org/data"
     tiny.run("    pass", "--comment", comment, env=environment)
-    assert tiny.json()["code"]["remote"] == "https://example.org/team/project.git"
+    assert tiny.json()["code"]["remotes"] == {"origin": "https://example.org/team/project.git"}
     for path in tiny.record.rglob("*"):
         assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
 

@@ -15,12 +15,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from lab import liveness, project
+from lab import git, liveness, project, snapshot
+from lab.project import UserError
 
-TIMEOUT = 5  # seconds for git and nvidia-smi; a broken driver lets the latter hang
+TIMEOUT = 5  # seconds for nvidia-smi; a broken driver lets it hang
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST")
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"]*@")
 
@@ -49,25 +51,17 @@ def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def code_state() -> dict[str, Any]:
-    """commit (hash or None), dirty (True, False, None: no git), diff against it, remote.
+    """The snapshot that ran: commit, parent, branch, dirty, folder; remotes and the diff.
 
-    THE place for lab.snapshot: its commit holds uncommitted and untracked files as well.
+    Where no snapshot can be made, `problem` says why, and so does the run.
     """
-    status = git("status", "--porcelain", "--untracked-files=all")
-    commit = git("rev-parse", "--verify", "--quiet", "HEAD")
-    remote = git("config", "--get", "remote.origin.url")
-    return {
-        "commit": commit.strip() if commit else None,
-        "dirty": None if status is None else bool(status),
-        "remote": without_credentials(remote.strip()) if remote else None,
-        "diff": (git("diff", "--binary", "HEAD") or "") if commit and status else "",
-    }
-
-
-def git(*arguments: str) -> str | None:
-    """What git says about the project; None if it fails, is missing or hangs."""
-    # no index refresh: a run must not take the lock under the user's fingers
-    return output("git", "--no-optional-locks", "-C", str(project.ROOT), *arguments)
+    try:
+        taken = snapshot.take()
+        return {**asdict(taken), "remotes": git.remotes(), "diff": snapshot.diff(taken)}
+    except UserError as error:
+        print(f"warning: the code of this run is not kept: {error}", file=sys.stderr)
+        names = [field.name for field in fields(snapshot.Snapshot)]
+        return {**dict.fromkeys(names), "remotes": {}, "diff": "", "problem": str(error)}
 
 
 def output(*command: str) -> str | None:
