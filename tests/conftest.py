@@ -123,6 +123,23 @@ def clone(project, tmp_path) -> Project:
     return Project(path)
 
 
+@pytest.fixture
+def template_copy(tmp_path) -> Project:
+    """A copy of the template as a git repository of its own, so that it can be changed."""
+    names = subprocess.check_output(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=TEMPLATE
+    )
+    copy = Project(tmp_path / "template")
+    for name in filter(None, names.decode().split("\0")):
+        if (TEMPLATE / name).exists():
+            (copy.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TEMPLATE / name, copy.path / name)
+    copy.git("init", "--quiet")
+    copy.git("add", "--all", "--force")
+    copy.git("commit", "--quiet", "--message", "template")
+    return copy
+
+
 def python_of(version: str) -> str | None:
     """An interpreter of that version on this machine: in PATH, of pyenv, or of uv."""
     pyenv = sorted(Path(os.environ.get("PYENV_ROOT", "/root/.pyenv")).glob(f"versions/{version}.*"))

@@ -1,11 +1,14 @@
 """bootstrap.py ends in a working state, whatever broke it off before, on every Python we name."""
 
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from conftest import TEMPLATE, Project, cookiecutter, python_of
@@ -39,16 +42,26 @@ def shorten(project: Project) -> None:
     lines = [line for line in lines if line not in dependencies or line in wanted]
     lines = [line for line in lines if not line.startswith("dev = ")]
     settings.write_text("".join(lines), "utf-8")
-    uv = ["uv", "pip", "compile", "pyproject.toml", "--quiet", "--universal"]
     lock = project.path / "requirements.txt"
-    known = subprocess.run(
-        [*uv, "--python-version=3.10", "--no-annotate", "--no-header", "--constraint", lock],
-        cwd=project.path,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    lock.write_text(known.stdout)
+    wanted = re.search(r"dependencies = \[(.*?)\n\]", settings.read_text("utf-8"), re.S).group(1)
+    lock.write_text(short_lock(wanted, lock.read_text("utf-8")), "utf-8")
+
+
+@functools.cache
+def short_lock(wanted: str, lock: str) -> str:
+    """The part of the lock that is wanted; compiled once, as uv asks the registry for it."""
+    command = ["uv", "pip", "compile", "-", "--quiet", "--universal", "--python-version=3.10"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write(lock)
+        constraints.flush()
+        command += ["--no-annotate", "--no-header", "--constraint", constraints.name]
+        return subprocess.run(
+            command,
+            input="\n".join(re.findall(r'"([^"]+)"', wanted)),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
 
 
 def assert_works(project: Project) -> None:

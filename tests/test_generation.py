@@ -249,36 +249,24 @@ def test_a_bake_over_files_that_are_in_no_repository_writes_nothing(bake):
 # --- cruft, which renders into throw-away folders -------------------------------------------
 
 
-@pytest.fixture
-def template(tmp_path):
-    """A copy of the template as a git repository of its own, so that it can be changed."""
-    names = subprocess.check_output(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=TEMPLATE
-    )
-    path = tmp_path / "template"
-    for name in filter(None, names.decode().split("\0")):
-        if (TEMPLATE / name).exists():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TEMPLATE / name, path / name)
-    copy = Project(path)
-    copy.git("init", "--quiet")
-    copy.git("add", "--all", "--force")
-    copy.git("commit", "--quiet", "--message", "template")
-    return copy
-
-
-def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(template, tmp_path, home):
+def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(
+    template_copy, tmp_path, home
+):
     options = ["--no-input", "--output-dir", str(tmp_path / "out")]
-    template.run("cruft", "create", template.path, *options, env={"DL_TEMPLATE_SKIP": "venv"})
+    template_copy.run(
+        "cruft", "create", template_copy.path, *options, env={"DL_TEMPLATE_SKIP": "venv"}
+    )
     project = Project(tmp_path / "out" / "my-experiment")
     assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "cruft")
 
     kernels = home / "jupyter" / "kernels"
-    model = template.path / "{{cookiecutter.project_slug}}/src/{{cookiecutter.__package}}/model.py"
+    model = (
+        template_copy.path / "{{cookiecutter.project_slug}}/src/{{cookiecutter.__package}}/model.py"
+    )
     model.write_text(model.read_text() + "\n# better\n")
-    template.git("commit", "--quiet", "--all", "--message", "better")
+    template_copy.git("commit", "--quiet", "--all", "--message", "better")
     project.run("cruft", "update", "--skip-apply-ask")
 
     assert (project.path / "src/my_experiment/model.py").read_text().endswith("# better\n")
@@ -291,9 +279,11 @@ def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(templa
     assert not kernels.exists()
 
 
-def test_cruft_makes_the_same_project_as_cookiecutter(template, tmp_path, bake):
+def test_cruft_makes_the_same_project_as_cookiecutter(template_copy, tmp_path, bake):
     options = ["--no-input", "--output-dir", str(tmp_path / "out")]
-    template.run("cruft", "create", template.path, *options, env={"DL_TEMPLATE_SKIP": EVERY_STEP})
+    template_copy.run(
+        "cruft", "create", template_copy.path, *options, env={"DL_TEMPLATE_SKIP": EVERY_STEP}
+    )
     ours, theirs = bake(), Project(tmp_path / "out" / "my-experiment")
     assert [name for name in theirs.files() if name != ".cruft.json"] == ours.files()
     for name in ours.files():

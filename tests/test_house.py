@@ -1,0 +1,70 @@
+"""What the template's own README and Makefile promise."""
+
+import re
+import subprocess
+
+from conftest import TEMPLATE
+
+README = (TEMPLATE / "README.md").read_text("utf-8")
+
+
+def blocks() -> list[list[str]]:
+    """The lines of each fenced sh block of the README."""
+    return [block.splitlines() for block in re.findall(r"```sh\n(.*?)```", README, re.S)]
+
+
+def test_the_readme_begins_with_one_sentence_one_command_and_one_picture():
+    first_screen = README.split("\n\n")[:4]
+    assert first_screen[0] == "# dl-remote-template"
+    assert first_screen[1].count(".") == 1
+    assert first_screen[2].splitlines()[1:-1] == ["cookiecutter gh:org/dl-remote-template"]
+    picture = re.fullmatch(r"!\[.+\]\((\S+)\)", first_screen[3]).group(1)
+    assert (TEMPLATE / picture).read_text("utf-8").startswith("<svg")
+
+
+def test_make_demo_ends_with_a_recorded_run_and_its_score(template_copy):
+    output = template_copy.run("make", "demo").stdout
+    record = re.search(r"record    (runs/\S+)", output).group(1)
+    assert (template_copy.path / "build/demo/my-experiment" / record / "run.json").exists()
+    assert re.search(r"test      accuracy 0\.9\d\d\d", output)
+
+
+def test_every_command_of_the_readme_is_run_by_a_test():
+    commands = [line for block in blocks() for line in block]
+    make = {line for line in commands if line.startswith("make ")}
+    assert make == {"make demo", "make test", "make lock", "make bench"}
+    # demo: above; test: this; bench: has promises of its own, in benchmarks/; lock: test_lock.py
+    targets = re.findall(r"^([a-z]+):", (TEMPLATE / "Makefile").read_text("utf-8"), re.M)
+    assert {f"make {target}" for target in targets} >= make
+    # the first hour: test_project.py runs the same commands from the project's own README
+    theirs = (TEMPLATE / "{{cookiecutter.project_slug}}" / "README.md").read_text("utf-8")
+    theirs = theirs.replace("{{ package }}", "my_experiment")
+    rest = [line for line in commands if line not in make]
+    assert rest.pop(0).startswith("cookiecutter gh:")
+    assert rest.pop(0) == "cd my-experiment"
+    for line in rest:
+        assert f"\n{line}\n" in theirs, line
+
+
+def test_every_link_of_the_documents_leads_somewhere():
+    for page in [TEMPLATE / "README.md", *TEMPLATE.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_continuous_integration_runs_the_readmes_test_command():
+    assert "\nmake test\n" in (TEMPLATE / ".ci" / "run").read_text("utf-8")
+    assert "- run: .ci/run" in (TEMPLATE / ".github/workflows/tests.yml").read_text("utf-8")
+
+
+def test_make_lock_leaves_the_lock_as_it_is(template_copy):
+    lock = "{{cookiecutter.project_slug}}/requirements.txt"
+    template_copy.run("make", "lock")
+    assert (template_copy.path / lock).read_bytes() == (TEMPLATE / lock).read_bytes()
+
+
+def test_no_file_names_a_path_of_the_machine_it_was_made_on():
+    names = subprocess.check_output(["git", "ls-files", "-z"], cwd=TEMPLATE).decode().split("\0")
+    for name in filter(None, names):
+        text = (TEMPLATE / name).read_text("utf-8") if (TEMPLATE / name).exists() else ""
+        assert not re.search(rf"{re.escape(str(TEMPLATE))}/|/root/(?!\.pyenv)", text), name

@@ -1,0 +1,74 @@
+"""The lock is one list for every machine, and changes only where it must."""
+
+import re
+
+import pytest
+from conftest import TEMPLATE
+
+LOCK = TEMPLATE / "{{cookiecutter.project_slug}}" / "requirements.txt"
+PIN = re.compile(r"[a-z0-9-]+==[\w.!]+( ; .+)?")
+
+
+def test_the_lock_has_pins_and_nothing_else():
+    lines = LOCK.read_text("utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert len(pins) > 100
+    for line in pins:
+        assert PIN.fullmatch(line), line
+    assert "torch==2.13.0" in pins
+
+
+def test_the_lock_holds_no_address_no_path_no_cuda_and_no_local_version():
+    text = LOCK.read_text("utf-8")
+    assert not re.search(r"://|file:|^-|/[a-z]+/|nvidia|triton|^cuda|\+c(pu|u\d)", text, re.M)
+
+
+def test_the_lock_serves_every_python_and_both_systems():
+    text = LOCK.read_text("utf-8")
+    assert re.search(r"^numpy==\S+ ; python_full_version < '3.11'", text, re.M)
+    assert re.search(r"^appnope==\S+ ; sys_platform == 'darwin'", text, re.M)
+
+
+@pytest.mark.parametrize("way", ["as it is", "from nothing"])
+def test_locking_anew_keeps_every_pin_that_still_fits(bake, way):
+    project = bake()
+    lock = project.path / "requirements.txt"
+    if way == "from nothing":
+        lock.unlink()
+        project.bootstrap("lock")
+        text = lock.read_text("utf-8")
+        assert re.findall("^torch==.*", text, re.M) == ["torch==2.13.0"]
+        assert all(PIN.fullmatch(line) for line in text.splitlines() if line[0] != "#")
+    before = lock.read_text("utf-8")
+    assert "requirements.txt is unchanged" in project.bootstrap("lock").stdout
+    assert lock.read_text("utf-8") == before
+
+
+def test_a_new_dependency_adds_its_lines_and_changes_no_other(bake):
+    project = bake()
+    settings = project.path / "pyproject.toml"
+    text = settings.read_text("utf-8").replace(
+        "dependencies = [", 'dependencies = [\n    "einops",'
+    )
+    settings.write_text(text, "utf-8")
+    lock = project.path / "requirements.txt"
+    before = lock.read_text("utf-8").splitlines()
+    said = project.bootstrap("lock").stdout
+    added = [line for line in lock.read_text("utf-8").splitlines() if line not in before]
+    assert len(added) == 1 and added[0].startswith("einops==")
+    assert said.splitlines()[0] == f"+ {added[0]}"
+    assert len(lock.read_text("utf-8").splitlines()) == len(before) + 1
+
+
+def test_a_dependency_that_does_not_exist_leaves_the_lock_alone(bake):
+    project = bake()
+    settings = project.path / "pyproject.toml"
+    text = settings.read_text("utf-8")
+    settings.write_text(text.replace('"torch==2.13.0"', '"torch==99.99"'), "utf-8")
+    lock = project.path / "requirements.txt"
+    before = lock.read_text("utf-8")
+    done = project.bootstrap("lock", check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert lock.read_text("utf-8") == before
+    assert not list(project.path.glob("requirements.txt.*"))
