@@ -17,6 +17,10 @@ demo: $(ENVIRONMENT)/ready
 	cd build/demo/my-experiment && .venv/bin/python -m my_experiment.data prepare
 	cd build/demo/my-experiment && .venv/bin/python -m my_experiment.experiment
 
+# Hold the promises about speed against their rivals; ARGS="generation training" measures some.
+bench: $(ENVIRONMENT)/ready
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python benchmarks/run.py $(ARGS)
+
 # Compile the generated project's requirements.txt anew; UV_ARGS="--upgrade" takes the newest.
 lock: $(ENVIRONMENT)/ready
 	rm -rf build/lock

@@ -13,6 +13,7 @@ TEMPLATE = Path(__file__).resolve().parents[1]
 EVERY_STEP = "venv,kernel,git"
 # The uv cache stays the developer's, so that packages are fetched once and not for each run.
 UV_CACHE = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True).stdout.strip()
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # before HOME is isolated
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def isolate(home: Path, setenv) -> None:
     setenv("JUPYTER_DATA_DIR", str(home / "jupyter"))
     setenv("GIT_CONFIG_NOSYSTEM", "1")
     setenv("UV_CACHE_DIR", UV_CACHE)
+    setenv("OMP_NUM_THREADS", "1")  # the networks are tiny, and threads would fight for the cores
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -142,7 +144,7 @@ def template_copy(tmp_path) -> Project:
 
 def python_of(version: str) -> str | None:
     """An interpreter of that version on this machine: in PATH, of pyenv, or of uv."""
-    pyenv = sorted(Path(os.environ.get("PYENV_ROOT", "/root/.pyenv")).glob(f"versions/{version}.*"))
+    pyenv = sorted(PYENV.glob(f"versions/{version}.*"))
     uv = subprocess.run(["uv", "python", "find", version], capture_output=True, text=True)
     candidates = [shutil.which(f"python{version}"), *(p / "bin/python" for p in pyenv)]
     for candidate in [*candidates, uv.stdout.strip()]:

@@ -489,8 +489,9 @@ def test_output_is_stripped_on_commit_and_stays_in_the_file(small):
     project = small(skip="")
     notebook = project.path / "notebooks" / "explore_data.ipynb"
     with_output(notebook)
-    assert project.git("status", "--porcelain", "--", "notebooks") == ""
+    assert project.git("diff", "--", "notebooks") == ""
     project.git("add", "--all")
+    assert project.git("status", "--porcelain", "--", "notebooks") == ""
     assert '"1\\n"' not in project.git("show", ":notebooks/explore_data.ipynb")
     assert '"1\\n"' in notebook.read_text()
 

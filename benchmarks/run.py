@@ -1,0 +1,243 @@
+"""Hold what the template promises about speed against its rivals, side by side on this machine.
+
+    make bench                                  everything, some minutes
+    make bench ARGS="generation training"       some of: generation creation first_run training
+
+Ours and the rival take turns, so that what else the machine does falls on both; the ratio is the
+median of the pairs' ratios. "cpu" is the same ratio of processor time (user + system, with every
+child process): a second witness where other work disturbs the clock. PyTorch's threads wait for
+each other, so on a busy machine its comparison needs OMP_NUM_THREADS=1 to mean anything. Exit code
+1 if a promise does not hold.
+"""
+
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+TEMPLATE = Path(__file__).resolve().parents[1]
+LOCK = TEMPLATE / "{{cookiecutter.project_slug}}" / "requirements.txt"
+# What the default answers give.
+PROJECT, PACKAGE, PYTHON_VERSION = "my-experiment", "my_experiment", "3.11"
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    name: str
+    ours: str
+    rival: str = ""
+    ratio: str = ""
+    cpu: str = ""
+    promise: str = ""
+    holds: bool | None = None  # None: nothing is promised
+
+
+# --- measuring --------------------------------------------------------------------------------
+
+
+def isolate(home: Path) -> None:
+    """A home of its own, as tests/conftest.py has it; the caches stay the user's, and warm."""
+    caches = {
+        "UV_CACHE_DIR": ["uv", "cache", "dir"],
+        "UV_PYTHON_INSTALL_DIR": ["uv", "python", "dir"],
+        "PIP_CACHE_DIR": [sys.executable, "-m", "pip", "cache", "dir"],
+    }
+    told = {name: run(command).strip() for name, command in caches.items()}
+    for name in list(os.environ):
+        foreign = name.startswith(("GIT_", "XDG_", "JUPYTER", "SSH_", "LAB_", "DL_TEMPLATE_"))
+        if foreign or name in ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"):
+            del os.environ[name]
+    home.mkdir()
+    (home / ".gitconfig").write_text("[user]\n\tname = Bench\n\temail = bench@example.org\n")
+    own = {"HOME": home, "JUPYTER_DATA_DIR": home / "jupyter", "GIT_CONFIG_NOSYSTEM": 1}
+    os.environ.update({name: str(value) for name, value in {**told, **own}.items()})
+
+
+def run(command: list, cwd: Path | None = None, stderr=subprocess.PIPE, **variables: str) -> str:
+    """Run a command and return what it printed; if it fails, show that and end."""
+    options = {"cwd": cwd, "env": {**os.environ, **variables}, "stdin": subprocess.DEVNULL}
+    options.update(stdout=subprocess.PIPE, stderr=stderr, text=True)
+    done = subprocess.run([str(word) for word in command], **options)
+    if done.returncode != 0:
+        sys.exit(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr or ''}")
+    return done.stdout
+
+
+def children() -> float:
+    """Processor time of all child processes that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measured(work, folder: Path) -> tuple[float, float]:
+    """(seconds, cpu seconds) of work(folder) in an empty folder; emptying it does not count."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    start, before = time.perf_counter(), children()
+    work(folder)
+    return time.perf_counter() - start, children() - before
+
+
+def paired(ours, rival, number: int, place: Path) -> list:
+    """Pairs of measurements (ours, rival); the first pair is the warm-up and does not count."""
+    sides = {place / "ours": ours, place / "rival": rival}
+    return [[measured(work, at) for at, work in sides.items()] for _ in range(number + 1)][1:]
+
+
+def compared(name: str, pairs: list, better: str, bound: float | None = None, samples=0) -> Row:
+    """The row for pairs of (seconds, cpu seconds).
+
+    The ratio is ours/rival in seconds where `better` is "<=", and in speed where it is ">=".
+    With `samples` the two sides are shown as samples per second.
+    """
+    seconds = [statistics.median(one[0] for one in side) for side in zip(*pairs, strict=True)]
+    shown = [f"{samples / s:.0f} /s" if samples else f"{s:.3g} s" for s in seconds]
+    slower = [[ours[i] / rival[i] for ours, rival in pairs] for i in (0, 1)]
+    clock, cpu = (
+        statistics.median(x if better == "<=" else 1 / x for x in ratios) for ratios in slower
+    )
+    holds = bound and (clock <= bound if better == "<=" else clock >= bound)
+    promise = f"{better} {bound}" if bound else ""
+    return Row(name, *shown, f"{clock:.2f}", f"{cpu:.2f}", promise, holds)
+
+
+# --- what is compared -------------------------------------------------------------------------
+
+
+def cookiecutter(folder: Path, template: Path = TEMPLATE, skip: str = "") -> None:
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", template, "-o", folder]
+    said = run(command, DL_TEMPLATE_SKIP=skip)
+    if "failed" in said:  # it keeps the files and ends with 0, whatever fails
+        sys.exit(said)
+
+
+def train_first_run(project: Path) -> None:
+    """The two commands of the README."""
+    run([".venv/bin/python", "-m", f"{PACKAGE}.data", "prepare"], cwd=project)
+    run([".venv/bin/python", "-m", f"{PACKAGE}.experiment"], cwd=project)
+
+
+def generation(place: Path) -> list[Row]:
+    """The files alone, against cookiecutter on a template of one file."""
+    empty = place / "empty"
+    (empty / "{{cookiecutter.project_slug}}").mkdir(parents=True)
+    (empty / "{{cookiecutter.project_slug}}" / "README.md").write_text("A project.\n")
+    (empty / "cookiecutter.json").write_text('{"project_slug": "a-project"}\n')
+
+    def ours(folder):
+        cookiecutter(folder, skip="venv,kernel,git")
+
+    def rival(folder):
+        cookiecutter(folder, template=empty)
+
+    pairs = paired(ours, rival, 25, place)
+    return [compared("generation, against an empty template", pairs, "<=", 1.3)]
+
+
+def creation(place: Path) -> list[Row]:
+    """Everything, against the environment alone, as uv makes it of the same lock."""
+    if "PIP_FIND_LINKS" in os.environ:  # uv does not read pip's variables; bootstrap.py tells it
+        sources = {"UV_FIND_LINKS": ",".join(os.environ["PIP_FIND_LINKS"].split())}
+    else:
+        sources = {"UV_TORCH_BACKEND": "auto"}
+
+    def uv_alone(folder, *options):
+        run(["uv", "venv", "--no-project", "--python", PYTHON_VERSION, folder / "venv"])
+        install = ["uv", "pip", "install", "--python", folder / "venv", "-r", LOCK]
+        run([*install, *options], **sources)
+
+    def uv_offline(folder):
+        uv_alone(folder, "--offline")
+
+    # The second row leaves the network out, which takes uv alone anything between nothing (it has
+    # asked within ten minutes) and seconds; nothing is promised about it.
+    return [
+        compared("creation, against uv alone", paired(cookiecutter, uv_alone, 9, place), "<=", 1.3),
+        compared("creation, against uv offline", paired(cookiecutter, uv_offline, 9, place), "<="),
+    ]
+
+
+def first_run(place: Path) -> list[Row]:
+    """From the command to the end of the first run, against the same by hand with pip."""
+    files = place / "files"
+    cookiecutter(files, skip="venv,kernel,git")
+    python = run(["uv", "python", "find", PYTHON_VERSION]).strip()
+
+    def ours(folder):
+        cookiecutter(folder)
+        train_first_run(folder / PROJECT)
+
+    def by_hand(folder):
+        project = folder / PROJECT
+        shutil.copytree(files / PROJECT, project)  # some milliseconds, for having the files
+        pip = [".venv/bin/python", "-m", "pip", "install", "--quiet"]
+        run([python, "-m", "venv", ".venv"], cwd=project)
+        run([*pip, "--requirement", "requirements.txt"], cwd=project)
+        run([*pip, "--editable", "."], cwd=project)
+        train_first_run(project)
+
+    return [compared("first run, against pip", paired(ours, by_hand, 2, place), ">=", 7)]
+
+
+def training(place: Path) -> list[Row]:
+    """Samples per second, against bare PyTorch; and what printing the configuration imports."""
+    cookiecutter(place)
+    project = place / PROJECT
+    run([".venv/bin/python", "-m", f"{PACKAGE}.data", "prepare"], cwd=project)
+    here = Path(__file__).with_name("training.py")
+    measurements = json.loads(run([".venv/bin/python", here], cwd=project))
+    rows = []
+    for workload, found in measurements.items():
+        for part in ("loop", "whole"):
+            name = f"training {workload}, {part}, against bare PyTorch"
+            bound = 0.95 if (workload, part) == ("32x32", "loop") else None
+            pairs = [(ours[part], bare[part]) for ours, bare in found["pairs"]]
+            rows.append(compared(name, pairs, ">=", bound, found["samples"]))
+    return [*rows, imports(project)]
+
+
+def imports(project: Path) -> Row:
+    """A fact, not a timing: which of the slow packages print_config imports."""
+    command = [".venv/bin/python", "-X", "importtime", "-m", f"{PACKAGE}.experiment"]
+    lines = run([*command, "print_config"], cwd=project, stderr=subprocess.STDOUT).splitlines()
+    names = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
+    slow = sorted(names & {"torch", "sklearn", "tensorboard"})
+    known = "sacred" in names  # otherwise the list is not what we take it for
+    shown = ", ".join(slow) or "none"
+    return Row("slow imports of print_config", shown, promise="none", holds=known and not slow)
+
+
+COMPARISONS = {work.__name__: work for work in (generation, creation, first_run, training)}
+
+
+def main() -> int:
+    wanted = sys.argv[1:] or list(COMPARISONS)
+    unknown = set(wanted) - set(COMPARISONS)
+    if unknown:
+        print(f"unknown: {', '.join(unknown)}; there are {', '.join(COMPARISONS)}", file=sys.stderr)
+        return 2
+    rows = [Row("", "ours", "rival", "ratio", "cpu", "promise")]
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        isolate(Path(folder, "home"))
+        for name in wanted:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            Path(folder, name).mkdir()
+            rows += COMPARISONS[name](Path(folder, name))
+            shutil.rmtree(Path(folder, name))
+    words = {True: "holds", False: "DOES NOT HOLD", None: ""}
+    for row in rows:
+        cells = f"{row.ours:>9} {row.rival:>9} {row.ratio:>6} {row.cpu:>6}  {row.promise:<8}"
+        print(f"{row.name:<46} {cells} {words[row.holds]}".rstrip())
+    return 1 if any(row.holds is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
