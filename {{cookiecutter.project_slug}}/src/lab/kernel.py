@@ -1,7 +1,6 @@
 """The project's Jupyter kernel: its name, which is nobody else's, and the notebooks bound to it."""
 
 import json
-import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ def install(python: str = sys.executable) -> str:
     place = folder() / name / "kernel.json"
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        write(place, json.dumps(spec, indent=1) + "\n")
+        project.write(place, json.dumps(spec, indent=1) + "\n")
         bound = bind_notebooks(name, title)
     except OSError as error:
         raise project.UserError(f"{error.filename}: {error.strerror}.") from None
@@ -113,21 +112,9 @@ def bind_notebooks(name: str, title: str) -> list[str]:
             continue  # half-written or no notebook: Jupyter will say so when it is opened
         if spec.get("name") != name:
             spec.update(name=name, display_name=title, language="python")
-            write(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+            project.write(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
             changed.append(path.name)
     return changed
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file, if it is not so already, and so that nobody ever sees half of it."""
-    if path.exists() and path.read_text("utf-8") == text:
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, "utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def remove() -> list[str]:

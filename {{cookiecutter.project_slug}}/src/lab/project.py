@@ -64,3 +64,19 @@ def _folder(variable: str, key: str) -> Path:
 def shown(path: Path) -> str:
     """A path as people want to read it: from the project's folder if it lies in there."""
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file so that nobody ever sees half of it, not even after a power cut.
+
+    One that holds the same text already is left alone.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # else some file systems keep the new name and lose the content
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from lab import project
+from lab import liveness, project
 
 
 def folders() -> list[Path]:
-    """The folders of all records, newest first."""
-    return sorted((path.parent for path in project.runs_folder().glob("*/run.json")), reverse=True)
+    """The folders of all records, whole or not, newest first."""
+    paths = project.runs_folder().glob("[!._]*/")  # _sources and _ranks are no runs
+    return sorted((path for path in paths if path.is_dir()), reverse=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -21,6 +22,19 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def state(record: dict[str, Any]) -> str:
+    """Of a run, from its run.json: what it says itself, and LOST if it cannot be running any more.
+
+    UNKNOWN: a run on another machine of which nothing was heard for some minutes. UNREADABLE: the
+    record is broken.
+    """
+    said = record.get("status")
+    if said != "RUNNING":
+        return said if isinstance(said, str) else "UNREADABLE"
+    process = record.get("process")
+    return liveness.judge(process if isinstance(process, dict) else {}, record.get("heartbeat"))
 
 
 def runs() -> pd.DataFrame:
@@ -33,8 +47,8 @@ def runs() -> pd.DataFrame:
         record, config = read_json(folder / "run.json"), read_json(folder / "config.json")
         result = record.get("result")
         scores = result if isinstance(result, dict) else {"result": result}
-        state = record.get("status", "UNREADABLE")
-        rows[folder.name] = {"state": state, "start": record.get("start_time"), **scores, **config}
+        start = record.get("start_time")
+        rows[folder.name] = {"state": state(record), "start": start, **scores, **config}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
     if "start" in table:
         table["start"] = pd.to_datetime(table["start"], utc=True, format="ISO8601")
@@ -42,15 +56,33 @@ def runs() -> pd.DataFrame:
 
 
 def metrics(*ids: str) -> pd.DataFrame:
-    """Every recorded value of these runs (of all, if none is named): run, metric, step, value."""
-    wanted = [folder for folder in folders() if not ids or folder.name in ids]
+    """Every recorded value of these runs, or of all: run, metric, step, value, time.
+
+    `time` is in seconds since 1970. A line that is not whole is left out.
+    """
+    columns = ["run", "metric", "step", "value", "time"]
     tables = [
-        pd.DataFrame(
-            {"run": folder.name, "metric": name, "step": one["steps"], "value": one["values"]}
-        )
-        for folder in wanted
-        for name, one in read_json(folder / "metrics.json").items()
+        pd.DataFrame(points(folder / "metrics.jsonl"), columns=columns[1:]).assign(run=folder.name)
+        for folder in folders()
+        if not ids or folder.name in ids
     ]
+    tables = [table for table in tables if len(table)]
     if not tables:
-        return pd.DataFrame(columns=["run", "metric", "step", "value"])
-    return pd.concat(tables, ignore_index=True)
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def points(path: Path) -> list[tuple[str, int, float, float]]:
+    """The points of a metrics.jsonl: metric, step, value, time; "NaN" is a float again."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            one = json.loads(line)
+            found.append((one["metric"], one["step"], float(one["value"]), one["time"]))
+        except (ValueError, LookupError, TypeError):
+            continue  # being written at this moment, or cut off by a full disk
+    return found

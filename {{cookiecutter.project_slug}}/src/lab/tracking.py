@@ -1,30 +1,22 @@
 """Sacred for this project: typed configuration, unique ids, a folder in runs/ for every run."""
 
 import difflib
-import os
-import secrets
-import socket
+import signal
 import sys
-import warnings
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from lab import project
+from lab import interrupts, project, ranks
 from lab.project import UserError
-
-with warnings.catch_warnings():  # Sacred's use of pkg_resources, which setuptools<82 still has
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
-    import sacred
-    from sacred.observers import FileStorageObserver
-
-sacred.SETTINGS.CAPTURE_MODE = "sys"  # "fd" loses lines of short runs and all of a notebook's
-sacred.SETTINGS.DISCOVER_SOURCES = "dir"  # otherwise sources that other modules import are missed
+from lab.ranks import is_main_process as is_main_process
+from lab.recorder import RecordError, RunFolder, sacred
+from lab.recorder import new_run_id as new_run_id
 
 
 class ConfigError(UserError):
@@ -58,11 +50,40 @@ class Experiment(sacred.Experiment):
         def refuse(config, command_name, logger):
             return check(settings, config)
 
-        if is_main_process():
-            self.observers.append(RunFolder(project.runs_folder()))
+        @self.option_hook
+        def only_rank_0_records(options):
+            if not is_main_process():
+                options["--unobserved"] = True
+
+        self.observers.append(RunFolder(project.runs_folder()))
+
+    def run(self, *arguments, **options) -> sacred.run.Run:
+        """Sacred's run; RecordError at its end if its record is not whole."""
+        self.current_run = None  # an earlier one says nothing about this one
+        try:
+            with interrupts.as_exceptions():
+                run = super().run(*arguments, **options)
+        except BaseException as error:
+            self._failed(error)
+            raise
+        problem = recorder_of(run).problem() if recorder_of(run) else ""
+        if problem:
+            raise RecordError(problem)
+        return run
+
+    def _failed(self, error: BaseException) -> None:
+        """Tell rank 0 of an error in another rank; say if a failed run's record is not whole."""
+        recorder = self.current_run and recorder_of(self.current_run)
+        if recorder and recorder.problem():
+            print(f"error: {recorder.problem()}", file=sys.stderr)
+        if not is_main_process() and not isinstance(error, (ConfigError, KeyboardInterrupt)):
+            text = "".join(traceback.format_exception(error))
+            for observer in self.observers:
+                if isinstance(observer, RunFolder):
+                    ranks.report(Path(observer.basedir), text)
 
     def run_commandline(self, argv: list[str] | None = None):
-        """Sacred's command line; a UserError ends it with one line instead of a traceback."""
+        """Sacred's command line; a UserError or a signal ends it with one line, no traceback."""
         run, self.run = self.run, self._run_or_exit
         try:
             return super().run_commandline(argv)
@@ -75,11 +96,10 @@ class Experiment(sacred.Experiment):
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from None
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that records: the only one, or rank 0 of several."""
-    return os.environ.get("RANK", "0") == "0"
+        except KeyboardInterrupt as error:
+            number = getattr(error, "number", signal.SIGINT)
+            print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
+            raise SystemExit(128 + number) from None  # as a shell says it
 
 
 def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,41 +121,29 @@ def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def new_run_id() -> str:
-    """An id that no other machine gives and that sorts by time: 20261122-101530-gpu1-3fa9c2."""
-    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    host = "".join(letter for letter in socket.gethostname().split(".")[0] if letter.isalnum())
-    return f"{now}-{host[:12].lower() or 'host'}-{secrets.token_hex(3)}"
-
-
-class RunFolder(FileStorageObserver):
-    """Sacred's file record under an id of ours; two machines would both give 1, 2, 3."""
-
-    def started_event(self, *arguments, _id=None, **options):
-        _id = _id or new_run_id()
-        super().started_event(*arguments, _id=_id, **options)
-        return _id
+def recorder_of(run: sacred.run.Run) -> RunFolder | None:
+    """What writes a run's record; None for a run that is not recorded (rank > 0, `-u`)."""
+    return next((o for o in run.observers if isinstance(o, RunFolder) and o.dir), None)
 
 
 def record_folder(run: sacred.run.Run) -> Path | None:
-    """The folder of a run's record; None for a run that is not recorded (rank > 0, `-u`)."""
-    return next((Path(o.dir) for o in run.observers if isinstance(o, RunFolder) and o.dir), None)
+    """The folder of a run's record; None for a run that is not recorded."""
+    recorder = recorder_of(run)
+    return Path(recorder.dir) if recorder else None
 
 
 @contextmanager
 def metrics(run: sacred.run.Run) -> Iterator[Log]:
     """Gives a function that writes metrics into the record, and as TensorBoard events beside it."""
-    folder = record_folder(run)
-    if not folder:
+    recorder = recorder_of(run)
+    if not recorder:
         yield lambda step, values: None
-        return
-    from torch.utils.tensorboard import SummaryWriter  # slow to import: only where a run happens
-
-    with SummaryWriter(str(folder / "tensorboard")) as events:
+    elif len(run.observers) == 1:
+        yield recorder.log
+    else:  # through Sacred, which hands them to every observer
 
         def log(step: int, values: Mapping[str, float]) -> None:
             for name, value in values.items():
-                run.log_scalar(name, value, step)
-                events.add_scalar(name, value, step)
+                run.log_scalar(name, float(value), int(step))
 
         yield log

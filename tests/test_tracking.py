@@ -1,0 +1,791 @@
+"""A run's record is whole and true, whatever happens to the run: real kills, full disks, races."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import ctypes, json, os, shutil, signal, subprocess, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from lab import interrupts, project, ranks, records, tracking
+
+@dataclass(frozen=True)
+class Config:
+    dataset: str = "digits"
+    seed: int = 0
+
+ex = tracking.Experiment(Config)
+
+@ex.main
+def run(_config, _run):
+    folder = tracking.record_folder(_run)
+BODY
+
+if __name__ == "__main__":
+    ex.run_commandline()
+"""
+TALK = """
+    print("from python")
+    sys.stderr.write("to stderr\\n")
+    os.write(1, b"to the descriptor\\n")
+    subprocess.run(["sh", "-c", "echo from a subprocess; echo its errors >&2"])
+    ctypes.CDLL(None).puts(b"from C, in its buffer")
+    for number in range(500):
+        print("line", number)
+    print("ready", flush=True)
+    print("the last words", end="")
+"""
+SAID = [
+    "from python",
+    "to stderr",
+    "to the descriptor",
+    "from a subprocess",
+    "its errors",
+    "from C, in its buffer",
+    *(f"line {number}" for number in range(500)),
+    "the last words",
+]
+
+
+class Tiny:
+    """A small experiment, run in the project's environment with data and records of its own."""
+
+    def __init__(self, project, folder: Path):
+        self.project, self.folder = project, folder
+        self.runs = folder / "runs"
+        self.env = {"LAB_RUNS": str(self.runs), "LAB_DATA": str(folder / "data")}
+
+    def script(self, body: str) -> Path:
+        path = self.folder / "tiny.py"
+        path.write_text(SCRIPT.replace("BODY", body))
+        return path
+
+    def run(self, body: str, *arguments, **options):
+        """Run an experiment with this body to its end; the finished process."""
+        options = {"timeout": 120, **options, "env": self.env | options.get("env", {})}
+        return self.project.run("python", self.script(body), *arguments, **options)
+
+    def start(self, body: str, *arguments, before=(), **options) -> subprocess.Popen:
+        """Start it; its output is a pipe unless told otherwise."""
+        environment = {**os.environ, **self.env, **options.pop("env", {})}
+        environment["PATH"] = f"{self.project.path}/.venv/bin:{environment['PATH']}"
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        command = [*before, "python", str(self.script(body)), *arguments]
+        return subprocess.Popen(command, env=environment, cwd=self.folder, text=True, **options)
+
+    def records(self) -> list[Path]:
+        return sorted(self.runs.glob("2*"))
+
+    @property
+    def record(self) -> Path:
+        """The folder of the only run."""
+        (folder,) = self.records()
+        return folder
+
+    def json(self, name="run.json"):
+        return json.loads((self.record / name).read_text())
+
+    @property
+    def output(self) -> str:
+        return (self.record / "cout.txt").read_text()
+
+    def state(self) -> str:
+        """What records.py says of the only run."""
+        code = "from lab import records; print('state', *records.runs()['state'])"
+        done = self.project.run("python", "-c", code, env=self.env)
+        return done.stdout.split("state ")[-1].strip()
+
+
+@pytest.fixture
+def tiny(project, tmp_path):
+    return Tiny(project, tmp_path)
+
+
+def wait_for(condition, what: str):
+    """The condition's value once it is true; polled, with an end for a test that fails."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError(f"{what} did not happen")
+
+
+def read_until(process, line: str) -> str:
+    """What the process printed until this line."""
+    text = ""
+    for got in process.stdout:
+        text += got
+        if got.strip() == line:
+            return text
+    raise AssertionError(f"{line} was never printed:\n{text}")
+
+
+# --- ids -----------------------------------------------------------------------------------------
+
+
+def test_ids_of_one_machine_sort_by_time_also_within_a_second(tiny):
+    code = """
+import time
+from lab import tracking
+ids = []
+for _ in range(200):
+    ids.append(tracking.new_run_id())
+    until = time.time() + 0.0003
+    while time.time() < until:
+        pass
+assert ids == sorted(ids) and len({one[:15] for one in ids}) < 3, ids
+"""
+    tiny.project.run("python", "-c", code)
+
+
+def test_a_hundred_runs_started_at_one_instant_leave_a_hundred_whole_records(tiny):
+    """Real processes: forked when everything is imported, let go by one closing pipe."""
+    body = """
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+    print("I am", _config["seed"])
+
+start, gate = os.pipe()
+for number in range(100):
+    if not os.fork():
+        os.close(gate)
+        os.read(start, 1)
+        code = 1
+        try:
+            ex.run(config_updates={"seed": number})
+            code = 0
+        finally:
+            os._exit(code)
+os.close(gate)
+codes = [os.wait()[1] for number in range(100)]
+sys.exit(any(codes))
+"""
+    before = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    tiny.run(body)
+    folders = tiny.records()
+    seeds = {json.loads((folder / "config.json").read_text())["seed"] for folder in folders}
+    assert seeds == set(range(100))
+    for folder in folders:
+        seed = json.loads((folder / "config.json").read_text())["seed"]
+        assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
+        assert f"I am {seed}\n" in (folder / "cout.txt").read_text()
+        assert json.loads((folder / "metrics.jsonl").read_text())["value"] == 0.5
+        assert re.fullmatch(r"\d{8}-\d{6}-[a-z0-9]+-[0-9a-f]{8}", folder.name)
+        assert before <= folder.name
+    for source in (tiny.runs / "_sources").iterdir():
+        assert source.read_bytes() or source.name.startswith("__init__"), f"{source} is cut off"
+
+
+def test_an_id_that_is_taken_is_refused_and_its_record_stays(tiny):
+    tiny.run("    print('the first')", "--id", "20261122-mine")
+    before = (tiny.record / "run.json").read_bytes()
+    done = tiny.run("    print('the second')", "--id", "20261122-mine", check=False)
+    assert done.returncode == 1
+    assert "error: no record can be written" in done.stdout
+    assert (tiny.record / "run.json").read_bytes() == before
+
+
+# --- output --------------------------------------------------------------------------------------
+
+OUTCOMES = {
+    "completed": ("", None, "COMPLETED", 0),
+    "exception": ("    raise ValueError('it broke')", None, "FAILED", 1),
+    "SIGTERM": ("    signal.pause()", signal.SIGTERM, "TERMINATED", 143),
+    "SIGHUP": ("    signal.pause()", signal.SIGHUP, "TERMINATED", 129),
+    "SIGINT": ("    signal.pause()", signal.SIGINT, "INTERRUPTED", 130),
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_output_is_complete_and_the_state_true_after(tiny, outcome):
+    end, number, status, code = OUTCOMES[outcome]
+    process = tiny.start(TALK + end)
+    shown = read_until(process, "ready")
+    if number:
+        process.send_signal(number)
+    shown += process.stdout.read()
+    assert process.wait() == code
+    assert tiny.json()["status"] == status
+    for line in SAID:
+        assert f"{line}\n" in tiny.output or line == SAID[-1], f"{line!r} is not in the record"
+        assert line in shown
+    assert "the last words" in tiny.output
+    if outcome == "exception":
+        assert "ValueError: it broke" in tiny.output
+        assert "ValueError: it broke" in "".join(tiny.json()["fail_trace"])
+
+
+def test_output_of_dataloader_workers_is_kept(tiny):
+    body = """
+    from torch.utils.data import DataLoader
+    class Numbers(list):
+        def __getitem__(self, index):
+            print("worker loads", index, flush=True)
+            return index
+    list(DataLoader(Numbers(range(8)), num_workers=2))
+"""
+    tiny.run(body)
+    assert all(f"worker loads {number}\n" in tiny.output for number in range(8))
+
+
+def test_output_until_a_sigkill_is_kept(tiny):
+    process = tiny.start(TALK + "    print(flush=True); signal.pause()")
+    read_until(process, "the last words")
+    process.kill()
+    process.stdout.read()  # until the helper has ended as well
+    assert "the last words\n" in tiny.output
+
+
+def test_a_child_that_lives_on_does_not_keep_the_run_from_ending(tiny):
+    body = """
+    child = subprocess.Popen(["sh", "-c", "echo child; exec sleep 1000"])
+    print("child", child.pid)
+    wait = subprocess.run(["true"])
+"""
+    with open(tiny.folder / "shown", "w") as shown:
+        process = tiny.start(body, stdout=shown)
+        assert process.wait() == 0
+    assert tiny.json()["status"] == "COMPLETED"
+    os.kill(int(re.search(r"child (\d+)", tiny.output)[1]), signal.SIGKILL)
+
+
+def test_c_code_that_prints_much_while_it_holds_pythons_lock_does_not_hang(tiny):
+    tiny.run("    ctypes.PyDLL(None).write(1, b'0123456\\n' * 100_000, 800_000)")
+    assert tiny.output.count("0123456\n") == 100_000
+
+
+def in_terminal(tiny, body) -> bytes:
+    """What a run writes to a terminal of 90 columns and 30 rows."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 90, 0, 0))
+    process = tiny.start(body, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # everybody has closed it
+            break
+    os.close(ours)
+    assert process.wait() == 0, shown
+    return shown
+
+
+def test_progress_bars_are_live_in_a_terminal_and_one_line_in_the_record(tiny):
+    body = """
+    from tqdm import tqdm
+    print("terminal", sys.stdout.isatty(), os.get_terminal_size(2).columns)
+    for epoch in tqdm(range(3), desc="outer", disable=None):
+        for step in tqdm(range(50), desc="inner", leave=False, mininterval=0):
+            pass
+        tqdm.write(f"epoch {epoch}")
+    print("done")
+"""
+    shown = in_terminal(tiny, body)
+    assert b"terminal True 90" in shown
+    assert shown.count(b"inner") > 100
+    assert b"\r" in shown
+    lines = tiny.output.splitlines()
+    assert b"\r" not in (tiny.record / "cout.txt").read_bytes()
+    assert sum("outer" in line for line in lines) == 1
+    assert sum("inner" in line for line in lines) <= 1
+    assert [line for line in lines if line.startswith("epoch")] == ["epoch 0", "epoch 1", "epoch 2"]
+
+
+def test_a_progress_bar_in_a_pipe_is_one_line_in_the_record(tiny):
+    tiny.run("    from tqdm import tqdm\n    for _ in tqdm(range(100), mininterval=0): pass\n")
+    assert sum("it/s" in line for line in tiny.output.splitlines()) == 1
+    assert "100/100" in tiny.output
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+def test_a_second_signal_does_not_break_the_record(tiny):
+    """The second comes while the run cleans up after the first."""
+    body = """
+    try:
+        print("ready", flush=True)
+        signal.pause()
+    finally:
+        print("cleaning", flush=True)
+        sys.stdin.readline()
+        print("cleaned")
+"""
+    process = tiny.start(body, stdin=subprocess.PIPE)
+    read_until(process, "ready")
+    process.send_signal(signal.SIGTERM)
+    read_until(process, "cleaning")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        process.send_signal(number)
+    process.stdin.write("\n")
+    process.stdin.close()
+    process.stdout.read()
+    assert process.wait() == 143
+    assert tiny.json()["status"] == "TERMINATED"
+    assert "cleaned\n" in tiny.output
+
+
+def test_nohup_is_honoured(tiny):
+    body = '    print("ready", flush=True); sys.stdin.readline()'
+    process = tiny.start(body, before=["nohup"], stdin=subprocess.PIPE)
+    read_until(process, "ready")
+    process.send_signal(signal.SIGHUP)
+    process.communicate("\n")
+    assert process.returncode == 0
+    assert tiny.json()["status"] == "COMPLETED"
+
+
+def test_an_experiment_that_catches_every_exception_is_still_ended_by_sigterm(tiny):
+    body = """
+    while True:
+        try:
+            print("ready", flush=True)
+            signal.pause()
+        except Exception:
+            pass
+"""
+    process = tiny.start(body)
+    read_until(process, "ready")
+    process.terminate()
+    process.communicate()
+    assert tiny.json()["status"] == "TERMINATED"
+
+
+def test_a_run_is_running_while_it_lives_and_lost_after_sigkill(tiny):
+    process = tiny.start('    print("ready", flush=True); signal.pause()')
+    read_until(process, "ready")
+    assert tiny.state() == "RUNNING"
+    process.kill()
+    process.communicate()
+    assert tiny.json()["status"] == "RUNNING"  # what Sacred would have you believe
+    assert tiny.state() == "LOST"
+
+
+def test_a_run_is_judged_by_process_boot_host_and_heartbeat(tiny):
+    """Every way in which a record that says RUNNING can be read."""
+    body = """
+    from datetime import datetime, timedelta, timezone
+    from lab import liveness
+    now = datetime.now(timezone.utc)
+    def judged(beat=timedelta(), **changed):
+        heartbeat = (now - beat).replace(tzinfo=None).isoformat()
+        return liveness.judge(liveness.identity() | changed, heartbeat, now)
+    day, moment, some = timedelta(days=1), timedelta(seconds=20), timedelta(minutes=5)
+    other = {"host": "elsewhere", "boot": "another"}
+    print(json.dumps({
+        "alive, beat late": judged(day),
+        "pid gone": judged(pid=2**22 + 1),
+        "pid of a later process": judged(started="1"),
+        "restarted since": judged(some, boot="another"),
+        "elsewhere, fresh": judged(moment, **other),
+        "elsewhere, silent for minutes": judged(some, **other),
+        "elsewhere, silent for a day": judged(day, **other),
+        "elsewhere, from the future": judged(-day, **other),
+        "elsewhere, no beat": liveness.judge(other, None),
+        "nothing known": liveness.judge({}, "broken"),
+    }))
+"""
+    done = tiny.run(body)
+    said = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    assert said == {
+        "alive, beat late": "RUNNING",
+        "pid gone": "LOST",
+        "pid of a later process": "LOST",
+        "restarted since": "LOST",
+        "elsewhere, fresh": "RUNNING",
+        "elsewhere, silent for minutes": "UNKNOWN",
+        "elsewhere, silent for a day": "LOST",
+        "elsewhere, from the future": "UNKNOWN",
+        "elsewhere, no beat": "UNKNOWN",
+        "nothing known": "UNKNOWN",
+    }
+
+
+def test_broken_records_are_listed_as_such(tiny):
+    tiny.run("    return 0.5")
+    whole = tiny.record
+    for name, content in {
+        "20000101-empty": "",
+        "20000102-half": (whole / "run.json").read_text()[:300],
+        "20000103-list": "[]",
+        "20000104-odd": '{"status": 7, "process": 1, "result": []}',
+    }.items():
+        (tiny.runs / name).mkdir()
+        (tiny.runs / name / "run.json").write_text(content)
+        (tiny.runs / name / "metrics.jsonl").write_text('{"metric": "loss", "step": 1, "val')
+    (tiny.runs / "20000105-nothing").mkdir()
+    code = """
+from lab import records
+print("states", *records.runs()["state"])
+print("points", len(records.metrics()))
+"""
+    done = tiny.project.run("python", "-c", code, env=tiny.env)
+    assert f"states COMPLETED {' '.join(['UNREADABLE'] * 5)}\n" in done.stdout
+    assert "points 0" in done.stdout
+
+
+# --- a record that cannot be written -------------------------------------------------------------
+
+
+def test_on_a_full_disk_the_run_fails_in_one_line_and_what_was_recorded_stays_readable(tiny):
+    body = """
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+        print("before", flush=True)
+        seen = lambda: "before" in (folder / "cout.txt").read_text()
+        while not (seen() and (folder / "metrics.jsonl").read_text()):
+            time.sleep(0.01)  # until the beat has written it
+        with open(folder.parent / "ballast", "wb", buffering=0) as ballast:
+            try:
+                while ballast.write(bytes(512)):
+                    pass
+            except OSError:
+                pass
+        log(2, {"loss": 0.25})
+        print("after" * 2000)
+"""
+    kept = tiny.folder / "kept"
+    mounted = f"""
+mkdir -p {tiny.runs} && mount -t tmpfs -o size=1m tiny {tiny.runs} || exit 77
+"$@"; code=$?
+rm {tiny.runs}/ballast; cp -r {tiny.runs} {kept}; exit $code
+"""
+    before = ["unshare", "--map-root-user", "--mount", "sh", "-c", mounted, "sh"]
+    process = tiny.start(body, "-b", "0.05", before=before)
+    shown, _ = process.communicate()
+    if process.returncode == 77 or "unshare failed" in shown:
+        pytest.skip("this machine does not allow a mount of one's own")
+    assert process.returncode == 1
+    tiny.runs = kept
+    (said,) = [line for line in shown.splitlines() if line.startswith("error:")]
+    assert "is not whole" in said and "No space left" in said
+    assert "Traceback" not in shown
+    assert tiny.json()["status"] != "COMPLETED"
+    assert tiny.json("config.json")["seed"] == 0
+    assert "before\n" in tiny.output
+    first = (tiny.record / "metrics.jsonl").read_text().splitlines()[0]
+    assert json.loads(first)["value"] == 0.5
+
+
+def test_a_record_removed_during_the_run_is_said_and_the_run_fails(tiny):
+    done = tiny.run("    shutil.rmtree(folder)", check=False)
+    assert done.returncode == 1
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("error:")]
+    assert "is not whole" in said and "No such file" in said
+
+
+def test_a_run_that_cannot_have_a_record_does_not_start(tiny):
+    tiny.runs.write_text("a file where the folder should be")
+    done = tiny.run('    print("it ran")', check=False)
+    assert done.returncode == 1
+    assert "error: no record can be written in" in done.stdout
+    assert "it ran" not in done.stdout
+
+
+def test_a_missing_artifact_fails_the_run_at_its_end_and_the_rest_is_recorded(tiny):
+    body = """
+    _run.add_artifact("nowhere.png")
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+    print("on we go")
+"""
+    done = tiny.run(body, check=False)
+    assert done.returncode == 1
+    assert "error: the record in" in done.stdout and "nowhere.png" in done.stdout
+    assert tiny.json()["status"] == "FAILED"
+    assert "on we go\n" in tiny.output
+    assert (tiny.record / "metrics.jsonl").read_text()
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_a_reader_never_sees_half_a_file(tiny):
+    """run.json and info.json are read as fast as possible while they are written so."""
+    body = """
+    _run.info["text"] = "x" * 100_000
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+    process = tiny.start(body, "-b", "0.001", stdin=subprocess.PIPE)
+    read_until(process, "ready")
+    wait_for((tiny.record / "info.json").exists, "the first beat")
+    beats = set()
+    while len(beats) < 30:
+        beats.add(tiny.json()["heartbeat"])
+        assert len(tiny.json("info.json")["text"]) == 100_000
+    process.communicate("\n")
+    assert not list(tiny.record.glob(".*"))
+
+
+def test_metrics_are_appended_and_never_rewritten_or_kept_in_memory(tiny):
+    body = """
+    observer = tracking.recorder_of(_run)
+    path, most = folder / "metrics.jsonl", 0
+    with tracking.metrics(_run) as log:
+        inode, before = path.stat().st_ino, b""
+        for step in range(50_000):
+            log(step, {"loss": step / 7})
+            most = max(most, len(observer.metrics.points))
+            if step % 10_000 == 0:
+                now = path.read_bytes()
+                assert now.startswith(before) and path.stat().st_ino == inode
+                before = now
+    assert most <= 10_000, most
+    assert before
+"""
+    tiny.run(body)
+    lines = (tiny.record / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["value"] for line in lines] == [step / 7 for step in range(50_000)]
+
+
+def test_nan_and_infinity_are_valid_json_and_tensorboard_has_the_same_numbers(tiny):
+    body = """
+    with tracking.metrics(_run) as log:
+        for step, value in enumerate([0.1, float("nan"), float("inf"), -float("inf"), 1e-300]):
+            log(step, {"val/loss": value, "größe " + "x" * 200: step})
+    _run.log_scalar("sacred's own", 7, 3)
+    return {"loss": float("nan")}
+"""
+    tiny.run(body)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    for line in (tiny.record / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=refuse)
+    record = json.loads((tiny.record / "run.json").read_text(), parse_constant=refuse)
+    assert record["result"] == {"loss": "NaN"}
+    code = f"""
+import math
+from collections import defaultdict
+import numpy as np
+from lab import records
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+events = EventAccumulator({str(tiny.record / "tensorboard")!r}, {{"scalars": 0}})
+events.Reload()
+table = records.metrics()
+assert set(table["metric"]) == set(events.Tags()["scalars"]), events.Tags()
+assert len(table) == 11
+for metric, rows in table.groupby("metric"):
+    scalars = events.Scalars(metric)
+    assert [one.step for one in scalars] == list(rows["step"])
+    np.testing.assert_allclose([one.wall_time for one in scalars], rows["time"], atol=0.001)
+    np.testing.assert_array_equal(
+        np.float32([one.value for one in scalars]), rows["value"].astype("float32")
+    )
+values = list(table[table["metric"] == "val/loss"]["value"])
+assert math.isnan(values[1]) and values[2:] == [math.inf, -math.inf, 1e-300]
+"""
+    tiny.project.run("python", "-c", code, env=tiny.env)
+
+
+# --- provenance ----------------------------------------------------------------------------------
+
+
+def nvidia_smi(folder: Path, script: str) -> str:
+    """A folder for PATH with a fake nvidia-smi in it."""
+    folder = folder / "bin"
+    folder.mkdir()
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    return str(folder)
+
+
+def test_code_environment_machine_job_data_seeds_and_usage_are_recorded(tiny):
+    manifest = tiny.folder / "data" / "digits" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    environment = {"SLURM_JOB_ID": "77", "LAB_JOB": "job-5", "CUDA_VISIBLE_DEVICES": ""}
+    body = (
+        "    import torch\n    torch.use_deterministic_algorithms(True)\n    torch.manual_seed(9)"
+    )
+    tiny.run(body, "with", "seed=9", env=environment)
+    record = tiny.json()
+    project = tiny.project
+    digest = {
+        name: subprocess.run(["sha256sum", path], capture_output=True, text=True).stdout[:64]
+        for name, path in {"data": manifest, "lock": project.path / "requirements.txt"}.items()
+    }
+    assert record["code"]["commit"] == project.git("rev-parse", "HEAD")
+    assert record["code"]["dirty"] is bool(project.git("status", "--porcelain"))
+    assert record["software"]["lock_sha256"] == digest["lock"]
+    assert record["software"]["python"] == record["host"]["python_version"]
+    assert record["software"]["torch"].startswith("2.")
+    assert set(record["torch"]) >= {"version", "cuda_build"}
+    assert record["job"] == {"lab": "job-5", "slurm": {"SLURM_JOB_ID": "77"}, "processes": 1}
+    assert record["data"] == {"dataset": "digits", "manifest_sha256": digest["data"]}
+    assert record["machine"]["cuda_visible_devices"] == ""
+    assert record["seeds"] == {"sacred": 9, "torch": 9, "PYTHONHASHSEED": "random"}
+    assert record["determinism"]["deterministic_algorithms"] is True
+    assert record["usage"]["wall_time_s"] > 0
+    assert record["usage"]["peak_memory_mib"] > 50
+
+
+def test_uncommitted_changes_are_recorded_and_no_git_or_no_commit_harms_nothing(tiny):
+    body = """
+repository = Path(os.environ["REPOSITORY"])
+project.ROOT = repository
+for step in ("no git", "no commit", "clean", "dirty"):
+    if step == "no commit":
+        subprocess.run(["git", "init", "-q", repository], check=True)
+        (repository / "model.py").write_text("one\\n")
+    if step == "clean":
+        subprocess.run("git add . && git commit -qm one", shell=True, cwd=repository, check=True)
+    if step == "dirty":
+        (repository / "model.py").write_bytes(b"two \\xff\\n")
+    ex.run(options={"--id": "20-" + step})
+"""
+    repository = tiny.folder / "repository"
+    repository.mkdir()
+    tiny.run("    pass\n" + body, env={"REPOSITORY": str(repository)})
+
+    def code(step):
+        return json.loads((tiny.runs / f"20-{step}" / "run.json").read_text())["code"]
+
+    assert code("no git") == {"commit": None, "dirty": None, "remote": None}
+    assert code("no commit") == {"commit": None, "dirty": True, "remote": None}
+    assert code("clean")["dirty"] is False and len(code("clean")["commit"]) == 40
+    assert code("dirty") == {**code("clean"), "dirty": True}
+    assert b"+two \xff\n" in (tiny.runs / "20-dirty" / "uncommitted.diff").read_bytes()
+    assert not (tiny.runs / "20-clean" / "uncommitted.diff").exists()
+
+
+def test_no_secret_is_recorded(tiny):
+    """Neither the environment nor the password in a git remote, nor one in an option."""
+    environment = {
+        "API_TOKEN": "hunter2-token",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "remote.origin.url",
+        "GIT_CONFIG_VALUE_0": "https://me:hunter2-password@example.org/team/project.git",
+    }
+    comment = "data from ftp://me:hunter2-comment@example.org/data"
+    tiny.run("    pass", "--comment", comment, env=environment)
+    assert tiny.json()["code"]["remote"] == "https://example.org/team/project.git"
+    for path in tiny.record.rglob("*"):
+        assert path.is_dir() or b"hunter2" not in path.read_bytes(), path
+
+
+GPUS = """echo '0, GPU-aaaa, 81559, 570.1, NVIDIA H100'
+echo '1, GPU-bbbb, [N/A], 570.1, NVIDIA H100'"""
+SMI = {
+    "answers": (GPUS, ["GPU-aaaa", "GPU-bbbb"], None),
+    "one of two is visible": (GPUS, ["GPU-bbbb"], "1"),
+    "visible by uuid": (GPUS, ["GPU-bbbb", "GPU-aaaa"], "GPU-b,GPU-a"),
+    "none is visible": (GPUS, [], "-1"),
+    "fails": ("echo 'NVIDIA-SMI has failed'; exit 9", None, None),
+    "says something odd": ("echo 'No devices were found'", None, None),
+    "hangs": ("exec sleep 1000", None, None),
+}
+
+
+@pytest.mark.parametrize("case", SMI)
+def test_nvidia_smi_is_asked_and_harms_nothing_when_it(tiny, case):
+    script, uuids, visible = SMI[case]
+    fake = nvidia_smi(tiny.folder, script)
+    body = f"""
+    pass
+
+os.environ["PATH"] = {fake!r} + ":" + os.environ["PATH"]
+from lab import provenance
+provenance.TIMEOUT = 1
+"""
+    tiny.run(body, env={"CUDA_VISIBLE_DEVICES": visible} if visible else {})
+    assert tiny.json()["status"] == "COMPLETED"
+    machine = tiny.json()["machine"]
+    assert machine["cuda_visible_devices"] == visible
+    found = machine["gpus"]
+    assert (None if found is None else [gpu["uuid"] for gpu in found]) == uuids
+    if uuids and "GPU-bbbb" in uuids:
+        broken = next(gpu for gpu in machine["gpus"] if gpu["uuid"] == "GPU-bbbb")
+        assert broken["memory_mib"] is None  # "[N/A]"
+        assert machine["driver"] == "570.1"
+
+
+# --- where it runs -------------------------------------------------------------------------------
+
+
+def test_print_config_records_nothing_and_does_not_import_torch(tiny):
+    done = tiny.run(
+        "    pass\nimport atexit; atexit.register(lambda: print('torch' in sys.modules))",
+        "print_config",
+    )
+    assert "seed = 0" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+    assert not tiny.runs.exists()
+
+
+def test_in_a_notebook_output_is_kept_and_autoreload_honoured(tiny):
+    package = tiny.folder / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    body = TALK.replace("from python", "the first version")
+    (package / "experiment.py").write_text(SCRIPT.replace("BODY", body + "\n    return 1"))
+    cells = [
+        "%load_ext autoreload\n%autoreload 2",
+        "import package.experiment as E\nprint('result', E.ex.run().result)",
+        "from pathlib import Path\n"
+        "path = Path('package/experiment.py')\n"
+        "text = path.read_text().replace('the first version', 'the second one')\n"
+        "path.write_text(text.replace('return 1', 'return 22'))",
+        "print('result', E.ex.run().result)",
+        "print('not recorded')",
+    ]
+    code = f"""
+import nbformat
+from nbclient import NotebookClient
+cells = [nbformat.v4.new_code_cell(cell) for cell in {cells!r}]
+notebook = nbformat.v4.new_notebook(cells=cells)
+NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+for cell in cells:
+    for output in cell.outputs:
+        print(output.get("text", ""), end="")
+"""
+    done = tiny.project.run("python", "-c", code, cwd=tiny.folder, env=tiny.env)
+    assert "result 1\n" in done.stdout and "result 22\n" in done.stdout
+    assert "the first version" in done.stdout and "line 499" in done.stdout
+    first, second = tiny.records()
+    for folder, line in ((first, "the first version"), (second, "the second one")):
+        output = (folder / "cout.txt").read_text()
+        assert line in output
+        for said in ("to stderr", "line 0", "line 499", "the last words"):
+            assert f"{said}\n" in output
+        assert "not recorded" not in output
+        assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
+
+
+def test_of_several_processes_rank_0_records_and_the_others_errors_reach_its_output(tiny):
+    """Real torchrun: rank 1 fails, torchrun then ends rank 0."""
+    body = """
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+    flag = Path(os.environ["FLAG"])
+    if tracking.is_main_process():
+        flag.touch()
+        signal.pause()
+    while not flag.exists():
+        time.sleep(0.01)
+    raise ValueError("rank 1 has no data")
+"""
+    torchrun = ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = tiny.env | {"FLAG": str(tiny.folder / "flag")}
+    done = tiny.project.run(*torchrun, tiny.script(body), env=environment, check=False)
+    assert done.returncode != 0
+    assert tiny.json()["status"] == "FAILED"
+    assert "ValueError: rank 1 has no data" in tiny.output
+    assert not list((tiny.runs / "_ranks").iterdir())
+    assert (tiny.record / "metrics.jsonl").read_text().count("loss") == 1

@@ -1,0 +1,106 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a run as exceptions, and never in the middle of a write."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Terminated(KeyboardInterrupt):
+    """The run was ended by SIGTERM or SIGHUP.
+
+    A KeyboardInterrupt, so that an `except Exception` in the experiment does not swallow it, and
+    because Sacred takes those for interruptions and looks for STATUS.
+    """
+
+    STATUS = "TERMINATED"
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class _State:
+    received = 0  # the signal that ends the run
+    waiting = 0  # a signal that arrived while `held`
+    holds = 0
+    presses = 0  # of Ctrl-C
+
+
+_state = _State()
+
+
+@contextmanager
+def as_exceptions() -> Iterator[None]:
+    """Inside, the first signal raises KeyboardInterrupt or Terminated; a second changes nothing.
+
+    So the record can be finished however often Ctrl-C is pressed; the third press kills. A signal
+    that was ignored before (nohup) stays ignored. In a thread this does nothing.
+    """
+    global _state
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner, outer, _state = os.getpid(), _state, _State()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def handle(number, frame):
+        if os.getpid() != owner:  # a forked child inherits this, but is no run
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            die(number)
+        _state.presses += number == signal.SIGINT
+        if _state.presses > 2:
+            die(number)
+        if not _state.received:
+            _state.received = number
+            if _state.holds:
+                _state.waiting = number
+            else:
+                raise as_exception(number)
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        _state = outer
+        for number, handler in before.items():
+            if handler is not None:  # None: set by a C library, and not ours to restore
+                signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Inside, signals wait; the first is raised at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals only reach the main thread
+        return
+    _state.holds += 1
+    try:
+        yield
+    finally:
+        _state.holds -= 1
+        number = _state.waiting
+        if number and not _state.holds:
+            _state.waiting = 0
+            raise as_exception(number)
+
+
+def received() -> int:
+    """The signal that ended this run, or 0."""
+    return _state.received
+
+
+def as_exception(number: int) -> KeyboardInterrupt:
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+
+
+def die(number: int) -> None:
+    """End this process by the signal itself."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -1,0 +1,65 @@
+"""Which process a run is, and whether it is still there: a lost run must not be called running."""
+
+import os
+import socket
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FRESH = timedelta(minutes=1)  # six heartbeats: younger, and the run is taken to be alive
+STALE = timedelta(minutes=10)  # older, and it is not; in between nothing is said
+
+
+def identity() -> dict[str, Any]:
+    """This process, so that no later process is mistaken for it."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "boot": boot(), "pid": pid, "started": started(pid)}
+
+
+@cache
+def boot() -> str:
+    """Names this machine's current boot, and the container in which pids are counted."""
+    if sys.platform == "linux":
+        number = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{number} {os.readlink('/proc/self/ns/pid')}"
+    return output("sysctl", "-n", "kern.boottime")
+
+
+def started(pid: int) -> str:
+    """When a process started, in the kernel's words; "" if there is no such process."""
+    if sys.platform != "linux":
+        return output("ps", "-o", "lstart=", "-p", str(pid))
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]  # a zombie has ended
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def judge(process: dict[str, Any], heartbeat: str | None, now: datetime | None = None) -> str:
+    """RUNNING, LOST or UNKNOWN, for a run whose record says that it is running.
+
+    On this machine the process itself is looked for. A run of another machine is judged by the age
+    of its last heartbeat (ISO 8601, UTC); UNKNOWN if that says nothing.
+    """
+    if process.get("boot") == boot():
+        there = process.get("started") and process["started"] == started(process.get("pid", 0))
+        return "RUNNING" if there else "LOST"
+    try:
+        beat = datetime.fromisoformat(heartbeat).replace(tzinfo=timezone.utc)
+    except (TypeError, ValueError):
+        return "UNKNOWN"
+    age = (now or datetime.now(timezone.utc)) - beat
+    if age < -FRESH:
+        return "UNKNOWN"  # the clocks differ
+    if age < FRESH:
+        return "RUNNING"
+    # this machine was restarted since, or the other one has been silent for long
+    return "LOST" if age > STALE or process.get("host") == socket.gethostname() else "UNKNOWN"

@@ -1,0 +1,283 @@
+"""A run's record, the folder runs/<id>/: whole whatever happens to the run."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from lab import capture, interrupts, metrics_file, project, provenance, ranks
+from lab.project import UserError
+
+with warnings.catch_warnings():  # Sacred's use of pkg_resources, which setuptools<82 still has
+    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
+    import sacred
+    from sacred.observers import FileStorageObserver
+    from sacred.serializer import flatten
+
+sacred.SETTINGS.CAPTURE_MODE = "no"  # "fd" loses lines, "sys" subprocesses: see lab.capture
+sacred.SETTINGS.DISCOVER_SOURCES = "dir"  # otherwise sources that other modules import are missed
+sacred.SETTINGS.HOST_INFO.INCLUDE_GPU_INFO = False  # dies of "N/A", waits for ever: lab.provenance
+
+OURS = {"run.json", "config.json", "cout.txt", "metrics.jsonl", "uncommitted.diff", "info.json"}
+POINT = ("steps", "values", "timestamps")
+
+
+class RecordError(UserError):
+    """A run's record is not whole."""
+
+
+class RunFolder(FileStorageObserver):
+    """Sacred's file record, with ids of ours, complete output and atomic files.
+
+    What cannot be written is said at once, tried again at every beat, and at the end the run has
+    failed if its record is not whole: see `problem()`.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self.lock = threading.RLock()  # the heartbeat comes from a thread
+        self.missing: list[str] = []  # what is not in the record and will not be
+        self.said = ""  # the last trouble that was printed
+        self.running = False
+
+    # --- Sacred's events -------------------------------------------------------------------------
+
+    def started_event(self, ex_info, command, host_info, start_time, config, meta_info, _id):
+        self.running, self.dir, self.missing, self.said = False, None, [], ""
+        try:
+            with interrupts.held():
+                _id = self._make_folder(_id)
+                self._begin(ex_info, command, host_info, start_time, config, meta_info)
+        except OSError as error:
+            if self.dir:
+                shutil.rmtree(self.dir, ignore_errors=True)  # our own, of a moment ago
+                self.dir = None
+            raise RecordError(f"no record can be written in {self.basedir}: {error}") from None
+        return _id
+
+    def heartbeat_event(self, info, captured_out, beat_time, result):
+        with self.lock:
+            if self.running:  # else it is a beat that comes too late
+                self.info = info
+                self.run_entry |= {"heartbeat": beat_time.isoformat(), "result": result}
+                self._attempt(self._save)
+
+    def completed_event(self, stop_time, result):
+        self.run_entry["result"] = result
+        self._end("COMPLETED", stop_time)
+
+    def interrupted_event(self, interrupt_time, status):
+        self._end(status, interrupt_time)
+
+    def failed_event(self, fail_time, fail_trace):
+        self._end("FAILED", fail_time, fail_trace)
+
+    # An exception in one of these would make Sacred drop this observer for the rest of the run.
+
+    def resource_event(self, filename):
+        try:
+            super().resource_event(filename)
+        except Exception as error:
+            self._miss(f"the resource {filename}", error)
+
+    def artifact_event(self, name, filename, metadata=None, content_type=None):
+        try:
+            super().artifact_event(name, filename, metadata, content_type)
+        except Exception as error:
+            self._miss(f"the artifact {name}", error)
+
+    def log_metrics(self, metrics_by_name, info):
+        """Points of Sacred's own log_scalar, which Sacred hands over at every beat."""
+        for name, one in metrics_by_name.items():
+            for step, value, when in zip(*(one[key] for key in POINT), strict=True):
+                self.metrics.add(step, {name: value}, when.replace(tzinfo=timezone.utc).timestamp())
+
+    # --- metrics ---------------------------------------------------------------------------------
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record one value per metric name at a step; microseconds, as it is written later."""
+        if self.metrics.add(step, values):
+            self._attempt(self.metrics.flush)
+
+    # --- the files -------------------------------------------------------------------------------
+
+    def save_json(self, obj, filename):
+        """Sacred's JSON, but atomic, valid (no NaN) and without passwords in addresses."""
+        plain = json.loads(json.dumps(flatten(obj)), parse_constant=str)  # NaN becomes "NaN"
+        text = json.dumps(plain, sort_keys=True, indent=2)
+        if filename == "run.json":
+            text = provenance.without_credentials(text)
+        project.write(Path(self.dir, filename), text + "\n")
+
+    def save_file(self, filename, target_name=None):
+        target = Path(self.dir, target_name or os.path.basename(filename))
+        if target.name in OURS:
+            raise RecordError(f"{target.name} is the name of a file of the record itself.")
+        copy(filename, target)
+
+    def find_or_save(self, filename, store_dir):
+        """Sacred's content-addressed copy; many runs may make the same one at the same time."""
+        digest = provenance.sha256(Path(filename))
+        if digest is None:
+            raise OSError(f"{filename} cannot be read")
+        path = Path(filename)
+        kept = Path(store_dir, f"{path.stem}_{digest[:32]}{path.suffix}")
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            copy(filename, kept)
+        return kept
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _make_folder(self, wanted: str | None) -> str:
+        """A new folder for the record; its name is the run's id."""
+        Path(self.basedir).mkdir(parents=True, exist_ok=True)
+        while True:
+            name = wanted or new_run_id()
+            folder = Path(self.basedir, name)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                if wanted:
+                    raise
+            else:
+                self.dir = str(folder)
+                return name
+
+    def _begin(self, ex_info, command, host_info, start_time, config, meta_info) -> None:
+        output = Path(self.dir, "cout.txt")
+        output.touch()
+        self.capture = capture.start(output)
+        try:
+            self.began = time.monotonic()
+            self.gpus = provenance.Gpus()
+            self.metrics = metrics_file.Metrics(Path(self.dir))
+            ex_info["sources"] = self.save_sources(ex_info)
+            self.config, self.info = config, {}
+            facts = provenance.at_start(config)
+            diff = facts["code"].pop("diff")
+            if diff:
+                project.write(Path(self.dir, "uncommitted.diff"), diff)
+            self.save_json(self.config, "config.json")
+            self.run_entry = {
+                "experiment": dict(ex_info),
+                "command": command,
+                "host": dict(host_info),
+                "meta": meta_info,
+                "status": "RUNNING",
+                "start_time": start_time.isoformat(),
+                "heartbeat": start_time.isoformat(),
+                "resources": [],
+                "artifacts": [],
+                **facts,
+            }
+            self._save()
+        except BaseException:
+            self.capture.stop()
+            raise
+        self.running = True
+
+    def _save(self) -> None:
+        """Write out what is known by now; OSError if that fails."""
+        self.metrics.flush()
+        if self.info:
+            self.save_json(self.info, "info.json")
+        entry = self.run_entry | provenance.so_far(self.config.get("seed"))
+        entry["machine"] = entry["machine"] | self.gpus.facts()
+        entry["usage"]["wall_time_s"] = round(time.monotonic() - self.began, 3)
+        self.run_entry = entry
+        self.save_json(entry, "run.json")
+
+    def _end(self, status: str, when: datetime, trace: list[str] = ()) -> None:
+        """Finish the record; a signal that comes meanwhile waits."""
+        with interrupts.held(), self.lock:
+            if not self.running:
+                return
+            self.running = False
+            lost = self.capture.stop()
+            if lost:
+                self._miss("its output", lost)
+            others = ranks.collect(Path(self.basedir))
+            if others and status != "COMPLETED":
+                status = "FAILED"  # the launcher ended this rank because another one had failed
+            elif status == "FAILED" and interrupts.received():
+                # DataLoader workers that got the same signal make an error of it
+                number = interrupts.received()
+                status = "INTERRUPTED" if number == signal.SIGINT else "TERMINATED"
+            if trace:
+                self.run_entry["fail_trace"] = trace
+            self.run_entry |= {"stop_time": when.isoformat(), "heartbeat": when.isoformat()}
+            self.gpus.join(provenance.TIMEOUT + 1)
+            for what, action in (
+                ("its output", lambda: self._append_output("".join(trace) + others)),
+                ("its metrics", self.metrics.flush),
+            ):
+                try:
+                    action()
+                except OSError as error:
+                    self._miss(what, error)
+            if self.missing and status == "COMPLETED":
+                status = "FAILED"
+                self.run_entry["fail_trace"] = [self.problem()]
+            self.run_entry["status"] = status
+            try:
+                self._save()
+            except OSError as error:
+                self._miss("its state", error)
+
+    def _append_output(self, text: str) -> None:
+        """Add to cout.txt what is only printed after the run, and see that the file is there."""
+        with open(Path(self.dir, "cout.txt"), "r+b") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(text.encode("utf-8", "replace"))
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        """Do what will be tried again at the next beat; a failure is said once."""
+        try:
+            action()
+            self.said = ""
+        except Exception as error:
+            if str(error) != self.said:
+                self.said = str(error)
+                print(f"warning: {self.dir} cannot be written: {error}", file=sys.stderr)
+
+    def _miss(self, what: str, why: Any) -> None:
+        """Something is not in the record and will not be."""
+        self.missing.append(f"{what} ({why})")
+
+    def problem(self) -> str:
+        """Why the record is not whole, or ""."""
+        if not self.missing:
+            return ""
+        return f"the record in {self.dir} is not whole: {', '.join(self.missing)}"
+
+
+def new_run_id() -> str:
+    """An id that no other machine gives and that sorts by time: 20261122-101530-gpu1-3fa9c20d.
+
+    The last part begins with the fraction of the second (in 1/4096), the rest of it is random.
+    """
+    now = datetime.now(timezone.utc)
+    host = "".join(letter for letter in socket.gethostname().split(".")[0] if letter.isalnum())
+    last = f"{now.microsecond * 4096 // 1_000_000:03x}{secrets.randbits(20):05x}"
+    return f"{now:%Y%m%d-%H%M%S}-{host[:12].lower() or 'host'}-{last}"
+
+
+def copy(source: str | Path, target: Path) -> None:
+    """Copy a file so that nobody ever sees half of it."""
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(3)}")
+    try:
+        shutil.copyfile(source, draft)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
