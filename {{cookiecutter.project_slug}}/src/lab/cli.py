@@ -5,9 +5,14 @@ Each command imports what it needs itself, so that `lab --help` is quick.
 
 import argparse
 import json
+import os
+import shutil
 import sys
+from pathlib import Path
 
 from lab import project
+
+EACH_AT_LEAST = 6  # characters of a cell that is cut to make a table fit
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lab: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `lab runs | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -38,17 +46,89 @@ def build_parser() -> argparse.ArgumentParser:
     install.set_defaults(command=kernel_install)
     remove = actions.add_parser("remove", help="take this project's kernel out of Jupyter's list")
     remove.set_defaults(command=kernel_remove)
+    add_records(commands)
     return parser
 
 
-def table(rows: list[dict], columns: list[str]) -> str:
-    """Rows as aligned text under a line of column names."""
-    lines = [columns, *([str(row[column]) for column in columns] for row in rows)]
+def add_records(commands) -> None:
+    """What reads, compares, repeats and packs recorded runs. RUN: an id, or its beginning."""
+    runs = commands.add_parser("runs", help="the recorded runs, newest first")
+    runs.set_defaults(command=list_runs)
+    add = runs.add_argument
+    add("--where", type=condition, action="append", default=[], metavar="NAME=VALUE")
+    add("--state", type=str.upper, help="only these, such as FAILED")
+    add("--sort", metavar="METRIC", help="by this metric, lowest first")
+    add("--reverse", action="store_true", help="the other way round")
+    runs.add_argument("--csv", action="store_true", help="every column, for a spreadsheet")
+    show = commands.add_parser("show", help="everything about one run")
+    show.set_defaults(command=show_run)
+    compare = commands.add_parser("compare", help="in what runs differ, and what came out")
+    compare.set_defaults(command=compare_runs)
+    compare.add_argument("--code", action="store_true", help="the changes since the first")
+    plot = commands.add_parser("plot", help="a picture of one metric of some runs")
+    plot.set_defaults(command=plot_runs)
+    plot.add_argument("--metric", required=True, help="such as val/loss")
+    plot.add_argument("--out", type=Path, metavar="FILE", help="[a png in the runs folder]")
+    note = commands.add_parser("note", help="add a line to a run's notes")
+    note.set_defaults(command=note_run)
+    for one in (runs, show, compare):
+        one.add_argument("--json", action="store_true", help="for programs")
+    for one in (compare, plot):
+        one.add_argument("runs", nargs="+", metavar="RUN")
+    for one in (show, note):
+        one.add_argument("run", metavar="RUN")
+    note.add_argument("text", nargs="+", metavar="TEXT")
+
+
+def condition(text: str) -> tuple[str, str]:
+    """A NAME=VALUE that was typed."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
+    return name, value
+
+
+def table(rows: list[dict], columns: list[str], whole: tuple[str, ...] = ()) -> str:
+    """Rows as aligned text under a line of column names.
+
+    On a terminal it fits: columns are cut, but for those named in `whole`, then what sticks out.
+    """
+    lines = [columns, *([shown(row[column]) for column in columns] for row in rows)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    padded = (
-        (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) for line in lines
+    space = terminal_width()
+    narrow = [number for number, column in enumerate(columns) if column not in whole]
+    while narrow and sum(widths) + 2 * (len(columns) - 1) > space:
+        widest = max(narrow, key=lambda number: widths[number])
+        if widths[widest] <= EACH_AT_LEAST:
+            break
+        widths[widest] -= 1
+    fitted = (
+        "  ".join(cut(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
-    return "\n".join("  ".join(cells).rstrip() for cells in padded)
+    return "\n".join(limited(line) for line in fitted)
+
+
+def limited(line: str) -> str:
+    """A line that does not run over on a terminal."""
+    space = terminal_width()
+    return line if len(line) <= space else cut(line, space)
+
+
+def terminal_width() -> int:
+    """Of the terminal, in characters; where there is none, nothing is ever too wide."""
+    return shutil.get_terminal_size((0, 0)).columns or 10**6
+
+
+def cut(text: str, width: int) -> str:
+    """The text in exactly `width` characters."""
+    return text.ljust(width) if len(text) <= width else text[: width - 3] + "..."
+
+
+def shown(value) -> str:
+    """A value in a table: nothing for None, and nothing that could steer a terminal."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else ascii(text)
 
 
 def kernel_list(wanted: argparse.Namespace) -> None:
@@ -74,6 +154,167 @@ def kernel_remove(wanted: argparse.Namespace) -> None:
 
     removed = kernel.remove()
     print(f"removed: {', '.join(removed)}" if removed else "this project has no kernel here")
+
+
+# --- recorded runs -------------------------------------------------------------------------------
+
+
+def list_runs(wanted: argparse.Namespace) -> None:
+    from lab import records
+
+    everything = rows = records.listing()
+    conditions = [*wanted.where, *([("state", wanted.state)] if wanted.state else [])]
+    for name, value in conditions:
+        rows = records.matching(rows, name, value)
+    if wanted.sort:
+        rows = records.ordered(rows, wanted.sort, wanted.reverse)
+    elif wanted.reverse:
+        rows = rows[::-1]
+    if wanted.json:
+        print(json.dumps(rows, indent=1))
+    elif wanted.csv:
+        print_csv(rows)
+    elif rows:
+        print(runs_table(rows, records.short_names(everything), wanted.sort))
+    else:
+        print(f"none of {len(everything)} runs" if everything else "no runs yet")
+
+
+def runs_table(rows: list[dict], short: dict[str, str], first: str | None) -> str:
+    """The listing for people; results that do not fit beside the rest are left out, not cut."""
+    from lab import records
+
+    changed = records.differing(
+        {name: value for name, value in row["config"].items() if name != "dataset"} for row in rows
+    )
+    lines = [
+        {
+            "run": short[row["run"]],
+            "state": row["state"],
+            "data": row["dataset"],
+            "changed": " ".join(f"{name}={value}" for name, value in differing.items()),
+            "time": duration(row["duration"]),
+            "host": row["machine"],
+            "commit": str(row["commit"] or "")[:7],
+            **{name or "result": number(value) for name, value in row["result"].items()},
+        }
+        for row, differing in zip(rows, changed, strict=True)
+    ]
+    results = list(dict.fromkeys(name or "result" for row in rows for name in row["result"]))
+    results.sort(key=lambda name: name != first)
+    before, after = ["run", "state", "data", "changed"], ["time", "host", "commit"]
+    for line in lines:
+        for name in results:
+            line.setdefault(name, None)
+    wide = {name: max(len(name), *(len(shown(line[name])) for line in lines)) for name in lines[0]}
+    flexible = ("data", "changed", "host")
+    while len(results) > 1:
+        columns = [*before, *results, *after]
+        least = sum(min(wide[n], EACH_AT_LEAST) if n in flexible else wide[n] for n in columns)
+        if least + 2 * (len(columns) - 1) <= terminal_width():
+            break
+        results.pop()
+    whole = [name for name in [*before, *results, *after] if name not in flexible]
+    return table(lines, [*before, *results, *after], tuple(whole))
+
+
+def print_csv(rows: list[dict]) -> None:
+    import csv
+
+    settings = dict.fromkeys(f"config.{name}" for row in rows for name in row["config"])
+    results = dict.fromkeys(f"result.{name}" for row in rows for name in row["result"])
+    plain = ["run", "state", "start", "duration", "dataset", "machine", "commit"]
+    file = csv.DictWriter(sys.stdout, [*plain, *results, *settings], lineterminator="\n")
+    file.writeheader()
+    for row in rows:
+        line = {name: row[name] for name in plain}
+        for kind in ("result", "config"):
+            line |= {f"{kind}.{name}": value for name, value in row[kind].items()}
+        file.writerow(line)
+
+
+def number(value) -> str:
+    """A result in a table: four digits that matter."""
+    return f"{value:.4g}" if isinstance(value, float) else shown(value)
+
+
+def duration(seconds: float | None) -> str:
+    """5s, 3m05 or 2h07."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}" if hours else f"{minutes}m{rest:02}" if minutes else f"{rest}s"
+
+
+def show_run(wanted: argparse.Namespace) -> None:
+    from lab import records
+
+    found = records.read(records.find(wanted.run))
+    if wanted.json:
+        print(json.dumps(found, indent=1))
+        return
+    row, record = found["row"], found["record"]
+    facts = {name: row[name] for name in ("run", "state", "start", "dataset", "machine", "commit")}
+    facts["record"] = project.shown(records.find(row["run"]))
+    facts["duration"] = duration(row["duration"])
+    facts["comment"] = records.part(record, "meta").get("comment")
+    for key in ("software", "seeds", "job"):
+        facts[key] = "  ".join(
+            f"{name} {value}" for name, value in records.part(record, key).items()
+        )
+    gpus = records.part(record, "usage").get("gpus") or []
+    facts["gpus"] = ", ".join(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict))
+    trace = record.get("fail_trace")
+    facts["failure"] = str(trace[-1]).strip() if isinstance(trace, list) and trace else None
+    blocks = {"": facts, "configuration": row["config"], "result": row["result"]}
+    blocks |= {"metrics (last value)": found["metrics"]}
+    for title, values in blocks.items():
+        if values and title:
+            print(f"\n{title}")
+        for name, value in values.items():
+            if value not in (None, ""):
+                print(limited(f"{name or 'result':<16} {shown(value)}"))
+    if found["notes"]:
+        print("\nnotes", *map(shown, found["notes"]), sep="\n")
+
+
+def compare_runs(wanted: argparse.Namespace) -> None:
+    from lab import git, records
+
+    folders = [records.find(one) for one in wanted.runs]
+    if wanted.code:
+        commits = [records.read(folder)["row"]["commit"] for folder in folders]
+        for name, commit in zip(wanted.runs, commits, strict=True):
+            if not commit:
+                raise project.UserError(f"{name} has no recorded code.")
+        for commit in commits[1:]:
+            # unlike git diff, this takes none of the user's programs for showing differences
+            print(git.run("diff-tree", "-r", "--patch", commits[0], commit), end="")
+        return
+    rows = records.comparison(folders)
+    if wanted.json:
+        print(json.dumps(rows, indent=1))
+        return
+    short = records.short_names([{"run": name} for name in {folder.name for folder in folders}])
+    lines = [
+        {"": row["what"], **{short[name]: number(row[name]) for name in short}} for row in rows
+    ]
+    columns = ["", *(short[folder.name] for folder in folders)]
+    print(table(lines, columns) if lines else "they differ in nothing, and have no metrics")
+
+
+def plot_runs(wanted: argparse.Namespace) -> None:
+    from lab import records
+
+    folders = [records.find(one) for one in wanted.runs]
+    print(records.plot(folders, wanted.metric, wanted.out))
+
+
+def note_run(wanted: argparse.Namespace) -> None:
+    from lab import records
+
+    records.note(records.find(wanted.run), " ".join(wanted.text))
 
 
 if __name__ == "__main__":

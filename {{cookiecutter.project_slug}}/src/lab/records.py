@@ -1,27 +1,98 @@
-"""Reading recorded runs: one table of runs, one of metrics."""
+"""Reading recorded runs: a quick listing, tables for notebooks, one run by its id, notes."""
 
+import gc
 import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lab import liveness, project
+from lab.project import UserError
+
+if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing does without
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+FINAL = {"COMPLETED", "FAILED", "INTERRUPTED", "TERMINATED"}  # states that nothing changes any more
+LISTING = "_listing.json"  # in the runs folder: what is known of records that have ended
+FORMAT = 1  # of that file; another one is not read
+# Entries of run.json, in its order, that the listing does not show: from one, up to another.
+BULK = (("determinism", "heartbeat"), ("host", "process"), ("seeds", "start_time"))
 
 
-def folders() -> list[Path]:
-    """The folders of all records, whole or not, newest first."""
-    paths = project.runs_folder().glob("[!._]*/")  # _sources and _ranks are no runs
-    return sorted((path for path in paths if path.is_dir()), reverse=True)
+class WrongUsage(UserError):
+    """A name that was typed and that no run knows."""
+
+    exit_code = 2
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a record's file; {} if it is missing, or half-written at this moment."""
+# --- the listing ---------------------------------------------------------------------------------
+
+
+def listing() -> list[dict[str, Any]]:
+    """One row per record, newest first, broken ones included.
+
+    run, state, start (ISO 8601, UTC), duration (seconds), dataset, machine, commit, result and
+    config, the last two as dictionaries; what is not known is None. Records that have ended are
+    read once: their rows are kept in the runs folder, beside the times and sizes of their files.
+    """
+    collecting = gc.isenabled()
+    gc.disable()  # nothing here is garbage, and looking for it takes a third of the time
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        rows = _rows(str(project.runs_folder()))
+    finally:
+        if collecting:
+            gc.enable()
+    return sorted(rows, key=lambda row: (row["start"] or _begun(row["run"]), row["run"]))[::-1]
+
+
+def _rows(base: str) -> list[dict[str, Any]]:
+    known, kept, rows = _read_listing(base), {}, []
+    for name in names():
+        record, config = f"{base}/{name}/run.json", f"{base}/{name}/config.json"
+        entry = known.get(name)
+        if not entry or entry[0] != [_stamp(record), _stamp(config)]:
+            (text, of_record), (settings, of_config) = _read(record), _read(config)
+            row = summary(name, _object(_without_bulk(text)), _object(settings))
+            entry = [[of_record, of_config], row]
+        rows.append(entry[1])
+        if entry[1]["state"] in FINAL:
+            kept[name] = entry
+    if len(kept) != len(known) or any(known.get(name) is not kept[name] for name in kept):
+        _write_listing(base, kept)
+    return rows
+
+
+def names() -> list[str]:
+    """The ids of all records, whole or not, in no order."""
+    try:
+        with os.scandir(project.runs_folder()) as entries:  # _sources and _ranks are no runs
+            return [one.name for one in entries if one.name[0] not in "._" and one.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"the records cannot be read: {error}.") from None
+
+
+def summary(name: str, record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The row of a record in the listing."""
+    result, start = record.get("result"), record.get("start_time")
+    duration = part(record, "usage").get("wall_time_s")
+    return {
+        "run": name,
+        "state": state(record),
+        "start": start if isinstance(start, str) else None,
+        "duration": duration if isinstance(duration, (int, float)) else None,
+        "dataset": part(record, "data").get("dataset"),
+        "machine": part(record, "process").get("host"),
+        "commit": commit(record),
+        "result": result if isinstance(result, dict) else {} if result is None else {"": result},
+        "config": config,
+    }
 
 
 def state(record: dict[str, Any]) -> str:
@@ -33,43 +104,129 @@ def state(record: dict[str, Any]) -> str:
     said = record.get("status")
     if said != "RUNNING":
         return said if isinstance(said, str) else "UNREADABLE"
-    process = record.get("process")
-    return liveness.judge(process if isinstance(process, dict) else {}, record.get("heartbeat"))
+    return liveness.judge(part(record, "process"), record.get("heartbeat"))
 
 
-def runs() -> pd.DataFrame:
-    """One row per recorded run, newest first: state, start (UTC), result and configuration.
+def commit(record: dict[str, Any]) -> str | None:
+    """The snapshot of a run's code; where none was recorded, the commit that it was based on."""
+    code = part(record, "code")
+    return code.get("snapshot") or code.get("commit")
 
-    The index is the run's id. A result that is a dictionary gives a column for each of its values.
+
+def part(record: dict[str, Any], key: str) -> dict[str, Any]:
+    """A dictionary inside a record; {} if it is missing or something else."""
+    value = record.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _begun(name: str) -> str:
+    """When a run began, from its id, in the form of run.json's start_time."""
+    found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", name)
+    return found.expand(r"\1-\2-\3T\4:\5:\6") if found else ""
+
+
+def _read(path: str) -> tuple[str, list[int] | None]:
+    """A file's text ("" if it cannot be read) and its stamp."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # open() takes twice as long
+        try:
+            about = os.fstat(file)
+            return os.read(file, about.st_size).decode(), _identity(about)
+        finally:
+            os.close(file)
+    except (OSError, ValueError):
+        return "", None
+
+
+def _stamp(path: str) -> list[int] | None:
+    """What changes when a file is written again; None if it is missing."""
+    try:
+        return _identity(os.stat(path))
+    except OSError:
+        return None
+
+
+def _identity(about: os.stat_result) -> list[int]:
+    return [about.st_mtime_ns, about.st_size, about.st_ino]
+
+
+def _without_bulk(text: str) -> str:
+    """A run.json without most of what the listing does not show.
+
+    In the form in which it is written, sorted and indented, only its own entries begin with two
+    spaces; from one to another of them can be cut out. Anything else stays as it is.
     """
-    rows = {}
-    for folder in folders():
-        record, config = read_json(folder / "run.json"), read_json(folder / "config.json")
-        result = record.get("result")
-        scores = result if isinstance(result, dict) else {"result": result}
-        start = record.get("start_time")
-        rows[folder.name] = {"state": state(record), "start": start, **scores, **config}
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
-    if "start" in table:
-        table["start"] = pd.to_datetime(table["start"], utc=True, format="ISO8601")
-    return table
+    if text.startswith('{\n  "'):
+        for first, behind in BULK:
+            start = text.find(f'\n  "{first}": ')
+            end = text.find(f'\n  "{behind}": ', start)
+            if 0 <= start < end:
+                text = text[:start] + text[end:]
+    return text
 
 
-def metrics(*ids: str) -> pd.DataFrame:
-    """Every recorded value of these runs, or of all: run, metric, step, value, time.
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; {} for anything else."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
-    `time` is in seconds since 1970. A line that is not whole is left out.
+
+def _read_listing(base: str) -> dict[str, list]:
+    """[stamp, row] of every record that had ended the last time; {} if that is not known."""
+    content = _object(_read(f"{base}/{LISTING}")[0])
+    return part(content, "rows") if content.get("format") == FORMAT else {}
+
+
+def _write_listing(base: str, rows: dict[str, Any]) -> None:
+    """Keep the rows for the next listing, if the folder can be written; it is only for speed."""
+    draft = f"{base}/.{LISTING}.{os.getpid()}"
+    try:
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write(json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":")))
+        os.replace(draft, f"{base}/{LISTING}")
+    except OSError:
+        pass
+
+
+# --- one record ----------------------------------------------------------------------------------
+
+
+def find(wanted: str) -> Path:
+    """The folder of the run with this id, or with the only id that begins so.
+
+    A path to the folder is taken as well. UserError with the candidates if there is no such run,
+    or more than one.
     """
-    columns = ["run", "metric", "step", "value", "time"]
-    tables = [
-        pd.DataFrame(points(folder / "metrics.jsonl"), columns=columns[1:]).assign(run=folder.name)
-        for folder in folders()
-        if not ids or folder.name in ids
+    name, known = Path(wanted).name, sorted(names(), reverse=True)
+    found = [one for one in known if one == name] or [
+        one for one in known if name and one.startswith(name)
     ]
-    tables = [table for table in tables if len(table)]
-    if not tables:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)[columns]
+    if len(found) == 1:
+        return project.runs_folder() / found[0]
+    shown = (found or known)[:10]
+    more = f" and {len(found or known) - 10} more" if len(found or known) > 10 else ""
+    cause = f"{len(found)} runs begin so" if found else "no run begins so"
+    raise UserError(f"{wanted}: {cause}; there are: {', '.join(shown) or 'none'}{more}.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a record's file; {} if it is missing, or half-written at this moment."""
+    return _object(_read(str(path))[0])
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """All of a record but its curves: row, record, config, metrics (the last values), notes."""
+    record, config = read_json(folder / "run.json"), read_json(folder / "config.json")
+    return {
+        "row": summary(folder.name, record, config),
+        "record": record,
+        "config": config,
+        "metrics": final(folder),
+        "notes": notes(folder),
+    }
 
 
 def points(path: Path) -> list[tuple[str, int, float, float]]:
@@ -86,3 +243,213 @@ def points(path: Path) -> list[tuple[str, int, float, float]]:
         except (ValueError, LookupError, TypeError):
             continue  # being written at this moment, or cut off by a full disk
     return found
+
+
+def final(folder: Path) -> dict[str, float]:
+    """The last value of each metric of a run."""
+    return {metric: value for metric, _, value, _ in points(folder / "metrics.jsonl")}
+
+
+def note(folder: Path, text: str) -> None:
+    """Add a line to a record's notes; UserError if that fails."""
+    line = f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())}  {' '.join(text.split())}\n"
+    try:
+        with open(folder / "notes.txt", "a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise UserError(f"the note cannot be written: {error}.") from None
+
+
+def notes(folder: Path) -> list[str]:
+    """The lines of a record's notes, each with its time (UTC)."""
+    try:
+        return (folder / "notes.txt").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+# --- many records --------------------------------------------------------------------------------
+
+
+def short_names(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """What is enough to name each run among these: its time, unless another one has it too."""
+    size = len("20261122-101530")
+    taken = Counter(row["run"][:size] for row in rows)
+    return {one: one[:size] if taken[one[:size]] == 1 else one for one in (r["run"] for r in rows)}
+
+
+def comparison(folders: list[Path]) -> list[dict[str, Any]]:
+    """In what runs differ, then the last value of each metric: kind, what, and a value per run."""
+    found = {folder.name: read(folder) for folder in folders}
+    about = {}
+    for name, one in found.items():
+        row, record = one["row"], one["record"]
+        about[name] = {key: row[key] for key in ("state", "dataset", "machine", "commit")}
+        data, software = part(record, "data"), part(record, "software")
+        facts = {"data manifest": data.get("manifest_sha256"), "lock": software.get("lock_sha256")}
+        about[name] |= facts | {key: software.get(key) for key in ("python", "torch")}
+    results = {name: one["row"]["result"] | one["metrics"] for name, one in found.items()}
+    configs = {name: one["config"] for name, one in found.items()}
+    rows = []
+    for kind, values in (("setting", configs), ("about", about), ("metric", results)):
+        for key in dict.fromkeys(key for one in values.values() for key in one):
+            row = {name: values[name].get(key) for name in found}
+            if kind == "metric" or len(set(map(str, row.values()))) > 1:
+                rows.append({"kind": kind, "what": key or "result", **row})
+    return rows
+
+
+def differing(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each configuration the settings by which it can be told from the others.
+
+    A setting that is the same nearly everywhere is shown only where it is not: what more than half
+    of the configurations have is left out.
+    """
+    configs = list(configs)
+    usual = {}
+    for key in dict.fromkeys(key for config in configs for key in config):
+        values = Counter(str(config.get(key)) for config in configs)
+        value, count = values.most_common(1)[0]
+        usual[key] = value if 2 * count > len(configs) else None
+        if len(values) == 1:
+            usual[key] = value
+    return [
+        {key: value for key, value in config.items() if str(value) != usual[key]}
+        for config in configs
+    ]
+
+
+def value_of(row: dict[str, Any], key: str) -> Any:
+    """A setting ("opt.lr" inside a dictionary), a column or a result of a row; None: not there."""
+    value: Any = row["config"]
+    for word in [key] if key in row["config"] else key.split("."):
+        value = value.get(word) if isinstance(value, dict) else None
+    if value is None and key not in ("config", "result"):
+        value = row[key] if key in row else row["result"].get(key)
+    return value
+
+
+def matching(rows: list[dict[str, Any]], key: str, wanted: str) -> list[dict[str, Any]]:
+    """The rows whose setting or column is as wanted: 0.01 and 1e-2 are the same, a commit may be
+    cut short. WrongUsage if no run knows the name.
+    """
+    values = [value_of(row, key) for row in rows]
+    if rows and all(value is None for value in values):
+        known = sorted({name for row in rows for name in row["config"]})
+        raise WrongUsage(f"no run has {key}; there are state, machine, {', '.join(known)}.")
+    try:
+        meant = json.loads(wanted)
+    except ValueError:
+        meant = {"True": True, "False": False, "None": None}.get(wanted, wanted)
+
+    def fits(value: Any) -> bool:
+        start = key == "commit" and isinstance(value, str) and value.startswith(wanted)
+        return start or str(value) == wanted or (value == meant and value is not None)
+
+    return [row for row, value in zip(rows, values, strict=True) if fits(value)]
+
+
+def ordered(rows: list[dict[str, Any]], metric: str, down: bool) -> list[dict[str, Any]]:
+    """The rows by a result or a metric's last value, runs without it last.
+
+    WrongUsage if no run has it.
+    """
+    values = {}
+    for row in rows:
+        value = row["result"].get(metric)
+        if value is None:
+            value = final(project.runs_folder() / row["run"]).get(metric)
+            if value is not None:
+                row["result"][metric] = value
+        try:
+            values[row["run"]] = float(value)
+        except (TypeError, ValueError):
+            values[row["run"]] = float("nan")
+    if rows and not any(metric in row["result"] for row in rows):
+        known = sorted({name for row in rows for name in row["result"]})
+        raise WrongUsage(f"no run has the metric {metric}; results are {', '.join(known)}.")
+    there = [row for row in rows if values[row["run"]] == values[row["run"]]]
+    missing = [row for row in rows if values[row["run"]] != values[row["run"]]]
+    return sorted(there, key=lambda row: values[row["run"]], reverse=down) + missing
+
+
+# --- for notebooks -------------------------------------------------------------------------------
+
+
+def runs() -> "pd.DataFrame":
+    """One row per recorded run, newest first: the listing as a table.
+
+    The index is the run's id, start is a time in UTC, duration in seconds. Each value of the result
+    and each setting has a column; a setting with the name of another column is called config.NAME.
+    """
+    import pandas as pd
+
+    rows = listing()
+    taken = {"run", "state", "start", "duration", "machine", "commit"}
+    taken |= {name for row in rows for name in row["result"]}
+    table = {}
+    for row in rows:
+        plain = {key: row[key] for key in row if key not in ("run", "dataset", "result", "config")}
+        results = {name or "result": value for name, value in row["result"].items()}
+        settings = {
+            f"config.{name}" if name in taken else name: value
+            for name, value in row["config"].items()
+        }
+        table[row["run"]] = {**plain, **results, **settings}
+    frame = pd.DataFrame.from_dict(table, orient="index").rename_axis("run")
+    if "start" in frame:
+        frame["start"] = pd.to_datetime(frame["start"], utc=True, format="ISO8601", errors="coerce")
+    return frame
+
+
+def metrics(*ids: str) -> "pd.DataFrame":
+    """Every recorded value of these runs, or of all: run, metric, step, value, time.
+
+    `time` is in seconds since 1970. A line that is not whole is left out.
+    """
+    import pandas as pd
+
+    columns = ["run", "metric", "step", "value", "time"]
+    tables = []
+    for name in sorted(names(), reverse=True):
+        if not ids or name in ids:
+            found = points(project.runs_folder() / name / "metrics.jsonl")
+            tables.append(pd.DataFrame(found, columns=columns[1:]).assign(run=name))
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
+    """Write curves() of these runs as a picture; returns its path. WrongUsage: no such metric."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # without a screen
+    table = metrics(*(folder.name for folder in folders))
+    if metric not in set(table["metric"]):
+        known = ", ".join(sorted(set(table["metric"]))) or "none"
+        raise WrongUsage(f"these runs have no metric {metric}; there are: {known}.")
+    words = [metric, *(folder.name for folder in folders[:3])]
+    name = re.sub(r"[^\w.-]+", "-", "_".join(words)) + ".png"
+    file = file or project.runs_folder() / "_plots" / name
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        curves(table, metric).savefig(file, dpi=150, bbox_inches="tight")
+    except (OSError, ValueError) as error:  # a full disk; a kind of picture that there is not
+        raise UserError(f"{file} cannot be written: {error}.") from None
+    return file
+
+
+def curves(metrics: "pd.DataFrame", name: str) -> "Figure":
+    """A picture of one metric of several runs over their steps; `metrics` as metrics() gives it."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for run, values in metrics[metrics["metric"] == name].groupby("run"):
+        axis.plot(values["step"], values["value"], label=run)
+    axis.set(xlabel="step", ylabel=name)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize="small")
+    axis.grid(alpha=0.3)
+    return figure
