@@ -71,12 +71,19 @@ def add_records(commands) -> None:
     plot.add_argument("--out", type=Path, metavar="FILE", help="[a png in the runs folder]")
     note = commands.add_parser("note", help="add a line to a run's notes")
     note.set_defaults(command=note_run)
+    repeat = commands.add_parser("reproduce", help="run it again; 0: the same numbers")
+    repeat.set_defaults(command=reproduce_run)
+    repeat.add_argument("--tolerance", type=float, default=0.0, help="relative, above 1 [0]")
+    repeat.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
+    export = commands.add_parser("export", help="record, code and lock in one file, to reproduce")
+    export.set_defaults(command=export_run)
     for one in (runs, show, compare):
         one.add_argument("--json", action="store_true", help="for programs")
     for one in (compare, plot):
         one.add_argument("runs", nargs="+", metavar="RUN")
-    for one in (show, note):
+    for one in (show, note, repeat, export):
         one.add_argument("run", metavar="RUN")
+    export.add_argument("file", type=Path, metavar="OUT.zip")
     note.add_argument("text", nargs="+", metavar="TEXT")
 
 
@@ -315,6 +322,25 @@ def note_run(wanted: argparse.Namespace) -> None:
     from lab import records
 
     records.note(records.find(wanted.run), " ".join(wanted.text))
+
+
+def reproduce_run(wanted: argparse.Namespace) -> int:
+    from lab import reproduce
+
+    outcome = reproduce.reproduce(wanted.run, wanted.tolerance, wanted.keep)
+    rows = [{name: number(value) for name, value in row.items()} for row in outcome.rows]
+    print(table(rows, ["metric", "recorded", "now", "verdict"], whole=("recorded", "now")))
+    for line in outcome.other:
+        print(f"different    {line}")
+    print(f"{'the same' if outcome.same else 'other'} numbers: {wanted.run}, {outcome.run}")
+    return 0 if outcome.same else 1
+
+
+def export_run(wanted: argparse.Namespace) -> None:
+    from lab import reproduce
+
+    reproduce.export(wanted.run, wanted.file)
+    print(wanted.file)
 
 
 if __name__ == "__main__":
