@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,13 +183,13 @@ def _read_listing(base: str) -> dict[str, list]:
 
 def _write_listing(base: str, rows: dict[str, Any]) -> None:
     """Keep the rows for the next listing, if the folder can be written; it is only for speed."""
-    draft = f"{base}/.{LISTING}.{os.getpid()}"
+    draft = Path(base, f".{LISTING}.{os.getpid()}.{time.time_ns()}")
     try:
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":")))
-        os.replace(draft, f"{base}/{LISTING}")
+        draft.write_text(json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":")))
+        draft.replace(f"{base}/{LISTING}")
     except OSError:
-        pass
+        with suppress(OSError):
+            draft.unlink()
 
 
 # --- one record ----------------------------------------------------------------------------------
