@@ -95,41 +95,38 @@ def condition(text: str) -> tuple[str, str]:
     return name, value
 
 
-def table(rows: list[dict], columns: list[str], whole: tuple[str, ...] = ()) -> str:
+def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
     """Rows as aligned text under a line of column names.
 
-    On a terminal it fits: columns are cut, but for those named in `whole`, then what sticks out.
+    On a terminal it fits: columns of `spare` are left out, but for the first of them, and all but
+    those of `whole` are cut; at the very end, the lines.
     """
-    lines = [columns, *([shown(row[column]) for column in columns] for row in rows)]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    space = terminal_width()
-    narrow = [number for number, column in enumerate(columns) if column not in whole]
-    while narrow and sum(widths) + 2 * (len(columns) - 1) > space:
-        widest = max(narrow, key=lambda number: widths[number])
+    cells = {name: [name, *(shown(row.get(name)) for row in rows)] for name in columns}
+    widths = {name: max(map(len, column)) for name, column in cells.items()}
+    space = shutil.get_terminal_size((0, 0)).columns or sys.maxsize  # 0: there is no terminal
+    narrow = [name for name in columns if name not in whole]
+    least = {
+        name: min(width, EACH_AT_LEAST if name in narrow else width)
+        for name, width in widths.items()
+    }
+    for name in reversed(spare[1:]):
+        if sum(least[one] + 2 for one in widths) - 2 > space:
+            del widths[name]
+    while sum(widths.values()) + 2 * len(widths) - 2 > space and narrow:
+        widest = max(narrow, key=lambda name: widths[name])
         if widths[widest] <= EACH_AT_LEAST:
             break
         widths[widest] -= 1
-    fitted = (
-        "  ".join(cut(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-    return "\n".join(limited(line) for line in fitted)
-
-
-def limited(line: str) -> str:
-    """A line that does not run over on a terminal."""
-    space = terminal_width()
-    return line if len(line) <= space else cut(line, space)
-
-
-def terminal_width() -> int:
-    """Of the terminal, in characters; where there is none, nothing is ever too wide."""
-    return shutil.get_terminal_size((0, 0)).columns or 10**6
+    if space < sys.maxsize:
+        cells = {name: [cut(cell, width) for cell in cells[name]] for name, width in widths.items()}
+    template = "  ".join(f"{{:<{width}}}" for width in widths.values())
+    lines = zip(*(cells[name] for name in widths), strict=True)
+    return "\n".join(cut(template.format(*line).rstrip(), space) for line in lines)
 
 
 def cut(text: str, width: int) -> str:
-    """The text in exactly `width` characters."""
-    return text.ljust(width) if len(text) <= width else text[: width - 3] + "..."
+    """The text, or its beginning and three dots."""
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def shown(value) -> str:
@@ -191,38 +188,26 @@ def runs_table(rows: list[dict], short: dict[str, str], first: str | None) -> st
     """The listing for people; results that do not fit beside the rest are left out, not cut."""
     from lab import records
 
-    changed = records.differing(
-        {name: value for name, value in row["config"].items() if name != "dataset"} for row in rows
-    )
-    lines = [
-        {
+    lines = []
+    for row, changed in zip(rows, records.differing([r["config"] for r in rows]), strict=True):
+        changed.pop("dataset", None)
+        line = {
             "run": short[row["run"]],
             "state": row["state"],
             "data": row["dataset"],
-            "changed": " ".join(f"{name}={value}" for name, value in differing.items()),
+            "changed": " ".join(f"{name}={value}" for name, value in changed.items()),
             "time": duration(row["duration"]),
             "host": row["machine"],
             "commit": str(row["commit"] or "")[:7],
-            **{name or "result": number(value) for name, value in row["result"].items()},
         }
-        for row, differing in zip(rows, changed, strict=True)
-    ]
-    results = list(dict.fromkeys(name or "result" for row in rows for name in row["result"]))
+        lines.append(
+            line | {name or "result": number(value) for name, value in row["result"].items()}
+        )
+    results = sorted({name or "result" for row in rows for name in row["result"]})
     results.sort(key=lambda name: name != first)
     before, after = ["run", "state", "data", "changed"], ["time", "host", "commit"]
-    for line in lines:
-        for name in results:
-            line.setdefault(name, None)
-    wide = {name: max(len(name), *(len(shown(line[name])) for line in lines)) for name in lines[0]}
-    flexible = ("data", "changed", "host")
-    while len(results) > 1:
-        columns = [*before, *results, *after]
-        least = sum(min(wide[n], EACH_AT_LEAST) if n in flexible else wide[n] for n in columns)
-        if least + 2 * (len(columns) - 1) <= terminal_width():
-            break
-        results.pop()
-    whole = [name for name in [*before, *results, *after] if name not in flexible]
-    return table(lines, [*before, *results, *after], tuple(whole))
+    whole = ["run", "state", *results, "time", "commit"]
+    return table(lines, [*before, *results, *after], whole, spare=results)
 
 
 def print_csv(rows: list[dict]) -> None:
@@ -276,12 +261,13 @@ def show_run(wanted: argparse.Namespace) -> None:
     facts["failure"] = str(trace[-1]).strip() if isinstance(trace, list) and trace else None
     blocks = {"": facts, "configuration": row["config"], "result": row["result"]}
     blocks |= {"metrics (last value)": found["metrics"]}
+    space = shutil.get_terminal_size((0, 0)).columns or sys.maxsize
     for title, values in blocks.items():
         if values and title:
             print(f"\n{title}")
         for name, value in values.items():
             if value not in (None, ""):
-                print(limited(f"{name or 'result':<16} {shown(value)}"))
+                print(cut(f"{name or 'result':<16} {shown(value)}", space))
     if found["notes"]:
         print("\nnotes", *map(shown, found["notes"]), sep="\n")
 
@@ -329,7 +315,7 @@ def reproduce_run(wanted: argparse.Namespace) -> int:
 
     outcome = reproduce.reproduce(wanted.run, wanted.tolerance, wanted.keep)
     rows = [{name: number(value) for name, value in row.items()} for row in outcome.rows]
-    print(table(rows, ["metric", "recorded", "now", "verdict"], whole=("recorded", "now")))
+    print(table(rows, ["metric", "recorded", "now", "verdict"], ["metric", "recorded", "now"]))
     for line in outcome.other:
         print(f"different    {line}")
     print(f"{'the same' if outcome.same else 'other'} numbers: {wanted.run}, {outcome.run}")

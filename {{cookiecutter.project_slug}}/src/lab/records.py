@@ -307,15 +307,14 @@ def differing(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     of the configurations have is left out.
     """
     configs = list(configs)
-    usual = {}
+    usual: dict[str, str | None] = {}
     for key in dict.fromkeys(key for config in configs for key in config):
-        values = Counter(str(config.get(key)) for config in configs)
-        value, count = values.most_common(1)[0]
-        usual[key] = value if 2 * count > len(configs) else None
-        if len(values) == 1:
-            usual[key] = value
+        first = configs[0].get(key)
+        if any(config.get(key) != first for config in configs):
+            value, count = Counter(str(config.get(key)) for config in configs).most_common(1)[0]
+            usual[key] = value if 2 * count > len(configs) else None
     return [
-        {key: value for key, value in config.items() if str(value) != usual[key]}
+        {key: config[key] for key in usual if key in config and str(config[key]) != usual[key]}
         for config in configs
     ]
 
