@@ -486,11 +486,11 @@ class Colleague(Lab):
         assert old in text
         self.train.write_text(text.replace(old, new))
 
-    def recorded_run(self, *words) -> str:
+    def recorded_run(self, *words, **env) -> str:
         """Train; the run's id. The snapshot is put into the record where tracking does not."""
         take = "from lab import snapshot; print(snapshot.take().commit)"
         commit = self.run("python", "-c", take).stdout.strip()
-        self.run("python", "-m", "my_experiment.experiment", "with", "smoke", *words)
+        self.run("python", "-m", "my_experiment.experiment", "with", "smoke", *words, **env)
         run = self.ids()[0]
         self.change(run, lambda record: record["code"].setdefault("snapshot", commit))
         return run
@@ -534,7 +534,7 @@ def desk(project, data, tmp_path_factory) -> Colleague:
     desk = Colleague(project, path, data)
     desk.edit("LOG_EVERY = 10", "from .extra import LOG_EVERY")
     (path / "src/my_experiment/extra.py").write_text("LOG_EVERY = 3\n")  # untracked
-    desk.first = desk.recorded_run("lr=0.02", "seed=7")
+    desk.first = desk.recorded_run("lr=0.02", "seed=7", PYTHONHASHSEED="9", OMP_NUM_THREADS="2")
     (path / "src/my_experiment/extra.py").unlink()
     desk.edit("from .extra import LOG_EVERY", "LOG_EVERY = 5")
     desk.edit("config.lr,", "config.lr * 3,")
@@ -544,13 +544,17 @@ def desk(project, data, tmp_path_factory) -> Colleague:
 def test_a_run_with_uncommitted_work_is_reproduced_after_it_was_edited(desk):
     before = desk.git("status", "--porcelain"), desk.git("stash", "list"), desk.git("log", "--all")
     places = sorted(path.name for path in desk.project.path.parent.iterdir())
-    output = desk("reproduce", desk.first)
+    output = desk("reproduce", desk.first, OMP_NUM_THREADS="1", PYTHONHASHSEED="5")
     new = desk.ids()[0]
     assert output.splitlines()[-1] == f"the same numbers: {desk.first}, {new}"
     rows = re.findall(r"^(train/loss|val/\w+|test/\w+|result \w+) .* identical$", output, re.M)
     assert len(rows) == 7
     assert "of the same lock" in output
-    record = json.loads((desk.runs / new / "run.json").read_text())
+    recorded, record = (
+        json.loads((desk.runs / r / "run.json").read_text()) for r in (desk.first, new)
+    )
+    assert record["determinism"] == recorded["determinism"]
+    assert record["seeds"] == recorded["seeds"]
     assert record["meta"]["comment"] == f"reproduces {desk.first}"
     assert f"reproduces {desk.first}" in desk("show", new)
     assert json.loads((desk.runs / new / "config.json").read_text())["lr"] == 0.02

@@ -105,16 +105,13 @@ def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
     widths = {name: max(map(len, column)) for name, column in cells.items()}
     space = shutil.get_terminal_size((0, 0)).columns or sys.maxsize  # 0: there is no terminal
     narrow = [name for name in columns if name not in whole]
-    least = {
-        name: min(width, EACH_AT_LEAST if name in narrow else width)
-        for name, width in widths.items()
-    }
+    least = widths | {n: min(widths[n], max(EACH_AT_LEAST, len(n))) for n in narrow}
     for name in reversed(spare[1:]):
         if sum(least[one] + 2 for one in widths) - 2 > space:
             del widths[name]
     while sum(widths.values()) + 2 * len(widths) - 2 > space and narrow:
-        widest = max(narrow, key=lambda name: widths[name])
-        if widths[widest] <= EACH_AT_LEAST:
+        widest = max(narrow, key=lambda name: widths[name] - least[name])
+        if widths[widest] <= least[widest]:
             break
         widths[widest] -= 1
     if space < sys.maxsize:
