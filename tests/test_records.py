@@ -265,13 +265,16 @@ def test_broken_and_half_written_records_are_listed_as_such(three):
     for name, harm in BROKEN.items():
         harm(three.record(f"20261104-120000-broken-{name}"))
     three.record("20261104-120000-wrong-types", **WRONG, meta=3, software="?", fail_trace="?")
+    three.record(
+        "20261104-120000-odd-numbers", usage={"wall_time_s": float("nan")}, result="\ud800"
+    )
     folder = three.record("20261104-120000-no-config")
     (folder / "config.json").write_text("{")
     (folder / "metrics.jsonl").write_text(
         '{"metric": "val/loss", "step": 1, "value": 2, "time": 3}\n{"m'
     )
     states = {row["run"]: row["state"] for row in three.rows()}
-    assert len(states) == 3 + len(BROKEN) + 2
+    assert len(states) == 3 + len(BROKEN) + 3
     assert {states[f"20261104-120000-broken-{name}"] for name in BROKEN} == {"UNREADABLE"}
     assert states[OLDEST] == "COMPLETED"
     assert "UNREADABLE" in three("runs")
@@ -385,7 +388,8 @@ def test_show_tells_settings_results_last_values_and_why_it_failed(three):
     for words in ("lr 0.01", "accuracy 0.8", "val/loss 0.25", f"commit {COMMIT}", "duration 2m05"):
         assert re.search("^" + words.replace(" ", " +") + "$", shown, re.M), words
     assert "ValueError: nan" in three("show", NEWEST)
-    assert json.loads(three("show", MIDDLE, "--json"))["metrics"]["val/loss"] == 0.25
+    shown = json.loads(three("show", MIDDLE, "--json"), parse_constant=pytest.fail)
+    assert shown["metrics"] == {"val/loss": 0.25, "val/accuracy": "NaN"}
 
 
 def test_notes_are_appended_and_shown(three):
@@ -603,9 +607,15 @@ def test_a_file_that_is_no_export_is_refused_in_one_line(desk, tmp_path):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         assert "is no file of lab export" in desk.last_line("reproduce", tmp_path / name)
-    with zipfile.ZipFile(tmp_path / "d.zip", "w") as pack:
-        pack.writestr("../../outside/run.json", "{}")
-    desk("reproduce", tmp_path / "d.zip", code=1)
+    hostile = {"record/x/../../../../../outside": "{}", "record/x/run.json": "{}"}
+    branch = {"record/x/run.json": '{"code": {"commit": "x:refs/heads/main"}}'}
+    for name, files in (("d.zip", hostile), ("e.zip", branch)):
+        with zipfile.ZipFile(tmp_path / name, "w") as pack:
+            for path, content in files.items():
+                pack.writestr(path, content)
+        desk.last_line("reproduce", tmp_path / name)
+    assert not list(tmp_path.rglob("outside")) + list(desk.runs.parent.rglob("outside"))
+    assert not (desk.runs / "x").exists()
     assert not list(desk.runs.glob("_import*"))
 
 
@@ -680,6 +690,9 @@ def test_a_lock_that_cannot_be_installed_is_named(desk):
 def test_a_record_that_is_not_whole_or_still_growing_is_not_repeated(desk):
     broken = desk.copy(desk.first, "x-broken", lambda one: one.pop("status"))
     assert "is UNREADABLE" in desk.last_line("reproduce", broken)
+    (desk.runs / broken / "config.json").write_text("{")
+    desk.change(broken, lambda one: one.update(status="COMPLETED"))
+    assert "without a readable config.json" in desk.last_line("reproduce", broken)
 
 
 COMPARE = """
