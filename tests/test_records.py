@@ -726,3 +726,19 @@ def test_of_a_run_that_was_ended_the_points_until_then_count(lab):
     long = [("loss", 1, 0.5), ("loss", 2, 0.25), ("test", 2, 0.1)]
     old = lab.record(OLDEST, long[:1], status="TERMINATED", result=None)
     assert verdicts(lab, old, lab.record(NEWEST, long)) == {"loss": "identical"}
+
+
+def test_another_device_is_named(lab):
+    gpu = {"usage": {"gpus": [{"name": "NVIDIA H200"}]}, "machine": {"driver": "550.1"}}
+    lab.record(OLDEST, **gpu)
+    lab.record(NEWEST)
+    code = f"""
+from lab import project, records, reproduce
+runs = (project.runs_folder() / run / "run.json" for run in {[OLDEST, NEWEST]})
+old, new = map(records.read_json, runs)
+print(*reproduce.surroundings(old, new), sep="\\n")
+"""
+    assert lab.python(code).splitlines() == [
+        "GPUs: NVIDIA H200 when it was recorded, none now",
+        "driver: 550.1 when it was recorded, None now",
+    ]

@@ -121,6 +121,11 @@ def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
     return "\n".join(cut(template.format(*line).rstrip(), space) for line in lines)
 
 
+def print_json(content) -> None:
+    """For programs; what JSON has no number for is a string, as in the records."""
+    print(json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1))
+
+
 def cut(text: str, width: int) -> str:
     """The text, or its beginning and three dots."""
     return text if len(text) <= width else text[: width - 3] + "..."
@@ -139,7 +144,7 @@ def kernel_list(wanted: argparse.Namespace) -> None:
 
     rows = [asdict(found) for found in kernel.kernels()]
     if wanted.json:
-        print(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         print(table(rows, ["name", "state", "title", "python"]) if rows else "no kernels")
 
@@ -172,7 +177,7 @@ def list_runs(wanted: argparse.Namespace) -> None:
     elif wanted.reverse:
         rows = rows[::-1]
     if wanted.json:
-        print(json.dumps(rows, indent=1))
+        print_json(rows)
     elif wanted.csv:
         print_csv(rows)
     elif rows:
@@ -213,6 +218,7 @@ def print_csv(rows: list[dict]) -> None:
     settings = dict.fromkeys(f"config.{name}" for row in rows for name in row["config"])
     results = dict.fromkeys(f"result.{name}" for row in rows for name in row["result"])
     plain = ["run", "state", "start", "duration", "dataset", "machine", "commit"]
+    sys.stdout.reconfigure(errors="backslashreplace")  # a broken record may hold any letter
     file = csv.DictWriter(sys.stdout, [*plain, *results, *settings], lineterminator="\n")
     file.writeheader()
     for row in rows:
@@ -241,7 +247,7 @@ def show_run(wanted: argparse.Namespace) -> None:
 
     found = records.read(records.find(wanted.run))
     if wanted.json:
-        print(json.dumps(found, indent=1))
+        print_json(found)
         return
     row, record = found["row"], found["record"]
     facts = {name: row[name] for name in ("run", "state", "start", "dataset", "machine", "commit")}
@@ -284,7 +290,7 @@ def compare_runs(wanted: argparse.Namespace) -> None:
         return
     rows = records.comparison(folders)
     if wanted.json:
-        print(json.dumps(rows, indent=1))
+        print_json(rows)
         return
     short = records.short_names([{"run": name} for name in {folder.name for folder in folders}])
     lines = [

@@ -87,7 +87,7 @@ def summary(name: str, record: dict[str, Any], config: dict[str, Any]) -> dict[s
         "run": name,
         "state": state(record),
         "start": start if isinstance(start, str) else None,
-        "duration": duration if isinstance(duration, (int, float)) else None,
+        "duration": duration if isinstance(duration, float) and duration < 1e9 else None,  # no NaN
         "dataset": part(record, "data").get("dataset"),
         "machine": part(record, "process").get("host"),
         "commit": commit(record),

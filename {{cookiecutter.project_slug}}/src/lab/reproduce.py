@@ -40,9 +40,10 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     file = Path(wanted)
     old = unpack(file) if file.suffix == ".zip" else records.find(wanted)
     record, config = (records.read_json(old / name) for name in ("run.json", "config.json"))
-    if not config or records.state(record) in ("UNREADABLE", "RUNNING"):
-        raise UserError(f"{old.name} is {records.state(record)}: it cannot be repeated.")
-    commit = code_of(old.name, record)
+    state = records.state(record) if config else "without a readable config.json"
+    if state in ("UNREADABLE", "RUNNING") or not config:
+        raise UserError(f"{old.name} is {state}: it cannot be repeated.")
+    commit = require_code(old.name, record)
     check_manifest(record)
     top = Path(git.run("rev-parse", "--show-toplevel").removesuffix("\n"))
     inside = git.run("rev-parse", "--show-prefix").removesuffix("\n")
@@ -80,7 +81,7 @@ def say(what: str, details: str) -> None:
 
 
 def code_of(name: str, record: dict[str, Any]) -> str:
-    """The commit that holds exactly the code that ran; UserError if there is none here."""
+    """The commit that holds exactly the code that ran; UserError if none is recorded."""
     code, commit = records.part(record, "code"), str(records.commit(record) or "")
     if not re.fullmatch("[0-9a-f]{40,64}", commit):
         raise UserError(f"{name} has no recorded commit: its code cannot be restored.")
@@ -89,6 +90,12 @@ def code_of(name: str, record: dict[str, Any]) -> str:
             f"{name} ran with uncommitted changes, and no snapshot of them is recorded: its code"
             f" cannot be restored; {commit[:12]} with uncommitted.diff comes near it."
         )
+    return commit
+
+
+def require_code(name: str, record: dict[str, Any]) -> str:
+    """code_of(), and that it is in this repository."""
+    commit = code_of(name, record)
     if not git.run("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", accept=(0, 1, 128)):
         raise UserError(
             f"the code of {name} is not in this repository: fetch commit {commit}, or take"
@@ -302,7 +309,7 @@ def surroundings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def export(wanted: str, file: Path) -> None:
     """Pack a run's record, its code (with the history that leads to it) and its lock into a zip."""
     folder = records.find(wanted)
-    commit = code_of(folder.name, records.read_json(folder / "run.json"))
+    commit = require_code(folder.name, records.read_json(folder / "run.json"))
     if file.exists():
         raise UserError(f"{file} exists: choose another name.")
     draft = file.with_name(f".{file.name}.{os.getpid()}")
@@ -310,7 +317,7 @@ def export(wanted: str, file: Path) -> None:
         with tempfile.TemporaryDirectory() as place:
             ref, bundle = f"{snapshot.REFS}/{commit}", Path(place, BUNDLE)
             git.run("update-ref", ref, commit)
-            git.run("bundle", "create", "--quiet", str(bundle), ref)
+            git.run("bundle", "create", str(bundle), ref)
             with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as pack:
                 for path in sorted(folder.rglob("*")):
                     if path.is_file():
@@ -337,7 +344,7 @@ def unpack(file: Path) -> Path:
             pack.extractall(place)
             (record,) = Path(place, RECORD).iterdir()
             content = records.read_json(record / "run.json")
-            ref = f"{snapshot.REFS}/{records.commit(content)}"
+            ref = f"{snapshot.REFS}/{code_of(record.name, content)}"
             git.run("fetch", "--quiet", "--no-tags", str(Path(place, BUNDLE)), f"{ref}:{ref}")
             kept = runs / record.name
             if not kept.exists():
