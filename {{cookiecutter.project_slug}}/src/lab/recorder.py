@@ -29,6 +29,7 @@ sacred.SETTINGS.DISCOVER_SOURCES = "dir"  # otherwise sources that other modules
 sacred.SETTINGS.HOST_INFO.INCLUDE_GPU_INFO = False  # dies of "N/A", waits for ever: lab.provenance
 
 OURS = {"run.json", "config.json", "cout.txt", "metrics.jsonl", "uncommitted.diff", "info.json"}
+OURS |= {"notes.txt"}  # of `lab note`
 POINT = ("steps", "values", "timestamps")
 
 

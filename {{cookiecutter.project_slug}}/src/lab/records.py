@@ -1,75 +1,64 @@
-"""Reading recorded runs: one table of runs, one of metrics."""
+"""Reading recorded runs: one by its id, several compared, tables and curves for notebooks."""
 
 import json
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from lab import listing, project
+from lab.listing import names, part
+from lab.project import UserError
 
-from lab import liveness, project
+if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing does without
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
-def folders() -> list[Path]:
-    """The folders of all records, whole or not, newest first."""
-    paths = project.runs_folder().glob("[!._]*/")  # _sources and _ranks are no runs
-    return sorted((path for path in paths if path.is_dir()), reverse=True)
+class WrongUsage(UserError):
+    """A name that was typed and that no run knows."""
+
+    exit_code = 2
+
+
+# --- one record ----------------------------------------------------------------------------------
+
+
+def find(wanted: str) -> Path:
+    """The folder of the run with this id, or with the only id that begins so.
+
+    A path to the folder is taken as well. UserError with the candidates if there is no such run,
+    or more than one.
+    """
+    name, known = Path(wanted).name, sorted(names(), reverse=True)
+    found = [one for one in known if one == name] or [
+        one for one in known if name and one.startswith(name)
+    ]
+    if len(found) == 1:
+        return project.runs_folder() / found[0]
+    shown = (found or known)[:10]
+    more = f" and {len(found or known) - 10} more" if len(found or known) > 10 else ""
+    cause = f"{len(found)} runs begin so" if found else "no run begins so"
+    raise UserError(f"{wanted}: {cause}; there are: {', '.join(shown) or 'none'}{more}.")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a record's file; {} if it is missing, or half-written at this moment."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return listing.as_object(listing.read_text(str(path))[0])
 
 
-def state(record: dict[str, Any]) -> str:
-    """Of a run, from its run.json: what it says itself, and LOST if it cannot be running any more.
-
-    UNKNOWN: a run on another machine of which nothing was heard for some minutes. UNREADABLE: the
-    record is broken.
-    """
-    said = record.get("status")
-    if said != "RUNNING":
-        return said if isinstance(said, str) else "UNREADABLE"
-    process = record.get("process")
-    return liveness.judge(process if isinstance(process, dict) else {}, record.get("heartbeat"))
-
-
-def runs() -> pd.DataFrame:
-    """One row per recorded run, newest first: state, start (UTC), result and configuration.
-
-    The index is the run's id. A result that is a dictionary gives a column for each of its values.
-    """
-    rows = {}
-    for folder in folders():
-        record, config = read_json(folder / "run.json"), read_json(folder / "config.json")
-        result = record.get("result")
-        scores = result if isinstance(result, dict) else {"result": result}
-        start = record.get("start_time")
-        rows[folder.name] = {"state": state(record), "start": start, **scores, **config}
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("run")
-    if "start" in table:
-        table["start"] = pd.to_datetime(table["start"], utc=True, format="ISO8601")
-    return table
-
-
-def metrics(*ids: str) -> pd.DataFrame:
-    """Every recorded value of these runs, or of all: run, metric, step, value, time.
-
-    `time` is in seconds since 1970. A line that is not whole is left out.
-    """
-    columns = ["run", "metric", "step", "value", "time"]
-    tables = [
-        pd.DataFrame(points(folder / "metrics.jsonl"), columns=columns[1:]).assign(run=folder.name)
-        for folder in folders()
-        if not ids or folder.name in ids
-    ]
-    tables = [table for table in tables if len(table)]
-    if not tables:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)[columns]
+def read(folder: Path) -> dict[str, Any]:
+    """All of a record but its curves: row, record, config, metrics (the last values), notes."""
+    record, config = read_json(folder / "run.json"), read_json(folder / "config.json")
+    return {
+        "row": listing.summary(folder.name, record, config),
+        "record": record,
+        "config": config,
+        "metrics": final(folder),
+        "notes": notes(folder),
+    }
 
 
 def points(path: Path) -> list[tuple[str, int, float, float]]:
@@ -86,3 +75,212 @@ def points(path: Path) -> list[tuple[str, int, float, float]]:
         except (ValueError, LookupError, TypeError):
             continue  # being written at this moment, or cut off by a full disk
     return found
+
+
+def final(folder: Path) -> dict[str, float]:
+    """The last value of each metric of a run."""
+    return {metric: value for metric, _, value, _ in points(folder / "metrics.jsonl")}
+
+
+def note(folder: Path, text: str) -> None:
+    """Add a line to a record's notes; UserError if that fails."""
+    line = f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())}  {' '.join(text.split())}\n"
+    try:
+        with open(folder / "notes.txt", "a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        raise UserError(f"the note cannot be written: {error}.") from None
+
+
+def notes(folder: Path) -> list[str]:
+    """The lines of a record's notes, each with its time (UTC)."""
+    try:
+        return (folder / "notes.txt").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+# --- many records --------------------------------------------------------------------------------
+
+
+def short_names(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """What is enough to name each run among these: its time, unless another one has it too."""
+    size = len("20261122-101530")
+    taken = Counter(row["run"][:size] for row in rows)
+    return {one: one[:size] if taken[one[:size]] == 1 else one for one in (r["run"] for r in rows)}
+
+
+def comparison(folders: list[Path]) -> list[dict[str, Any]]:
+    """In what runs differ, then the last value of each metric: kind, what, and a value per run."""
+    found = {folder.name: read(folder) for folder in folders}
+    about = {}
+    for name, one in found.items():
+        row, record = one["row"], one["record"]
+        about[name] = {key: row[key] for key in ("state", "dataset", "machine", "commit")}
+        data, software = part(record, "data"), part(record, "software")
+        facts = {"data manifest": data.get("manifest_sha256"), "lock": software.get("lock_sha256")}
+        about[name] |= facts | {key: software.get(key) for key in ("python", "torch")}
+    results = {name: one["row"]["result"] | one["metrics"] for name, one in found.items()}
+    configs = {name: one["config"] for name, one in found.items()}
+    rows = []
+    for kind, values in (("setting", configs), ("about", about), ("metric", results)):
+        for key in dict.fromkeys(key for one in values.values() for key in one):
+            row = {name: values[name].get(key) for name in found}
+            if kind == "metric" or len(set(map(str, row.values()))) > 1:
+                rows.append({"kind": kind, "what": key or "result", **row})
+    return rows
+
+
+def differing(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each configuration the settings by which it can be told from the others.
+
+    A setting that is the same nearly everywhere is shown only where it is not: what more than half
+    of the configurations have is left out.
+    """
+    configs = list(configs)
+    usual: dict[str, str | None] = {}
+    for key in dict.fromkeys(key for config in configs for key in config):
+        first = configs[0].get(key)
+        if any(config.get(key) != first for config in configs):
+            value, count = Counter(str(config.get(key)) for config in configs).most_common(1)[0]
+            usual[key] = value if 2 * count > len(configs) else None
+    return [
+        {key: config[key] for key in usual if key in config and str(config[key]) != usual[key]}
+        for config in configs
+    ]
+
+
+def value_of(row: dict[str, Any], key: str) -> Any:
+    """A setting ("opt.lr" inside a dictionary), a column or a result of a row; None: not there."""
+    value: Any = row["config"]
+    for word in [key] if key in row["config"] else key.split("."):
+        value = value.get(word) if isinstance(value, dict) else None
+    if value is None and key not in ("config", "result"):
+        value = row[key] if key in row else row["result"].get(key)
+    return value
+
+
+def matching(rows: list[dict[str, Any]], key: str, wanted: str) -> list[dict[str, Any]]:
+    """The rows whose setting or column is as wanted: 0.01 and 1e-2 are the same, a commit may be
+    cut short. WrongUsage if no run knows the name.
+    """
+    values = [value_of(row, key) for row in rows]
+    if rows and all(value is None for value in values):
+        known = sorted({name for row in rows for name in row["config"]})
+        raise WrongUsage(f"no run has {key}; there are state, machine, {', '.join(known)}.")
+    try:
+        meant = json.loads(wanted)
+    except ValueError:
+        meant = {"True": True, "False": False, "None": None}.get(wanted, wanted)
+
+    def fits(value: Any) -> bool:
+        start = key == "commit" and isinstance(value, str) and value.startswith(wanted)
+        return start or str(value) == wanted or (value == meant and value is not None)
+
+    return [row for row, value in zip(rows, values, strict=True) if fits(value)]
+
+
+def ordered(rows: list[dict[str, Any]], metric: str, down: bool) -> list[dict[str, Any]]:
+    """The rows by a result or a metric's last value, runs without it last.
+
+    WrongUsage if no run has it.
+    """
+    values = {}
+    for row in rows:
+        value = row["result"].get(metric)
+        if value is None:
+            value = final(project.runs_folder() / row["run"]).get(metric)
+            if value is not None:
+                row["result"][metric] = value
+        try:
+            values[row["run"]] = float(value)
+        except (TypeError, ValueError):
+            values[row["run"]] = float("nan")
+    if rows and not any(metric in row["result"] for row in rows):
+        known = sorted({name for row in rows for name in row["result"]})
+        raise WrongUsage(f"no run has the metric {metric}; results are {', '.join(known)}.")
+    there = [row for row in rows if values[row["run"]] == values[row["run"]]]
+    missing = [row for row in rows if values[row["run"]] != values[row["run"]]]
+    return sorted(there, key=lambda row: values[row["run"]], reverse=down) + missing
+
+
+# --- for notebooks -------------------------------------------------------------------------------
+
+
+def runs() -> "pd.DataFrame":
+    """One row per recorded run, newest first: the listing as a table.
+
+    The index is the run's id, start is a time in UTC, duration in seconds. Each value of the result
+    and each setting has a column; a setting with the name of another column is called config.NAME.
+    """
+    import pandas as pd
+
+    rows = listing.rows()
+    taken = {"run", "state", "start", "duration", "machine", "commit"}
+    taken |= {name for row in rows for name in row["result"]}
+    table = {}
+    for row in rows:
+        plain = {key: row[key] for key in row if key not in ("run", "dataset", "result", "config")}
+        results = {name or "result": value for name, value in row["result"].items()}
+        settings = {
+            f"config.{name}" if name in taken else name: value
+            for name, value in row["config"].items()
+        }
+        table[row["run"]] = {**plain, **results, **settings}
+    frame = pd.DataFrame.from_dict(table, orient="index").rename_axis("run")
+    if "start" in frame:
+        frame["start"] = pd.to_datetime(frame["start"], utc=True, format="ISO8601", errors="coerce")
+    return frame
+
+
+def metrics(*ids: str) -> "pd.DataFrame":
+    """Every recorded value of these runs, or of all: run, metric, step, value, time.
+
+    `time` is in seconds since 1970. A line that is not whole is left out.
+    """
+    import pandas as pd
+
+    columns = ["run", "metric", "step", "value", "time"]
+    tables = []
+    for name in sorted(names(), reverse=True):
+        if not ids or name in ids:
+            found = points(project.runs_folder() / name / "metrics.jsonl")
+            tables.append(pd.DataFrame(found, columns=columns[1:]).assign(run=name))
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
+    """Write curves() of these runs as a picture; returns its path. WrongUsage: no such metric."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # without a screen
+    table = metrics(*(folder.name for folder in folders))
+    if metric not in set(table["metric"]):
+        known = ", ".join(sorted(set(table["metric"]))) or "none"
+        raise WrongUsage(f"these runs have no metric {metric}; there are: {known}.")
+    words = [metric, *(folder.name for folder in folders[:3])]
+    name = re.sub(r"[^\w.-]+", "-", "_".join(words)) + ".png"
+    file = file or project.runs_folder() / "_plots" / name
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        curves(table, metric).savefig(file, dpi=150, bbox_inches="tight")
+    except (OSError, ValueError) as error:  # a full disk; a kind of picture that there is not
+        raise UserError(f"{file} cannot be written: {error}.") from None
+    return file
+
+
+def curves(metrics: "pd.DataFrame", name: str) -> "Figure":
+    """A picture of one metric of several runs over their steps; `metrics` as metrics() gives it."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for run, values in metrics[metrics["metric"] == name].groupby("run"):
+        axis.plot(values["step"], values["value"], label=run)
+    axis.set(xlabel="step", ylabel=name)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize="small")
+    axis.grid(alpha=0.3)
+    return figure

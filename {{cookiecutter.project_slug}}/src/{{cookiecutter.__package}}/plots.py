@@ -31,15 +31,3 @@ def class_counts(dataset: str) -> pd.DataFrame:
     """How many images each split has of each class: a row per class, a column per split."""
     counts = pd.DataFrame(data.manifest(dataset)["counts"]).rename_axis("class")
     return counts.fillna(0).astype(int)
-
-
-def curves(metrics: pd.DataFrame, name: str) -> Figure:
-    """One metric of several runs over their steps; `metrics` as lab.records.metrics() gives it."""
-    figure, axis = plt.subplots(figsize=(7, 4))
-    for run, values in metrics[metrics["metric"] == name].groupby("run"):
-        axis.plot(values["step"], values["value"], label=run)
-    axis.set(xlabel="step", ylabel=name)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize="small")
-    axis.grid(alpha=0.3)
-    return figure

@@ -1,0 +1,122 @@
+"""The listing of 10,000 records against a bare loop that reads their files.
+
+    PROJECT/.venv/bin/python benchmarks/records.py [COUNT]
+
+Times are seconds of the clock and, in brackets, of the processor. Ours and the loop take turns; the
+ratio is the median of the rounds'. "command" is the whole `lab runs` against a whole process of the
+loop. Exit code 1 if the first listing takes more than 3 times the loop, or the second one more than
+the first.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+ROUNDS = 7
+PROMISED = 3.0
+LOOP = """
+import os, sys
+for entry in os.scandir(sys.argv[1]):
+    if entry.is_dir():
+        for name in ("run.json", "config.json"):
+            with open(f"{entry.path}/{name}", encoding="utf-8") as file:
+                file.read()
+"""
+
+
+def write_records(folder: Path, count: int) -> None:
+    """Records of the size that the default experiment leaves, 5 kB each."""
+    start = datetime(2026, 1, 1)
+    sources = [[f"my_experiment/module_{n}.py", f"_sources/module_{n:032}.py"] for n in range(22)]
+    options = {f"--option-{number}": None for number in range(24)}
+    settings = {f"setting_{number}": number for number in range(12)}
+    for number in range(count):
+        began = start + timedelta(minutes=number)
+        record = {
+            "artifacts": [],
+            "code": {"commit": f"{number:040x}", "dirty": False, "remote": None},
+            "command": "run",
+            "data": {"dataset": "digits", "manifest_sha256": "0" * 64},
+            "determinism": {"threads": 2, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+            "experiment": {"mainfile": "lab/tracking.py", "sources": sources},
+            "heartbeat": began.isoformat(),
+            "host": {"cpu": "a processor", "hostname": "gpu1", "os": ["Linux", "Linux-6.1"]},
+            "machine": {"cpus": 2, "gpus": []},
+            "meta": {"command": "run", "options": options},
+            "process": {"boot": "0" * 50, "host": "gpu1", "pid": number, "started": "1"},
+            "result": {"accuracy": 1 / (number + 1), "loss": 0.25},
+            "seeds": {"sacred": 0, "torch": 0},
+            "software": {"lock_sha256": "0" * 64, "python": "3.11.7", "torch": "2.13.0"},
+            "start_time": began.isoformat(),
+            "status": "COMPLETED",
+            "usage": {"peak_memory_mib": 381, "wall_time_s": 11.2},
+        }
+        config = settings | {"dataset": "digits", "lr": 10.0 ** -(number % 3), "seed": number % 5}
+        place = folder / f"{began:%Y%m%d-%H%M%S}-gpu1-{number:08x}"
+        place.mkdir()
+        for name, content in (("run.json", record), ("config.json", config)):
+            text = json.dumps(content, sort_keys=True, indent=2) + "\n"
+            (place / name).write_text(text, "utf-8")
+
+
+def timed(action) -> tuple[float, float]:
+    """Seconds of the clock and of the processor, children included."""
+    clock, cpu = time.perf_counter(), sum(os.times()[:4])
+    action()
+    return time.perf_counter() - clock, sum(os.times()[:4]) - cpu
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as place:
+        write_records(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+        os.environ["LAB_RUNS"] = place
+        from lab import listing
+
+        kept = Path(place, listing.LISTING)
+        loop = compile(LOOP, "loop", "exec")
+        sys.argv[1:] = [place]
+        quiet = {"stdout": subprocess.DEVNULL, "check": True}
+        command = [sys.executable, "-m", "lab.cli", "runs"]
+        work = {
+            "the loop": lambda: exec(loop, {}),
+            "first listing": listing.rows,
+            "second listing": listing.rows,
+            "command: the loop": lambda: subprocess.run(
+                [sys.executable, "-c", LOOP, place], **quiet
+            ),
+            "command: first": lambda: subprocess.run(command, **quiet),
+            "command: second": lambda: subprocess.run(command, **quiet),
+        }
+        times = {name: [] for name in work}
+        for _ in range(ROUNDS):
+            for name, action in work.items():
+                if "first" in name:
+                    kept.unlink(missing_ok=True)
+                times[name].append(timed(action))
+    ratios = {}
+    for name, found in times.items():
+        rival = times["command: the loop" if name.startswith("command") else "the loop"]
+        ratio = [
+            statistics.median(
+                ours[kind] / its[kind] for ours, its in zip(found, rival, strict=True)
+            )
+            for kind in (0, 1)
+        ]
+        ratios[name] = ratio[0]
+        clock, cpu = (statistics.median(kind) for kind in zip(*found, strict=True))
+        print(f"{name:<18} {clock:6.3f} ({cpu:.3f}) s   ratio {ratio[0]:.2f} ({ratio[1]:.2f})")
+    holds = (
+        ratios["first listing"] <= PROMISED and ratios["second listing"] < ratios["first listing"]
+    )
+    print("as promised" if holds else f"NOT as promised: at most {PROMISED}, and the second faster")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
