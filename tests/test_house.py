@@ -69,3 +69,12 @@ def test_no_file_names_a_path_of_the_machine_it_was_made_on():
         text = (TEMPLATE / name).read_text("utf-8") if (TEMPLATE / name).exists() else ""
         assert f"{TEMPLATE}/" not in text, name
         assert UV_CACHE not in text, name
+
+
+def test_every_test_that_a_document_names_exists():
+    tests = "".join(path.read_text("utf-8") for path in TEMPLATE.glob("tests/*.py"))
+    named = set()
+    for page in TEMPLATE.glob("docs/*.md"):
+        named |= set(re.findall(r"`(test_\w+)`", page.read_text("utf-8")))
+    assert len(named) > 30
+    assert named <= set(re.findall(r"def (test_\w+)", tests))
