@@ -1,6 +1,7 @@
 """What a new project consists of, and that creating it never harms anything that was there."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -290,3 +291,18 @@ def test_cruft_makes_the_same_project_as_cookiecutter(template_copy, tmp_path, b
     assert [name for name in theirs.files() if name != ".cruft.json"] == ours.files()
     for name in ours.files():
         assert (theirs.path / name).read_bytes() == (ours.path / name).read_bytes(), name
+
+
+def test_a_project_that_cookiecutter_made_is_linked_and_checked_as_the_page_says(
+    template_copy, tmp_path
+):
+    project = Project(tmp_path / "out" / "my-experiment")
+    assert cookiecutter(tmp_path / "out", skip="venv,kernel").returncode == 0
+    page = (TEMPLATE / "docs" / "updating.md").read_text("utf-8")
+    for block in re.findall(r"```sh\n(.*?)```", page, re.S):
+        for line in block.splitlines():
+            line = line.replace("cruft link URL", f"cruft link --no-input {template_copy.path}")
+            line = line.replace("cruft update", "cruft update --skip-apply-ask")
+            line = line.replace("bootstrap.py", "bootstrap.py --no-venv --no-kernel")
+            project.run("sh", "-c", line)
+    assert project.git("status", "--porcelain") == ""
