@@ -245,13 +245,14 @@ def duration(seconds: float | None) -> str:
 def show_run(wanted: argparse.Namespace) -> None:
     from lab import listing, records
 
-    found = records.read(records.find(wanted.run))
+    folder = records.find(wanted.run)
+    found = records.read(folder)
     if wanted.json:
         print_json(found)
         return
     row, record = found["row"], found["record"]
     facts = {name: row[name] for name in ("run", "state", "start", "dataset", "machine", "commit")}
-    facts["record"] = project.shown(records.find(row["run"]))
+    facts["record"] = project.shown(folder)
     facts["duration"] = duration(row["duration"])
     facts["comment"] = listing.part(record, "meta").get("comment")
     for key in ("software", "seeds", "job"):
@@ -276,11 +277,11 @@ def show_run(wanted: argparse.Namespace) -> None:
 
 
 def compare_runs(wanted: argparse.Namespace) -> None:
-    from lab import git, records
+    from lab import git, listing, records
 
     folders = [records.find(one) for one in wanted.runs]
     if wanted.code:
-        commits = [records.read(folder)["row"]["commit"] for folder in folders]
+        commits = [listing.commit(records.read_json(folder / "run.json")) for folder in folders]
         for name, commit in zip(wanted.runs, commits, strict=True):
             if not commit:
                 raise project.UserError(f"{name} has no recorded code.")

@@ -1,6 +1,5 @@
 """Repeating a recorded run: code, environment and data as they were, then number against number."""
 
-import hashlib
 import json
 import math
 import os
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lab import git, listing, project, records, snapshot
 from lab.project import UserError
+from lab.provenance import sha256
 
 ENDED = ("COMPLETED", "FAILED")  # of these runs all points count; of others those that there are
 STAMP = "lab-environment.json"  # bootstrap.py leaves it in an environment that is whole
@@ -203,14 +203,6 @@ def wait(command: list[str], **options) -> int:
     except KeyboardInterrupt:
         process.wait()  # it got the signal too, and finishes its record
         raise
-
-
-def sha256(path: Path) -> str | None:
-    """Of a file's content; None if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
 
 
 # --- comparing -----------------------------------------------------------------------------------
