@@ -1,12 +1,16 @@
 """Baking projects for tests, away from the developer's home, Jupyter and git configuration."""
 
+import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import hosts as bed
 import pytest
 
 TEMPLATE = Path(__file__).resolve().parents[1]
@@ -153,3 +157,122 @@ def python_of(version: str) -> str | None:
             if subprocess.run(tell, capture_output=True, text=True).stdout.strip() == version:
                 return str(candidate)
     return None
+
+
+# What a project needs for its kernel and the lab command: a lock that installs in a moment, and on
+# a Python for which this machine has no torch.
+FEW = ("ipykernel", "jupyter-core", "tomli")
+
+
+def shorten(project: Project, names: tuple[str, ...] = FEW) -> None:
+    """Leave only these packages in pyproject.toml and in the lock."""
+    settings = project.path / "pyproject.toml"
+    lines = settings.read_text("utf-8").splitlines(keepends=True)
+    dependencies = [line for line in lines if line.startswith('    "')]
+    wanted = [line for line in dependencies if line.strip(' "').startswith(names)]
+    lines = [line for line in lines if line not in dependencies or line in wanted]
+    lines = [line for line in lines if not line.startswith("dev = ")]
+    settings.write_text("".join(lines), "utf-8")
+    lock = project.path / "requirements.txt"
+    wanted = re.search(r"dependencies = \[(.*?)\n\]", settings.read_text("utf-8"), re.S).group(1)
+    lock.write_text(short_lock(wanted, lock.read_text("utf-8")), "utf-8")
+
+
+@functools.cache
+def short_lock(wanted: str, lock: str) -> str:
+    """The part of the lock that is wanted; compiled once, as uv asks the registry for it."""
+    command = ["uv", "pip", "compile", "-", "--quiet", "--universal", "--python-version=3.10"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write(lock)
+        constraints.flush()
+        command += ["--no-annotate", "--no-header", "--constraint", constraints.name]
+        return subprocess.run(
+            command,
+            input="\n".join(re.findall(r'"([^"]+)"', wanted)),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+
+@pytest.fixture(scope="session")
+def hosts_session(isolated_session, tmp_path_factory):
+    """Laptop, gateway and worker, started once; a test takes `hosts`, which is always fresh."""
+    if reason := bed.why_impossible():
+        pytest.skip(reason)
+    missing = bed.missing_programs()
+    assert not missing, f"make test installs what is missing here: {', '.join(missing)}"
+    python = os.path.realpath(sys.executable) if sys.version_info[:2] == (3, 11) else None
+    folder = tmp_path_factory.mktemp("hosts")
+    uv = shutil.which("uv")
+    with bed.Hosts(folder, uv, UV_CACHE, python or python_of("3.11")) as hosts:
+        yield hosts
+
+
+@pytest.fixture
+def hosts(hosts_session):
+    """The test bed as it was at its beginning: lines, homes, accounts, programs, no processes."""
+    hosts_session.traffic()
+    yield hosts_session
+    hosts_session.clean()
+
+
+# What the experiment of remote tests needs: everything of a recorded run but torch.
+RECORDED = (*FEW, "annotated-types", "numpy", "pydantic", "sacred", "setuptools")
+EXPERIMENT = Path(__file__).with_name("small_experiment.py")
+
+
+@dataclass(frozen=True)
+class Laptop(Project):
+    """The project on the test bed's laptop; `path` is where it lies on the real machine."""
+
+    hosts: bed.Hosts = None
+    inside: str = "/home/ada/my-experiment"
+
+    def run(self, *command, check=True, **options) -> subprocess.CompletedProcess:
+        """Run a command on the laptop, in the project, with its environment first in PATH."""
+        return self.hosts.laptop.run(*command, check=check, **self._options(options))
+
+    def popen(self, *command, **options) -> bed.HostProcess:
+        return self.hosts.laptop.popen(*command, **self._options(options))
+
+    def _options(self, options: dict) -> dict:
+        environment = self.hosts.laptop.environment()
+        path = f"{self.inside}/.venv/bin:{environment['PATH']}"
+        env = {"PATH": path, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+        return {"cwd": self.inside, "env": env, **options}
+
+    def lab(self, *arguments, **options) -> str:
+        """What a lab command printed; with check=False the finished process."""
+        done = self.run("lab", *arguments, **options)
+        return done if options.get("check") is False else done.stdout
+
+    def there(self, name: str) -> Path:
+        """A file in the project's folder on the worker."""
+        return self.hosts.worker.home / "lab/my-experiment" / name
+
+
+@pytest.fixture(scope="session")
+def ready(hosts_session, tmp_path_factory):
+    """The small project on the laptop, and set up on the worker; as the snapshot "ready"."""
+    hosts = hosts_session
+    folder = tmp_path_factory.mktemp("small")
+    answers = {"remote": "ada@worker", "remote_gateway": "ada@gateway"}
+    done = cookiecutter(folder, skip=EVERY_STEP, **answers)
+    assert done.returncode == 0, done.stdout
+    small = Project(folder / "my-experiment")
+    shorten(small, RECORDED)
+    shutil.copy(EXPERIMENT, small.path / "src/my_experiment/experiment.py")
+    small.bootstrap("--no-kernel")
+    shutil.move(small.path, hosts.laptop.home)
+    laptop = Laptop(hosts.laptop.home / "my-experiment", hosts=hosts)
+    laptop.lab("setup")
+    hosts.snapshot("ready")
+    return laptop
+
+
+@pytest.fixture
+def laptop(ready, hosts) -> Laptop:
+    """A laptop whose project is set up on the worker."""
+    hosts.restore("ready")
+    return ready

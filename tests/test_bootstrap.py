@@ -1,22 +1,15 @@
 """bootstrap.py ends in a working state, whatever broke it off before, on every Python we name."""
 
-import functools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 
 import pytest
-from conftest import TEMPLATE, Project, cookiecutter, python_of
+from conftest import TEMPLATE, Project, cookiecutter, python_of, shorten
 from test_generation import stub
-
-# What a project needs for its kernel and the lab command: a lock that installs in a moment, and on
-# a Python for which this machine has no torch.
-FEW = ("ipykernel", "jupyter-core", "tomli")
 
 
 @pytest.fixture
@@ -31,37 +24,6 @@ def small(bake, home):
         return project
 
     return made
-
-
-def shorten(project: Project) -> None:
-    """Leave only the packages FEW in pyproject.toml and in the lock."""
-    settings = project.path / "pyproject.toml"
-    lines = settings.read_text("utf-8").splitlines(keepends=True)
-    dependencies = [line for line in lines if line.startswith('    "')]
-    wanted = [line for line in dependencies if line.strip(' "').startswith(FEW)]
-    lines = [line for line in lines if line not in dependencies or line in wanted]
-    lines = [line for line in lines if not line.startswith("dev = ")]
-    settings.write_text("".join(lines), "utf-8")
-    lock = project.path / "requirements.txt"
-    wanted = re.search(r"dependencies = \[(.*?)\n\]", settings.read_text("utf-8"), re.S).group(1)
-    lock.write_text(short_lock(wanted, lock.read_text("utf-8")), "utf-8")
-
-
-@functools.cache
-def short_lock(wanted: str, lock: str) -> str:
-    """The part of the lock that is wanted; compiled once, as uv asks the registry for it."""
-    command = ["uv", "pip", "compile", "-", "--quiet", "--universal", "--python-version=3.10"]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
-        constraints.write(lock)
-        constraints.flush()
-        command += ["--no-annotate", "--no-header", "--constraint", constraints.name]
-        return subprocess.run(
-            command,
-            input="\n".join(re.findall(r'"([^"]+)"', wanted)),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
 
 
 def assert_works(project: Project) -> None:

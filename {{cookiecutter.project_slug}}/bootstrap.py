@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+SOURCE = ROOT / "src"  # --source names another folder
 LOCK = ROOT / "requirements.txt"
 STAMP = "lab-environment.json"  # written last: an environment that has it is whole
 OLDEST_UV = (0, 9)
@@ -201,14 +202,15 @@ def lock_hash():
 
 
 def source_from(venv):
-    """How an environment finds src/: relative, if it lies in the project, so that both can move.
+    """How an environment finds src/: relative, if it lies in or beside the project, or in envs/.
 
-    A relative path also has no foreign letters, at which a Python in the C locale would die.
+    So both can be moved. A relative path also has no foreign letters, at which a Python in the C
+    locale would die.
     """
-    if ROOT in venv.parents:
+    if set(SOURCE.parents[:2]) & set(venv.parents):
         packages = venv / "lib/python{}/site-packages".format(setting("python"))
-        return os.path.relpath(ROOT / "src", packages)
-    return str(ROOT / "src")
+        return os.path.relpath(SOURCE, packages)
+    return str(SOURCE)
 
 
 def stamp(venv):
@@ -496,6 +498,7 @@ def pins_only(compiled):
 
 
 def main():
+    global SOURCE
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a console may not know every letter
     parser = argparse.ArgumentParser(
@@ -504,12 +507,16 @@ def main():
     parser.add_argument("command", nargs="?", choices=["lock"], help="further options go to uv")
     parser.add_argument("--check", action="store_true", help="change nothing; tell what is stale")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", metavar="DIR")
+    parser.add_argument(
+        "--source", type=Path, default=SOURCE, metavar="DIR", help="the src/ it finds"
+    )
     for step, what in [("venv", "environment"), ("kernel", "kernel"), ("git", "git")]:
         parser.add_argument(f"--no-{step}", action="store_false", dest=what)
     wanted, rest = parser.parse_known_args()
     if rest and wanted.command != "lock":
         parser.error(f"unknown: {' '.join(rest)}")
     wanted.venv = Path(os.path.realpath(wanted.venv))
+    SOURCE = Path(os.path.realpath(wanted.source))
     try:
         if wanted.command == "lock":
             return lock(rest)

@@ -4,21 +4,19 @@ Each command imports what it needs itself, so that `lab --help` is quick.
 """
 
 import argparse
-import json
 import os
-import shutil
 import sys
-from pathlib import Path
 
-from lab import project
-
-EACH_AT_LEAST = 6  # characters of a cell that is cut to make a table fit
+from lab import cli_records, cli_remote, project
+from lab.tables import print_json, table
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 it failed (one clear line on stderr), 2 wrong usage."""
-    parser = build_parser()
-    wanted = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    dashes = arguments.index("--") if {"run", "--"} <= set(arguments) else len(arguments)
+    wanted = build_parser().parse_args(arguments[:dashes])
+    wanted.after_dashes = arguments[dashes + 1 :]
     try:
         return wanted.command(wanted) or 0
     except project.UserError as error:
@@ -35,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = argparse.ArgumentParser(prog="lab", description="Run and record experiments.")
+    parser.add_argument("-m", "--machine", metavar="NAME", help="[the first of machines.toml]")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     kernel = commands.add_parser("kernel", help="the project's Jupyter kernel")
@@ -46,95 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
     install.set_defaults(command=kernel_install)
     remove = actions.add_parser("remove", help="take this project's kernel out of Jupyter's list")
     remove.set_defaults(command=kernel_remove)
-    add_records(commands)
+    cli_remote.add(commands)
+    cli_records.add(commands)
     return parser
-
-
-def add_records(commands) -> None:
-    """What reads, compares, repeats and packs recorded runs. RUN: an id, or its beginning."""
-    runs = commands.add_parser("runs", help="the recorded runs, newest first")
-    runs.set_defaults(command=list_runs)
-    add = runs.add_argument
-    add("--where", type=condition, action="append", default=[], metavar="NAME=VALUE")
-    add("--state", type=str.upper, help="only these, such as FAILED")
-    add("--sort", metavar="METRIC", help="by this metric, lowest first")
-    add("--reverse", action="store_true", help="the other way round")
-    runs.add_argument("--csv", action="store_true", help="every column, for a spreadsheet")
-    show = commands.add_parser("show", help="everything about one run")
-    show.set_defaults(command=show_run)
-    compare = commands.add_parser("compare", help="in what runs differ, and what came out")
-    compare.set_defaults(command=compare_runs)
-    compare.add_argument("--code", action="store_true", help="the changes since the first")
-    plot = commands.add_parser("plot", help="a picture of one metric of some runs")
-    plot.set_defaults(command=plot_runs)
-    plot.add_argument("--metric", required=True, help="such as val/loss")
-    plot.add_argument("--out", type=Path, metavar="FILE", help="[a png in the runs folder]")
-    note = commands.add_parser("note", help="add a line to a run's notes")
-    note.set_defaults(command=note_run)
-    repeat = commands.add_parser("reproduce", help="run it again; 0: the same numbers")
-    repeat.set_defaults(command=reproduce_run)
-    repeat.add_argument("--tolerance", type=float, default=0.0, help="relative, above 1 [0]")
-    repeat.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
-    export = commands.add_parser("export", help="record, code and lock in one file, to reproduce")
-    export.set_defaults(command=export_run)
-    for one in (runs, show, compare):
-        one.add_argument("--json", action="store_true", help="for programs")
-    for one in (compare, plot):
-        one.add_argument("runs", nargs="+", metavar="RUN")
-    for one in (show, note, repeat, export):
-        one.add_argument("run", metavar="RUN")
-    export.add_argument("file", type=Path, metavar="OUT.zip")
-    note.add_argument("text", nargs="+", metavar="TEXT")
-
-
-def condition(text: str) -> tuple[str, str]:
-    """A NAME=VALUE that was typed."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
-    return name, value
-
-
-def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
-    """Rows as aligned text under a line of column names.
-
-    On a terminal it fits: columns of `spare` are left out, but for the first of them, and all but
-    those of `whole` are cut; at the very end, the lines.
-    """
-    cells = {name: [name, *(shown(row.get(name)) for row in rows)] for name in columns}
-    widths = {name: max(map(len, column)) for name, column in cells.items()}
-    space = shutil.get_terminal_size((0, 0)).columns or sys.maxsize  # 0: there is no terminal
-    narrow = [name for name in columns if name not in whole]
-    least = widths | {n: min(widths[n], max(EACH_AT_LEAST, len(n))) for n in narrow}
-    for name in reversed(spare[1:]):
-        if sum(least[one] + 2 for one in widths) - 2 > space:
-            del widths[name]
-    while sum(widths.values()) + 2 * len(widths) - 2 > space and narrow:
-        widest = max(narrow, key=lambda name: widths[name] - least[name])
-        if widths[widest] <= least[widest]:
-            break
-        widths[widest] -= 1
-    if space < sys.maxsize:
-        cells = {name: [cut(cell, width) for cell in cells[name]] for name, width in widths.items()}
-    template = "  ".join(f"{{:<{width}}}" for width in widths.values())
-    lines = zip(*(cells[name] for name in widths), strict=True)
-    return "\n".join(cut(template.format(*line).rstrip(), space) for line in lines)
-
-
-def print_json(content) -> None:
-    """For programs; what JSON has no number for is a string, as in the records."""
-    print(json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1))
-
-
-def cut(text: str, width: int) -> str:
-    """The text, or its beginning and three dots."""
-    return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def shown(value) -> str:
-    """A value in a table: nothing for None, and nothing that could steer a terminal."""
-    text = "" if value is None else str(value)
-    return text if text.isprintable() else ascii(text)
 
 
 def kernel_list(wanted: argparse.Namespace) -> None:
@@ -160,177 +73,6 @@ def kernel_remove(wanted: argparse.Namespace) -> None:
 
     removed = kernel.remove()
     print(f"removed: {', '.join(removed)}" if removed else "this project has no kernel here")
-
-
-# --- recorded runs -------------------------------------------------------------------------------
-
-
-def list_runs(wanted: argparse.Namespace) -> None:
-    from lab import listing, records
-
-    everything = rows = listing.rows()
-    conditions = [*wanted.where, *([("state", wanted.state)] if wanted.state else [])]
-    for name, value in conditions:
-        rows = records.matching(rows, name, value)
-    if wanted.sort:
-        rows = records.ordered(rows, wanted.sort, wanted.reverse)
-    elif wanted.reverse:
-        rows = rows[::-1]
-    if wanted.json:
-        print_json(rows)
-    elif wanted.csv:
-        print_csv(rows)
-    elif rows:
-        print(runs_table(rows, records.short_names(everything), wanted.sort))
-    else:
-        print(f"none of {len(everything)} runs" if everything else "no runs yet")
-
-
-def runs_table(rows: list[dict], short: dict[str, str], first: str | None) -> str:
-    """The listing for people; results that do not fit beside the rest are left out, not cut."""
-    from lab import records
-
-    lines = []
-    for row, changed in zip(rows, records.differing([r["config"] for r in rows]), strict=True):
-        changed.pop("dataset", None)
-        line = {
-            "run": short[row["run"]],
-            "state": row["state"],
-            "data": row["dataset"],
-            "changed": " ".join(f"{name}={value}" for name, value in changed.items()),
-            "time": duration(row["duration"]),
-            "host": row["machine"],
-            "commit": str(row["commit"] or "")[:7],
-        }
-        lines.append(
-            line | {name or "result": number(value) for name, value in row["result"].items()}
-        )
-    results = sorted({name or "result" for row in rows for name in row["result"]})
-    results.sort(key=lambda name: name != first)
-    before, after = ["run", "state", "data", "changed"], ["time", "host", "commit"]
-    whole = ["run", "state", *results, "time", "commit"]
-    return table(lines, [*before, *results, *after], whole, spare=results)
-
-
-def print_csv(rows: list[dict]) -> None:
-    import csv
-
-    settings = dict.fromkeys(f"config.{name}" for row in rows for name in row["config"])
-    results = dict.fromkeys(f"result.{name}" for row in rows for name in row["result"])
-    plain = ["run", "state", "start", "duration", "dataset", "machine", "commit"]
-    sys.stdout.reconfigure(errors="backslashreplace")  # a broken record may hold any letter
-    file = csv.DictWriter(sys.stdout, [*plain, *results, *settings], lineterminator="\n")
-    file.writeheader()
-    for row in rows:
-        line = {name: row[name] for name in plain}
-        for kind in ("result", "config"):
-            line |= {f"{kind}.{name}": value for name, value in row[kind].items()}
-        file.writerow(line)
-
-
-def number(value) -> str:
-    """A result in a table: four digits that matter."""
-    return f"{value:.4g}" if isinstance(value, float) else shown(value)
-
-
-def duration(seconds: float | None) -> str:
-    """5s, 3m05 or 2h07."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}" if hours else f"{minutes}m{rest:02}" if minutes else f"{rest}s"
-
-
-def show_run(wanted: argparse.Namespace) -> None:
-    from lab import listing, records
-
-    folder = records.find(wanted.run)
-    found = records.read(folder)
-    if wanted.json:
-        print_json(found)
-        return
-    row, record = found["row"], found["record"]
-    facts = {name: row[name] for name in ("run", "state", "start", "dataset", "machine", "commit")}
-    facts["record"] = project.shown(folder)
-    facts["duration"] = duration(row["duration"])
-    facts["comment"] = listing.part(record, "meta").get("comment")
-    for key in ("software", "seeds", "job"):
-        facts[key] = "  ".join(
-            f"{name} {value}" for name, value in listing.part(record, key).items()
-        )
-    gpus = listing.part(record, "usage").get("gpus") or []
-    facts["gpus"] = ", ".join(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict))
-    trace = record.get("fail_trace")
-    facts["failure"] = str(trace[-1]).strip() if isinstance(trace, list) and trace else None
-    blocks = {"": facts, "configuration": row["config"], "result": row["result"]}
-    blocks |= {"metrics (last value)": found["metrics"]}
-    space = shutil.get_terminal_size((0, 0)).columns or sys.maxsize
-    for title, values in blocks.items():
-        if values and title:
-            print(f"\n{title}")
-        for name, value in values.items():
-            if value not in (None, ""):
-                print(cut(f"{name or 'result':<16} {shown(value)}", space))
-    if found["notes"]:
-        print("\nnotes", *map(shown, found["notes"]), sep="\n")
-
-
-def compare_runs(wanted: argparse.Namespace) -> None:
-    from lab import git, listing, records
-
-    folders = [records.find(one) for one in wanted.runs]
-    if wanted.code:
-        commits = [listing.commit(records.read_json(folder / "run.json")) for folder in folders]
-        for name, commit in zip(wanted.runs, commits, strict=True):
-            if not commit:
-                raise project.UserError(f"{name} has no recorded code.")
-        for commit in commits[1:]:
-            # unlike git diff, this takes none of the user's programs for showing differences
-            print(git.run("diff-tree", "-r", "--patch", commits[0], commit), end="")
-        return
-    rows = records.comparison(folders)
-    if wanted.json:
-        print_json(rows)
-        return
-    short = records.short_names([{"run": name} for name in {folder.name for folder in folders}])
-    lines = [
-        {"": row["what"], **{short[name]: number(row[name]) for name in short}} for row in rows
-    ]
-    columns = ["", *(short[folder.name] for folder in folders)]
-    print(table(lines, columns) if lines else "they differ in nothing, and have no metrics")
-
-
-def plot_runs(wanted: argparse.Namespace) -> None:
-    from lab import records
-
-    folders = [records.find(one) for one in wanted.runs]
-    print(records.plot(folders, wanted.metric, wanted.out))
-
-
-def note_run(wanted: argparse.Namespace) -> None:
-    from lab import records
-
-    records.note(records.find(wanted.run), " ".join(wanted.text))
-
-
-def reproduce_run(wanted: argparse.Namespace) -> int:
-    from lab import reproduce
-
-    outcome = reproduce.reproduce(wanted.run, wanted.tolerance, wanted.keep)
-    rows = [{name: number(value) for name, value in row.items()} for row in outcome.rows]
-    print(table(rows, ["metric", "recorded", "now", "verdict"], ["metric", "recorded", "now"]))
-    for line in outcome.other:
-        print(f"different    {line}")
-    print(f"{'the same' if outcome.same else 'other'} numbers: {wanted.run}, {outcome.run}")
-    return 0 if outcome.same else 1
-
-
-def export_run(wanted: argparse.Namespace) -> None:
-    from lab import reproduce
-
-    reproduce.export(wanted.run, wanted.file)
-    print(wanted.file)
 
 
 if __name__ == "__main__":

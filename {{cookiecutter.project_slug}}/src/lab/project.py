@@ -20,7 +20,7 @@ class UserError(Exception):
 
 
 @cache
-def _toml(name: str) -> dict:
+def toml(name: str) -> dict:
     """The content of a TOML file in the project's folder; {} if there is none."""
     path = ROOT / name
     try:
@@ -33,17 +33,22 @@ def _toml(name: str) -> dict:
 
 def name() -> str:
     """The project's short name; the Jupyter kernel is called so too."""
-    return _toml("pyproject.toml")["project"]["name"]
+    return toml("pyproject.toml")["project"]["name"]
+
+
+def package() -> str:
+    """The name of the experiment's package in src/."""
+    return toml("pyproject.toml")["tool"]["uv"]["build-backend"]["module-name"][0]
 
 
 def title() -> str:
     """The project's name as people read it."""
-    return _toml("pyproject.toml")["tool"]["lab"]["title"]
+    return toml("pyproject.toml")["tool"]["lab"]["title"]
 
 
 def default_dataset() -> str:
     """The dataset that a run takes unless it is told another one."""
-    return _toml("pyproject.toml")["tool"]["lab"]["dataset"]
+    return toml("pyproject.toml")["tool"]["lab"]["dataset"]
 
 
 def data_folder() -> Path:
@@ -57,7 +62,7 @@ def runs_folder() -> Path:
 
 
 def _folder(variable: str, key: str) -> Path:
-    told = os.environ.get(variable) or _toml("machines.local.toml").get("here", {}).get(key, key)
+    told = os.environ.get(variable) or toml("machines.local.toml").get("here", {}).get(key, key)
     return ROOT / Path(told).expanduser()
 
 

@@ -1,0 +1,218 @@
+"""The commands for the remote machines: set up, run, watch, stop, bring home."""
+
+import argparse
+import sys
+import time
+
+from lab.project import UserError
+from lab.tables import duration, print_json, table
+
+
+def add(commands) -> None:
+    """Their options. JOB: an id, its beginning or end, or its name; without one the newest."""
+    setup = commands.add_parser("setup", help="make the project ready on the machine")
+    setup.set_defaults(command=set_up)
+
+    run = commands.add_parser("run", help="start a run there: lab run with lr=0.01")
+    run.set_defaults(command=start)
+    run.add_argument("--gpus", default="some", metavar="N", help="free GPUs to take [1, if any]")
+    run.add_argument("--queue", action="store_true", help="wait for GPUs if none are free")
+    run.add_argument("--name", default="", metavar="TEXT", help="for lab jobs")
+    run.add_argument("--follow", action="store_true", help="show its output, until it ends")
+    run.add_argument("--interactive", action="store_true", help="in this terminal, as for pdb")
+    run.add_argument(
+        "arguments", nargs=argparse.REMAINDER, help="for the experiment; or -- COMMAND ..."
+    )
+
+    jobs = commands.add_parser("jobs", help="the jobs there and their states")
+    jobs.set_defaults(command=list_jobs)
+    jobs.add_argument("--all", action="store_true", help="also those that ended long ago")
+    jobs.add_argument("--json", action="store_true", help="for programs")
+
+    logs = commands.add_parser("logs", help="the output of a job")
+    logs.set_defaults(command=show_logs)
+    logs.add_argument("-f", "--follow", action="store_true", help="until it ends")
+    logs.add_argument("-n", "--last", type=int, metavar="LINES", help="only the last lines")
+    attach = commands.add_parser("attach", help="a job in this terminal; Ctrl-C reaches it")
+    attach.set_defaults(command=attach_job)
+    stop = commands.add_parser("stop", help="end a job and all that it started")
+    stop.set_defaults(command=stop_job)
+    stop.add_argument(
+        "--grace", type=int, default=60, metavar="SECONDS", help="for a clean end [60]"
+    )
+    for one in (logs, attach):
+        one.add_argument("job", nargs="?", metavar="JOB")
+    stop.add_argument("job", metavar="JOB")
+
+    sync = commands.add_parser("sync", help="the working copy there, brought to this one")
+    sync.set_defaults(command=sync_work)
+    sync.add_argument(
+        "--back", action="store_true", help="bring edits made there here, as a branch"
+    )
+    shell = commands.add_parser("shell", help="a shell in the project there, which stays (tmux)")
+    shell.set_defaults(command=open_shell)
+
+    for one in (setup, run, jobs, logs, attach, stop, sync, shell):
+        one.add_argument(
+            "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help="[the first]"
+        )
+
+
+def connect(wanted: argparse.Namespace):
+    """The connection to the machine that is meant."""
+    from lab import connection, machines
+
+    return connection.Connection(machines.machine(wanted.machine))
+
+
+def say(text: str) -> None:
+    """To the person; what a program would read goes to standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def set_up(wanted: argparse.Namespace) -> None:
+    from lab import workspace
+
+    connection = connect(wanted)
+    workspace.setup(connection)
+    print(f"{connection.name} is ready: lab run")
+
+
+def start(wanted: argparse.Namespace) -> int:
+    from lab import jobs
+
+    if wanted.gpus != "some" and not wanted.gpus.isdigit():
+        raise UserError(f"--gpus {wanted.gpus}: a number, as in --gpus 2.")
+    if wanted.interactive and not sys.stdin.isatty():
+        raise UserError("--interactive needs a terminal.")
+    command = wanted.after_dashes or jobs.experiment(wanted.arguments, wanted.gpus)
+    connection = connect(wanted)
+    job = jobs.start(
+        connection,
+        command,
+        gpus=wanted.gpus,
+        queue=wanted.queue,
+        name=wanted.name,
+        interactive=wanted.interactive,
+    )
+    state = job.state + (f", {job.detail}" if job.detail else "")
+    gpus = f" on GPU {job.gpus}" if job.gpus else ""
+    print(f"{job.id} {state}{gpus}", flush=True)
+    if wanted.interactive:
+        return jobs.attach(connection, job.id)
+    if not wanted.follow:
+        say(f"its output: lab logs -f {job.id[-4:]}")
+        return 0
+    follow(connection, job.id)
+    return finish(connection, job.id)
+
+
+def follow(connection, id: str) -> None:
+    """A job's output until it ends, whatever becomes of the line; Ctrl-C only leaves."""
+    from lab import jobs
+
+    def retry(lost) -> None:
+        say(f"lab: {lost} Trying again ...")
+        time.sleep(1)  # while the network is gone ssh fails at once
+
+    try:
+        jobs.logs(connection, id, write_out, follow=True, retry=retry)
+    except KeyboardInterrupt:
+        say(f"\nthe job goes on: lab logs -f {id[-4:]}; to end it: lab stop {id[-4:]}")
+        raise SystemExit(130) from None
+
+
+def write_out(piece: bytes) -> None:
+    sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+def finish(connection, id: str) -> int:
+    """Say how a followed job ended; 0 only if it finished with 0."""
+    from lab import jobs
+
+    job = next(job for job in jobs.listing(connection, 0) if job.id == id)
+    say(f"{id} {job.state}" + (f": {job.detail}" if job.detail else ""))
+    return 0 if job.state in ("finished(0)", "running", "queued") else 1
+
+
+def list_jobs(wanted: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from lab import jobs
+
+    found = jobs.listing(connect(wanted), 0 if wanted.all else jobs.LISTED)
+    if wanted.json:
+        print_json([asdict(job) for job in found])
+        return
+    lines = [
+        {
+            "job": job.id,
+            "state": job.state,
+            "time": duration(job.seconds),
+            "gpu": job.gpus,
+            "by": job.spec.get("by"),
+            "what": job.detail or job.spec.get("name") or what(job.spec.get("command", [])),
+        }
+        for job in reversed(found)
+    ]
+    columns = ["job", "state", "time", "gpu", "by", "what"]
+    print(table(lines, columns, whole=columns[:4]) if lines else "no jobs yet")
+
+
+def what(command: list[str]) -> str:
+    """A command without the part that is the same in all of them."""
+    import shlex
+
+    names = [word.endswith(".experiment") for word in command]
+    return shlex.join(command[names.index(True) + 1 :] if True in names else command)
+
+
+def show_logs(wanted: argparse.Namespace) -> int | None:
+    from lab import jobs
+
+    connection = connect(wanted)
+    id = jobs.find(connection, wanted.job)
+    if wanted.follow:
+        follow(connection, id)
+        return finish(connection, id)
+    jobs.logs(connection, id, write_out, last=wanted.last)
+    return None
+
+
+def attach_job(wanted: argparse.Namespace) -> int:
+    from lab import jobs
+
+    connection = connect(wanted)
+    return jobs.attach(connection, jobs.find(connection, wanted.job))
+
+
+def stop_job(wanted: argparse.Namespace) -> int:
+    from lab import jobs
+
+    connection = connect(wanted)
+    job = jobs.stop(connection, jobs.find(connection, wanted.job), wanted.grace)
+    print(f"{job.id} {job.state}")
+    return 0 if job.ended else 1
+
+
+def sync_work(wanted: argparse.Namespace) -> None:
+    from lab import workspace
+
+    connection = connect(wanted)
+    if wanted.back:
+        branches = workspace.bring_back(connection)
+        print("\n".join(branches) if branches else f"nothing was edited on {connection.name}")
+        return
+    synced = workspace.sync(connection)
+    print(f"work/ on {connection.name}: {synced.state}")
+    for ref in synced.edits:
+        print(f"what was edited there is saved here: git show {ref}; as a branch: lab sync --back")
+
+
+def open_shell(wanted: argparse.Namespace) -> int:
+    from lab import snapshot
+
+    if not sys.stdin.isatty():
+        raise UserError("lab shell needs a terminal; lab run -- COMMAND runs without one.")
+    return connect(wanted).terminal("shell.sh", project=snapshot.take().folder)

@@ -1,0 +1,311 @@
+"""The ssh connection to a machine: one for all commands, a time-out on every wait, plain errors.
+
+Everything that is done there is a POSIX-sh script, sent whole: the login shell may be any, and may
+print what it likes. Marks around a script's output tell its answer from such noise and from a line
+that was cut.
+"""
+
+import base64
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import select
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from lab import machines
+from lab.machines import Machine
+from lab.project import UserError
+
+SCRIPTS = Path(__file__).parent / "remote"
+LIBRARY = ("prelude.sh", "code.sh", "jobs.sh")  # functions that every script has at hand
+PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds without a word: the line is dead
+KEPT = 600  # seconds that an idle connection stays open for the next command
+
+
+class LineLost(UserError):
+    """The connection failed, or ended before the answer was whole: what happened there is open."""
+
+
+class Refused(UserError):
+    """The script ran there, and said why it could not do its work."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code
+
+
+class Connection:
+    """Runs scripts on one machine."""
+
+    def __init__(self, machine: Machine):
+        self.machine = machine
+        folder = _socket_folder()
+        text = ssh_config(machine)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.socket = folder / name
+        self.config = folder / f"{name}.config"
+        if not self.config.exists() or self.config.read_text("utf-8") != text:
+            draft = folder / f"{name}.{os.getpid()}"
+            draft.write_text(text, "utf-8")
+            draft.replace(self.config)
+
+    def ssh(self, *options: str) -> list[str]:
+        """The command that leads to the machine; what is to run there is added to it."""
+        return ["ssh", "-F", str(self.config), "-S", str(self.socket), *options, self.machine.host]
+
+    def run(
+        self,
+        script: str,
+        *,
+        stdin=subprocess.DEVNULL,
+        receive: Callable[[bytes], None] | None = None,
+        again: bool = True,
+        **variables: object,
+    ) -> str:
+        """Run a script of lab/remote/ there, and return what it printed.
+
+        `variables` are its shell variables; `stdin` is a file; `receive` is handed the output in
+        pieces instead. A script that may run twice is tried `again` once, on a fresh connection.
+
+        Raises Refused with the script's own words, or LineLost.
+        """
+        source = assemble(script, variables, self.machine)
+        pieces: list[bytes] = []
+        for last in (not again, True):
+            pieces.clear()
+            try:
+                code, said = self._exchange(source, stdin, receive or pieces.append)
+                break
+            except LineLost:
+                self.close()
+                if last or (receive and pieces):
+                    raise
+                if hasattr(stdin, "seek"):
+                    stdin.seek(0)
+        if code:
+            raise Refused(_words(said) or f"{script} ended with {code} on {self.name}.", code)
+        return b"".join(pieces).decode("utf-8", "surrogateescape")
+
+    @property
+    def name(self) -> str:
+        return self.machine.name
+
+    def terminal(self, script: str, **variables: object) -> int:
+        """Run a script there in this terminal; returns its exit code."""
+        self.open()
+        term = os.environ.get("TERM", "xterm-256color")
+        source = assemble(script, {**variables, "term": term}, self.machine)
+        return subprocess.run([*self.ssh("-tt", "-q"), _command(source)]).returncode
+
+    def open(self) -> None:
+        """Make sure of a living connection; ssh may ask for a password on the terminal.
+
+        Raises LineLost with the cause and the next step.
+        """
+        with _locked(self.socket.with_suffix(".lock")):
+            if self._is_open():
+                return
+            self.socket.unlink(missing_ok=True)
+            ask = sys.stdin.isatty() and sys.stderr.isatty()
+            command = self.ssh("-MNf", "-o", f"ControlPersist={KEPT}")
+            command[1:1] = [] if ask else ["-o", "BatchMode=yes"]
+            # a file: the process that stays behind would keep a pipe open
+            with tempfile.TemporaryFile() as errors:
+                pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+                try:
+                    starting = subprocess.Popen(command, **pipes, stderr=errors)
+                except OSError as error:
+                    raise UserError(f"ssh cannot be started ({error.strerror}).") from None
+                try:
+                    code = starting.wait(None if ask else 4 * PATIENCE)
+                except subprocess.TimeoutExpired:
+                    code = None
+                finally:
+                    if starting.poll() is None:
+                        starting.kill()
+                        starting.wait()
+                errors.seek(0)
+                said = errors.read().decode("utf-8", "replace")
+            if code != 0:
+                raise LineLost(explain(said, self.machine))
+
+    def close(self) -> None:
+        """End the connection, dead or alive."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            command = self.ssh("-O", "exit")
+            subprocess.run(command, capture_output=True, timeout=PATIENCE)
+        self.socket.unlink(missing_ok=True)
+
+    def _is_open(self) -> bool:
+        """Whether a process of ours holds the connection; the line itself may still be dead."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.socket))
+            except OSError:
+                return False
+        return True
+
+    def _exchange(self, source: str, stdin, receive) -> tuple[int, str]:
+        """Run a script; its exit code and what it said on stderr. LineLost if there is no end."""
+        self.open()
+        mark = secrets.token_hex(8).encode()
+        framed = f"printf '%s\\0' {mark.decode()}\n(\n{source}\n)\n"
+        framed += f"printf '\\0%s %s\\0' {mark.decode()} $?\n"
+        pipes = {"stdin": stdin, "stdout": subprocess.PIPE}
+        with tempfile.TemporaryFile() as errors:
+            command = [*self.ssh("-T", "-o", "BatchMode=yes"), _command(framed)]
+            process = subprocess.Popen(command, **pipes, stderr=errors)
+            try:
+                code = _receive(process.stdout, mark, receive)
+            finally:
+                process.kill()
+                process.wait()
+                process.stdout.close()
+            errors.seek(0)
+            said = errors.read().decode("utf-8", "replace")
+        if code is None:
+            raise LineLost(explain(said, self.machine))
+        return code, said
+
+
+def _receive(pipe, mark: bytes, receive: Callable[[bytes], None]) -> int | None:
+    """Hand over what stands between the marks; the exit code after the last, None without one."""
+    begin, end = mark + b"\0", b"\0" + mark + b" "
+    held, begun = b"", False
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        wait = None if begun else max(0.0, deadline - time.monotonic())
+        if not select.select([pipe], [], [], wait)[0]:
+            return None
+        piece = os.read(pipe.fileno(), 1 << 16)
+        held += piece
+        if not begun:
+            before, begun, after = held.partition(begin)
+            held = after if begun else before
+        if begun:
+            output, ended, code = held.partition(end)
+            if ended and code.endswith(b"\0"):
+                receive(output)
+                return int(code[:-1])
+            if not ended:
+                keep = output.rfind(b"\0", -len(end)) if b"\0" in output[-len(end) :] else None
+                receive(output[:keep])
+                held = output[keep:] if keep is not None else b""
+        if not piece:
+            return None
+
+
+def assemble(script: str, variables: dict[str, object], machine: Machine) -> str:
+    """A script of lab/remote/ behind its variables and the functions it may use."""
+    variables = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, **variables}
+    if any("\0" in str(value) for value in variables.values()):
+        raise UserError("an argument cannot hold a NUL character.")
+    lines = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
+    parts = [(SCRIPTS / name).read_text("utf-8") for name in (*LIBRARY, script)]
+    return "\n".join([*lines, *parts])
+
+
+def _command(source: str) -> str:
+    """One that every login shell hands to sh unchanged: its only quotes are single ones."""
+    packed = base64.b64encode(source.encode("utf-8", "surrogateescape")).decode()
+    return f"exec sh -c 'eval \"$(echo {packed} | base64 -d)\"'"
+
+
+def ssh_config(machine: Machine) -> str:
+    """ssh's configuration for our own calls: ours first, then the user's and the system's."""
+    forwards = "ClearAllForwardings yes"  # every call would try those of the user's Host block
+    return f"""{machines.config(machine)}
+Host *
+    {forwards}
+    ControlMaster no
+    RemoteCommand none
+    ConnectTimeout {round(PATIENCE) or 1}
+    ServerAliveInterval {round(PATIENCE) or 1}
+    ServerAliveCountMax 3
+    Include ~/.ssh/config
+    Include /etc/ssh/ssh_config
+"""
+
+
+def _socket_folder() -> Path:
+    """A folder of this user's alone, with a path that is short enough for a socket."""
+    folder = Path.home() / ".cache" / "dl-remote-template" / "ssh"
+    if len(os.fsencode(folder)) > 60:  # ssh adds 17 letters of its own to our 16, and 104 are all
+        folder = Path(tempfile.gettempdir(), f"lab-ssh-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat()
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}.") from None
+    if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
+        raise UserError(f"{folder} is open to others: remove it, or chmod 700 it.")
+    return folder
+
+
+@contextmanager
+def _locked(path: Path):
+    """Only one process at a time gets in."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _words(said: str) -> str:
+    """What the script itself said, or else the last line that somebody did."""
+    ours = re.findall(r"^lab: (.*)", said, re.M)
+    return " ".join(ours) or next(reversed([line for line in said.splitlines() if line]), "")
+
+
+# What OpenSSH says, and what it means to the person at the keyboard: {host} and {gateway}.
+CAUSES = [
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
+        "the host key of {spot} is not the known one: somebody may be listening in. If its"
+        " administrator confirms the change: ssh-keygen -R {spot}",
+    ),
+    (
+        r"Host key verification failed|No .* host key is known",
+        "the host key of {spot} is not known yet: run {ssh} once and compare it",
+    ),
+    (
+        r"Permission denied|Too many authentication failures",
+        "{spot} refuses the key or user: {ssh}",
+    ),
+    (r"Could not resolve hostname (\S+)", "{0} is no known host: see machines.toml"),
+    (
+        r"stdio forwarding failed|open failed: connect failed",
+        "{gateway} answers, but does not reach {host}: is the machine up?",
+    ),
+    (r"Bad configuration option|terminating, \d+ bad|Bad owner or permissions", "{last}"),
+    (
+        r"Connection refused|No route to host|unreachable|timed out|banner exchange",
+        "{spot} cannot be reached ({last}): is it up, and the network or VPN?",
+    ),
+]
+
+
+def explain(said: str, machine: Machine) -> str:
+    """What ssh said, as one line with the cause and the next step."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    spot = machine.gateway or machine.host
+    # a jump host's own ssh names it; without its name the last hop spoke
+    if machine.gateway and re.search(rf"(@|\b){re.escape(machine.host)}\b", said):
+        spot = machine.host
+    words = {"host": machine.host, "gateway": machine.gateway or "the gateway", "spot": spot}
+    words |= {"last": lines[-1] if lines else "", "ssh": f"ssh {spot}"}
+    for pattern, cause in CAUSES:
+        found = re.search(pattern, said)
+        if found:
+            return f"{machine.name}: {cause.format(*found.groups(), **words)}."
+    reason = f" ({lines[-1]})" if lines else ""
+    return f"{machine.name}: no answer, or the line was cut{reason}; run the same command again."

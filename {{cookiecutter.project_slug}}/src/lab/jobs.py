@@ -1,0 +1,262 @@
+"""Jobs on a machine: started once, listed with their true state, followed, attached to, stopped.
+
+A job is a folder jobs/<id>/ there with its own checkout of the code; remote/runner.sh carries it.
+"""
+
+import json
+import os
+import secrets
+import shlex
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from getpass import getuser
+from pathlib import Path
+from typing import Any
+
+from lab import git, project, snapshot
+from lab.connection import Connection, LineLost, Refused
+from lab.project import UserError
+
+SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
+RESEND = 75  # exit code of the scripts: commits are missing there
+LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # of ids; none that looks like another
+LISTED = 30
+# Why a job that has not ended has no process.
+GONE = {
+    "no": "its runner was killed",
+    "rebooted": "the machine was restarted",
+    "never": "it was never started: lab stop clears it",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a machine knows of a job; times in seconds of the machine's clock."""
+
+    id: str
+    state: str  # queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown
+    detail: str  # what it waits for, or why it is lost
+    code: int | None
+    seconds: float | None  # since its start, or from start to end
+    gpus: str  # indices, such as "0,1"
+    spec: dict[str, Any]  # what lab run was told: name, command, commit, by, time
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("queued", "running", "unknown")
+
+
+def parse(output: str) -> list[Job]:
+    """The jobs that list.sh printed, oldest first."""
+    clock, *lines = output.splitlines()
+    return [_job(line, int(clock)) for line in lines]
+
+
+def _job(line: str, now: int) -> Job:
+    """One line of describe in remote/jobs.sh."""
+    id, code, start, end, alive, stopped, gpus, phase, spec = line.split("\t", 8)
+    ended = int(code) if code else None
+    state, detail = _state(ended, alive, stopped == "yes", phase)
+    until = int(end) if end else now
+    seconds = until - int(start) if start and (end or alive == "yes") else None
+    try:
+        known = json.loads(spec)
+    except ValueError:
+        known = {}  # a damaged job.json must not hide the other jobs
+    return Job(id, state, detail, ended, seconds, gpus, known)
+
+
+def _state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str, str]:
+    """The state and a detail; nothing is called finished without the exit code that it wrote."""
+    if code is not None and not stopped:
+        if code > 128 and code - 128 in signal.valid_signals():
+            return f"killed({signal.Signals(code - 128).name})", ""
+        return f"finished({code})", ""
+    if code is not None or (stopped and alive in GONE):
+        return "stopped", ""
+    if alive in GONE:
+        return "lost", GONE[alive]
+    if alive == "elsewhere":
+        return "unknown", "it runs on another host with the same home folder"
+    kind, _, detail = phase.partition(" ")
+    if stopped:
+        return "running", "it is being stopped"
+    return ("queued", detail) if kind == "queued" else ("running", "")
+
+
+def new_id() -> str:
+    """The time of this computer and four random letters: jobs sort by age, and never clash."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{''.join(secrets.choice(LETTERS) for _ in range(4))}"
+
+
+def experiment(arguments: list[str], gpus: str) -> list[str]:
+    """The command of a run: Python, or torchrun with one process for each of several GPUs."""
+    module = ["-m", f"{project.package()}.experiment", *arguments]
+    if gpus.isdigit() and int(gpus) > 1:
+        return ["torchrun", "--standalone", f"--nproc-per-node={gpus}", *module]
+    return ["python", *module]
+
+
+def start(
+    connection: Connection,
+    command: list[str],
+    *,
+    gpus: str = "some",
+    queue: bool = False,
+    name: str = "",
+    interactive: bool = False,
+    id: str = "",
+) -> Job:
+    """Send a snapshot of the working tree and start `command` on it; one round trip.
+
+    `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
+    them. The job is there once, even if the line is cut and this is tried again with the same id.
+
+    Raises Refused if it cannot start there; LineLost if nobody knows whether it did.
+    """
+    taken = snapshot.take()
+    id = id or new_id()
+    spec = {
+        "id": id,
+        "name": name,
+        "command": command,
+        "commit": taken.commit,
+        "gpus": gpus,
+        "interactive": interactive,
+        "by": f"{getuser()}@{socket.gethostname()}",
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    settings = {
+        "id": id,
+        "project": taken.folder,
+        "command": shlex.join(command),
+        "gpus": gpus,
+        "queue": "yes" if queue else "",
+    }
+    variables = {
+        "id": id,
+        "project": taken.folder,
+        "spec": json.dumps(spec),
+        "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in settings.items()),
+        "interactive": "yes" if interactive else "",
+    }
+    try:
+        answer = send(connection, "start.sh", taken.commit, **variables)
+    except LineLost as lost:
+        raise LineLost(f"{lost} Whether job {id} started is open: lab jobs tells.") from None
+    return parse(answer)[0]
+
+
+def send(connection: Connection, script: str, commit: str, **variables) -> str:
+    """Run a script that takes a commit of this repository: what is new of it goes along."""
+    known = git.run("rev-parse", "--verify", "--quiet", _sent(connection), accept=(0, 1)).strip()
+    for base in dict.fromkeys([known, ""]):
+        with bundle(commit, base) as file:
+            try:
+                sent = "yes" if file else ""
+                stdin = {"stdin": file} if file else {}
+                answer = connection.run(script, commit=commit, sent=sent, **stdin, **variables)
+            except Refused as refused:
+                if refused.code != RESEND or not base:
+                    raise
+                continue  # the repository there was made anew: everything, then
+        git.run("update-ref", _sent(connection), commit)
+        return answer
+    raise AssertionError("a whole bundle needs nothing to be there")
+
+
+def _sent(connection: Connection) -> str:
+    return f"{SENT}/{connection.name}"
+
+
+@contextmanager
+def bundle(commit: str, base: str) -> Iterator[Any]:
+    """A file with what `commit` has and `base` has not; None if that is nothing."""
+    if base and not git.run("rev-list", "-1", commit, f"^{base}"):
+        yield None
+        return
+    ref = f"{snapshot.REFS}/{commit}"
+    with tempfile.TemporaryDirectory(prefix="lab-bundle-") as folder:
+        file = Path(folder, "bundle")
+        git.run("bundle", "create", "--quiet", str(file), ref, *([f"^{base}"] if base else []))
+        with file.open("rb") as opened:
+            yield opened
+
+
+def listing(connection: Connection, most: int = LISTED) -> list[Job]:
+    """The jobs, oldest first: those that have not ended, and the newest `most` (0: all)."""
+    return parse(connection.run("list.sh", most=most))
+
+
+def find(connection: Connection, wanted: str | None) -> str:
+    """The id of a job: itself, the only one that begins or ends so, or has that name.
+
+    Without `wanted` it is the newest.
+    """
+    if wanted and len(wanted) == 20 and wanted.count("-") == 2:
+        return wanted
+    known = listing(connection, 0)
+    if not known:
+        raise UserError(f"there are no jobs on {connection.name} yet.")
+    if not wanted:
+        return known[-1].id
+    found = [job.id for job in known if job.id.startswith(wanted) or job.id.endswith(wanted)]
+    found = found or [job.id for job in known if job.spec.get("name") == wanted]
+    if len(found) == 1:
+        return found[0]
+    cause = f"{len(found)} jobs are meant by" if found else "there is no job"
+    near = ", ".join(found[-5:] or [job.id for job in known[-5:]])
+    raise UserError(f"{cause} {wanted} on {connection.name}; there are: {near}.")
+
+
+def stop(connection: Connection, id: str, grace: int = 60) -> Job:
+    """End a job with everything it started: gently, and after `grace` seconds by force."""
+    return parse(connection.run("stop.sh", id=id, grace=grace))[0]
+
+
+def logs(
+    connection: Connection,
+    id: str,
+    write: Callable[[bytes], None],
+    *,
+    follow: bool = False,
+    last: int | None = None,
+    retry: Callable[[LineLost], None] | None = None,
+) -> None:
+    """Write a job's output; with `follow` until it ends, going on at the right byte after a cut.
+
+    `retry` is told of each cut, and may raise to give up.
+    """
+    position = 0
+
+    def receive(piece: bytes) -> None:
+        nonlocal position
+        position += len(piece)
+        write(piece)
+
+    if last is not None and not follow:
+        connection.run("follow.sh", id=id, last=last, follow="", receive=receive, **{"from": 0})
+        return
+    while True:
+        try:
+            variables = {"from": position, "follow": "yes" if follow else "", "last": ""}
+            connection.run("follow.sh", id=id, receive=receive, again=False, **variables)
+            return
+        except LineLost as lost:
+            if not retry:
+                raise
+            retry(lost)
+
+
+def attach(connection: Connection, id: str) -> int:
+    """Show a job in this terminal, where Ctrl-C reaches it; returns ssh's exit code."""
+    if not sys.stdin.isatty() or not os.isatty(1):
+        raise UserError("lab attach needs a terminal; lab logs -f shows the output without one.")
+    return connection.terminal("attach.sh", id=id)

@@ -1,0 +1,28 @@
+# Takes commits into repo.git. Variables: commit; sent (whether a bundle comes on standard input).
+# Exit code 75: the bundle builds on commits that are not here; it has to be sent whole.
+
+repo=$folder/repo.git
+
+take_commit() {
+    has git || fail "$here has no git, which brings the code there: install it."
+    mkdir -p "$folder" || fail "$folder cannot be made on $here: see the line above."
+    if ! [ -d "$repo" ]; then
+        git init --quiet --bare --template= "$repo.$$" && mv "$repo.$$" "$repo" ||
+            fail "$repo cannot be made on $here: disk full, or no right to write there?"
+    fi
+    if [ "$sent" = yes ]; then
+        rm -f "$repo"/incoming.*
+        bundle=$repo/incoming.$$
+        cat >"$bundle" || {
+            rm -f "$bundle"
+            fail "the code does not fit on the disk of $here: see lab doctor."
+        }
+        ref=refs/lab/snapshots/$commit
+        said=$(quiet_git -C "$repo" fetch --quiet --no-tags "$bundle" "+$ref:$ref" 2>&1)
+        code=$?
+        rm -f "$bundle"
+        case $said in *prerequisite*) exit 75 ;; esac
+        [ $code = 0 ] || fail "git on $here cannot take the code: $(printf %s "$said" | tail -n 1)"
+    fi
+    quiet_git -C "$repo" update-ref "refs/lab/snapshots/$commit" "$commit" 2>/dev/null || exit 75
+}

@@ -1,0 +1,17 @@
+# A job's output from a byte on. Variables: id, from (0 is the first), follow (yes: until it ends),
+# last (only so many lines, of what is there).
+
+job=$folder/jobs/$id
+[ -e "$job/output.log" ] || fail "job $id has no output on $here."
+if [ -n "$last" ]; then
+    tail -n "$last" "$job/output.log"
+elif [ -z "$follow" ]; then
+    tail -c "+$((from + 1))" "$job/output.log"
+else
+    pid=''
+    [ -e "$job/exit_code" ] || { [ -e "$job/pid" ] && read -r pid their_boot born rest <"$job/pid"; }
+    if [ -n "$pid" ] && [ "$their_boot" = "$boot" ] && [ "$(started "$pid")" = "$born" ]; then
+        exec tail -s 0.3 -c "+$((from + 1))" -f --pid="$pid" "$job/output.log"
+    fi
+    tail -c "+$((from + 1))" "$job/output.log"
+fi

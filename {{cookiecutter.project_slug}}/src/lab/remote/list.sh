@@ -1,0 +1,21 @@
+# What is known of jobs, a line each: describe in jobs.sh says what. Variables: most (0: all of them).
+# First of all the machine's clock, in seconds.
+
+date +%s
+[ -d "$folder/jobs" ] || exit 0
+set -- "$folder"/jobs/*/
+if [ "$most" != 0 ] && [ $# -gt "$most" ]; then
+    rest=$(($# - most))
+else
+    rest=0
+fi
+for job; do
+    job=${job%/}
+    # of the older ones only those that have not ended
+    if [ $rest -gt 0 ]; then
+        rest=$((rest - 1))
+        [ -e "$job/exit_code" ] && continue
+    fi
+    [ -e "$job/job.json" ] && describe "$job"
+done
+exit 0

@@ -1,0 +1,153 @@
+# One job: gets its GPUs, sees to its environment, runs it, and writes down how it ended.
+# start.sh starts it in a session of its own; "terminal": it has a terminal that is to be recorded.
+# shellcheck disable=SC2154  # job.sh holds the variables: what lab run was told, and the places
+
+job=$(cd "$(dirname "$0")" && pwd) || exit 1
+cd "$job" || exit 1
+if [ "${1:-}" = terminal ]; then
+    exec script -qefc "sh runner.sh recorded" output.log
+fi
+mkdir once 2>/dev/null || exit 0 # whoever comes second has nothing to do
+. ./job.sh
+trap : INT HUP TERM # they are for the command; this has to stay to see how it ends
+
+end() { # CODE: the space is there already, so that this works on a full disk
+    printf '%-40s\n' "$1 $(date +%s)" 1<>exit_code.new
+    mv exit_code.new exit_code
+    exit "$1"
+}
+
+phase() { # what the job is doing, for lab jobs
+    printf '%s\n' "$*" >phase.new && mv phase.new phase
+}
+
+if_stopped() { if [ -e stop ]; then end 143; fi; }
+
+read -r stat <"/proc/$$/stat"
+# shellcheck disable=SC2086
+set -- ${stat##*) }
+shift 19
+born=$1
+printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$here" >pid.new && mv pid.new pid || end 1
+
+# --- GPUs: free are those that no process computes on and no other job of this user has taken -----
+
+smi() { timeout 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>/dev/null; }
+
+taken() { # INDEX: by a job of ours that still lives?
+    [ -e "$ours/gpu-$here-$1" ] || return 1
+    read -r other_pid other_boot other_born other_job <"$ours/gpu-$here-$1"
+    [ "$other_boot" = "$boot" ] && [ -e "/proc/$other_pid" ] || return 1
+    read -r stat <"/proc/$other_pid/stat" || return 1
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    shift 19
+    [ "$1" = "$other_born" ]
+}
+
+choose_gpus() { # sets chosen, or why
+    chosen='' why='' found=0
+    listed=$(smi --query-gpu=index,uuid,memory.used,memory.total) ||
+        { why="nvidia-smi on $here gives no answer"; return 1; }
+    busy=$(smi --query-compute-apps=gpu_uuid,pid)
+    while IFS=', ' read -r index uuid used total; do
+        [ -n "$index" ] || continue
+        holder=''
+        for pid in $(printf '%s\n' "$busy" | sed -n "s/^$uuid, *//p"); do
+            holder="$holder $(ps -o user= -p "$pid" 2>/dev/null || echo somebody)"
+        done
+        # without a process to be seen, as in a container, memory in use tells
+        case $used$total in
+        *[!0-9]*) ;;
+        *) [ -n "$holder" ] || [ "$used" -lt $((total / 20 + 500)) ] || holder=" somebody" ;;
+        esac
+        if taken "$index"; then holder=" job $other_job"; fi
+        if [ -n "$holder" ]; then
+            why="$why GPU $index:$(printf '%s\n' $holder | sort -u | tr '\n' ' ' | sed 's/^/ /; s/ $//');"
+        elif [ "$found" -lt "$gpus" ]; then
+            chosen=${chosen:+$chosen,}$index
+            found=$((found + 1))
+        fi
+    done <<LISTED
+$listed
+LISTED
+    [ "$found" = "$gpus" ] && return 0
+    why="$here has not $gpus free GPUs:${why:- it has fewer than that}"
+    return 1
+}
+
+take_gpus() { # two jobs that start at once must not take the same ones
+    exec 8>"$ours/gpus.lock"
+    flock 8
+    choose_gpus && for index in $(echo "$chosen" | tr , ' '); do
+        echo "$$ $boot $born $id" >"$ours/gpu-$here-$index"
+    done
+    result=$?
+    exec 8>&-
+    return $result
+}
+
+if [ "$gpus" = some ]; then # unless told: one, where there are any
+    if smi --query-gpu=index | grep -q .; then gpus=1; else gpus=''; fi
+fi
+if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
+    until take_gpus; do
+        if [ -z "$queue" ]; then
+            echo "${why%;}. lab run --queue waits for them." >refused
+            end 1
+        fi
+        phase queued "${why%;}"
+        if_stopped
+        sleep 5
+    done
+    echo "$chosen" >gpus
+    CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
+    export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
+elif [ "$gpus" = 0 ]; then
+    CUDA_VISIBLE_DEVICES=''
+    export CUDA_VISIBLE_DEVICES
+fi
+
+# --- the environment of this job's own lock, and the command in it -------------------------------
+
+LAB_JOB=$id # also how lab stop finds every process of the job
+export LAB_JOB
+code=$job/code/$project
+lock=$(sha256sum <"$code/requirements.txt" | cut -c 1-12)
+python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' "$code/pyproject.toml" | head -n 1)
+environment=$folder/envs/$python-$lock
+if ! [ -e "$environment/lab-environment.json" ]; then
+    phase queued "its environment is being made"
+    mkdir -p "$folder/envs"
+    set -- --venv "$environment" --source "$folder/work/src" --no-kernel --no-git
+    (
+        flock 7
+        if command -v python3 >/dev/null; then
+            exec python3 "$code/bootstrap.py" "$@"
+        fi
+        exec uv run --no-project --python "$python" "$code/bootstrap.py" "$@"
+    ) 7>"$folder/envs/.lock"
+    if_stopped
+    if ! [ -e "$environment/lab-environment.json" ]; then
+        echo "lab: the environment of this job's requirements.txt could not be made: it did not start."
+        end 1
+    fi
+fi
+if_stopped
+VIRTUAL_ENV=$environment
+PATH=$environment/bin:$PATH
+PYTHONPATH=$code/src${PYTHONPATH:+:$PYTHONPATH}
+PYTHONUNBUFFERED=1
+LAB_RUNS=$folder/runs
+LAB_DATA=$data
+export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_RUNS LAB_DATA
+mkdir -p "$LAB_RUNS" "$LAB_DATA"
+eval "set -- $command"
+cd "$code" || end 1
+(
+    cd "$job" && phase running
+)
+"$@"
+ended=$?
+cd "$job" || exit 1
+end $ended

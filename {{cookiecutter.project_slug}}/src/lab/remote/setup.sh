@@ -1,0 +1,27 @@
+# Makes what the project needs beside its code: folders, environment, kernel. Variables: project.
+# It prints bootstrap.py's own table.
+
+work=$folder/work
+mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" ||
+    fail "$folder cannot be written on $here: see lab doctor."
+tmux_conf >"$folder/tmux.conf.new" && mv "$folder/tmux.conf.new" "$folder/tmux.conf" ||
+    fail "the disk of $here is full."
+cd "$work/$project" || fail "there is no $work/$project on $here."
+if ! [ -e machines.local.toml ]; then # the notebooks here see the data and runs of the jobs
+    printf '# Where this machine keeps things; written by lab setup.\n[here]\ndata = "%s"\nruns = "%s"\n' \
+        "$data" "$folder/runs" >machines.local.toml
+fi
+lock=$(sha256sum <requirements.txt | cut -c 1-12)
+python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' pyproject.toml | head -n 1)
+environment=$folder/envs/$python-$lock
+exec 7>"$folder/envs/.lock"
+flock 7
+if has python3; then
+    python3 bootstrap.py --venv "$environment" --no-git 2>&1
+elif has uv; then
+    uv run --no-project --python "$python" bootstrap.py --venv "$environment" --no-git 2>&1
+else
+    fail "$here has neither python3 nor uv: install one of them, such as uv into ~/.local/bin."
+fi || exit 1
+# a name that stays, for the interpreter in editors
+if [ -L .venv ] || ! [ -e .venv ]; then ln -sfn "$environment" .venv; fi

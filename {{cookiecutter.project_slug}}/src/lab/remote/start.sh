@@ -1,0 +1,61 @@
+# Makes a job and starts its runner, once, however often it is asked. Standard input: a bundle.
+# Variables: id, commit, sent, project (its folder in the commit), spec (job.json), settings (job.sh),
+# interactive. Prints how the job stands, as list.sh does.
+
+job=$folder/jobs/$id
+mkdir -p "$folder/jobs" "$ours" || fail "$folder cannot be written on $here: see lab doctor."
+has flock || fail "$here has no flock; it comes with util-linux."
+exec 9>"$folder/jobs/.lock"
+flock -w 100 9 || fail "somebody else has been starting a job for long: try again."
+
+if ! [ -e "$job/job.json" ]; then
+    take_commit
+    # what an attempt that was broken off left
+    rm -rf "$job"
+    quiet_git -C "$repo" worktree prune
+    mkdir "$job" || fail "$job cannot be made on $here."
+    undo() {
+        rm -rf "$job"
+        quiet_git -C "$repo" worktree prune
+        fail "the job cannot be started on $here: $1"
+    }
+    said=$(quiet_git -C "$repo" worktree add --quiet --detach "$job/code" "$commit" 2>&1) ||
+        undo "$(printf %s "$said" | tail -n 1)"
+    # the last line of a job is written over this one: it has its place even on a full disk
+    { printf '%-40s\n' '' >"$job/exit_code.new"; } 2>/dev/null &&
+        : >"$job/output.log" &&
+        printf '%s\n' "$settings" "folder=$(quoted "$folder")" "data=$(quoted "$data")" \
+            "ours=$(quoted "$ours")" "boot=$(quoted "$boot")" "here=$(quoted "$here")" \
+            >"$job/job.sh" &&
+        cp "$job/code/$project/src/lab/remote/"runner.sh "$job/" &&
+        cp "$job/code/$project/src/lab/remote/"view.sh "$job/" &&
+        printf '%s\n' "$spec" >"$job/job.json.new" ||
+        undo "is its disk full?"
+    mv "$job/job.json.new" "$job/job.json"
+fi
+
+if ! [ -e "$job/once" ]; then
+    if [ -n "$interactive" ]; then
+        tmux_session "sh $(quoted "$job/runner.sh") terminal" ||
+            { rm -rf "$job"; quiet_git -C "$repo" worktree prune; fail "$tmux_says"; }
+    else
+        # its own session: it outlives this connection, tmux, and a Ctrl-C elsewhere
+        setsid -f sh "$job/runner.sh" <"/dev/null" >>"$job/output.log" 2>&1 9>&-
+    fi
+    # until the runner has said how it stands
+    tries=0
+    until [ -e "$job/pid" ] && { [ -s "$job/phase" ] || [ -e "$job/exit_code" ]; }; do
+        tries=$((tries + 1))
+        [ $tries -lt 400 ] || fail "job $id was made on $here, but does not start: lab logs $id."
+        sleep 0.05
+    done
+    if [ -e "$job/refused" ]; then
+        said=$(cat "$job/refused")
+        rm -rf "$job"
+        quiet_git -C "$repo" worktree prune
+        fail "$said"
+    fi
+    [ -n "$interactive" ] || tmux_session "sh $(quoted "$job/view.sh")" || :
+fi
+date +%s
+describe "$job"

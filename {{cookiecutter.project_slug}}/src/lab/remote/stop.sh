@@ -1,0 +1,63 @@
+# Ends a job and everything it started. Variables: id, grace (seconds for a clean end).
+# Prints how the job stands then.
+
+job=$folder/jobs/$id
+[ -e "$job/job.json" ] || fail "there is no job $id on $here."
+[ -e "$job/exit_code" ] && [ -z "$(members "$id")" ] && {
+    date +%s
+    describe "$job"
+    exit 0
+}
+[ -e "$job/exit_code" ] || : >"$job/stop" || fail "the disk of $here is full: see lab doctor."
+runner=''
+[ -e "$job/pid" ] && read -r runner rest <"$job/pid"
+
+# first the command alone: it ends its workers itself, and writes its record and checkpoint
+for pid in $(members "$id"); do
+    read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    [ "$2" = "$runner" ] && kill -TERM "$pid" 2>/dev/null
+done
+
+left() { [ -n "$(members "$id")" ]; }
+wait_for_end() { # SECONDS; succeeds if nobody is left
+    tries=$(($1 * 5))
+    while left; do
+        [ $tries -gt 0 ] || return 1
+        tries=$((tries - 1))
+        sleep 0.2
+    done
+}
+main_left() {
+    for pid in $(members "$id"); do
+        read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
+        # shellcheck disable=SC2086
+        set -- ${stat##*) }
+        [ "$2" = "$runner" ] && return 0
+    done
+    return 1
+}
+tries=$((grace * 5))
+while main_left && [ $tries -gt 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.2
+done
+if left; then
+    # shellcheck disable=SC2046
+    kill -TERM $(members "$id") 2>/dev/null
+    wait_for_end 5 || {
+        until wait_for_end 1; do
+            # shellcheck disable=SC2046
+            kill -KILL $(members "$id") 2>/dev/null
+        done
+    }
+fi
+# the runner writes the exit code
+tries=100
+while ! [ -e "$job/exit_code" ] && [ -n "$runner" ] && started "$runner" >/dev/null && [ $tries -gt 0 ]; do
+    tries=$((tries - 1))
+    sleep 0.1
+done
+date +%s
+describe "$job"

@@ -1,0 +1,91 @@
+# Brings the working copy for editors to a commit; whatever was edited there is saved as a commit.
+# Variables: commit, sent, back (yes: only save), known (the saved edits that the laptop has),
+# stamp (a name for new ones). Standard input: a bundle.
+# Prints "state NAME", "edits NAME" for each that the laptop lacks, an empty line, and their bundle.
+
+work=$folder/work
+edits=refs/lab/edits
+mkdir -p "$folder" || fail "$folder cannot be made on $here."
+exec 9>"$folder/.work.lock"
+flock -w 100 9 || fail "somebody else has been bringing $work in step for long: try again."
+take_commit
+state=synced
+
+tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
+
+# save_edits: everything that is not ignored becomes a commit, unless it is one already; sets tree
+save_edits() {
+    head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
+    quiet_git add --all || fail "git on $here cannot read all of $work: see the line above."
+    # an ignored file that stands where the commit has one of its own is saved as well
+    quiet_git diff --cached --name-only --no-renames --diff-filter=A -z "$commit" -- >/dev/null
+    quiet_git diff --cached --name-only --no-renames --diff-filter=D "$commit" -- |
+        while IFS= read -r name; do
+            [ -e "$name" ] && [ ! -d "$name" ] && quiet_git add --force -- "$name"
+        done
+    tree=$(quiet_git write-tree) || fail "git on $here cannot save what was edited in $work."
+    synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced=''
+    if [ "$tree" = "$(tree_of "$commit")" ] && { [ "$head" = "$commit" ] || [ "$head" = "$synced" ]; }; then
+        return
+    fi
+    if [ -n "$synced" ] && [ "$tree" = "$(tree_of "$synced")" ] && [ "$head" = "$synced" ]; then
+        return
+    fi
+    saved=$head
+    if [ -z "$head" ] || [ "$tree" != "$(tree_of "$head")" ]; then
+        parent=${head:+-p $head}
+        # the same edits on the same commit are saved once
+        saved=$(quiet_git for-each-ref --format='%(tree) %(parent) %(objectname)' "$edits" |
+            sed -n "s/^$tree $head //p" | head -n 1)
+        # shellcheck disable=SC2086
+        [ -n "$saved" ] || saved=$(GIT_AUTHOR_NAME=lab GIT_AUTHOR_EMAIL=lab@localhost \
+            GIT_COMMITTER_NAME=lab GIT_COMMITTER_EMAIL=lab@localhost \
+            quiet_git commit-tree --no-gpg-sign $parent -m "Edited on $here" "$tree") ||
+            fail "git on $here cannot save what was edited in $work."
+    fi
+    quiet_git for-each-ref --format='%(objectname)' "$edits" | grep -qx "$saved" ||
+        quiet_git update-ref "$edits/$stamp" "$saved" || fail "git on $here cannot save a commit."
+}
+
+if ! [ -e "$work/.git" ]; then
+    if [ -d "$work" ] && [ -n "$(ls -A "$work")" ]; then
+        fail "$work on $here was not made by lab and is not empty: move it away."
+    fi
+    [ -z "$back" ] || fail "there is no $work on $here yet: lab setup makes it."
+    quiet_git -C "$repo" worktree prune
+    quiet_git -C "$repo" worktree add --quiet --detach "$work" "$commit" ||
+        fail "$work cannot be made on $here: see the line above."
+    state=made
+else
+    cd "$work" || exit 1
+    index=$(quiet_git rev-parse --git-path index)
+    draft=$folder/.index.$$
+    trap 'rm -f "$draft" "$draft.lock"' EXIT
+    if [ -e "$index" ]; then cp -p "$index" "$draft"; fi
+    GIT_INDEX_FILE=$draft
+    export GIT_INDEX_FILE
+    save_edits
+    if [ -n "$back" ]; then
+        state=saved
+    elif [ "$tree" = "$(tree_of "$commit")" ] && [ "$(quiet_git rev-parse HEAD)" = "$commit" ]; then
+        state=unchanged
+    else
+        # git itself refuses if a file has been edited since it was saved, a moment ago
+        said=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) ||
+            fail "$work is being edited right now; nothing was changed: $(printf %s "$said" | head -n 1)"
+        mv "$draft" "$index"
+        quiet_git update-ref --no-deref HEAD "$commit"
+    fi
+fi
+[ -n "$back" ] || printf '%s\n' "$commit" >"$folder/.work.synced"
+unset GIT_INDEX_FILE
+
+printf 'state %s\n' "$state"
+set --
+for ref in $(quiet_git -C "$repo" for-each-ref --format='%(refname)' "$edits"); do
+    case " $known " in *" ${ref##*/} "*) continue ;; esac
+    printf 'edits %s\n' "${ref##*/}"
+    set -- "$@" "$ref"
+done
+printf '\n'
+[ $# = 0 ] || quiet_git -C "$repo" bundle create --quiet - "$@"

@@ -1,0 +1,63 @@
+"""How the `lab` command shows things: tables that fit the terminal, JSON, and short values."""
+
+import json
+import shutil
+import sys
+
+EACH_AT_LEAST = 6  # characters of a cell that is cut to make a table fit
+
+
+def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
+    """Rows as aligned text under a line of column names.
+
+    On a terminal it fits: columns of `spare` are left out, but for the first of them, and all but
+    those of `whole` are cut; at the very end, the lines.
+    """
+    cells = {name: [name, *(shown(row.get(name)) for row in rows)] for name in columns}
+    widths = {name: max(map(len, column)) for name, column in cells.items()}
+    space = shutil.get_terminal_size((0, 0)).columns or sys.maxsize  # 0: there is no terminal
+    narrow = [name for name in columns if name not in whole]
+    least = widths | {n: min(widths[n], max(EACH_AT_LEAST, len(n))) for n in narrow}
+    for name in reversed(spare[1:]):
+        if sum(least[one] + 2 for one in widths) - 2 > space:
+            del widths[name]
+    while sum(widths.values()) + 2 * len(widths) - 2 > space and narrow:
+        widest = max(narrow, key=lambda name: widths[name] - least[name])
+        if widths[widest] <= least[widest]:
+            break
+        widths[widest] -= 1
+    if space < sys.maxsize:
+        cells = {name: [cut(cell, width) for cell in cells[name]] for name, width in widths.items()}
+    template = "  ".join(f"{{:<{width}}}" for width in widths.values())
+    lines = zip(*(cells[name] for name in widths), strict=True)
+    return "\n".join(cut(template.format(*line).rstrip(), space) for line in lines)
+
+
+def print_json(content) -> None:
+    """For programs; what JSON has no number for is a string, as in the records."""
+    print(json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1))
+
+
+def cut(text: str, width: int) -> str:
+    """The text, or its beginning and three dots."""
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def shown(value) -> str:
+    """A value in a table: nothing for None, and nothing that could steer a terminal."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else ascii(text)
+
+
+def number(value) -> str:
+    """A result in a table: four digits that matter."""
+    return f"{value:.4g}" if isinstance(value, float) else shown(value)
+
+
+def duration(seconds: float | None) -> str:
+    """5s, 3m05 or 2h07."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}" if hours else f"{minutes}m{rest:02}" if minutes else f"{rest}s"
