@@ -1,17 +1,45 @@
 #!/bin/sh
-# Make the template's own environment on a fresh Debian or Ubuntu (or any) machine: prepare.sh PYTHON DIR
+# Make the environment on a fresh Debian or Ubuntu (or any) machine: prepare.sh PYTHON DIR [hosts]
+# With "hosts", what the three test hosts of tests/hosts.py need is installed too.
 set -eu
 python=$1
 environment=$2
 
-if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
-    # Debian keeps venv in a package of its own
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+packages=
+# Debian keeps venv in a package of its own
+"$python" -c 'import venv, ensurepip' 2>/dev/null || packages=python3-venv
+if [ "${3:-}" = hosts ] && command -v apt-get >/dev/null; then
+    PATH=$PATH:/usr/sbin:/sbin
+    for pair in sshd:openssh-server ssh:openssh-client tmux:tmux rsync:rsync sshfs:sshfs \
+        fusermount3:fuse3 ip:iproute2 nsenter:util-linux ps:procps fish:fish tcsh:tcsh \
+        faketime:faketime shellcheck:shellcheck; do
+        command -v "${pair%:*}" >/dev/null || packages="$packages ${pair#*:}"
+    done
+fi
+
+# A machine with an init system would start a public sshd at once, and again at every boot. That is
+# its owner's to decide; elsewhere (a container, CI) one file keeps the package from starting it.
+starts_a_server() {
+    case $packages in *openssh-server*) [ -d /run/systemd/system ] ;; *) false ;; esac
+}
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! starts_a_server; then
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e "$policy" ]; then
+            trap 'rm -f "$policy"' EXIT
+            printf '#!/bin/sh\nexit 101\n' >"$policy"
+            chmod 755 "$policy"
+        fi
         apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >/dev/null
+        # shellcheck disable=SC2086 # they are words
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+            $packages >/dev/null
     else
-        echo "python3-venv is missing: sudo apt-get install python3-venv, then make again" >&2
-        exit 1
+        echo "missing here: sudo apt-get install ${packages# }" >&2
+        case $packages in
+        *python3-venv*) echo "then make again" >&2; exit 1 ;;
+        *) echo "until then the tests with three hosts fail, or are skipped if not run by root" >&2 ;;
+        esac
     fi
 fi
 "$python" -m venv "$environment"

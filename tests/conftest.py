@@ -203,18 +203,20 @@ def hosts_session(isolated_session, tmp_path_factory):
     missing = bed.missing_programs()
     assert not missing, f"make test installs what is missing here: {', '.join(missing)}"
     python = os.path.realpath(sys.executable) if sys.version_info[:2] == (3, 11) else None
-    folder = tmp_path_factory.mktemp("hosts")
-    uv = shutil.which("uv")
-    with bed.Hosts(folder, uv, UV_CACHE, python or python_of("3.11")) as hosts:
+    python = python or python_of("3.11")
+    with (
+        bed.folder_in_memory(tmp_path_factory.mktemp("hosts")) as folder,
+        bed.Hosts(folder, shutil.which("uv"), UV_CACHE, python) as hosts,
+    ):
         yield hosts
 
 
 @pytest.fixture
 def hosts(hosts_session):
     """The test bed as it was at its beginning: lines, homes, accounts, programs, no processes."""
+    hosts_session.clean()  # before, not after: the next test may want other homes
     hosts_session.traffic()
-    yield hosts_session
-    hosts_session.clean()
+    return hosts_session
 
 
 # What the experiment of remote tests needs: everything of a recorded run but torch.
@@ -233,7 +235,7 @@ class Laptop(Project):
         """Run a command on the laptop, in the project, with its environment first in PATH."""
         return self.hosts.laptop.run(*command, check=check, **self._options(options))
 
-    def popen(self, *command, **options) -> bed.HostProcess:
+    def popen(self, *command, **options) -> subprocess.Popen:
         return self.hosts.laptop.popen(*command, **self._options(options))
 
     def _options(self, options: dict) -> dict:
@@ -256,6 +258,7 @@ class Laptop(Project):
 def ready(hosts_session, tmp_path_factory):
     """The small project on the laptop, and set up on the worker; as the snapshot "ready"."""
     hosts = hosts_session
+    hosts.clean()
     folder = tmp_path_factory.mktemp("small")
     answers = {"remote": "ada@worker", "remote_gateway": "ada@gateway"}
     done = cookiecutter(folder, skip=EVERY_STEP, **answers)
@@ -272,7 +275,8 @@ def ready(hosts_session, tmp_path_factory):
 
 
 @pytest.fixture
-def laptop(ready, hosts) -> Laptop:
+def laptop(ready) -> Laptop:
     """A laptop whose project is set up on the worker."""
-    hosts.restore("ready")
+    ready.hosts.clean("ready")
+    ready.hosts.traffic()
     return ready

@@ -88,7 +88,7 @@ def start(name, command, pid_file):
 
 
 def clear():
-    """End every process here but the bed's own, by its id."""
+    """End every process here but the bed's own, by its id; tells which of those had ended."""
 
     def gone():
         for pid in alive():
@@ -99,7 +99,9 @@ def clear():
         reap()
         return not alive()
 
-    return {"code": int(not wait_until(gone)), "output": "", "error": f"still there: {alive()}"}
+    code = int(not wait_until(gone))
+    ended = [name for name, process in STARTED.items() if process.poll() is not None]
+    return {"code": code, "output": ended, "error": f"still there: {alive()}"}
 
 
 class Proxy:

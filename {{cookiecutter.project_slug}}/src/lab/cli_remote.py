@@ -70,6 +70,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def need_terminal(what: str, instead: str) -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UserError(f"{what} needs a terminal; {instead}.")
+
+
 def set_up(wanted: argparse.Namespace) -> None:
     from lab import workspace
 
@@ -83,8 +88,8 @@ def start(wanted: argparse.Namespace) -> int:
 
     if wanted.gpus != "some" and not wanted.gpus.isdigit():
         raise UserError(f"--gpus {wanted.gpus}: a number, as in --gpus 2.")
-    if wanted.interactive and not sys.stdin.isatty():
-        raise UserError("--interactive needs a terminal.")
+    if wanted.interactive:
+        need_terminal("--interactive", "leave it out")
     command = wanted.after_dashes or jobs.experiment(wanted.arguments, wanted.gpus)
     connection = connect(wanted)
     job = jobs.start(
@@ -183,6 +188,7 @@ def show_logs(wanted: argparse.Namespace) -> int | None:
 def attach_job(wanted: argparse.Namespace) -> int:
     from lab import jobs
 
+    need_terminal("lab attach", "lab logs -f shows the output without one")
     connection = connect(wanted)
     return jobs.attach(connection, jobs.find(connection, wanted.job))
 
@@ -213,6 +219,5 @@ def sync_work(wanted: argparse.Namespace) -> None:
 def open_shell(wanted: argparse.Namespace) -> int:
     from lab import snapshot
 
-    if not sys.stdin.isatty():
-        raise UserError("lab shell needs a terminal; lab run -- COMMAND runs without one.")
+    need_terminal("lab shell", "lab run -- COMMAND runs one without")
     return connect(wanted).terminal("shell.sh", project=snapshot.take().folder)

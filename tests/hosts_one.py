@@ -1,0 +1,390 @@
+"""One host of the test bed: how it is made out of namespaces, entered, changed and cleaned."""
+
+import contextlib
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+INSIDE = Path(__file__).with_name("hosts_inside.py")
+ADDRESSES = {
+    ("laptop", "gateway"): ("192.0.2.1", "192.0.2.2"),
+    ("gateway", "worker"): ("198.51.100.1", "198.51.100.2"),
+}
+KNOWN = {"laptop": "gateway", "gateway": "laptop worker", "worker": "gateway"}
+SPACES = ("mount", "uts", "ipc", "net", "pid")
+OWN = ("home", "tmp", "var/tmp", "run", "dev/shm")  # folders a host has for itself
+ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+BOB = 2001
+
+
+class HostProcess(subprocess.Popen):
+    """A command in a host. Our child is nsenter, which waits for it; signals go to the command."""
+
+    def send_signal(self, number, group=False):
+        child = self.inner()
+        if child and self.poll() is None:
+            os.killpg(child, number) if group else os.kill(child, number)
+
+    def interrupt(self):
+        """What Ctrl-C does: SIGINT to the command and to what it started."""
+        self.send_signal(signal.SIGINT, group=True)
+
+    def inner(self) -> int:
+        """The command's pid as the real machine counts; it leads a session of its own."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        end = time.monotonic() + 5
+        while self.poll() is None and time.monotonic() < end:
+            for child in children.read_text().split():
+                if os.getsid(int(child)) == int(child):
+                    return int(child)
+            time.sleep(0.001)
+        return 0
+
+
+class Host:
+    def __init__(self, bed, name: str):
+        self.bed, self.name = bed, name
+        self.folder = bed.folder / name
+        self.home_inside, self.shell = "/home/ada", "/bin/bash"
+        self.programs: dict[str, str | None] = {}
+        self.offset, self.host_key = "", 0
+        self._space = None
+        for own in OWN:
+            (self.folder / own).mkdir(parents=True)
+        (self.folder / "system").mkdir()
+
+    # --- starting and stopping
+
+    @property
+    def running(self) -> bool:
+        return self._space is not None and self._space.poll() is None
+
+    def start(self):
+        """Switch the host on: new processes, new boot id, empty /tmp and /run; the same homes."""
+        for own in ("tmp", "run", "dev/shm"):
+            empty(self.folder / own)
+            (self.folder / own).chmod(0o755 if own == "run" else 0o1777)
+        flags = ["--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child"]
+        with open(self.folder / "init.log", "a") as log:
+            self._space = subprocess.Popen(
+                ["unshare", *flags, sys.executable, "-I", "-S", INSIDE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={"PATH": ROOT_PATH},
+                encoding="utf-8",
+            )
+        pid = json.loads(self._space.stdout.readline())
+        self._init = os.pidfd_open(pid)
+        # held open, so that no command can ever enter another process that got the same pid
+        names = [name.replace("mount", "mnt") for name in SPACES]
+        self._spaces = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in names]
+        self._sh(self._preparation())
+        for name, script in self.programs.items():
+            self._program(name, script)
+        self.bed._wire(self)
+        self._serve(fresh=True)
+
+    def stop(self):
+        """Switch it off: everything in it is killed at once."""
+        if self._space is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._init, signal.SIGKILL)
+        select.select([self._init], [], [], 20)  # readable once all of its processes are gone
+        self._space.wait(20)
+        self._space.stdin.close()
+        self._space.stdout.close()
+        for descriptor in (self._init, *self._spaces):
+            os.close(descriptor)
+        self._space = None
+
+    def reboot(self):
+        self.stop()
+        self.start()
+
+    def _preparation(self) -> str:
+        """The script that makes this host out of new namespaces: its own folders and files."""
+        folder = shlex.quote(str(self.folder))
+        uv = shlex.quote(str(Path(self.bed.uv).resolve()))
+        (self.folder / "run/boot_id").write_text(f"{uuid.uuid4()}\n")
+        (self.folder / "run/sshd").mkdir()
+        names = "".join(f"{address(host, self.name)} {host}\n" for host in KNOWN[self.name].split())
+        write = {
+            "/etc/hostname": f"{self.name}\n",
+            "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n{names}",
+            "/etc/shadow": "".join(f"{user}:*:19000:0:99999:7:::\n" for user in self._users()),
+        }
+        files = "".join(f"printf %s {shlex.quote(write[name])} >{name}\n" for name in write)
+        binds = "".join(f"mount -c --bind {own} /{own}\n" for own in OWN)
+        return f"""
+            mount -t proc proc /proc
+            hostname {self.name}
+            # /usr and /etc are the machine's until the host changes them, and changes stay here;
+            # on a tmpfs, because an overlay cannot lie on a container's own overlay
+            mount -t tmpfs -o mode=755 tmpfs {folder}/system
+            for name in usr etc; do
+                mkdir {folder}/system/$name {folder}/system/$name.work
+                layers=lowerdir=/$name,upperdir={folder}/system/$name
+                mount -t overlay overlay -o "$layers,workdir={folder}/system/$name.work" /$name
+            done
+            mkdir /usr/lib/bed
+            >/usr/lib/bed/uv
+            mount --bind {uv} /usr/lib/bed/uv
+            mkdir -p /etc/ssh/authorized
+            cp {folder}/keys/host_* /etc/ssh/
+            cp {folder}/keys/id_ed25519.pub /etc/ssh/authorized/ada
+            cp {folder}/keys/id_bob.pub /etc/ssh/authorized/bob
+            {files}
+            printf 'bob:x:{BOB}:\\n' >>/etc/group
+            {self._passwd()}
+            cd {folder}  # and not by its name: one of these may hide it
+            {binds}
+            mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
+            echo 0 >/proc/sys/net/ipv4/ip_forward
+            ip link set lo up
+        """
+
+    def _users(self) -> list[str]:
+        lines = Path("/etc/passwd").read_text().splitlines()
+        system = [line.split(":")[0] for line in lines if line.split(":")[2] != "0"]
+        return ["ada", *system, "bob"]
+
+    def _passwd(self) -> str:
+        """The script that writes the accounts."""
+        ada = f"ada:x:0:0:Ada:{self.home_inside}:{self.shell}\n"
+        bob = f"bob:x:{BOB}:{BOB}:Bob:/home/bob:/bin/bash\n"
+        lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
+        system = "".join(line for line in lines if line.split(":")[2] != "0")
+        return f"printf %s {shlex.quote(ada + system + bob)} >/etc/passwd"
+
+    def _serve(self, fresh=False):
+        """Start sshd, in place of the one before; sessions that are open go on."""
+        if self.name == "laptop":
+            return
+        at = {"gateway": "127.0.0.1:2222", "worker": "0.0.0.0:22"}[self.name]
+        environment = ""
+        if self.offset:
+            # the times of files stay right: some programs would see them shifted and some not
+            library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+            environment = f"SetEnv LD_PRELOAD={library} FAKETIME={self.offset} NO_FAKE_STAT=1"
+            environment += " FAKETIME_DONT_FAKE_MONOTONIC=1"
+        settings = f"""
+            ListenAddress {at}
+            HostKey /etc/ssh/host_{self.name}_{self.host_key}
+            AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized/%u
+            PermitRootLogin yes
+            PasswordAuthentication no
+            KbdInteractiveAuthentication no
+            UsePAM no
+            StrictModes no
+            UseDNS no
+            PrintMotd no
+            AcceptEnv LANG LC_*
+            PidFile /run/sshd.pid
+            Subsystem sftp internal-sftp
+            {environment}
+        """
+        self._sh(f"printf %s {shlex.quote(settings)} >/etc/ssh/sshd_config")
+        command = ["/usr/sbin/sshd", "-D", "-E", "/run/sshd.log"]
+        self._ask("start", "sshd", command, "/run/sshd.pid")
+        if self.name == "gateway" and fresh:
+            self._ask("proxy", [address("gateway", "laptop"), 22], ["127.0.0.1", 2222])
+
+    def _ask(self, *request):
+        """Ask the host's first process."""
+        assert self._space is not None, f"{self.name} is switched off"
+        self._space.stdin.write(json.dumps(request) + "\n")
+        self._space.stdin.flush()
+        line = self._space.stdout.readline()
+        assert line, f"{self.name} died; see {self.folder}/init.log"
+        answer = json.loads(line)
+        assert answer["code"] == 0, f"{self.name}: {str(request)[:500]}\n{answer['error']}"
+        return answer["output"]
+
+    def _sh(self, script: str) -> str:
+        return self._ask("sh", script)
+
+    # --- commands and files
+
+    @property
+    def home(self) -> Path:
+        """The account's home folder, as a path on the real machine."""
+        return self.path(self.home_inside)
+
+    def path(self, inside: str) -> Path:
+        """Where a file of the host's own folders lies on the real machine."""
+        inside = os.path.normpath(inside)
+        own = [f"/{name}" for name in OWN]
+        assert inside.startswith(tuple(own)), f"{inside}: only {own} are the host's own"
+        return self.folder / inside.lstrip("/")
+
+    def read(self, name: str) -> str:
+        return (self.home / name).read_text(encoding="utf-8")
+
+    def write(self, name: str, text: str, mode=None) -> Path:
+        file = self.home / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        if mode is not None:
+            file.chmod(mode)
+        return file
+
+    def environment(self, user: str = "ada") -> dict[str, str]:
+        """What a login would give."""
+        home = self.home_inside if user == "ada" else f"/home/{user}"
+        path = ROOT_PATH if user == "ada" else USER_PATH
+        if self.path(f"{home}/.local/bin").is_dir():
+            path = f"{home}/.local/bin:{path}"
+        found = {"HOME": home, "USER": user, "LOGNAME": user, "PATH": path, "SHELL": self.shell}
+        found |= {"LANG": "C.UTF-8", "TERM": "xterm-256color"}
+        if self.name == "laptop":
+            found["UV_CACHE_DIR"] = self.bed.uv_cache
+        return found
+
+    def enter(self, *command, user="ada", cwd=None) -> list[str]:
+        """The command line that runs a command in this host."""
+        assert self._space is not None, f"{self.name} is switched off"
+        spaces = [
+            f"--{name}=/proc/{os.getpid()}/fd/{descriptor}"
+            for name, descriptor in zip(SPACES, self._spaces, strict=True)
+        ]
+        if user == "bob":
+            spaces += ["--setuid", str(BOB), "--setgid", str(BOB)]
+        cwd = cwd or (self.home_inside if user == "ada" else f"/home/{user}")
+        words = [str(word) for word in command]
+        return ["nsenter", *spaces, "setsid", "env", "-C", str(cwd), "--", *words]
+
+    def popen(self, *command, user=None, env=None, cwd=None, **options) -> HostProcess:
+        user = user or "ada"
+        options = {"stdin": subprocess.DEVNULL, "encoding": "utf-8", **options}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return HostProcess(
+            self.enter(*command, user=user, cwd=cwd),
+            env={**self.environment(user), **(env or {})},
+            cwd="/",
+            **options,
+        )
+
+    def run(
+        self,
+        *command,
+        check=True,
+        user=None,
+        env=None,
+        input=None,
+        cwd=None,
+        timeout=120,
+        **options,
+    ) -> subprocess.CompletedProcess:
+        if input is not None:
+            options["stdin"] = subprocess.PIPE
+        process = self.popen(*command, user=user, env=env, cwd=cwd, **options)
+        with process:
+            try:
+                out, err = process.communicate(input, timeout)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+        done = subprocess.CompletedProcess(command, process.returncode, out, err)
+        if check:
+            shown = f"{self.name}: {command} ended with {done.returncode}:\n{out}\n{err}"
+            assert done.returncode == 0, shown
+        return done
+
+    def processes(self) -> list[tuple[int, str, str]]:
+        """(pid there, user, command line) of all but the bed's own: init and the sshd listener."""
+        return [tuple(process) for process in self._ask("processes")]
+
+    # --- what a test can change
+
+    def account(self, home=None, shell=None):
+        """Give ada another home folder (a copy of the one so far) or another login shell."""
+        if home:
+            if not self.path(home).exists():
+                subprocess.run(["cp", "-a", self.home, self.path(home)], check=True)
+            self.home_inside = home
+        self.shell = shell or self.shell
+        self._sh(self._passwd())
+
+    def program(self, name: str, script: str | None):
+        """Install a program of this script, or with None hide the real one."""
+        self.programs[name] = script
+        self._program(name, script)
+
+    def _program(self, name: str, script: str | None):
+        file = shlex.quote(f"/usr/local/bin/{name}")
+        if script is not None:
+            self._sh(f"rm -f {file}; printf %s {shlex.quote(script)} >{file}; chmod 755 {file}")
+            return
+        self._sh(f"""
+            for folder in /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /home/*/.local/bin; do
+                file=$folder/{shlex.quote(name)}
+                if [ -e "$file" ] || [ -L "$file" ]; then mv "$file" "$file.hidden"; fi
+            done
+        """)
+
+    def forget_programs(self):
+        for name, script in self.programs.items():
+            if script is not None:
+                # one of the real machine in that very place comes back from the layer below
+                self._sh(f"rm -f /usr/local/bin/{shlex.quote(name)}")
+        self._sh("""
+            for file in /usr/local/*bin/*.hidden /usr/*bin/*.hidden /home/*/.local/bin/*.hidden; do
+                if [ -e "$file" ] || [ -L "$file" ]; then mv "$file" "${file%.hidden}"; fi
+            done
+        """)
+        self.programs = {}
+
+    def clock(self, offset: str):
+        """Let ssh sessions see another time, for instance "+1h"; "" is the right time again."""
+        self.offset = offset
+        self._serve()
+
+    def change_host_key(self, number=None):
+        """Serve with another host key than the one that the laptop knows."""
+        self.host_key = (self.host_key + 1) % 3 if number is None else number
+        self._serve()
+
+    def clean(self):
+        """As it was when it was started, but for the homes."""
+        if not self.running:
+            self.stop()
+            self.start()
+        ended = self._ask("clear")
+        self._sh("awk '$3 ~ /^fuse/ { print $2 }' /proc/mounts | xargs -r -d '\\n' umount -l")
+        if self.programs:
+            self.forget_programs()
+        if (self.home_inside, self.shell) != ("/home/ada", "/bin/bash"):
+            self.account("/home/ada", "/bin/bash")
+        if self.offset or self.host_key or ended:
+            self.offset, self.host_key = "", 0
+            self._serve()
+        for own in ("tmp", "var/tmp", "dev/shm"):
+            empty(self.folder / own)
+
+
+def address(of: str, towards: str) -> str:
+    """The address that a host has on the line to a neighbour."""
+    for pair, addresses in ADDRESSES.items():
+        if {of, towards} == set(pair):
+            return addresses[pair.index(of)]
+    raise ValueError(f"there is no line between {of} and {towards}")
+
+
+def empty(folder: Path):
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()

@@ -1,0 +1,295 @@
+"""A job on the remote machine runs what was sent, once, to an end that is known; nothing stops it."""
+
+import json
+import re
+import shlex
+import time
+
+import hosts as bed
+import pytest
+
+GO = "while ! [ -e {} ]; do sleep 0.05; done"  # a job that waits for a file
+
+
+def start(laptop, *arguments, **options) -> str:
+    """The id of a job that was started."""
+    return laptop.lab("run", *arguments, **options).split()[0]
+
+
+def job(laptop, id: str) -> dict:
+    """What lab jobs knows of a job."""
+    listed = json.loads(laptop.lab("jobs", "--json", "--all"))
+    return next(one for one in listed if one["id"] == id)
+
+
+def until(condition, seconds=20, what="it"):
+    """Wait for a condition; its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what} does not come true"
+        time.sleep(0.02)
+    return value
+
+
+def ended(laptop, id: str) -> str:
+    """The state that a job ends in."""
+    until(lambda: laptop.there(f"jobs/{id}/exit_code").exists(), what=f"the end of {id}")
+    return job(laptop, id)["state"]
+
+
+def log(laptop, id: str) -> str:
+    return laptop.there(f"jobs/{id}/output.log").read_text()
+
+
+def logged(laptop, id: str, text: str):
+    until(lambda: text in log(laptop, id), what=f"{text!r} in {id}")
+
+
+# --- what runs -----------------------------------------------------------------------------------
+
+
+def test_arguments_arrive_letter_by_letter(laptop):
+    words = [
+        "a b",
+        "it's",
+        '"',
+        "$HOME",
+        "`id`",
+        ";",
+        "ü λ",
+        "\\",
+        "*",
+        "line\nbreak",
+        "",
+        "-x",
+        "!",
+    ]
+    show = "import sys; print(sys.argv[1:])"
+    id = start(laptop, "--", "python", "-c", show, *words)
+    assert ended(laptop, id) == "finished(0)"
+    assert log(laptop, id) == f"{words}\n"
+    assert laptop.lab("logs", id) == f"{words}\n"
+
+
+def test_a_run_is_recorded_with_its_job_and_the_commit_that_ran(laptop):
+    done = laptop.lab("run", "--follow", "with", "text=it's $5; ü", check=False)
+    assert done.returncode == 0, done
+    id = done.stdout.split()[0]
+    assert 'started with "it\'s $5; ü" on worker' in done.stdout
+    (record,) = laptop.there("runs").glob("2*")
+    run = json.loads((record / "run.json").read_text())
+    assert run["status"] == "COMPLETED"
+    assert run["job"]["lab"] == id
+    assert run["code"]["commit"] == job(laptop, id)["spec"]["commit"]
+    assert not run["code"]["dirty"] and not run["code"].get("problem")
+    assert list(laptop.there("data/digits/models").glob("*/epoch-0003/state.json"))
+
+
+def test_a_job_runs_the_working_tree_as_it_was_and_no_later_edit_reaches_it(laptop):
+    code = laptop.path / "src/my_experiment/chosen.py"
+    code.write_text("WORD = 'before'\n")  # untracked
+    command = "import time, pathlib\nwhile not pathlib.Path('/tmp/go').exists(): time.sleep(0.05)\n"
+    command += "from my_experiment.chosen import WORD; print(WORD)"
+    first = start(laptop, "--", "python", "-c", command)
+    code.write_text("WORD = 'after'\n")
+    second = start(laptop, "--", "python", "-c", command)
+    laptop.lab("sync")
+    laptop.hosts.worker.path("/tmp/go").touch()
+    assert [ended(laptop, id) for id in (first, second)] == ["finished(0)"] * 2
+    assert (log(laptop, first), log(laptop, second)) == ("before\n", "after\n")
+    assert laptop.git("status", "--porcelain").split() == ["??", "src/my_experiment/chosen.py"]
+
+
+def test_a_changed_lock_gets_an_environment_of_its_own_and_running_jobs_keep_theirs(laptop):
+    first = start(laptop, "--", "sh", "-c", GO.format("/tmp/go") + "; python -c 'import munch'")
+    lock = laptop.path / "requirements.txt"
+    lock.write_text("".join(x for x in lock.open() if not x.startswith("ipykernel")))
+    done = laptop.lab("run", "--follow", "--", "python", "-c", "import ipykernel", check=False)
+    assert done.returncode == 1
+    assert "No module named 'ipykernel'" in done.stdout
+    laptop.hosts.worker.path("/tmp/go").touch()
+    assert ended(laptop, first) == "finished(0)"
+    assert len(list(laptop.there("envs").glob("3.11-*"))) == 2
+
+
+def test_a_job_whose_environment_cannot_be_made_does_not_start(laptop):
+    (laptop.path / "requirements.txt").write_text("no-such-package-at-all==1.0\n")
+    done = laptop.lab("run", "--follow", "--", "echo", "it ran", check=False)
+    assert done.returncode == 1
+    assert "it ran" not in done.stdout and "did not start" in done.stdout
+    assert "finished(1)" in done.stderr
+
+
+def test_the_exit_code_of_follow_is_that_of_a_job_that_failed(laptop):
+    done = laptop.lab("run", "--follow", "--", "sh", "-c", "exit 7", check=False)
+    assert (done.returncode, done.stderr.split()[-1]) == (1, "finished(7)")
+
+
+# --- states --------------------------------------------------------------------------------------
+
+
+def test_every_state_is_told_apart(laptop):
+    wait = ["--", "sh", "-c", "echo up; exec sleep 1000"]
+    running, stopped, killed, orphan = (start(laptop, *wait) for _ in range(4))
+    for id in (running, stopped, killed, orphan):
+        logged(laptop, id, "up")
+    finished = start(laptop, "--name", "three", "--", "sh", "-c", "exit 3")
+    assert ended(laptop, finished) == "finished(3)"
+    assert laptop.lab("stop", stopped) == f"{stopped} stopped\n"
+    worker = laptop.hosts.worker
+    for id, who in ((killed, "sleep 1000"), (orphan, "runner.sh")):
+        pids = [pid for pid, _, line in worker.processes() if who in line]
+        look = [("readlink", f"/proc/{pid}/cwd") for pid in pids]
+        inside = [
+            p for p, w in zip(pids, look, strict=True) if id in worker.run(*w, check=False).stdout
+        ]
+        worker.run("kill", "-9", *map(str, inside))
+    assert ended(laptop, killed) == "killed(SIGKILL)"
+    assert job(laptop, orphan)["state"] == "lost"
+    assert job(laptop, orphan)["detail"] == "its runner was killed"
+    assert job(laptop, running)["state"] == "running"
+    table = laptop.lab("jobs")
+    assert re.search(rf"{finished}  finished\(3\) .*ada@laptop  three", table), table
+    assert table.index(finished) < table.index(running), "the newest comes first"
+
+
+def test_after_a_reboot_running_jobs_are_lost_and_finished_ones_finished(laptop):
+    done = start(laptop, "--", "true")
+    assert ended(laptop, done) == "finished(0)"
+    lost = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
+    logged(laptop, lost, "up")
+    laptop.hosts.worker.reboot()
+    assert job(laptop, lost)["state"] == "lost"
+    assert job(laptop, lost)["detail"] == "the machine was restarted"
+    assert job(laptop, done)["state"] == "finished(0)"
+    assert laptop.lab("logs", lost) == "up\n"
+    done = laptop.lab("logs", "-f", lost, check=False)
+    assert (done.stdout, done.returncode) == ("up\n", 1)
+
+
+def test_any_laptop_and_any_part_of_the_id_finds_a_job(laptop):
+    id = start(laptop, "--name", "baseline", "--", "echo", "hello")
+    ended(laptop, id)
+    laptop.run("git", "clone", "-q", ".", "../other")
+    (laptop.path.parent / "other/machines.local.toml").write_text(
+        '[machines.gpu]\nuser = "ada"\ngateway_user = "ada"\n'
+    )
+    other = {"cwd": "/home/ada/other", "env": {"PYTHONPATH": "/home/ada/other/src"}}
+    for name in (id, id[:12], id[-4:], "baseline"):
+        done = laptop.run("python", "-m", "lab.cli", "logs", name, **other)
+        assert done.stdout == "hello\n"
+    done = laptop.lab("logs", "zzzz", check=False)
+    assert done.returncode == 1
+    assert f"there is no job zzzz on gpu; there are: {id}." in done.stderr
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+def test_logs_show_all_of_it_or_the_last_lines(laptop):
+    id = start(laptop, "--", "seq", "1", "2000")
+    ended(laptop, id)
+    everything = "".join(f"{n}\n" for n in range(1, 2001))
+    assert laptop.lab("logs", id) == everything
+    assert laptop.lab("logs", "-n", "2") == "1999\n2000\n"
+    assert laptop.lab("logs", "-f") == everything
+
+
+@pytest.mark.parametrize("fault", ["reset", "cut", "drop"])
+def test_followed_logs_go_on_at_the_right_byte_after_the_line_was_cut(laptop, fault):
+    script = "for i in 1 2 3; do printf 'part %s\\n' $i; " + GO.format("/tmp/go$i") + "; done"
+    id = start(laptop, "--", "sh", "-c", script)
+    hosts = laptop.hosts
+    with laptop.popen("lab", "logs", "-f", id, env={"LAB_PATIENCE": "1"}) as following:
+        assert following.stdout.readline() == "part 1\n"
+        getattr(hosts, fault)()
+        hosts.worker.path("/tmp/go1").touch()
+        logged(laptop, id, "part 2")
+        assert "again" in following.stderr.readline()
+        hosts.heal()
+        assert following.stdout.readline() == "part 2\n"
+        hosts.worker.path("/tmp/go2").touch()
+        assert following.stdout.readline() == "part 3\n"
+        hosts.worker.path("/tmp/go3").touch()
+        rest, said = following.communicate(timeout=30)
+    assert (rest, following.returncode) == ("", 0)
+    assert f"{id} finished(0)" in said
+
+
+def test_leaving_followed_logs_leaves_the_job(laptop):
+    id = start(laptop, "--", "sh", "-c", "echo up; " + GO.format("/tmp/go"))
+    with laptop.popen("lab", "logs", "-f", id) as following:
+        assert following.stdout.readline() == "up\n"
+        following.interrupt()
+        _, said = following.communicate(timeout=10)
+    assert following.returncode == 130 and "the job goes on" in said
+    assert job(laptop, id)["state"] == "running"
+
+
+# --- the terminal --------------------------------------------------------------------------------
+
+
+def in_terminal(laptop, command: str, **options):
+    """A command in a terminal of its own on the laptop; what is written to it is typed."""
+    wrapped = f"stty rows 40 cols 120; {command}"
+    words = ["script", "-qec", wrapped, "/dev/null"]
+    return laptop.popen(*words, stdin=-1, stderr=-2, **options)
+
+
+def read_until(process, text: str) -> str:
+    """What a terminal showed up to some text."""
+    shown = ""
+    while text not in shown:
+        piece = process.stdout.read(1)
+        assert piece, f"it ended without {text!r}: {shown}"
+        shown += piece
+    return shown
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "xterm-of-tomorrow"])
+def test_attach_shows_the_live_job_and_ctrl_c_reaches_it(laptop, term):
+    script = "import time\ntry:\n    print('up', flush=True); time.sleep(1000)\n"
+    script += "except KeyboardInterrupt:\n    print('interrupted'); raise SystemExit(5)"
+    id = start(laptop, "--", "python", "-c", script)
+    logged(laptop, id, "up")
+    with in_terminal(laptop, f"lab attach {id}", env={"TERM": term}) as attached:
+        read_until(attached, "up")
+        attached.stdin.write("\x03")
+        attached.stdin.flush()
+        assert ended(laptop, id) == "finished(5)"
+        attached.communicate(timeout=20)
+    assert log(laptop, id) == "up\ninterrupted\n"
+
+
+def test_an_interactive_job_has_the_terminal_itself_with_log_and_exit_code(laptop):
+    (laptop.path / "debug.py").write_text("word = 'secret'\nbreakpoint()\nraise SystemExit(4)\n")
+    with in_terminal(laptop, "lab run --interactive -- python debug.py") as session:
+        read_until(session, "(Pdb)")
+        session.stdin.write("p word.upper()\n")
+        session.stdin.flush()
+        read_until(session, "'SECRET'")
+        session.stdin.write("c\n")
+        session.stdin.flush()
+        session.communicate(timeout=20)
+    (listed,) = json.loads(laptop.lab("jobs", "--json"))
+    assert ended(laptop, listed["id"]) == "finished(4)"
+    assert "'SECRET'" in laptop.lab("logs")
+
+
+def test_a_shell_opens_in_the_working_copy_with_the_environment_and_stays(laptop):
+    place = "/home/ada/lab/my-experiment/work"
+    for seen in ("", "yes"):
+        with in_terminal(laptop, "lab shell") as shell:
+            read_until(shell, "# ")
+            shell.stdin.write("printf '<%s>' $PWD $(which python) $seen; seen=yes; echo; ")
+            shell.stdin.write("tmux detach\n")
+            shell.stdin.flush()
+            shown, _ = shell.communicate(timeout=20)
+        wanted = f"<{place}><{place}/.venv/bin/python>" + (f"<{seen}>" if seen else "")
+        assert f"{wanted}\n" in re.sub(r"\x1b[^a-zA-Z]*[a-zA-Z]|\r", "", shown)
+
+
+def test_attach_without_a_terminal_says_what_to_do(laptop):
+    done = laptop.lab("attach", check=False)
+    assert done.returncode == 1
+    assert "needs a terminal; lab logs -f" in done.stderr
