@@ -1,11 +1,9 @@
-"""A job on the remote machine runs what was sent, once, to an end that is known; nothing stops it."""
+"""A job on the remote machine runs what was sent, once, to an end that is known."""
 
 import json
 import re
-import shlex
 import time
 
-import hosts as bed
 import pytest
 
 GO = "while ! [ -e {} ]; do sleep 0.05; done"  # a job that waits for a file

@@ -52,7 +52,7 @@ def sync(connection: Connection, back: bool = False) -> Synced:
 
 
 def bring_back(connection: Connection) -> list[str]:
-    """Save what was edited there, and make a branch here of each edit that has none; their names."""
+    """Save what was edited there; make a branch here of each edit that has none. Their names."""
     sync(connection, back=True)
     listed = git.run("for-each-ref", "--format=%(refname) %(objectname)", f"{EDITS}/")
     made = []

@@ -52,18 +52,16 @@ choose_gpus() { # sets chosen, or why
     busy=$(smi --query-compute-apps=gpu_uuid,pid)
     while IFS=', ' read -r index uuid used total; do
         [ -n "$index" ] || continue
-        holder=''
-        for pid in $(printf '%s\n' "$busy" | sed -n "s/^$uuid, *//p"); do
-            holder="$holder $(ps -o user= -p "$pid" 2>/dev/null || echo somebody)"
-        done
+        pids=$(printf '%s\n' "$busy" | sed -n "s/^$uuid, *//p")
+        holder=$(for pid in $pids; do ps -o user= -p "$pid" || echo somebody; done | sort -u | xargs)
         # without a process to be seen, as in a container, memory in use tells
         case $used$total in
         *[!0-9]*) ;;
-        *) [ -n "$holder" ] || [ "$used" -lt $((total / 20 + 500)) ] || holder=" somebody" ;;
+        *) [ -n "$holder" ] || [ "$used" -lt $((total / 20 + 500)) ] || holder=somebody ;;
         esac
-        if taken "$index"; then holder=" job $other_job"; fi
+        if taken "$index"; then holder="job $other_job"; fi
         if [ -n "$holder" ]; then
-            why="$why GPU $index:$(printf '%s\n' $holder | sort -u | tr '\n' ' ' | sed 's/^/ /; s/ $//');"
+            why="$why GPU $index: $holder;"
         elif [ "$found" -lt "$gpus" ]; then
             chosen=${chosen:+$chosen,}$index
             found=$((found + 1))
@@ -72,7 +70,7 @@ choose_gpus() { # sets chosen, or why
 $listed
 LISTED
     [ "$found" = "$gpus" ] && return 0
-    why="$here has not $gpus free GPUs:${why:- it has fewer than that}"
+    why="$here has not $gpus free GPUs:${why:- it has no more than $found}"
     return 1
 }
 
@@ -88,7 +86,8 @@ take_gpus() { # two jobs that start at once must not take the same ones
 }
 
 if [ "$gpus" = some ]; then # unless told: one, where there are any
-    if smi --query-gpu=index | grep -q .; then gpus=1; else gpus=''; fi
+    gpus=''
+    if listed=$(smi --query-gpu=index) && [ -n "$listed" ]; then gpus=1; fi
 fi
 if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
     until take_gpus; do

@@ -10,6 +10,7 @@ exec 9>"$folder/.work.lock"
 flock -w 100 9 || fail "somebody else has been bringing $work in step for long: try again."
 take_commit
 state=synced
+synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of the last time
 
 tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
 
@@ -18,13 +19,11 @@ save_edits() {
     head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
     quiet_git add --all || fail "git on $here cannot read all of $work: see the line above."
     # an ignored file that stands where the commit has one of its own is saved as well
-    quiet_git diff --cached --name-only --no-renames --diff-filter=A -z "$commit" -- >/dev/null
     quiet_git diff --cached --name-only --no-renames --diff-filter=D "$commit" -- |
         while IFS= read -r name; do
             [ -e "$name" ] && [ ! -d "$name" ] && quiet_git add --force -- "$name"
         done
     tree=$(quiet_git write-tree) || fail "git on $here cannot save what was edited in $work."
-    synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced=''
     if [ "$tree" = "$(tree_of "$commit")" ] && { [ "$head" = "$commit" ] || [ "$head" = "$synced" ]; }; then
         return
     fi
@@ -44,7 +43,7 @@ save_edits() {
             fail "git on $here cannot save what was edited in $work."
     fi
     quiet_git for-each-ref --format='%(objectname)' "$edits" | grep -qx "$saved" ||
-        quiet_git update-ref "$edits/$stamp" "$saved" || fail "git on $here cannot save a commit."
+        quiet_git update-ref "$edits/$stamp-$(printf %.7s "$saved")" "$saved" || fail "git on $here cannot save a commit."
 }
 
 if ! [ -e "$work/.git" ]; then
@@ -77,7 +76,7 @@ else
         quiet_git update-ref --no-deref HEAD "$commit"
     fi
 fi
-[ -n "$back" ] || printf '%s\n' "$commit" >"$folder/.work.synced"
+[ -n "$back" ] || [ "$synced" = "$commit" ] || printf '%s\n' "$commit" >"$folder/.work.synced"
 unset GIT_INDEX_FILE
 
 printf 'state %s\n' "$state"

@@ -1,0 +1,185 @@
+"""Stopping a job ends all of it and keeps its record; GPUs are taken only where they are free."""
+
+import json
+
+import hosts as bed
+import pytest
+from test_jobs import GO, ended, job, log, logged, start, until
+
+
+def members(laptop, id: str) -> list[str]:
+    """What runs on the worker for a job, its runner and viewers left out."""
+    script = f"grep -lzsx LAB_JOB={id} /proc/[0-9]*/environ"
+    found = laptop.hosts.worker.run("sh", "-c", script, check=False)
+    return found.stdout.split()
+
+
+def alive(laptop, text: str) -> list[int]:
+    """The processes on the worker whose command line has this text."""
+    return [pid for pid, _, line in laptop.hosts.worker.processes() if text in line]
+
+
+# --- stopping ------------------------------------------------------------------------------------
+
+
+def test_stop_ends_a_run_gently_so_that_its_record_says_so(laptop):
+    id = start(laptop, "with", "wait_for=/tmp/never")
+    logged(laptop, id, "step 1")
+    assert laptop.lab("stop", id) == f"{id} stopped\n"
+    (record,) = laptop.there("runs").glob("2*")
+    assert json.loads((record / "run.json").read_text())["status"] == "TERMINATED"
+    assert "ended by SIGTERM" in log(laptop, id)
+    assert laptop.lab("stop", id) == f"{id} stopped\n", "the second time changes nothing"
+
+
+def test_stop_ends_children_that_took_sessions_of_their_own(laptop):
+    script = "setsid -f sleep 1234; (setsid sh -c 'trap : TERM; while :; do sleep 1235; done' &);"
+    id = start(laptop, "--", "sh", "-c", script + " echo up; exec sleep 1236")
+    logged(laptop, id, "up")
+    assert len(alive(laptop, "sleep 123")) >= 3
+    assert laptop.lab("stop", id, "--grace", "1") == f"{id} stopped\n"
+    assert not alive(laptop, "sleep 123")
+
+
+def test_stop_waits_for_a_clean_end_and_uses_force_only_after_the_grace(laptop):
+    patient = "trap 'sleep 1; echo saved; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+    deaf = "trap '' TERM INT; echo up; while :; do sleep 0.1; done"
+    for script, grace in ((patient, "60"), (deaf, "1")):
+        id = start(laptop, "--", "sh", "-c", script)
+        logged(laptop, id, "up")
+        assert laptop.lab("stop", id, "--grace", grace) == f"{id} stopped\n"
+        assert ("saved" in log(laptop, id)) == (script == patient)
+        assert not members(laptop, id)
+
+
+def test_a_job_that_ends_while_it_is_being_stopped_twice_is_stopped_once(laptop):
+    id = start(laptop, "--", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done")
+    logged(laptop, id, "up")
+    stops = [laptop.popen("lab", "stop", id) for _ in range(2)]
+    assert [one.communicate(timeout=30)[0] for one in stops] == [f"{id} stopped\n"] * 2
+    other = start(laptop, "--", "sh", "-c", "exit 3")
+    ended(laptop, other)
+    assert laptop.lab("stop", other) == f"{other} finished(3)\n", "an end is an end"
+
+
+def test_stop_of_a_job_whose_runner_was_killed_ends_what_is_left_of_it(laptop):
+    id = start(laptop, "--", "sh", "-c", "echo up; exec sleep 4321")
+    logged(laptop, id, "up")
+    runner = laptop.there(f"jobs/{id}/pid").read_text().split()[0]
+    laptop.hosts.worker.run("kill", "-9", runner)
+    assert job(laptop, id)["state"] == "lost"
+    assert alive(laptop, "sleep 4321")
+    assert laptop.lab("stop", id) == f"{id} stopped\n"
+    assert not alive(laptop, "sleep 4321")
+
+
+def test_a_job_outlives_tmux_the_connection_and_the_laptop(laptop):
+    id = start(laptop, "--", "sh", "-c", GO.format("/tmp/go") + "; echo done")
+    worker = laptop.hosts.worker
+    sessions = ["tmux", "-S", "/home/ada/.cache/dl-remote-template/tmux-worker"]
+    assert f"job-{id}" in worker.run(*sessions, "list-sessions").stdout
+    worker.run(*sessions, "kill-server")
+    for pid in alive(laptop, "sshd: ada"):
+        worker.run("kill", "-9", str(pid), check=False)
+    laptop.hosts.laptop.reboot()
+    assert job(laptop, id)["state"] == "running"
+    worker.path("/tmp/go").touch()
+    assert ended(laptop, id) == "finished(0)"
+    assert laptop.lab("logs", id) == "done\n"
+
+
+# --- GPUs ----------------------------------------------------------------------------------------
+
+SHOW = ["--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; " + GO.format("/tmp/go")]
+UUID = "GPU-{:08d}-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def gpus(laptop):
+    """Puts GPUs into the worker."""
+
+    def put(*arguments, **options):
+        laptop.hosts.worker.program("nvidia-smi", bed.nvidia_smi(*arguments, **options))
+
+    return put
+
+
+def test_without_gpus_a_job_needs_none_and_asking_for_one_says_so(laptop):
+    id = start(laptop, "--", "sh", "-c", "echo ${CUDA_VISIBLE_DEVICES-unset}")
+    assert ended(laptop, id) == "finished(0)" and log(laptop, id) == "unset\n"
+    done = laptop.lab("run", "--gpus", "1", *SHOW, check=False)
+    assert done.returncode == 1
+    assert "nvidia-smi on worker gives no answer" in done.stderr
+    assert len(json.loads(laptop.lab("jobs", "--json"))) == 1, "the refused one left nothing"
+    assert len(list(laptop.there("jobs").glob("2*"))) == 1
+    assert "jobs/" not in laptop.hosts.worker.run(
+        "git", "-C", "lab/my-experiment/repo.git", "worktree", "list"
+    ).stdout.replace(f"jobs/{id}", "")
+
+
+def test_free_gpus_are_taken_and_named_and_no_two_jobs_get_the_same(laptop, gpus):
+    gpus(4)
+    first = laptop.lab("run", *SHOW)
+    assert first.split()[1:] == ["running", "on", "GPU", "0"]
+    starting = [laptop.popen("lab", "run", "--gpus", n, *SHOW) for n in ("1", "2")]
+    said = [one.communicate(timeout=30)[0] for one in starting]
+    ids = [line.split()[0] for line in (first, *said)]
+    for id in ids:
+        until(lambda id=id: log(laptop, id))
+    shown = [log(laptop, id).strip() for id in ids]
+    assert sorted(",".join(shown).split(",")) == ["0", "1", "2", "3"]
+    assert {job(laptop, id)["gpus"] for id in ids} == set(shown)
+
+
+def test_busy_gpus_are_left_alone_and_it_says_who_holds_them(laptop, gpus):
+    worker = laptop.hosts.worker
+    with worker.popen("sleep", "1000", user="bob") as theirs:
+        pid = until(lambda: alive(laptop, "sleep 1000"))[0]
+        memory = {"memory.used": 30000}
+        gpus(
+            [{}, memory, {"memory.used": "[N/A]"}], apps=[{"gpu_uuid": UUID.format(0), "pid": pid}]
+        )
+        mine = start(laptop, *SHOW)
+        logged(laptop, mine, "2\n")
+        done = laptop.lab("run", "--gpus", "1", *SHOW, check=False)
+        theirs.kill()
+    assert done.returncode == 1
+    assert "has not 1 free GPUs" in done.stderr
+    assert f"GPU 0: bob; GPU 1: somebody; GPU 2: job {mine}" in done.stderr
+    assert "lab run --queue waits" in done.stderr
+
+
+def test_a_queued_job_starts_when_the_gpu_is_free_and_can_be_stopped_before(laptop, gpus):
+    gpus(1)
+    first = start(laptop, "--", "sh", "-c", "echo up; " + GO.format("/tmp/go"))
+    logged(laptop, first, "up")
+    second, third = (start(laptop, "--queue", "--", "echo", "mine") for _ in range(2))
+    assert job(laptop, second)["state"] == "queued"
+    assert f"GPU 0: job {first}" in job(laptop, second)["detail"]
+    assert laptop.lab("stop", third) == f"{third} stopped\n"
+    laptop.hosts.worker.path("/tmp/go").touch()
+    assert ended(laptop, second) == "finished(0)"
+    assert job(laptop, second)["gpus"] == "0"
+    assert log(laptop, third) == ""
+
+
+@pytest.mark.parametrize("state", ["broken", "hang"])
+def test_a_driver_that_does_not_answer_never_hangs_a_start(laptop, gpus, state):
+    gpus(1, **{state: True})
+    id = start(laptop, "--", "echo", "ran")
+    assert ended(laptop, id) == "finished(0)"
+
+
+def test_several_gpus_run_one_process_each(laptop, gpus):
+    gpus(2)
+    id = start(laptop, "--gpus", "2", "with", "quick")
+    ended(laptop, id)
+    command = job(laptop, id)["spec"]["command"]
+    assert command[:3] == ["torchrun", "--standalone", "--nproc-per-node=2"]
+    assert command[-3:] == ["my_experiment.experiment", "with", "quick"]
+
+
+def test_gpus_0_hides_them(laptop, gpus):
+    gpus(1)
+    id = start(laptop, "--gpus", "0", "--", "sh", "-c", 'echo "<${CUDA_VISIBLE_DEVICES-unset}>"')
+    assert ended(laptop, id) == "finished(0)" and log(laptop, id) == "<>\n"

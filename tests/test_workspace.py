@@ -1,0 +1,206 @@
+"""Setting a machine up, and bringing its working copy in step: no edit made there is lost."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+WORK = "lab/my-experiment/work"
+
+
+def work_git(laptop, *arguments) -> str:
+    """Git in the working copy on the worker."""
+    return laptop.hosts.worker.run("git", *arguments, cwd=f"/home/ada/{WORK}").stdout
+
+
+def tree(laptop, place) -> dict[str, str]:
+    """Every file that git does not ignore, with its content."""
+    names = laptop.git("ls-files", "-co", "--exclude-standard").splitlines()
+    return {n: (place / n).read_text() for n in names if (place / n).exists()}
+
+
+def everything(folder) -> dict[str, tuple]:
+    """Every file below a folder, with what would show a change."""
+    found = {str(path): path.lstat() for path in folder.rglob("*") if path.is_file()}
+    # git touches a pack when it meets an object of it again
+    return {
+        p: (s.st_ino, s.st_size, p.endswith(".pack") or s.st_mtime_ns) for p, s in found.items()
+    }
+
+
+# --- setup ---------------------------------------------------------------------------------------
+
+
+def test_setup_makes_a_bare_account_ready(laptop):
+    there = laptop.there("")
+    assert {"envs", "jobs", "repo.git", "runs", "work"} <= {path.name for path in there.iterdir()}
+    assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
+    worker = laptop.hosts.worker
+    show = "import lab, my_experiment as e; print(lab.__file__, e.__file__)"
+    shown = worker.run(f"/home/ada/{WORK}/.venv/bin/python", "-c", show).stdout
+    packages = [f"/home/ada/{WORK}/src/{name}/__init__.py" for name in ("lab", "my_experiment")]
+    assert shown.split() == packages
+    spec = json.loads(worker.read(".local/share/jupyter/kernels/my-experiment/kernel.json"))
+    assert worker.run(spec["argv"][0], "-c", "import ipykernel").returncode == 0
+    assert "set -g mouse on" in laptop.there("tmux.conf").read_text()
+    assert work_git(laptop, "status", "--porcelain") == ""
+
+
+def test_setup_again_changes_nothing(laptop):
+    before = everything(laptop.there(""))
+    said = laptop.lab("setup")
+    after = everything(laptop.there(""))
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert {name for name in changed if not name.endswith(".lock")} == set()
+    assert "unchanged" in said and "in step with requirements.txt" in said
+
+
+def test_setup_brings_uv_along_where_there_is_none(laptop):
+    hosts = laptop.hosts
+    wheels = hosts.worker.home / "wheels"
+    wheels.mkdir()
+    fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels]
+    subprocess.run([*fetch, "uv"], check=True)
+    settings = "[global]\nno-index = true\nfind-links = /home/ada/wheels\n"
+    hosts.worker.write(".config/pip/pip.conf", settings)
+    hosts.worker.program("uv", None)
+    shutil.rmtree(laptop.there("envs"))
+    laptop.lab("setup")
+    assert (hosts.worker.home / ".cache/dl-remote-template/uv").is_dir()
+    assert laptop.lab("run", "--follow", "--", "python", "-c", "import sacred")
+
+
+def test_without_any_python_uv_alone_sets_up(laptop):
+    worker = laptop.hosts.worker
+    worker.program("python3", None)
+    shutil.rmtree(laptop.there("envs"))
+    laptop.lab("setup")
+    worker.program("uv", None)
+    shutil.rmtree(laptop.there("envs"))
+    done = laptop.lab("setup", check=False)
+    assert done.returncode == 1
+    assert "neither python3 nor uv" in done.stderr and "install one" in done.stderr
+
+
+@pytest.mark.parametrize("bytes", [3_000, 30_000, 60_000, 90_000])
+def test_a_setup_that_was_broken_off_is_whole_when_it_is_run_again(laptop, bytes):
+    worker = laptop.hosts.worker
+    shutil.rmtree(laptop.there(""))
+    laptop.hosts.cut_after(bytes)
+    laptop.lab("setup", check=False)
+    assert "is ready" in laptop.lab("setup")
+    assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
+    assert work_git(laptop, "for-each-ref", "refs/lab/edits") == "", "nothing was edited there"
+    assert worker.run(f"/home/ada/{WORK}/.venv/bin/python", "-c", "import sacred").returncode == 0
+    assert not list(laptop.there("repo.git").glob("incoming.*"))
+
+
+# --- sync ----------------------------------------------------------------------------------------
+
+
+def test_sync_brings_edits_new_and_deleted_files_there(laptop):
+    (laptop.path / "src/my_experiment/new.py").write_text("NEW = 1\n")
+    (laptop.path / "README.md").write_text("edited\n")
+    (laptop.path / "machines.toml").rename(laptop.path / "machines2.toml")
+    (laptop.path / "machines2.toml").rename(laptop.path / "machines.toml")
+    (laptop.path / "LICENSE").unlink()
+    assert "synced" in laptop.lab("sync")
+    assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
+    assert not laptop.there("work/LICENSE").exists()
+    assert "unchanged" in laptop.lab("sync")
+
+
+def test_edits_made_there_are_saved_brought_here_and_said_before_anything_changes(laptop):
+    work = laptop.there("work")
+    (work / "README.md").write_text("edited there\n")
+    (work / "notes.txt").write_text("untracked there\n")
+    (work / "src/my_experiment/model.py").unlink()
+    (work / "data/digits/train/image.png").write_text("ignored")
+    (laptop.path / "README.md").write_text("edited here\n")
+    said = laptop.lab("sync")
+    assert tree(laptop, work) == tree(laptop, laptop.path)
+    assert not (work / "notes.txt").exists()
+    assert (work / "data/digits/train/image.png").read_text() == "ignored", "left alone"
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert f"git show {ref}" in said
+    assert laptop.git("show", f"{ref}:README.md") == "edited there"
+    assert laptop.git("show", f"{ref}:notes.txt") == "untracked there"
+    assert "model.py" not in laptop.git("ls-tree", "-r", "--name-only", ref)
+    assert "saved here" not in laptop.lab("sync"), "once is enough"
+
+
+def test_commits_made_there_are_saved_with_their_history(laptop):
+    identity = ["-c", "user.name=Eve", "-c", "user.email=eve@example.org"]
+    (laptop.there("work") / "README.md").write_text("committed there\n")
+    work_git(laptop, *identity, "commit", "-qam", "Made on the worker")
+    work_git(laptop, "checkout", "-qb", "theirs")
+    (laptop.path / "LICENSE").write_text("edited here\n")
+    laptop.lab("sync")
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert laptop.git("log", "-1", "--format=%s %an", ref) == "Made on the worker Eve"
+    assert work_git(laptop, "log", "-1", "--format=%s", "theirs") == "Made on the worker\n"
+    assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
+
+
+def test_an_ignored_file_in_the_way_is_saved_before_it_is_replaced(laptop):
+    (laptop.there("work") / ".DS_Store").write_text("theirs")
+    (laptop.path / ".gitignore").write_text("/.venv*\n/machines.local.toml\n__pycache__/\n")
+    (laptop.path / ".DS_Store").write_text("mine")
+    laptop.lab("sync")
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert laptop.git("show", f"{ref}:.DS_Store") == "theirs"
+    assert (laptop.there("work") / ".DS_Store").read_text() == "mine"
+
+
+def test_sync_back_makes_a_branch_of_the_edits_and_changes_nothing_there(laptop):
+    (laptop.there("work") / "README.md").write_text("edited there\n")
+    before = everything(laptop.there("work"))
+    (branch,) = laptop.lab("sync", "--back").split()
+    after = everything(laptop.there("work"))
+    assert {n for n in before if before[n] != after.get(n)} == set()
+    assert branch.startswith("edits/gpu-")
+    assert laptop.git("show", f"{branch}:README.md") == "edited there"
+    assert laptop.git("status", "--porcelain") == ""
+    assert "nothing was edited" in laptop.lab("sync", "--back"), "it has its branch"
+    laptop.lab("sync")
+    assert (laptop.there("work") / "README.md").read_text() != "edited there\n"
+    assert len(laptop.git("for-each-ref", "refs/lab/edits").splitlines()) == 1
+
+
+def test_sync_never_gets_stuck_whatever_state_git_there_is_in(laptop):
+    identity = ["-c", "user.name=Eve", "-c", "user.email=eve@example.org"]
+    work = laptop.there("work")
+    work_git(laptop, "checkout", "-qb", "one")
+    (work / "README.md").write_text("one\n")
+    work_git(laptop, *identity, "commit", "-qam", "one")
+    work_git(laptop, "checkout", "-q", "-")
+    (work / "README.md").write_text("two\n")
+    work_git(laptop, *identity, "commit", "-qam", "two")
+    merge = laptop.hosts.worker.run(
+        "git", *identity, "merge", "one", cwd=f"/home/ada/{WORK}", check=False
+    )
+    assert merge.returncode == 1, "a conflict"
+    laptop.lab("sync")
+    assert tree(laptop, work) == tree(laptop, laptop.path)
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert "<<<<<<<" in laptop.git("show", f"{ref}:README.md")
+    (work / "README.md").write_text("again\n")
+    index = laptop.there("repo.git/worktrees/work/index.lock")
+    index.touch()  # a git that was killed
+    laptop.lab("sync")
+    assert tree(laptop, work) == tree(laptop, laptop.path)
+
+
+def test_a_line_cut_in_a_sync_loses_no_edit(laptop):
+    for bytes in (2_000, 6_000, 10_000, 16_000, 24_000):
+        text = f"edited there {bytes}\n" + "x" * 8000
+        (laptop.there("work") / "README.md").write_text(text)
+        laptop.lab("jobs")
+        laptop.hosts.cut_after(bytes)
+        laptop.lab("sync", check=False)
+        laptop.lab("sync")
+        refs = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+        assert text.strip() in [laptop.git("show", f"{ref}:README.md") for ref in refs]
+        assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
