@@ -248,7 +248,7 @@ def make_environment(venv):
         building.parent.mkdir(parents=True, exist_ok=True)
         uv_run("venv", "--no-project", "--relocatable", "--python", python, building)
         install_lock(into)
-        uv_run("pip", "install", *into, "--no-deps", "--editable", ROOT)
+        uv_run("pip", "install", *into, "--no-deps", "--editable", ".")
         for path in building.glob("lib/python*/site-packages/*.pth"):
             if path.read_text("utf-8").strip() == str(ROOT / "src"):
                 path.write_text(source_from(venv) + "\n", "utf-8")

@@ -137,7 +137,20 @@ class Connection:
                 errors.seek(0)
                 said = errors.read().decode("utf-8", "replace")
             if code != 0:
+                if "UNKNOWN port" in said:  # the jump host's ssh ended, and what it said is lost
+                    said = self._reason() or said
                 raise LineLost(explain(said, self.machine))
+
+    def _reason(self) -> str:
+        """Why there is no connection, from one that does not hide what the jump host's ssh says."""
+        command = self.ssh("-S", "none", "-o", "BatchMode=yes")
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        with suppress(OSError, subprocess.TimeoutExpired), tempfile.TemporaryFile() as errors:
+            wait = 4 * PATIENCE
+            subprocess.run([*command, "true"], **pipes, stderr=errors, timeout=wait)
+            errors.seek(0)
+            return errors.read().decode("utf-8", "replace")
+        return ""
 
     def close(self) -> None:
         """End the connection, dead or alive."""
@@ -281,7 +294,7 @@ CAUSES = [
         r"Permission denied|Too many authentication failures",
         "{spot} refuses the key or user: {ssh}",
     ),
-    (r"Could not resolve hostname (\S+)", "{0} is no known host: see machines.toml"),
+    (r"Could not resolve hostname (\S+?):? ", "{0} is no known host: see machines.toml"),
     (
         r"stdio forwarding failed|open failed: connect failed",
         "{gateway} answers, but does not reach {host}: is the machine up?",

@@ -1,0 +1,306 @@
+"""Whatever happens to line, machine or laptop: nothing is lost, and what is said is true."""
+
+import json
+import subprocess
+
+import pytest
+from test_jobs import GO, ended, job, log, logged, start, until
+
+QUICK = {"LAB_PATIENCE": "2"}  # seconds; a dead line is given up soon
+
+
+def jobs(laptop) -> list[dict]:
+    return json.loads(laptop.lab("jobs", "--json", "--all"))
+
+
+def refused(laptop, *arguments, env=None) -> str:
+    """What a command that fails says: one line, no traceback."""
+    done = laptop.lab(*arguments, check=False, env=env or QUICK)
+    assert done.returncode == 1, done
+    assert done.stderr.startswith("lab: ") and len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+# --- the line ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bytes", [500, 2_000, 3_500, 5_000, 7_000, 9_000, 12_000, 20_000, 40_000])
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_line_cut_in_a_start_starts_the_job_exactly_once(laptop, bytes, warm):
+    (laptop.path / "src/my_experiment/big.py").write_text(
+        f"# {'x' * bytes}\n" + "import os\n" * 200
+    )
+    if warm:
+        laptop.lab("jobs")
+    laptop.hosts.cut_after(bytes)
+    done = laptop.lab("run", "--", "sh", "-c", "echo ran >>/tmp/ran", check=False, env=QUICK)
+    known = jobs(laptop)
+    assert len(known) == 1 or (done.returncode == 1 and not known)
+    if known:
+        assert ended(laptop, known[0]["id"]) == "finished(0)"
+        assert laptop.hosts.worker.path("/tmp/ran").read_text() == "ran\n"
+    if done.returncode:
+        assert "is open: lab jobs tells" in done.stderr or "run the same command" in done.stderr
+    else:
+        assert done.stdout.split()[0] == known[0]["id"]
+
+
+def test_a_silent_line_is_given_up_in_time_and_the_cause_is_named(laptop):
+    laptop.lab("jobs")
+    laptop.hosts.drop()
+    said = refused(laptop, "jobs")
+    assert "gpu: gateway cannot be reached" in said and "timed out" in said
+    laptop.hosts.heal()
+    assert laptop.lab("jobs") == "no jobs yet\n"
+
+
+def test_a_half_dead_connection_is_dropped_and_the_command_works_on_a_new_one(laptop):
+    laptop.lab("jobs")
+    gateway = laptop.hosts.gateway
+    before = {pid for pid, _, line in gateway.processes() if line.startswith("sshd: ada")}
+    gateway.run("kill", "-STOP", *map(str, before))  # answers no more, but holds the line
+    assert laptop.lab("jobs", env=QUICK) == "no jobs yet\n"
+    gateway.run("kill", "-KILL", *map(str, before))
+
+
+def test_a_gateway_that_is_down_is_named(laptop):
+    laptop.hosts.refuse()
+    assert "gateway cannot be reached" in refused(laptop, "jobs")
+
+
+def test_a_worker_that_is_down_is_not_taken_for_the_gateway(laptop):
+    laptop.hosts.worker.stop()
+    said = refused(laptop, "jobs")
+    assert "gateway answers, but does not reach worker" in said
+
+
+def test_a_changed_host_key_is_refused_with_the_way_out(laptop):
+    laptop.hosts.worker.change_host_key()
+    said = refused(laptop, "jobs")
+    assert "the host key of worker is not the known one" in said
+    assert "ssh-keygen -R worker" in said
+
+
+def test_an_unknown_host_key_is_not_accepted_without_asking(laptop):
+    (laptop.hosts.laptop.home / ".ssh/known_hosts").unlink()
+    said = refused(laptop, "jobs")
+    assert "is not known yet" in said and "ssh " in said
+
+
+def test_a_wrong_key_or_user_is_named(laptop):
+    local = laptop.path / "machines.local.toml"
+    local.write_text(local.read_text().replace('\nuser = "ada"', '\nuser = "eve"'))
+    assert "refuses the key or user" in refused(laptop, "jobs")
+
+
+def test_a_host_that_does_not_exist_is_named(laptop):
+    shared = laptop.path / "machines.toml"
+    shared.write_text(shared.read_text().replace('gateway = "gateway"', 'gateway = "no-such-host"'))
+    assert "no-such-host is no known host: see machines.toml" in refused(laptop, "jobs")
+
+
+# --- the machine ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(laptop):
+    """The project's folder on a small disk of its own; returns a function that fills it."""
+    worker, folder = laptop.hosts.worker, "/home/ada/lab/small"
+    worker.run("mkdir", folder)
+    worker.run("mount", "-t", "tmpfs", "-o", "size=2m", "none", folder)
+    local = laptop.path / "machines.local.toml"
+    local.write_text(local.read_text() + f'folder = "{folder}"\n')
+    worker.run("cp", "-r", "/home/ada/lab/my-experiment/repo.git", folder)
+    worker.run("ln", "-s", "/home/ada/lab/my-experiment/envs", f"{folder}/envs")
+
+    def fill(leave: int):
+        script = f"""rm -f {folder}/filler; free=$(df --output=avail -B1 {folder} | tail -n 1)
+            head -c $((free - {leave})) /dev/zero >{folder}/filler"""
+        worker.run("sh", "-c", script)
+
+    yield fill
+    worker.run("umount", "-l", folder)
+
+
+def test_a_full_disk_refuses_a_start_and_leaves_nothing_half_made(laptop, small_disk):
+    assert ended_there(laptop, laptop.lab("run", "--", "true").split()[0]) == "finished(0)"
+    for leave in (0, 4096, 20_000, 60_000, 120_000):
+        small_disk(leave)
+        said = refused(laptop, "run", "--", "true", env={})
+        assert "worker" in said
+        assert len(jobs(laptop)) == 1
+    small_disk(1_000_000)
+    assert ended_there(laptop, laptop.lab("run", "--", "true").split()[0]) == "finished(0)"
+
+
+def test_a_disk_that_fills_up_during_a_job_does_not_hide_how_it_ended(laptop, small_disk):
+    id = laptop.lab("run", "--", "sh", "-c", GO.format("/tmp/go") + "; exit 9").split()[0]
+    small_disk(0)
+    laptop.hosts.worker.path("/tmp/go").touch()
+    assert ended_there(laptop, id) == "finished(9)"
+
+
+def ended_there(laptop, id: str) -> str:
+    until(lambda: job(laptop, id)["state"] != "running", what="the end")
+    return job(laptop, id)["state"]
+
+
+def test_a_clock_that_is_one_hour_off_confuses_no_state_and_no_duration(laptop):
+    laptop.hosts.worker.clock("+1h")
+    id = start(laptop, "--", "true")
+    assert ended(laptop, id) == "finished(0)"
+    assert job(laptop, id)["seconds"] < 60
+    laptop.hosts.worker.clock("-1h")
+    assert job(laptop, id)["state"] == "finished(0)"
+    running = start(laptop, "--", "sleep", "1000")
+    assert job(laptop, running)["state"] == "running"
+    assert job(laptop, running)["seconds"] < 60
+
+
+def test_a_repository_there_that_was_deleted_is_made_again(laptop):
+    first = start(laptop, "--", "true")
+    ended(laptop, first)
+    laptop.hosts.worker.run("rm", "-rf", "lab/my-experiment/repo.git")
+    second = start(laptop, "--", "echo", "ran")
+    assert ended(laptop, second) == "finished(0)"
+    assert {one["id"] for one in jobs(laptop)} == {first, second}
+
+
+def test_a_damaged_job_does_not_hide_the_others(laptop):
+    good, bad = start(laptop, "--", "true"), start(laptop, "--", "true")
+    for id in (good, bad):
+        ended(laptop, id)
+    laptop.there(f"jobs/{bad}/job.json").write_text("\x00\x1b[31m{broken")
+    laptop.there(f"jobs/{bad}/exit_code").write_text("")
+    laptop.there("jobs/not-a-job").mkdir()
+    states = {one["id"]: one["state"] for one in jobs(laptop)}
+    assert states == {good: "finished(0)", bad: "lost"}
+    assert "\x1b" not in laptop.lab("jobs")
+
+
+def test_a_thousand_finished_jobs_do_not_hide_one_that_runs(laptop):
+    running = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
+    last = start(laptop, "--", "true")
+    ended(laptop, last)
+    folder = laptop.there("jobs")
+    script = f"""cd '{folder}'; for i in $(seq 1001 2000); do
+        cp -r {last} 20991231-235959-$i; rm -rf 20991231-235959-$i/code; done"""
+    subprocess.run(["sh", "-c", script], check=True)
+    table = laptop.lab("jobs").splitlines()
+    assert len(table) == 1 + 30 + 1
+    assert table[-1].split()[:2] == [running, "running"]
+    assert len(laptop.lab("jobs", "--all").splitlines()) == 1 + 1002
+
+
+# --- several people and laptops ------------------------------------------------------------------
+
+
+def test_two_laptops_start_jobs_at_once_and_each_gets_its_own_code(laptop):
+    other = laptop.hosts.laptop.home / "second"
+    laptop.run("git", "clone", "-q", ".", "../second")
+    (other / "machines.local.toml").write_text((laptop.path / "machines.local.toml").read_text())
+    there = {"cwd": "/home/ada/second", "env": {"PYTHONPATH": "/home/ada/second/src"}}
+    for place in (laptop.path, other):
+        (place / "who.txt").write_text(place.name)
+    lab = ["python", "-m", "lab.cli", "run", "--", "cat", "who.txt"]
+    starting = [laptop.popen(*lab), laptop.popen(*lab, **there)] * 1
+    starting += [laptop.popen(*lab), laptop.popen(*lab, **there)]
+    ids = [one.communicate(timeout=60)[0].split()[0] for one in starting]
+    assert [ended(laptop, id) for id in ids] == ["finished(0)"] * 4
+    assert [log(laptop, id) for id in ids] == ["my-experiment", "second"] * 2
+
+
+def test_another_user_of_the_machine_has_jobs_and_gpus_of_their_own(laptop):
+    hosts = laptop.hosts
+    local = laptop.path / "machines.local.toml"
+    mine = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
+    logged(laptop, mine, "up")
+    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
+    local.write_text(settings)
+    assert laptop.lab("jobs") == "no jobs yet\n"
+    done = laptop.lab("stop", mine, check=False)
+    assert "there is no job" in done.stderr
+    env = hosts.worker.path("/home/bob/lab/my-experiment/envs")
+    laptop.lab("run", "--", "true", check=False)  # makes the folders, and an environment may fail
+    assert env.parent.stat().st_uid == 2001
+    local.write_text('[machines.gpu]\nuser = "ada"\ngateway_user = "ada"\n')
+    assert job(laptop, mine)["state"] == "running"
+
+
+# --- hosts as they are ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["/usr/bin/fish", "/usr/bin/tcsh", "/bin/sh"])
+def test_any_login_shell_will_do(laptop, shell):
+    laptop.hosts.worker.account(shell=shell)
+    words = ["a b", "it's", "$HOME", "!", "ü", "\\", "`id`", "(x)", "{a,b}", "%self", "~"]
+    id = start(laptop, "--", "python", "-c", "import sys; print(sys.argv[1:])", *words)
+    assert ended(laptop, id) == "finished(0)"
+    assert laptop.lab("logs", id) == f"{words}\n"
+    assert "unchanged" in laptop.lab("sync")
+    assert laptop.lab("stop", id) == f"{id} finished(0)\n"
+
+
+def test_a_login_shell_that_prints_things_spoils_nothing(laptop):
+    noise = "echo 'Welcome to the cluster'; echo quota exceeded >&2; printf '\\0\\1'\n"
+    worker = laptop.hosts.worker
+    worker.write(".bashrc", noise + worker.read(".bashrc"))
+    (laptop.path / "README.md").write_text("edited\n")
+    id = start(laptop, "--", "echo", "hello")
+    assert ended(laptop, id) == "finished(0)"
+    assert laptop.lab("logs", id) == "hello\n"
+    (laptop.there("work") / "LICENSE").write_text("edited there\n")
+    laptop.lab("sync")
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert laptop.git("show", f"{ref}:LICENSE") == "edited there"
+
+
+def test_a_home_with_spaces_and_foreign_letters_works(laptop):
+    laptop.hosts.worker.account(home="/home/paths with spaces é")
+    assert "is ready" in laptop.lab("setup")
+    done = laptop.lab("run", "--follow", "with", "quick", check=False)
+    assert done.returncode == 0, done
+    folder = laptop.hosts.worker.home / "lab/my-experiment"
+    (record,) = (folder / "runs").glob("2*")
+    assert json.loads((record / "run.json").read_text())["status"] == "COMPLETED"
+
+
+def test_a_project_folder_with_spaces_quotes_and_foreign_letters_works(laptop):
+    local = laptop.path / "machines.local.toml"
+    local.write_text(local.read_text() + 'folder = "it\'s my $HOME; ü/-x"\n')
+    assert "is ready" in laptop.lab("setup")
+    assert laptop.lab("run", "--follow", "with", "quick")
+    assert (laptop.hosts.worker.home / "it's my $HOME; ü/-x/runs").is_dir()
+
+
+def test_without_tmux_jobs_run_and_attach_says_why_it_is_plain(laptop):
+    laptop.hosts.worker.program("tmux", None)
+    id = start(laptop, "--", "sh", "-c", "echo up; " + GO.format("/tmp/go"))
+    logged(laptop, id, "up")
+    words = ["script", "-qec", f"lab attach {id}", "/dev/null"]
+    with laptop.popen(*words, stdin=-1, stderr=-2) as attached:
+        laptop.hosts.worker.path("/tmp/go").touch()
+        shown, _ = attached.communicate(timeout=20)
+    assert "worker has no tmux" in shown and "up" in shown
+    done = laptop.run("script", "-qec", "lab run --interactive", "/dev/null", check=False)
+    assert "worker has no tmux" in done.stdout
+    assert len(jobs(laptop)) == 1
+
+
+def test_without_git_there_it_says_so(laptop):
+    laptop.hosts.worker.program("git", None)
+    assert "worker has no git" in refused(laptop, "run", "--", "true", env={})
+    assert "worker has no git" in refused(laptop, "sync", env={})
+
+
+def test_a_bare_alias_of_the_users_own_configuration_is_enough(laptop):
+    config = "Host my-gpu\n  HostName worker\n  User ada\n  ProxyJump ada@gateway\n"
+    config += "  LocalForward 8888 localhost:8888\n  RemoteCommand tmux\n  RequestTTY yes\n"
+    laptop.hosts.laptop.write(".ssh/config", config, 0o600)
+    machine = '[machines.other]\nssh = "my-gpu"\nfolder = "elsewhere/x"\n'
+    (laptop.path / "machines.toml").write_text(machine)
+    (laptop.path / "machines.local.toml").write_text("")
+    assert laptop.lab("jobs") == "no jobs yet\n"
+    id = start(laptop, "-m", "other", "--", "true")
+    until(lambda: job(laptop, id)["state"] == "finished(0)", seconds=30)
+    assert (laptop.hosts.worker.home / "elsewhere/x/jobs" / id).is_dir()
