@@ -1,0 +1,46 @@
+"""What docs/remote.md says a command costs, counted on a slow line."""
+
+import re
+
+import pytest
+from conftest import TEMPLATE
+from test_jobs import ended, start
+
+DOCUMENT = (TEMPLATE / "docs/remote.md").read_text("utf-8")
+COSTS = dict(re.findall(r"^\| `(.+?)\| (\d) \|$", DOCUMENT, re.M))
+COSTS = {name.replace("`", "").strip(): int(number) for name, number in COSTS.items()}
+
+
+@pytest.fixture
+def warm(laptop):
+    """A connection that is open already, and a job that has ended."""
+    id = start(laptop, "--", "true")
+    ended(laptop, id)
+    return laptop, id
+
+
+def turns(laptop, *command) -> int:
+    """The round trips of one command; a delay keeps what is sent together together."""
+    laptop.hosts.delay(0.2)
+    laptop.hosts.traffic()
+    laptop.run(*command)
+    return laptop.hosts.traffic().turns
+
+
+@pytest.mark.parametrize("command", COSTS)
+def test_a_command_takes_as_many_round_trips_as_the_document_says(warm, command):
+    laptop, id = warm
+    words = command.split(",")[0].replace("ID", id).split()
+    if words[0] == "ssh":
+        (config,) = (laptop.hosts.laptop.home / ".cache/dl-remote-template/ssh").glob("*.config")
+        folder = "/home/ada/.cache/dl-remote-template/ssh"
+        words[1:1] = ["-F", f"{folder}/{config.name}", "-S", f"{folder}/{config.stem}"]
+    if words[:2] == ["lab", "run"]:
+        words += ["--", "true"]
+    if "changed files" in command:
+        (laptop.path / "README.md").write_text("changed\n")
+    assert turns(laptop, *words) == COSTS[command]
+
+
+def test_the_document_counts_the_commands_that_people_wait_for():
+    assert {"lab jobs", "lab run, with changed files", "lab logs ID", "lab stop ID"} <= set(COSTS)
