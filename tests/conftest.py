@@ -220,7 +220,7 @@ def hosts(hosts_session):
 
 
 # What the experiment of remote tests needs: everything of a recorded run but torch.
-RECORDED = (*FEW, "annotated-types", "numpy", "pydantic", "sacred", "setuptools")
+RECORDED = (*FEW, "annotated-types", "numpy", "pydantic", "sacred", "setuptools", "tqdm")
 EXPERIMENT = Path(__file__).with_name("small_experiment.py")
 
 
@@ -280,3 +280,28 @@ def laptop(ready) -> Laptop:
     ready.hosts.clean("ready")
     ready.hosts.traffic()
     return ready
+
+
+@pytest.fixture(scope="module")
+def ready_once(ready, hosts_session) -> Laptop:
+    hosts_session.clean()
+    hosts_session.restore("ready")
+    yield ready
+    hosts_session.clean()
+
+
+@pytest.fixture
+def swept(ready_once, hosts_session) -> Laptop:
+    """Like `laptop`, in a tenth of the time: of the homes only runs, jobs and data are made new."""
+    laptop, worker = hosts_session.laptop, hosts_session.worker
+    hosts_session.traffic()
+    yield ready_once
+    for host in hosts_session.all:
+        host.clean()
+    hosts_session.heal()
+    for place in (laptop.home / "my-experiment", worker.home / "lab/my-experiment"):
+        for name in ("runs", "data", "jobs"):
+            shutil.rmtree(place / name, ignore_errors=True)
+    (laptop.home / "my-experiment/data").mkdir()
+    for name in (".bashrc", ".tcshrc", ".config/fish/config.fish"):
+        (worker.home / name).unlink(missing_ok=True)

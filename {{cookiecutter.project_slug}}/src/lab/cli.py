@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from lab import cli_records, cli_remote, project
+from lab import cli_records, cli_remote, cli_transfer, project
 from lab.tables import print_json, table
 
 
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     remove = actions.add_parser("remove", help="take this project's kernel out of Jupyter's list")
     remove.set_defaults(command=kernel_remove)
     cli_remote.add(commands)
+    cli_transfer.add(commands)
     cli_records.add(commands)
     return parser
 

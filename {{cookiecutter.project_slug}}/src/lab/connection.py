@@ -105,14 +105,14 @@ class Connection:
         self.open()
         term = os.environ.get("TERM", "xterm-256color")
         source = assemble(script, {**variables, "term": term}, self.machine)
-        return subprocess.run([*self.ssh("-tt", "-q"), _command(source)]).returncode
+        return subprocess.run([*self.ssh("-tt", "-q"), for_any_shell(source)]).returncode
 
     def open(self) -> None:
         """Make sure of a living connection; ssh may ask for a password on the terminal.
 
         Raises LineLost with the cause and the next step.
         """
-        with _locked(self.socket.with_suffix(".lock")):
+        with locked(self.socket.with_suffix(".lock")):
             if self._is_open():
                 return
             self.socket.unlink(missing_ok=True)
@@ -176,7 +176,7 @@ class Connection:
         framed += f"printf '\\0%s %s\\0' {mark.decode()} $?\n"
         pipes = {"stdin": stdin, "stdout": subprocess.PIPE}
         with tempfile.TemporaryFile() as errors:
-            command = [*self.ssh("-T", "-o", "BatchMode=yes"), _command(framed)]
+            command = [*self.ssh("-T", "-o", "BatchMode=yes"), for_any_shell(framed)]
             process = subprocess.Popen(command, **pipes, stderr=errors)
             try:
                 code = _receive(process.stdout, mark, receive)
@@ -228,7 +228,7 @@ def assemble(script: str, variables: dict[str, object], machine: Machine) -> str
     return "\n".join([*lines, *parts])
 
 
-def _command(source: str) -> str:
+def for_any_shell(source: str) -> str:
     """One that every login shell hands to sh unchanged: its only quotes are single ones."""
     packed = base64.b64encode(source.encode("utf-8", "surrogateescape")).decode()
     return f"exec sh -c 'eval \"$(echo {packed} | base64 -d)\"'"
@@ -266,7 +266,7 @@ def _socket_folder() -> Path:
 
 
 @contextmanager
-def _locked(path: Path):
+def locked(path: Path):
     """Only one process at a time gets in."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,0 +1,257 @@
+"""A dataset crosses as its manifest says or not at all, and overwrites nothing on either side."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import Laptop
+from test_fetch import MB, NASTY, SHORT, put, tree
+
+HERE, THERE = "push-data", "fetch-data"
+
+
+@pytest.fixture
+def laptop(swept) -> Laptop:
+    return swept
+
+
+@pytest.fixture(params=[HERE, THERE])
+def way(request, laptop):
+    """A dataset on one side, to be brought to the other by the command of the same name."""
+    here, there = laptop.path / "data", laptop.there("data")
+    there.mkdir(parents=True, exist_ok=True)
+    source, target = (here, there) if request.param == HERE else (there, here)
+    return Way(laptop, request.param, source, target)
+
+
+class Way:
+    def __init__(self, laptop, command, source: Path, target: Path):
+        self.laptop, self.command, self.source, self.target = laptop, command, source, target
+
+    def __call__(self, name="pets", code=0, env=None):
+        """The finished process."""
+        env = {**SHORT, **(env or {})}
+        done = self.laptop.lab(self.command, name, check=False, env=env)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == (code != 0)
+        return done.stdout + done.stderr
+
+    def arrived(self, name="pets"):
+        """It is whole, and nothing else is left on either side."""
+        for split in ("train", "val", "test", "manifest.json"):
+            assert content(self.target / name, split) == content(self.source / name, split)
+        assert not list(self.target.glob(".*"))
+
+    def nothing(self, name="pets"):
+        assert not (self.target / name).exists()
+
+
+def content(folder: Path, part: str):
+    path = folder / part
+    return path.read_bytes() if path.is_file() else tree(path)
+
+
+def dataset(place: Path, name="pets", size=10, **more: bytes) -> Path:
+    """A dataset of a few files; returns its folder."""
+    files = {
+        f"{split}/{label}/{number} ü.png": os.urandom(size)
+        for split in ("train", "val", "test")
+        for label in ("cat", "dog")
+        for number in range(2)
+    }
+    files |= more
+    for path, data in files.items():
+        put(place / name / path, data)
+    manifest = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
+    put(place / name / "manifest.json", json.dumps({"dataset": name, "files": manifest}))
+    return place / name
+
+
+def test_a_dataset_arrives_whole_and_a_second_time_it_is_there_already(way):
+    dataset(way.source, size=1000)
+    put(way.source / "pets/models/run/best", "a model")
+    put(way.target / "pets/models/other/best", "another model")
+    assert "12 files, 0.0 MB came" in way()
+    way.arrived()
+    assert tree(way.target / "pets/models") == {"other/best": b"another model"}
+    assert "already" in way()
+
+
+def test_another_dataset_of_the_same_name_stays_and_both_manifests_are_named(way):
+    one, two = dataset(way.source), dataset(way.target)
+    before = tree(two)
+    said = way(code=1)
+    for place in (one, two):
+        assert hashlib.sha256((place / "manifest.json").read_bytes()).hexdigest()[:12] in said
+    assert "another name" in said
+    assert tree(two) == before
+
+
+def test_files_that_are_in_the_way_stay_and_are_named(way):
+    dataset(way.source)
+    put(way.target / "pets/train/cat/0 ü.png", os.urandom(10))  # of the same size
+    before = tree(way.target)
+    assert "train/cat/0" in way(code=1)
+    assert {name: data for name, data in tree(way.target).items() if name in before} == before
+    assert not (way.target / "pets/manifest.json").exists()
+    assert not (way.target / "pets/test").exists()
+
+
+def test_what_a_broken_off_placing_left_is_completed(way):
+    place = dataset(way.source)
+    put(way.target / "pets/train/cat/0 ü.png", (place / "train/cat/0 ü.png").read_bytes())
+    way()
+    way.arrived()
+    (way.target / "pets/val/dog/1 ü.png").unlink()  # and what somebody removed comes again
+    way()
+    way.arrived()
+
+
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_a_broken_dataset_is_named_and_nothing_is_put_in_place(way, how):
+    path = dataset(way.source) / "val/dog/1 ü.png"
+    path.write_bytes(os.urandom(10)) if how == "changed" else path.unlink()
+    said = way(code=1)
+    assert "nothing was put in place" in said and "pets/val/dog/1 ü.png" in said
+    way.nothing()
+
+
+def test_after_a_cut_it_goes_on_where_it_was(way):
+    big = os.urandom(12 * MB)
+    dataset(way.source, **{"train/cat/big": big})
+    hosts = way.laptop.hosts
+    way.laptop.lab("jobs", env=SHORT)
+    hosts.traffic()
+    hosts.cut_after(7 * MB)
+    assert "it goes on where it was" in way(code=1)
+    way.nothing()
+    first = hosts.traffic()
+    way()
+    second = hosts.traffic()
+    assert first.up + second.up + first.down + second.down < 15 * MB
+    way.arrived()
+
+
+@pytest.mark.parametrize("where", ["worker", "laptop"])
+def test_a_dataset_crosses_without_rsync(way, where):
+    getattr(way.laptop.hosts, where).program("rsync", None)
+    dataset(way.source, size=100_000, **{f"train/cat/{NASTY}": b"nasty"})
+    way.laptop.lab("jobs", env=SHORT)
+    way.laptop.hosts.cut_after(600_000)
+    assert "it goes on where it was" in way(code=1)
+    way.nothing()
+    way()
+    way.arrived()
+
+
+def test_any_name_of_an_image_and_any_login_shell_will_do(way):
+    worker = way.laptop.hosts.worker
+    worker.write(".config/fish/config.fish", "echo noise\n")
+    worker.account(shell="/usr/bin/fish")
+    names = [NASTY, "-e", "#x", "\\", "a\\nb", "tab\there", "\rx", ": FAILED", ".hidden.png", "~"]
+    dataset(way.source, **{f"train/{name}/{name}": name.encode() for name in names})
+    way()
+    way.arrived()
+    assert "already" in way()
+
+
+@pytest.mark.parametrize("path", ["../evil", "train/../../evil", "/tmp/evil", "models/x/best", "x"])
+def test_a_manifest_that_leads_elsewhere_is_refused(way, path):
+    place = dataset(way.source)
+    put(place / "manifest.json", json.dumps({"files": {path: "0" * 64}}))
+    put(way.source / "evil", "evil")
+    assert "manifest.json" in way(code=1)
+    way.nothing()
+
+
+def test_a_name_that_is_none_is_refused(laptop):
+    for name in ("../x", "a/b", ".x", "", "1x", "a b", "x\n"):
+        done = laptop.lab("push-data", name, check=False)
+        assert done.returncode == 1 and "is no name of a dataset" in done.stderr
+    assert "there is no dataset in data/none" in laptop.lab("push-data", "none", check=False).stderr
+    assert "none on gpu" in laptop.lab("fetch-data", "none", check=False).stderr
+
+
+def test_two_that_send_the_same_at_once_both_find_it_there(laptop):
+    dataset(laptop.path / "data", size=200_000)
+    both = [laptop.popen("lab", "push-data", "pets", env=SHORT) for _ in range(3)]
+    said = sorted(" ".join(process.communicate(timeout=60)) for process in both)
+    assert ["already" in one for one in said] == [True, True, False], said
+    Way(laptop, HERE, laptop.path / "data", laptop.there("data")).arrived()
+
+
+def test_of_two_people_that_send_the_same_at_once_both_find_it_there(laptop):
+    dataset(laptop.path / "data", size=200_000)
+    worker = laptop.hosts.worker
+    shared = worker.path("/home/shared")
+    shared.mkdir(exist_ok=True)
+    shared.chmod(0o777)
+    machines = """
+[machines.gpu]
+data = "/home/shared"
+[machines.bobs]
+ssh = "worker"
+user = "bob"
+key = "~/.ssh/id_bob"
+gateway = "gateway"
+gateway_user = "ada"
+folder = "lab/my-experiment"
+data = "/home/shared"
+"""
+    personal = laptop.path / "machines.local.toml"
+    before = personal.read_text() if personal.exists() else None
+    personal.write_text(machines)
+    config = "Host gateway\n    IdentityFile ~/.ssh/id_ed25519\n    IdentitiesOnly no\n"
+    laptop.hosts.laptop.write(".ssh/config", config)
+    try:
+        both = [
+            laptop.popen("lab", "push-data", "pets", "-m", name, env=SHORT)
+            for name in ("gpu", "bobs")
+        ]
+        said = [" ".join(process.communicate(timeout=60)) for process in both]
+        assert [process.returncode for process in both] == [0, 0], said
+        Way(laptop, HERE, laptop.path / "data", shared).arrived()
+        # and the other one's own dataset of that name is refused
+        (laptop.path / "data/pets").rename(laptop.path / "data/old")
+        dataset(laptop.path / "data")
+        done = laptop.lab("push-data", "pets", "-m", "bobs", check=False)
+        assert done.returncode == 1 and "another pets is on bobs" in done.stderr
+    finally:
+        (laptop.hosts.laptop.home / ".ssh/config").unlink()
+        personal.unlink() if before is None else personal.write_text(before)
+
+
+# sha256sum there, which finds that a file arrived with another content
+LIAR = """#!/bin/sh
+[ "$1" = -c ] && echo "val/dog/x: FAILED"
+exec /usr/bin/sha256sum "$@"
+"""
+
+
+def test_what_arrives_damaged_is_named_and_not_put_in_place(laptop):
+    dataset(laptop.path / "data")
+    laptop.hosts.worker.program("sha256sum", LIAR)
+    done = laptop.lab("push-data", "pets", check=False)
+    assert done.returncode == 1 and "arrived damaged on worker" in done.stderr
+    assert "val/dog/x" in done.stderr
+    assert not list(laptop.there("data").iterdir())
+
+
+@pytest.mark.parametrize("rsync", [True, False])
+def test_on_a_full_disk_it_says_whose_and_leaves_nothing_there(way, rsync):
+    dataset(way.source, size=200_000)
+    if not rsync:
+        way.laptop.hosts.worker.program("rsync", None)
+    host = way.laptop.hosts.laptop if way.command == THERE else way.laptop.hosts.worker
+    inside = str(way.target).replace(str(host.folder), "", 1)
+    host.run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", inside)
+    try:
+        whose = "here" if way.command == THERE else "of gpu"
+        assert f"the disk {whose} is full" in way(code=1)
+        assert host.run("find", inside, "-type", "f").stdout == ""
+    finally:
+        host.run("umount", "-l", inside)  # rsync may be about to end
+    way()
+    way.arrived()

@@ -1,0 +1,417 @@
+"""lab fetch brings home what is new, whole and checked, and never harms anything here."""
+
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Laptop
+
+SHORT = {"LAB_PATIENCE": "2"}
+RUN = "20260101-101010-worker-00000001"
+OTHER = "20260101-101011-worker-00000002"
+MB = 1_000_000
+
+
+@pytest.fixture
+def laptop(swept) -> Laptop:
+    return swept
+
+
+def record(laptop: Laptop, run: str = RUN, job: str = "", **files: str | bytes) -> Path:
+    """A record on the worker, as a run leaves it; returns its folder."""
+    place = laptop.there(f"runs/{run}")
+    place.mkdir(parents=True, exist_ok=True)
+    about = {"job": {"lab": job, "slurm": {}}, "status": "COMPLETED"}
+    files = {
+        "run.json": json.dumps(about, indent=2, sort_keys=True),
+        "cout.txt": "hello\n",
+        **files,
+    }
+    for name, content in files.items():
+        put(place / name, content)
+    return place
+
+
+def put(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def models(laptop: Laptop, run: str = RUN, **files: str | bytes) -> Path:
+    """Artifacts on the worker; `__` in a name is a slash."""
+    place = laptop.there(f"data/digits/models/{run}")
+    for name, content in files.items():
+        put(place / name.replace("__", "/"), content)
+    return place
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file but those of lab's own, with its content."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.relative_to(folder).parts[0].startswith(".fetch")
+    }
+
+
+def runs_here(laptop) -> Path:
+    return laptop.path / "runs"
+
+
+def models_here(laptop, run=RUN) -> Path:
+    return laptop.path / "data/digits/models" / run
+
+
+def fetch(laptop, *arguments, code=0, env=None, **options):
+    """The finished process."""
+    env = {**SHORT, **(env or {})}
+    done = laptop.lab("fetch", *arguments, check=False, env=env, **options)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def no_staging(laptop):
+    left = [*runs_here(laptop).glob(".fetching*"), *laptop.path.glob("data/.fetching*")]
+    assert not left
+
+
+def test_records_and_models_of_a_real_job_come_home_once(laptop):
+    laptop.lab("run", "--follow", "with", "steps=2")
+    said = fetch(laptop).stdout
+    assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
+    (run,) = [one.name for one in runs_here(laptop).iterdir() if one.name[0] not in "._"]
+    assert tree(models_here(laptop, run)) == tree(laptop.there(f"data/digits/models/{run}"))
+    assert re.search(rf"^\d+ files, \d+\.\d MB from gpu\n{run}  COMPLETED\n$", said)
+    assert fetch(laptop).stdout == "nothing new\n"
+    assert f"{run[:15]}  COMPLETED" in laptop.lab("runs")
+    no_staging(laptop)
+    record(laptop)
+    said = fetch(laptop).stdout
+    assert said.splitlines()[1:] == [f"{RUN}  COMPLETED"] and said.startswith("2 files")
+
+
+def test_only_the_runs_of_the_jobs_that_are_named_come_and_no_models_without_wish(laptop):
+    job = laptop.lab("run", "--name", "mine", "--follow").split()[0]
+    record(laptop, job="20250101-101010-abcd")
+    record(laptop, OTHER)
+    fetch(laptop, "mine", "--no-models")
+    here = {path.name for path in runs_here(laptop).iterdir() if path.name[0] not in "._"}
+    assert len(here) == 1 and not here & {RUN, OTHER}
+    (run,) = here
+    assert json.loads((runs_here(laptop) / run / "run.json").read_text())["job"]["lab"] == job
+    assert not models_here(laptop, run).exists()
+    fetch(laptop, OTHER, job[-4:])
+    assert (runs_here(laptop) / OTHER).exists() and models_here(laptop, run).exists()
+    assert not (runs_here(laptop) / RUN).exists()
+    assert "there is no job nonsense" in fetch(laptop, "nonsense", code=1).stderr
+    gone = "20200101-101010-abcd"
+    assert f"there is no job and no run {gone}" in fetch(laptop, gone, code=1).stderr
+
+
+def test_a_file_that_differs_here_stays_and_is_named_and_the_rest_comes(laptop):
+    there = record(laptop, **{"notes.txt": "theirs"})
+    put(runs_here(laptop) / RUN / "notes.txt", "mine")
+    done = fetch(laptop, code=1)
+    assert f"kept, as it differs: runs/{RUN}/notes.txt" in done.stderr
+    assert "lab: 1 files here differ from gpu's and stay as they are" in done.stderr
+    assert (runs_here(laptop) / RUN / "notes.txt").read_text() == "mine"
+    assert (runs_here(laptop) / RUN / "cout.txt").exists()
+    put(runs_here(laptop) / RUN / "cout.txt", "edited here")
+    (runs_here(laptop) / RUN / "notes.txt").unlink()
+    fetch(laptop)
+    assert (runs_here(laptop) / RUN / "notes.txt").read_text() == "theirs"
+    put(there / "cout.txt", "changed there too")
+    assert f"runs/{RUN}/cout.txt" in fetch(laptop, code=1).stderr
+    assert (runs_here(laptop) / RUN / "cout.txt").read_text() == "edited here"
+
+
+def test_what_is_the_same_already_is_adopted_and_followed(laptop):
+    there = record(laptop, **{"metrics.jsonl": "{}\n"})
+    put(runs_here(laptop) / RUN / "metrics.jsonl", "{}\n")  # as by an scp before
+    fetch(laptop)
+    put(there / "metrics.jsonl", "{}\n{}\n")
+    fetch(laptop)
+    assert (runs_here(laptop) / RUN / "metrics.jsonl").read_text() == "{}\n{}\n"
+
+
+def test_a_growing_record_is_brought_up_to_date_and_only_its_growth_is_sent(laptop):
+    there = record(laptop, **{"metrics.jsonl": os.urandom(3 * MB)})
+    fetch(laptop)
+    with (there / "metrics.jsonl").open("ab") as file:
+        file.write(os.urandom(1000))
+    laptop.hosts.traffic()
+    said = fetch(laptop).stdout
+    assert said.startswith("1 files")
+    assert laptop.hosts.traffic().down < 0.2 * MB
+    assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
+
+
+def test_nothing_here_is_deleted_when_it_is_gone_there(laptop):
+    there = models(laptop, **{"epoch-0001__state": "1"})
+    record(laptop)
+    fetch(laptop)
+    (there / "epoch-0001").rename(there / "epoch-0002")
+    fetch(laptop)
+    assert set(tree(models_here(laptop))) == {"epoch-0001/state", "epoch-0002/state"}
+
+
+def test_drafts_and_links_are_not_taken_and_links_are_said(laptop):
+    there = record(laptop, **{".run.json.77": "{", "link": ""})
+    (there / "link").unlink()
+    (there / "link").symlink_to("/etc/passwd")
+    models(laptop, **{"best.new": "half", "epoch-0002.new__state": "half", "best": "whole"})
+    done = fetch(laptop)
+    assert f"not taken, as it is no ordinary file: '{RUN}/link'" in done.stderr
+    assert set(tree(runs_here(laptop) / RUN)) == {"run.json", "cout.txt"}
+    assert set(tree(models_here(laptop))) == {"best"}
+
+
+# rsync there, which waits for a sign each time before it begins
+SLOW = """#!/bin/sh
+case "$*" in *--server*)
+    touch /tmp/rsync-began
+    until rm /tmp/go 2>/dev/null; do sleep 0.02; done
+esac
+exec /usr/bin/rsync "$@"
+"""
+
+
+@pytest.mark.parametrize("gone", ["all", "a part"])
+def test_a_checkpoint_that_the_run_removes_meanwhile_does_not_come_in_half(laptop, gone):
+    record(laptop)
+    there = models(laptop, **{"epoch-0001__a": "a", "epoch-0001__b": "b", "best": "best"})
+    worker = laptop.hosts.worker
+    worker.program("rsync", SLOW)
+    process = laptop.popen("lab", "fetch", RUN, env=SHORT)
+    began, go = worker.path("/tmp/rsync-began"), worker.path("/tmp/go")
+    wait_for(began.exists)
+    began.unlink()
+    go.touch()  # the records
+    wait_for(began.exists)
+    # ... and now the models: what was listed is removed before it is read
+    subprocess.run(["rm", "-r", there / "epoch-0001" / ("" if gone == "all" else "b")], check=True)
+    go.touch()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert set(tree(models_here(laptop))) == {"best"}
+    no_staging(laptop)
+
+
+def wait_for(condition, seconds=15):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_after_a_cut_it_goes_on_where_it_was_and_nothing_half_made_is_in_place(laptop):
+    record(laptop)
+    content = os.urandom(20 * MB)
+    models(laptop, best=content, **{"epoch-0001__state": b"state"})
+    laptop.lab("jobs")
+    laptop.hosts.traffic()
+    laptop.hosts.cut_after(12 * MB)
+    done = fetch(laptop, code=1)
+    assert "the line was cut; run the same command again: it goes on where it was" in done.stderr
+    assert not models_here(laptop).exists()
+    assert set(tree(runs_here(laptop) / RUN)) == {"run.json", "cout.txt"}
+    first = laptop.hosts.traffic().down
+    fetch(laptop)
+    assert (models_here(laptop) / "best").read_bytes() == content
+    assert first + laptop.hosts.traffic().down < 23 * MB
+    no_staging(laptop)
+
+
+def test_a_silent_line_is_given_up(laptop):
+    record(laptop)
+    models(laptop, best=os.urandom(20 * MB))
+    laptop.lab("jobs", env={"LAB_PATIENCE": "1"})
+    laptop.hosts.delay(0.2)
+    process = laptop.popen("lab", "fetch", env={"LAB_PATIENCE": "1"})
+    wait_for(lambda: list(laptop.path.glob("data/.fetching-gpu/tmp/*")))
+    laptop.hosts.drop()
+    began = time.monotonic()
+    _, err = process.communicate(timeout=40)
+    assert process.returncode == 1 and "run the same command again" in err
+    assert time.monotonic() - began < 20
+    assert not models_here(laptop).exists()
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/usr/bin/fish", "/usr/bin/tcsh"])
+def test_it_does_not_matter_what_the_login_shell_is_and_prints(laptop, shell):
+    worker = laptop.hosts.worker
+    worker.write(".bashrc", "echo; echo noise; printf 'more\\0noise'\n")
+    worker.write(".config/fish/config.fish", "echo noise\n")
+    worker.write(".tcshrc", "echo noise\n")
+    worker.account(shell=shell)
+    record(laptop)
+    models(laptop, best="best")
+    done = fetch(laptop)
+    assert "tar" not in done.stderr
+    assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
+    assert (models_here(laptop) / "best").read_text() == "best"
+
+
+@pytest.mark.parametrize("where", ["worker", "laptop"])
+def test_without_rsync_it_works_as_well(laptop, where):
+    getattr(laptop.hosts, where).program("rsync", None)
+    there = record(laptop, **{"metrics.jsonl": os.urandom(MB), NASTY: "nasty"})
+    models(laptop, best=os.urandom(5 * MB), **{"epoch-0001__state": b"state"})
+    laptop.lab("jobs")
+    laptop.hosts.cut_after(3 * MB)
+    assert "the line was cut" in fetch(laptop, code=1).stderr
+    assert not models_here(laptop).exists()
+    assert "tar was used" in fetch(laptop).stderr
+    assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
+    assert tree(models_here(laptop)) == tree(laptop.there(f"data/digits/models/{RUN}"))
+    assert fetch(laptop).stdout == "nothing new\n"
+    put(there / "metrics.jsonl", "new")
+    fetch(laptop)
+    assert (runs_here(laptop) / RUN / "metrics.jsonl").read_text() == "new"
+
+
+NASTY = "# -rf \n ü 'a\" $HOME `id` \\n *"
+
+
+def test_any_name_of_a_file_works(laptop):
+    names = [NASTY, "-e", "#x", ";y", "~", " ", "%s", "a:b", "[!a]*", "tab\there", "\udcff\udcfe"]
+    there = record(laptop, **{"sub dir\n/x": "deep"})
+    for number, name in enumerate(names):
+        (there / name).write_text(str(number))
+    place = models(laptop, best="best")
+    (place / NASTY).write_text("nasty")
+    (place / "\\back").write_text("slash")
+    fetch(laptop)
+    assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
+    assert tree(models_here(laptop)) == tree(place)
+    assert fetch(laptop).stdout == "nothing new\n"
+
+
+# sha256sum there, which finds another content than the one that was sent
+LIAR = """#!/bin/sh
+/usr/bin/sha256sum "$@" | sed -z '/best/s/^......../00000000/'
+"""
+
+
+def test_a_model_whose_checksum_differs_is_named_and_not_put_in_place(laptop):
+    record(laptop)
+    models(laptop, best="best", **{"epoch-0001__state": b"state"})
+    laptop.hosts.worker.program("sha256sum", LIAR)
+    done = fetch(laptop, code=1)
+    assert f"arrived damaged: data/digits/models/{RUN}/best" in done.stderr
+    assert set(tree(models_here(laptop))) == {"epoch-0001/state"}
+    laptop.hosts.worker.forget_programs()
+    fetch(laptop)
+    assert set(tree(models_here(laptop))) == {"epoch-0001/state", "best"}
+
+
+def test_on_a_full_disk_it_says_so_and_nothing_half_made_is_in_place(laptop):
+    record(laptop)
+    models(laptop, best=os.urandom(3 * MB))
+    inside = f"{laptop.inside}/data"
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", inside]
+    laptop.hosts.laptop.run(*mount)
+    try:
+        done = fetch(laptop, code=1)
+        assert done.stderr.strip().splitlines()[-1].startswith("lab: the disk here is full")
+        found = laptop.hosts.laptop.run("find", inside, "-type", "f")
+        assert found.stdout == ""
+    finally:
+        laptop.hosts.laptop.run("umount", "-l", inside)
+    fetch(laptop)
+    assert (models_here(laptop) / "best").stat().st_size == 3 * MB
+
+
+def test_watch_brings_all_until_the_job_ends_and_survives_a_cut(laptop):
+    go = laptop.there("go")
+    job = laptop.lab("run", "with", "steps=3", f"wait_for={laptop.hosts.worker.home_inside}/go")
+    go = laptop.hosts.worker.home / "go"
+    job = job.split()[0]
+    process = laptop.popen("lab", "fetch", "--watch", job, env={"LAB_PATIENCE": "1"})
+    wait_for(lambda: list(laptop.path.glob("data/digits/models/*/epoch-0001")))
+    laptop.hosts.refuse()
+    assert "Trying again" in process.stderr.readline()
+    laptop.hosts.heal()
+    go.touch()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
+    assert out.splitlines()[-1].endswith("COMPLETED")
+    assert len(list(laptop.path.glob("data/digits/models/*/epoch-*"))) == 3
+
+
+def test_ctrl_c_ends_the_watching_and_leaves_nothing_behind(laptop):
+    job = laptop.lab("run", "with", "wait_for=/nowhere").split()[0]
+    process = laptop.popen("lab", "fetch", "--watch", env=SHORT)
+    assert "files" in process.stdout.readline()
+    process.interrupt()
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130 and err == "\nthe runs go on; lab fetch brings what is new\n"
+    assert not [line for _, _, line in laptop.hosts.laptop.processes() if "rsync" in line]
+    laptop.lab("stop", "--grace", "1", job)
+
+
+def test_two_fetches_at_once_harm_nothing(laptop):
+    record(laptop, **{"metrics.jsonl": os.urandom(MB)})
+    models(laptop, best=os.urandom(MB))
+    both = [laptop.popen("lab", "fetch", env=SHORT) for _ in range(2)]
+    said = sorted(process.communicate(timeout=30)[0] for process in both)
+    assert said[1] == "nothing new\n" and said[0].startswith("4 files")
+
+
+UNITS = """
+import json
+from lab import fetch_plan as fetch, transfer
+known = [[1, 1], [[5, 5], [1, 2]]]
+ways = [((1, 1), None, None), ((1, 1), known, None), ((1, 1), known, (1, 2)),
+        ((2, 1), known, (1, 2)), ((2, 1), known, (5, 5)), ((1, 1), known, (5, 5)),
+        ((1, 1), known, (9, 9)), ((2, 1), known, (9, 9)), ((1, 1), None, (1, 1))]
+paths = ["r/f", "f", "../f", "r/../../f", "/etc/f", "r//f", "r/./f", ".fetched-gpu.json/x", "r/",
+         ""]
+data = ["d/models/r/f", "d/models/r", "d/train/r/f", "d/models/../x/y", "/d/models/r/f"]
+listing = fetch.parse("\\0".join(["R", "D", "rsync  version 3.2.7  protocol", "runs f 3 5.25 ./a/b",
+    "runs f 3 5 ./../b", "data f 4 5.1234567891 ./d/models/r/x y\\n", "runs l 0 0.0 ./a/l", ""]))
+print(json.dumps({
+    "decided": [fetch.decide(*way) for way in ways],
+    "runs": [fetch.is_ours("runs", path) for path in paths],
+    "data": [fetch.is_ours("data", path) for path in data],
+    "listing": listing._asdict(),
+    "units": [fetch.unit("data", "d/models/r/e/x/y"), fetch.unit("runs", "r/a/b")],
+    "rsync": [transfer.can_rsync(f"rsync  version {v}  protocol version 29")
+              for v in ("2.6.9", "3.0.9", "3.1.0", "3.10.1", "v3.5.0")] + [transfer.can_rsync("")],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def decided(project):
+    return json.loads(project.run("python", "-c", UNITS, stderr=None).stdout)
+
+
+def test_what_is_new_changed_or_ours_is_decided_by_what_an_earlier_fetch_put_here(decided):
+    expected = "new new same update update update same compare compare"
+    assert decided["decided"] == expected.split()
+
+
+def test_no_path_of_the_machine_leads_out_of_the_folder(decided):
+    assert decided["runs"] == [True] + [False] * 9
+    assert decided["data"] == [True] + [False] * 4
+    assert decided["listing"]["files"] == {
+        "runs": {"a/b": [3, 5_250_000_000]},
+        "data": {"d/models/r/x y\n": [4, 5_123_456_789]},
+    }
+    assert decided["listing"]["special"] == ["../b", "a/l"]
+
+
+def test_a_checkpoint_folder_is_one_unit_and_records_come_file_by_file(decided):
+    assert decided["units"] == ["d/models/r/e", "r/a/b"]
+
+
+def test_an_old_rsync_is_left_alone(decided):
+    assert decided["rsync"] == [False, False, True, True, True, False]

@@ -1,0 +1,44 @@
+# The files of runs and of their models. Variables: wanted (ids of jobs or runs, one per line; empty:
+# all runs), models (yes: them too).
+# Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
+# every file "KIND TYPE SIZE TIME PATH": KIND is runs or data, PATH counts from there.
+
+printf '%s\0' "$folder/runs" "$data" "$(rsync --version 2>/dev/null | head -n 1)"
+cd "$folder/runs" 2>/dev/null || exit 0
+for id in $wanted; do
+    [ -d "$id" ] || [ -d "$folder/jobs/$id" ] || fail "there is no job and no run $id on $here."
+done
+
+runs() { # the folders of the runs, each ended by a NUL
+    if [ -z "$wanted" ]; then
+        for run in ./*; do if [ -d "$run" ]; then printf '%s\0' "$run"; fi; done
+        return
+    fi
+    for id in $wanted; do
+        if [ -d "$id" ]; then printf './%s\0' "$id"; fi
+        find . -mindepth 2 -maxdepth 2 -name run.json -exec grep -lsZ "\"lab\": \"$id\"" {} + |
+            sed -z 's|/run\.json$||'
+    done
+    for shared in ./_sources ./_resources; do # what several records refer to
+        if [ -d "$shared" ]; then printf '%s\0' "$shared"; fi
+    done
+}
+
+# drafts of files that are being written begin with a dot, those of models end in .new; in _ranks
+# processes talk to each other
+runs | xargs -0 -r sh -c '
+    find "$@" \( -path ./_ranks -o -name ".*" \) -prune -o ! -type d -printf "runs %y %s %T@ %p\0"
+' sh 2>/dev/null
+[ -z "$models" ] || runs | xargs -0 -r sh -c '
+    cd "$0" || exit 0
+    for run; do
+        case $run in ./_*) continue ;; esac
+        for place in ./*/models/"${run#./}"; do
+            if [ -d "$place" ]; then printf "%s\0" "$place"; fi
+        done
+    done' "$data" | (
+    cd "$data" 2>/dev/null && xargs -0 -r sh -c '
+    find "$@" \( -name ".*" -o -name "*.new" \) -prune -o ! -type d -printf "data %y %s %T@ %p\0"
+    ' sh 2>/dev/null
+)
+exit 0

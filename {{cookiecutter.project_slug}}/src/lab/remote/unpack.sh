@@ -1,0 +1,7 @@
+# A tar stream into the staging folder of a dataset. Variables: stage. Standard input: the stream.
+# Exit code 28: the disk is full.
+
+cd "$stage/files" || exit 1
+said=$(LC_ALL=C tar -xf - 2>&1) && exit 0
+case $said in *"No space left"* | *"quota exceeded"*) exit 28 ;; esac
+fail "tar on $here: $(printf '%s\n' "$said" | tail -n 1)"
