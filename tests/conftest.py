@@ -195,6 +195,12 @@ def short_lock(wanted: str, lock: str) -> str:
         ).stdout
 
 
+def three(folder: Path) -> bed.Hosts:
+    """The three hosts, in that folder, with the uv and the Python of the tests."""
+    python = os.path.realpath(sys.executable) if sys.version_info[:2] == (3, 11) else None
+    return bed.Hosts(folder, shutil.which("uv"), UV_CACHE, python or python_of("3.11"))
+
+
 @pytest.fixture(scope="session")
 def hosts_session(isolated_session, tmp_path_factory):
     """Laptop, gateway and worker, started once; a test takes `hosts`, which is always fresh."""
@@ -202,12 +208,7 @@ def hosts_session(isolated_session, tmp_path_factory):
         pytest.skip(reason)
     missing = bed.missing_programs()
     assert not missing, f"make test installs what is missing here: {', '.join(missing)}"
-    python = os.path.realpath(sys.executable) if sys.version_info[:2] == (3, 11) else None
-    python = python or python_of("3.11")
-    with (
-        bed.folder_in_memory(tmp_path_factory.mktemp("hosts")) as folder,
-        bed.Hosts(folder, shutil.which("uv"), UV_CACHE, python) as hosts,
-    ):
+    with bed.folder_in_memory(tmp_path_factory.mktemp("hosts")) as folder, three(folder) as hosts:
         yield hosts
 
 
@@ -254,12 +255,8 @@ class Laptop(Project):
         return self.hosts.worker.home / "lab/my-experiment" / name
 
 
-@pytest.fixture(scope="session")
-def ready(hosts_session, tmp_path_factory):
-    """The small project on the laptop, and set up on the worker; as the snapshot "ready"."""
-    hosts = hosts_session
-    hosts.clean()
-    folder = tmp_path_factory.mktemp("small")
+def settle(hosts: bed.Hosts, folder: Path) -> Laptop:
+    """Put the small project on the laptop and set it up on the worker; as the snapshot "ready"."""
     answers = {"remote": "ada@worker", "remote_gateway": "ada@gateway"}
     done = cookiecutter(folder, skip=EVERY_STEP, **answers)
     assert done.returncode == 0, done.stdout
@@ -272,6 +269,13 @@ def ready(hosts_session, tmp_path_factory):
     laptop.lab("setup")
     hosts.snapshot("ready")
     return laptop
+
+
+@pytest.fixture(scope="session")
+def ready(hosts_session, tmp_path_factory) -> Laptop:
+    """The laptop of the remote tests, before a test has touched it."""
+    hosts_session.clean()
+    return settle(hosts_session, tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """The commands that read, compare, repeat and pack recorded runs."""
 
 import argparse
-import shutil
 import sys
 from pathlib import Path
 
 from lab import project
-from lab.tables import cut, duration, number, print_json, shown, table
+from lab.tables import cut, duration, number, print_json, shown, table, terminal_width
 
 
 def add(commands) -> None:
@@ -139,7 +138,7 @@ def show_run(wanted: argparse.Namespace) -> None:
     facts["failure"] = str(trace[-1]).strip() if isinstance(trace, list) and trace else None
     blocks = {"": facts, "configuration": row["config"], "result": row["result"]}
     blocks |= {"metrics (last value)": found["metrics"]}
-    space = shutil.get_terminal_size((0, 0)).columns or sys.maxsize
+    space = terminal_width()
     for title, values in blocks.items():
         if values and title:
             print(f"\n{title}")

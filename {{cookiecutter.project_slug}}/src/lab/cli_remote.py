@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 
 from lab.project import UserError
 from lab.tables import duration, print_json, table
@@ -84,15 +83,15 @@ def set_up(wanted: argparse.Namespace) -> None:
 
 
 def start(wanted: argparse.Namespace) -> int:
-    from lab import jobs
+    from lab import jobs, launch
 
     if wanted.gpus != "some" and not wanted.gpus.isdigit():
         raise UserError(f"--gpus {wanted.gpus}: a number, as in --gpus 2.")
     if wanted.interactive:
         need_terminal("--interactive", "leave it out")
-    command = wanted.after_dashes or jobs.experiment(wanted.arguments, wanted.gpus)
+    command = wanted.after_dashes or launch.experiment(wanted.arguments, wanted.gpus)
     connection = connect(wanted)
-    job = jobs.start(
+    job = launch.start(
         connection,
         command,
         gpus=wanted.gpus,
@@ -114,6 +113,8 @@ def start(wanted: argparse.Namespace) -> int:
 
 def follow(connection, id: str) -> None:
     """A job's output until it ends, whatever becomes of the line; Ctrl-C only leaves."""
+    import time
+
     from lab import jobs
 
     def retry(lost) -> None:
@@ -142,13 +143,11 @@ def finish(connection, id: str) -> int:
 
 
 def list_jobs(wanted: argparse.Namespace) -> None:
-    from dataclasses import asdict
-
     from lab import jobs
 
     found = jobs.listing(connect(wanted), 0 if wanted.all else jobs.LISTED)
     if wanted.json:
-        print_json([asdict(job) for job in found])
+        print_json([job._asdict() for job in found])
         return
     lines = [
         {

@@ -5,19 +5,18 @@ print what it likes. Marks around a script's output tell its answer from such no
 that was cut.
 """
 
-import base64
+import binascii
 import fcntl
-import hashlib
+import math
 import os
 import re
-import secrets
 import select
 import shlex
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,9 +26,24 @@ from lab.machines import Machine
 from lab.project import UserError
 
 SCRIPTS = Path(__file__).parent / "remote"
-LIBRARY = ("prelude.sh", "code.sh", "jobs.sh")  # functions that every script has at hand
 PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds without a word: the line is dead
+MOST_SAID = 100_000  # bytes of stderr that are kept
 KEPT = 600  # seconds that an idle connection stays open for the next command
+
+# What runs there: the script between two marks.
+FRAME = r"""
+exec 3>&1
+{{ printf '%s\0' {mark}
+(
+{source}
+)
+printf '\0%s %s\0' {mark} $?; }} 3>&-"""
+# A small piece of output has to wait until the one before is acknowledged, often for 40 ms. So what
+# need not be shown as it comes, comes in one; only what takes its time gives a sign of life before.
+IN_ONE_PIECE = r""" | {{
+(sleep 2 >/dev/null 2>&1 3>&-; printf '%s+' {mark} >&3) 2>/dev/null &
+dd ibs=64k obs=1M 2>/dev/null
+kill $!; }}"""
 
 
 class LineLost(UserError):
@@ -51,7 +65,7 @@ class Connection:
         self.machine = machine
         folder = _socket_folder()
         text = ssh_config(machine)
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        name = f"{zlib.crc32(text.encode()):08x}{zlib.adler32(text.encode()):08x}"
         self.socket = folder / name
         self.config = folder / f"{name}.config"
         if not self.config.exists() or self.config.read_text("utf-8") != text:
@@ -84,7 +98,7 @@ class Connection:
         for last in (not again, True):
             pieces.clear()
             try:
-                code, said = self._exchange(source, stdin, receive or pieces.append)
+                code, said = self._exchange(source, stdin, receive or pieces.append, not receive)
                 break
             except LineLost:
                 self.close()
@@ -112,6 +126,10 @@ class Connection:
 
         Raises LineLost with the cause and the next step.
         """
+        if self._is_open():
+            return
+        import tempfile  # slow to import
+
         with locked(self.socket.with_suffix(".lock")):
             if self._is_open():
                 return
@@ -143,6 +161,8 @@ class Connection:
 
     def _reason(self) -> str:
         """Why there is no connection, from one that does not hide what the jump host's ssh says."""
+        import tempfile
+
         command = self.ssh("-S", "none", "-o", "BatchMode=yes")
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         with suppress(OSError, subprocess.TimeoutExpired), tempfile.TemporaryFile() as errors:
@@ -168,70 +188,103 @@ class Connection:
                 return False
         return True
 
-    def _exchange(self, source: str, stdin, receive) -> tuple[int, str]:
-        """Run a script; its exit code and what it said on stderr. LineLost if there is no end."""
+    def _exchange(self, source: str, stdin, receive, whole: bool) -> tuple[int, str]:
+        """Run a script; its exit code and what it said on stderr. LineLost if there is no end.
+
+        `whole`: its output may come in one piece, which is quicker.
+        """
         self.open()
-        mark = secrets.token_hex(8).encode()
-        framed = f"printf '%s\\0' {mark.decode()}\n(\n{source}\n)\n"
-        framed += f"printf '\\0%s %s\\0' {mark.decode()} $?\n"
-        pipes = {"stdin": stdin, "stdout": subprocess.PIPE}
-        with tempfile.TemporaryFile() as errors:
-            command = [*self.ssh("-T", "-o", "BatchMode=yes"), for_any_shell(framed)]
-            process = subprocess.Popen(command, **pipes, stderr=errors)
-            try:
-                code = _receive(process.stdout, mark, receive)
-            finally:
-                process.kill()
-                process.wait()
-                process.stdout.close()
-            errors.seek(0)
-            said = errors.read().decode("utf-8", "replace")
+        mark = os.urandom(8).hex()
+        framed = (FRAME + (IN_ONE_PIECE if whole else "")).format(mark=mark, source=source)
+        command = [*self.ssh("-T", "-o", "BatchMode=yes"), for_any_shell(framed)]
+        pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, **pipes)
+        try:
+            code, said = _receive(process.stdout, process.stderr, mark.encode(), receive)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
         if code is None:
             raise LineLost(explain(said, self.machine))
         return code, said
 
 
-def _receive(pipe, mark: bytes, receive: Callable[[bytes], None]) -> int | None:
-    """Hand over what stands between the marks; the exit code after the last, None without one."""
+def _receive(pipe, errors, mark: bytes, receive) -> tuple[int | None, str]:
+    """Hand over what stands between the marks.
+
+    Returns the exit code behind the last one, None if it never came; and what was said on stderr.
+    """
     begin, end = mark + b"\0", b"\0" + mark + b" "
-    held, begun = b"", False
+    held, said, begun, code = b"", b"", False, None
     deadline = time.monotonic() + PATIENCE
-    while True:
-        wait = None if begun else max(0.0, deadline - time.monotonic())
-        if not select.select([pipe], [], [], wait)[0]:
-            return None
+    reading = [pipe, errors]
+    while pipe in reading:
+        wait = None if begun or deadline == math.inf else max(0, deadline - time.monotonic())
+        ready = select.select(reading, [], [], wait)[0]
+        if not ready:
+            break
+        if errors in ready:
+            piece = os.read(errors.fileno(), 1 << 16)
+            said = (said + piece)[-MOST_SAID:]
+            if not piece:
+                reading.remove(errors)
+        if pipe not in ready:
+            continue
         piece = os.read(pipe.fileno(), 1 << 16)
         held += piece
         if not begun:
             before, begun, after = held.partition(begin)
             held = after if begun else before
+            if mark + b"+" in before:
+                deadline = math.inf
         if begun:
-            output, ended, code = held.partition(end)
-            if ended and code.endswith(b"\0"):
+            output, ended, rest = held.partition(end)
+            if ended and rest.endswith(b"\0"):
                 receive(output)
-                return int(code[:-1])
-            if not ended:
-                keep = output.rfind(b"\0", -len(end)) if b"\0" in output[-len(end) :] else None
+                code = int(rest[:-1])
+                break
+            if not ended:  # the beginning of a mark may be the end of this piece
+                keep = output.find(b"\0", -len(end))
+                keep = len(output) if keep < 0 else keep
                 receive(output[:keep])
-                held = output[keep:] if keep is not None else b""
+                held = output[keep:]
         if not piece:
-            return None
+            break
+    while errors in reading and select.select([errors], [], [], 0 if code == 0 else 1)[0]:
+        piece = os.read(errors.fileno(), 1 << 16)
+        said = (said + piece)[-MOST_SAID:]
+        if not piece:
+            break
+    return code, said.decode("utf-8", "replace")
 
 
 def assemble(script: str, variables: dict[str, object], machine: Machine) -> str:
-    """A script of lab/remote/ behind its variables and the functions it may use."""
+    """A script of lab/remote/, behind its variables, the prelude and the files that it needs."""
     variables = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, **variables}
     if any("\0" in str(value) for value in variables.values()):
         raise UserError("an argument cannot hold a NUL character.")
     lines = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
-    parts = [(SCRIPTS / name).read_text("utf-8") for name in (*LIBRARY, script)]
-    return "\n".join([*lines, *parts])
+    body = (SCRIPTS / script).read_text("utf-8")
+    needed = re.search("^# Needs: (.*)", body, re.M)
+    names = ["prelude.sh", *(needed[1].split() if needed else [])]
+    parts = [*((SCRIPTS / name).read_text("utf-8") for name in names), body]
+    return "\n".join([*lines, *(_without_comments(part) for part in parts)])
+
+
+def _without_comments(script: str) -> str:
+    """They need not travel: what is longer than a packet waits for an answer to the first."""
+    lines = (line.strip() for line in script.splitlines())
+    return "\n".join(line for line in lines if line and line[0] != "#")
 
 
 def for_any_shell(source: str) -> str:
-    """One that every login shell hands to sh unchanged: its only quotes are single ones."""
-    packed = base64.b64encode(source.encode("utf-8", "surrogateescape")).decode()
-    return f"exec sh -c 'eval \"$(echo {packed} | base64 -d)\"'"
+    """A command that every login shell hands to sh unchanged: its only quotes are single ones."""
+    packer = zlib.compressobj(9, wbits=31)  # as gzip has it
+    packed = packer.compress(source.encode("utf-8", "surrogateescape")) + packer.flush()
+    text = binascii.b2a_base64(packed, newline=False).decode()
+    return f"exec sh -c 'eval \"$(echo {text} | base64 -d | gzip -d)\"'"
 
 
 def ssh_config(machine: Machine) -> str:
@@ -254,7 +307,7 @@ def _socket_folder() -> Path:
     """A folder of this user's alone, with a path that is short enough for a socket."""
     folder = Path.home() / ".cache" / "dl-remote-template" / "ssh"
     if len(os.fsencode(folder)) > 60:  # ssh adds 17 letters of its own to our 16, and 104 are all
-        folder = Path(tempfile.gettempdir(), f"lab-ssh-{os.getuid()}")
+        folder = Path("/tmp", f"lab-ssh-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = folder.stat()

@@ -1,30 +1,16 @@
-"""Jobs on a machine: started once, listed with their true state, followed, attached to, stopped.
+"""Jobs on a machine: listed with their true state, followed, attached to, stopped.
 
 A job is a folder jobs/<id>/ there with its own checkout of the code; remote/runner.sh carries it.
 """
 
 import json
-import secrets
-import shlex
 import signal
-import socket
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from getpass import getuser
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from lab import git, project, snapshot
-from lab.connection import Connection, LineLost, Refused
+from lab.connection import Connection, LineLost
 from lab.project import UserError
 
-SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
-RESEND = 75  # exit code of the scripts: commits are missing there
-LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # of ids; none that looks like another
 LISTED = 30
 # Why a job that has not ended has no process.
 GONE = {
@@ -34,8 +20,7 @@ GONE = {
 }
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """What a machine knows of a job; times in seconds of the machine's clock."""
 
     id: str
@@ -87,105 +72,6 @@ def _state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str
     if stopped:
         return "running", "it is being stopped"
     return ("queued", detail) if kind == "queued" else ("running", "")
-
-
-def new_id() -> str:
-    """The time of this computer and four random letters: jobs sort by age, and never clash."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{''.join(secrets.choice(LETTERS) for _ in range(4))}"
-
-
-def experiment(arguments: list[str], gpus: str) -> list[str]:
-    """The command of a run: Python, or torchrun with one process for each of several GPUs."""
-    module = ["-m", f"{project.package()}.experiment", *arguments]
-    if gpus.isdigit() and int(gpus) > 1:
-        return ["torchrun", "--standalone", f"--nproc-per-node={gpus}", *module]
-    return ["python", *module]
-
-
-def start(
-    connection: Connection,
-    command: list[str],
-    *,
-    gpus: str = "some",
-    queue: bool = False,
-    name: str = "",
-    interactive: bool = False,
-    id: str = "",
-) -> Job:
-    """Send a snapshot of the working tree and start `command` on it; one round trip.
-
-    `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
-    them. The job is there once, even if the line is cut and this is tried again with the same id.
-
-    Raises Refused if it cannot start there; LineLost if nobody knows whether it did.
-    """
-    taken = snapshot.take()
-    id = id or new_id()
-    spec = {
-        "id": id,
-        "name": name,
-        "command": command,
-        "commit": taken.commit,
-        "gpus": gpus,
-        "interactive": interactive,
-        "by": f"{getuser()}@{socket.gethostname()}",
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-    settings = {
-        "id": id,
-        "project": taken.folder,
-        "command": shlex.join(command),
-        "gpus": gpus,
-        "queue": "yes" if queue else "",
-    }
-    variables = {
-        "id": id,
-        "project": taken.folder,
-        "spec": json.dumps(spec),
-        "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in settings.items()),
-        "interactive": "yes" if interactive else "",
-    }
-    try:
-        answer = send(connection, "start.sh", taken.commit, **variables)
-    except LineLost as lost:
-        raise LineLost(f"{lost} Whether job {id} started is open: lab jobs tells.") from None
-    return parse(answer)[0]
-
-
-def send(connection: Connection, script: str, commit: str, **variables) -> str:
-    """Run a script that takes a commit of this repository: what is new of it goes along."""
-    known = git.run("rev-parse", "--verify", "--quiet", _sent(connection), accept=(0, 1)).strip()
-    for base in dict.fromkeys([known, ""]):
-        with bundle(commit, base) as file:
-            try:
-                sent = "yes" if file else ""
-                stdin = {"stdin": file} if file else {}
-                answer = connection.run(script, commit=commit, sent=sent, **stdin, **variables)
-            except Refused as refused:
-                if refused.code != RESEND or not base:
-                    raise
-                continue  # the repository there was made anew: everything, then
-        git.run("update-ref", _sent(connection), commit)
-        return answer
-    raise AssertionError("a whole bundle needs nothing to be there")
-
-
-def _sent(connection: Connection) -> str:
-    return f"{SENT}/{connection.name}"
-
-
-@contextmanager
-def bundle(commit: str, base: str) -> Iterator[Any]:
-    """A file with what `commit` has and `base` has not; None if that is nothing."""
-    if base and not git.run("rev-list", "-1", commit, f"^{base}"):
-        yield None
-        return
-    ref = f"{snapshot.REFS}/{commit}"
-    with tempfile.TemporaryDirectory(prefix="lab-bundle-") as folder:
-        file = Path(folder, "bundle")
-        git.run("bundle", "create", "--quiet", str(file), ref, *([f"^{base}"] if base else []))
-        with file.open("rb") as opened:
-            yield opened
 
 
 def listing(connection: Connection, most: int = LISTED) -> list[Job]:

@@ -1,8 +1,7 @@
 """The machines this project runs on, as machines.toml and machines.local.toml tell of them."""
 
-import difflib
 import re
-from dataclasses import dataclass, fields
+from typing import NamedTuple, get_type_hints
 
 from lab import project
 from lab.project import UserError
@@ -13,8 +12,7 @@ HOST = re.compile(f"{NAME}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 USER = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(NamedTuple):
     """One table [machines.NAME]; the personal file goes before the shared one, key by key."""
 
     name: str
@@ -34,7 +32,7 @@ class Machine:
         return self.ssh
 
 
-KEYS = {field.name: field.type for field in fields(Machine) if field.name != "name"}
+KEYS = {key: kind for key, kind in get_type_hints(Machine).items() if key != "name"}
 
 
 def machines() -> dict[str, Machine]:
@@ -109,6 +107,8 @@ def _broken_rule(key: str, value) -> str | None:
 
 def _mistake(file, table, key, cause, allowed=(), wrong="") -> UserError:
     """The one line for a mistake: file, line, cause, and what may stand there."""
+    import difflib
+
     near = difflib.get_close_matches(wrong, allowed, n=1)
     advice = f"; did you mean {near[0]}?" if near else ""
     keys = f" Allowed: {', '.join(allowed)}." if allowed else ""

@@ -5,11 +5,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -22,6 +17,10 @@ class UserError(Exception):
 @cache
 def toml(name: str) -> dict:
     """The content of a TOML file in the project's folder; {} if there is none."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     path = ROOT / name
     try:
         return tomllib.loads(path.read_text("utf-8"))

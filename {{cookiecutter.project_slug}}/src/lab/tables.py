@@ -1,7 +1,6 @@
 """How the `lab` command shows things: tables that fit the terminal, JSON, and short values."""
 
-import json
-import shutil
+import os
 import sys
 
 EACH_AT_LEAST = 6  # characters of a cell that is cut to make a table fit
@@ -15,7 +14,7 @@ def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
     """
     cells = {name: [name, *(shown(row.get(name)) for row in rows)] for name in columns}
     widths = {name: max(map(len, column)) for name, column in cells.items()}
-    space = shutil.get_terminal_size((0, 0)).columns or sys.maxsize  # 0: there is no terminal
+    space = terminal_width()
     narrow = [name for name in columns if name not in whole]
     least = widths | {n: min(widths[n], max(EACH_AT_LEAST, len(n))) for n in narrow}
     for name in reversed(spare[1:]):
@@ -33,8 +32,19 @@ def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
     return "\n".join(cut(template.format(*line).rstrip(), space) for line in lines)
 
 
+def terminal_width() -> int:
+    """In letters; without a terminal there is no limit."""
+    try:
+        columns = int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns)
+    except (OSError, ValueError):
+        columns = 0
+    return columns or sys.maxsize
+
+
 def print_json(content) -> None:
     """For programs; what JSON has no number for is a string, as in the records."""
+    import json
+
     print(json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1))
 
 

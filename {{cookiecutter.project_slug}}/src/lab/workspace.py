@@ -5,7 +5,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from lab import git, jobs, snapshot
+from lab import git, launch, snapshot
 from lab.connection import Connection
 
 EDITS = "refs/lab/edits"  # here, by machine: what was edited there, as commits
@@ -31,7 +31,7 @@ def sync(connection: Connection, back: bool = False) -> Synced:
     mine = f"{EDITS}/{connection.name}/"
     listed = git.run("for-each-ref", "--format=%(refname)", mine)
     known = " ".join(ref.removeprefix(mine) for ref in listed.split())
-    answer = jobs.send(
+    answer = launch.send(
         connection,
         "sync.sh",
         taken.commit,

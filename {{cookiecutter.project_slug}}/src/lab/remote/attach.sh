@@ -1,4 +1,5 @@
 # Shows a job in this terminal. Variables: id, term.
+# Needs: places.sh tmux.sh
 
 job=$folder/jobs/$id
 [ -e "$job/job.json" ] || fail "there is no job $id on $here."

@@ -3,6 +3,12 @@
 
 repo=$folder/repo.git
 
+# git without the user's hooks, which might do anything, and with nothing left in the background
+quiet_git() {
+    git -c core.hooksPath=/dev/null -c gc.auto=0 -c maintenance.auto=false \
+        -c checkout.workers=0 -c advice.detachedHead=false "$@"
+}
+
 take_commit() {
     has git || fail "$here has no git, which brings the code there: install it."
     mkdir -p "$folder" || fail "$folder cannot be made on $here: see the line above."

@@ -1,6 +1,7 @@
 # What there is of a dataset. Variables: dataset; stage: the name of a staging folder, which is made,
 # or "". Prints, each ended by a NUL: the dataset's folder, the staging folder, rsync's version,
 # manifest.json, and for every file "there SIZE TIME PATH" or, in the staging folder, "staged ...".
+# Needs: places.sh
 
 target=$data/$dataset
 if [ -n "$stage" ]; then

@@ -2,6 +2,7 @@
 # all runs), models (yes: them too).
 # Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
 # every file "KIND TYPE SIZE TIME PATH": KIND is runs or data, PATH counts from there.
+# Needs: places.sh
 
 printf '%s\0' "$folder/runs" "$data" "$(rsync --version 2>/dev/null | head -n 1)"
 cd "$folder/runs" 2>/dev/null || exit 0

@@ -1,5 +1,6 @@
 # A job's output from a byte on. Variables: id, from (0 is the first), follow (yes: until it ends),
 # last (only so many lines, of what is there).
+# Needs: jobs.sh
 
 job=$folder/jobs/$id
 [ -e "$job/output.log" ] || fail "job $id has no output on $here."

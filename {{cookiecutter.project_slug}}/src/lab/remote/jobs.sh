@@ -1,9 +1,15 @@
-# What jobs, tmux and stopping have in common.
+# How a job stands.
 
-quoted() { # for a command line that a shell reads once more
-    printf "'"
-    printf %s "$1" | sed "s/'/'\\\\''/g"
-    printf "'"
+boot=$(cat /proc/sys/kernel/random/boot_id)
+
+# started PID: prints when the process started, in the kernel's ticks; fails if there is none
+started() {
+    read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    case $1 in Z | X) return 1 ;; esac
+    shift 19
+    printf '%s\n' "$1"
 }
 
 # describe JOB-FOLDER: its facts, separated by tabs, with job.json last
@@ -31,45 +37,4 @@ describe() {
     read -r spec <"$1/job.json"
     printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$fact_code" "$fact_start" "$fact_end" \
         "$alive" "$stopped" "$fact_gpus" "$fact_phase" "$spec"
-}
-
-# members ID: the processes of a job, whatever sessions they are in, by the LAB_JOB they inherited
-members() {
-    grep -lzsx "LAB_JOB=$1" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ member _; do
-        [ "$member" != $$ ] && started "$member" >/dev/null && printf '%s\n' "$member"
-    done
-}
-
-tmux_socket=$ours/tmux-$here # not in /tmp, where cleaners remove it; named, as homes are shared
-
-# tmux_session COMMAND: the job's session, with that command in it; tmux_says tells what went wrong
-tmux_session() {
-    tmux_says="$here has no tmux, which keeps a terminal alive there: install it."
-    has tmux || return 1
-    mkdir -p "$ours"
-    [ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
-    tmux_says=$(tmux -S "$tmux_socket" -f "$folder/tmux.conf" new-session -d -s "job-$id" \
-        "exec $1" 2>&1 9>&-) && return
-    tmux_says="tmux on $here: $tmux_says"
-    return 1
-}
-
-tmux_conf() {
-    cat <<'CONF'
-# tmux for the jobs and shells of this project; a server of its own, which no other tmux sees.
-set -g mouse on
-set -g history-limit 100000
-set -g default-terminal screen-256color
-set -g status-left "#S "
-set -g status-left-length 40
-set -sg escape-time 10
-CONF
-}
-
-# known_terminal: TERM is set, to one that this machine knows how to draw on
-known_terminal() {
-    TERM=$term
-    export TERM
-    infocmp "$TERM" >/dev/null 2>&1 || TERM=xterm-256color
-    infocmp "$TERM" >/dev/null 2>&1 || TERM=xterm
 }

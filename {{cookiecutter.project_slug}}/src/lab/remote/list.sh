@@ -1,5 +1,6 @@
 # What is known of jobs, a line each: describe in jobs.sh says what. Variables: most (0: all of them).
 # First of all the machine's clock, in seconds.
+# Needs: jobs.sh
 
 date +%s
 [ -d "$folder/jobs" ] || exit 0

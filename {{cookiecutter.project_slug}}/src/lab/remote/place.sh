@@ -1,6 +1,7 @@
 # Puts a dataset in place that has arrived in its staging folder. Variables: dataset, stage (its
 # path), manifest (the sha256 of manifest.json). Standard input: the hashes of its files, as sha256sum -c takes them.
 # Nothing is overwritten, and manifest.json comes last: without it nothing is taken for a dataset.
+# Needs: places.sh
 
 target=$data/$dataset
 has flock || fail "$here has no flock; it comes with util-linux."

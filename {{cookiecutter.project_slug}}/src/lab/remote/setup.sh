@@ -1,5 +1,6 @@
 # Makes what the project needs beside its code: folders, environment, kernel. Variables: project.
 # It prints bootstrap.py's own table.
+# Needs: places.sh tmux.sh
 
 work=$folder/work
 mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" ||

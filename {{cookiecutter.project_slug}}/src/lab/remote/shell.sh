@@ -1,5 +1,6 @@
 # A shell in the working copy, with the environment active; in tmux, so that it stays.
 # Variables: project, term.
+# Needs: places.sh tmux.sh
 
 cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $here yet: lab setup."
 known_terminal

@@ -1,6 +1,7 @@
 # Makes a job and starts its runner, once, however often it is asked. Standard input: a bundle.
 # Variables: id, commit, sent, project (its folder in the commit), spec (job.json), settings (job.sh),
 # interactive. Prints how the job stands, as list.sh does.
+# Needs: places.sh code.sh jobs.sh tmux.sh
 
 job=$folder/jobs/$id
 mkdir -p "$folder/jobs" "$ours" || fail "$folder cannot be written on $here: see lab doctor."

@@ -1,7 +1,16 @@
 # Ends a job and everything it started. Variables: id, grace (seconds for a clean end).
 # Prints how the job stands then.
+# Needs: jobs.sh
 
 job=$folder/jobs/$id
+
+# members ID: the processes of a job, whatever sessions they are in, by the LAB_JOB they inherited
+members() {
+    grep -lzsx "LAB_JOB=$1" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ member _; do
+        [ "$member" != $$ ] && started "$member" >/dev/null && printf '%s\n' "$member"
+    done
+}
+
 [ -e "$job/job.json" ] || fail "there is no job $id on $here."
 [ -e "$job/exit_code" ] && [ -z "$(members "$id")" ] && {
     date +%s

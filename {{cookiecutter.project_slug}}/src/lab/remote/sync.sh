@@ -2,6 +2,7 @@
 # Variables: commit, sent, back (yes: only save), known (the saved edits that the laptop has),
 # stamp (a name for new ones). Standard input: a bundle.
 # Prints "state NAME", "edits NAME" for each that the laptop lacks, an empty line, and their bundle.
+# Needs: code.sh
 
 work=$folder/work
 edits=refs/lab/edits

@@ -1,0 +1,117 @@
+"""What `lab` costs on a remote machine, against the plain tools, through the test bed's gateway.
+
+    make bench-remote       ours and the rival take turns; a ratio is the median of the pairs
+
+Exit code 1 if a promise does not hold. Nothing is added to the line's own latency: that is counted
+in round trips by tests/test_round_trips.py.
+"""
+
+import json
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import conftest  # noqa: E402
+import hosts as bed  # noqa: E402
+
+# Runs on the laptop: pairs of commands in turn, after a first pair that does not count. What stands
+# before ";;" in a command is done first, and not measured.
+PAIRS = """
+import json, statistics, subprocess, sys, time
+def measured(command):
+    before, _, command = command.rpartition(";;")
+    if before:
+        subprocess.run(before, shell=True, check=True, stdout=subprocess.DEVNULL)
+    start = time.perf_counter()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(command, shell=True, check=True, **quiet)
+    return time.perf_counter() - start
+ours, rival, number = json.loads(sys.argv[1])
+pairs = [[measured(ours), measured(rival)] for _ in range(number + 1)][1:]
+print(json.dumps([statistics.median(x) for x in (*zip(*pairs), [a / b for a, b in pairs])]))
+"""
+SSH_FOLDER = "/home/ada/.cache/dl-remote-template/ssh"
+THERE = "lab/my-experiment"
+
+
+def ssh(laptop) -> str:
+    """The plain ssh command on the connection that lab shares."""
+    (config,) = (laptop.hosts.laptop.home / ".cache/dl-remote-template/ssh").glob("*.config")
+    return f"ssh -F {SSH_FOLDER}/{config.name} -S {SSH_FOLDER}/{config.stem}"
+
+
+def compare(laptop, name: str, ours: str, rival: str, number: int, bound: float | None) -> bool:
+    """Measure, print the row, and tell whether the promise holds."""
+    asked = json.dumps([ours, rival, number])
+    times = json.loads(laptop.run("python", "-c", PAIRS, asked, timeout=900).stdout)
+    holds = bound is None or times[2] <= bound
+    promise = "" if bound is None else f"<= {bound}  {'holds' if holds else 'DOES NOT HOLD'}"
+    print(f"{name:<52} {times[0]:8.3f} {times[1]:8.3f} {times[2]:7.2f}  {promise}", flush=True)
+    return holds
+
+
+def measure(laptop) -> list[bool]:
+    laptop.lab("jobs")  # the connection is warm from here on
+    plain = ssh(laptop)
+    print(f"{'':<52} {'ours, s':>8} {'rival, s':>8} {'ratio':>7}")
+    results = [
+        compare(
+            laptop, "lab --help, against python -c pass", "lab --help", "python -c pass", 20, 4
+        ),
+        compare(
+            laptop,
+            "lab jobs, against ssh worker true and python -c pass",
+            "lab jobs",
+            f"{plain} worker true; python -c pass",
+            20,
+            2,
+        ),
+    ]
+    change = "date +%N >README.md"
+    push = f"git -c core.sshCommand={shlex.quote(plain)} push -q worker:{THERE}/repo.git"
+    results.append(
+        compare(
+            laptop,
+            "lab run, one file changed, against git push and ssh",
+            f"{change};;lab run -- true",
+            f"{change}; git commit -qam x;;{push} HEAD:refs/heads/bench; {plain} worker true",
+            10,
+            2.5,
+        )
+    )
+    for number in (100, 1_000, 10_000):
+        folder = laptop.path / "many"
+        folder.mkdir(exist_ok=True)
+        for index in range(number):
+            (folder / f"{index}.txt").write_text(f"file {index}\n" * 40)
+        touch = "date +%N | tee many/*1.txt >/dev/null"  # a tenth of them
+        rsync = f"rsync -a --exclude .venv --exclude .git -e {shlex.quote(plain)}"
+        compare(
+            laptop,
+            f"lab run, a tenth of {number} files changed, against rsync",
+            f"{touch};;lab run -- true",
+            f"{touch};;{rsync} ./ worker:mirror/",
+            3,
+            None,
+        )
+    return results
+
+
+def main() -> int:
+    if reason := bed.why_impossible():
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        conftest.isolate(place / "home", os.environ.__setitem__)
+        (place / "hosts").mkdir()
+        (place / "small").mkdir()
+        with bed.folder_in_memory(place / "hosts") as folder, conftest.three(folder) as hosts:
+            return 0 if all(measure(conftest.settle(hosts, place / "small"))) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

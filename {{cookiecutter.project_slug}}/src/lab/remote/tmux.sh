@@ -1,0 +1,40 @@
+# Our own tmux server, and terminals; after places.sh.
+
+quoted() { # for a command line that a shell reads once more
+    printf "'"
+    printf %s "$1" | sed "s/'/'\\\\''/g"
+    printf "'"
+}
+
+tmux_socket=$ours/tmux-$here # not in /tmp, where cleaners remove it; named, as homes are shared
+
+# tmux_session COMMAND: the job's session, with that command in it; tmux_says tells what went wrong
+tmux_session() {
+    tmux_says="$here has no tmux, which keeps a terminal alive there: install it."
+    has tmux || return 1
+    mkdir -p "$ours"
+    [ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
+    tmux_says=$(tmux -S "$tmux_socket" -f "$folder/tmux.conf" new-session -d -s "job-$id" \
+        "exec $1" 2>&1 9>&-) && return
+    tmux_says="tmux on $here: $tmux_says"
+    return 1
+}
+
+tmux_conf() {
+    printf '%s\n' \
+        '# tmux for the jobs and shells of this project; a server of its own, which no other sees.' \
+        'set -g mouse on' \
+        'set -g history-limit 100000' \
+        'set -g default-terminal screen-256color' \
+        'set -g status-left "#S "' \
+        'set -g status-left-length 40' \
+        'set -sg escape-time 10'
+}
+
+# known_terminal: TERM is set, to one that this machine knows how to draw on
+known_terminal() {
+    TERM=$term
+    export TERM
+    infocmp "$TERM" >/dev/null 2>&1 || TERM=xterm-256color
+    infocmp "$TERM" >/dev/null 2>&1 || TERM=xterm
+}
