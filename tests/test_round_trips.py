@@ -1,10 +1,11 @@
 """What docs/remote.md says a command costs, counted on a slow line."""
 
 import re
+import time
 
 import pytest
 from conftest import TEMPLATE
-from test_jobs import ended, start
+from test_jobs import ended, start, until
 
 DOCUMENT = (TEMPLATE / "docs/remote.md").read_text("utf-8")
 COSTS = dict(re.findall(r"^\| `(.+?)\| (\d) \|$", DOCUMENT, re.M))
@@ -19,10 +20,17 @@ def warm(laptop):
     return laptop, id
 
 
+def quiet(hosts) -> bool:
+    """Whether nothing went through the line for a while."""
+    hosts.traffic()
+    time.sleep(0.3)
+    return hosts.traffic().up == 0
+
+
 def turns(laptop, *command) -> int:
     """The round trips of one command; a delay keeps what is sent together together."""
+    until(lambda: quiet(laptop.hosts), what="silence after the command before")
     laptop.hosts.delay(0.2)
-    laptop.hosts.traffic()
     laptop.run(*command)
     return laptop.hosts.traffic().turns
 

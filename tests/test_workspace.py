@@ -74,14 +74,16 @@ def test_setup_brings_uv_along_where_there_is_none(laptop):
 
 def test_without_any_python_uv_alone_sets_up(laptop):
     worker = laptop.hosts.worker
-    worker.program("python3", None)
-    shutil.rmtree(laptop.there("envs"))
-    laptop.lab("setup")
+    for old in ("#!/bin/sh\nexit 1\n", None):  # too old, none
+        worker.program("python3", old)
+        shutil.rmtree(laptop.there("envs"))
+        laptop.lab("setup")
+        laptop.lab("run", "--follow", "--", "true")
     worker.program("uv", None)
     shutil.rmtree(laptop.there("envs"))
     done = laptop.lab("setup", check=False)
     assert done.returncode == 1
-    assert "neither python3 nor uv" in done.stderr and "install one" in done.stderr
+    assert "neither Python 3.8 nor uv" in done.stderr and "install one" in done.stderr
 
 
 @pytest.mark.parametrize("bytes", [3_000, 30_000, 60_000, 90_000])

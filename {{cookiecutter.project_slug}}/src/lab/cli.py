@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from lab import cli_records, cli_remote, cli_transfer, project
+from lab import cli_machine, cli_records, cli_remote, cli_transfer, project
 from lab.tables import print_json, table
 
 
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     remove.set_defaults(command=kernel_remove)
     cli_remote.add(commands)
     cli_transfer.add(commands)
+    cli_machine.add(commands)
     cli_records.add(commands)
     return parser
 

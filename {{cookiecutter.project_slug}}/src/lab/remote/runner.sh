@@ -121,7 +121,7 @@ if ! [ -e "$environment/lab-environment.json" ]; then
     set -- --venv "$environment" --source "$folder/work/src" --no-kernel --no-git
     (
         flock 7
-        if command -v python3 >/dev/null; then
+        if python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
             exec python3 "$code/bootstrap.py" "$@"
         fi
         exec uv run --no-project --python "$python" "$code/bootstrap.py" "$@"

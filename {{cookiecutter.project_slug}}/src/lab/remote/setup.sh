@@ -17,12 +17,12 @@ python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' pyproject.toml | head -n 1)
 environment=$folder/envs/$python-$lock
 exec 7>"$folder/envs/.lock"
 flock 7
-if has python3; then
+if python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
     python3 bootstrap.py --venv "$environment" --no-git 2>&1
 elif has uv; then
     uv run --no-project --python "$python" bootstrap.py --venv "$environment" --no-git 2>&1
 else
-    fail "$here has neither python3 nor uv: install one of them, such as uv into ~/.local/bin."
+    fail "$here has neither Python 3.8 nor uv: install one of them, such as uv into ~/.local/bin."
 fi || exit 1
 # a name that stays, for the interpreter in editors
 if [ -L .venv ] || ! [ -e .venv ]; then ln -sfn "$environment" .venv; fi

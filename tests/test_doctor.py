@@ -1,0 +1,369 @@
+"""lab doctor: what is wrong is named, with its cause and the line that mends it."""
+
+import importlib
+import json
+import shutil
+import sys
+
+import hosts as bed
+import pytest
+from conftest import TEMPLATE
+
+ENV = {"LAB_PATIENCE": "2"}
+SMALL = ("machines.toml", "machines.local.toml", "requirements.txt")
+
+
+@pytest.fixture(scope="module")
+def same_laptop(ready, hosts_session):
+    """One for the whole file: restoring it takes longer than most of these tests."""
+    hosts_session.restore("ready")
+    yield ready
+    hosts_session.clean()
+
+
+@pytest.fixture
+def laptop(same_laptop):
+    """Programs, clocks, lines and settings are put back after each test."""
+    settings = {name: (same_laptop.path / name).read_text() for name in SMALL}
+    yield same_laptop
+    for host in same_laptop.hosts.all:
+        host.clean()
+    same_laptop.hosts.heal()
+    for name, text in settings.items():
+        (same_laptop.path / name).write_text(text)
+
+
+def doctor(laptop, *arguments, code=None, **env) -> dict[str, dict]:
+    """The checks by name."""
+    done = laptop.run("lab", "doctor", "--json", *arguments, env={**ENV, **env}, check=False)
+    assert code is None or done.returncode == code, done.stdout + done.stderr
+    return {row["check"]: row for row in json.loads(done.stdout)}
+
+
+def named(check: dict, *words: str) -> None:
+    """Its advice names the cause and the mend, in these words."""
+    for word in words:
+        assert word in check["advice"], check
+
+
+def test_a_machine_that_is_well_passes_and_every_check_is_shown_side_by_side(laptop):
+    done = laptop.run("lab", "doctor", check=False, env=ENV)
+    assert done.returncode == 0, done.stdout
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ["check", "this", "computer", "gpu", "verdict"]
+    table = {line.split("  ")[0]: line for line in lines}
+    for name in ("connection", "host key", "git", "environment", "clock", "terminal", "disk"):
+        assert table[name].endswith(" ok"), table[name]
+    assert "by way of gateway" in table["connection"] and "ms" in table["connection"]
+    assert table["environment"].count("3.11-") == 2
+    assert ".." not in done.stdout
+    assert "\nwarning: GPUs: no nvidia-smi: jobs run on the CPU" in done.stdout
+
+
+def test_the_machine_is_asked_in_one_round_trip_once_connected(laptop):
+    laptop.lab("jobs", env=ENV)
+    laptop.hosts.traffic()
+    doctor(laptop)
+    assert laptop.hosts.traffic().connections == 0
+    laptop.hosts.delay(0.1)
+    laptop.hosts.traffic()
+    doctor(laptop)
+    assert laptop.hosts.traffic().turns <= 8  # a channel is opened, and used once
+    laptop.hosts.delay(0)
+
+
+def test_a_machine_without_git_tmux_rsync_and_flock_is_told_so_check_by_check(laptop):
+    for name in ("git", "tmux", "rsync", "flock"):
+        laptop.hosts.worker.program(name, None)
+    checks = doctor(laptop, code=1)
+    assert (checks["git"]["here"], checks["git"]["there"]) == ("2.39.5", "missing")
+    assert [checks[n]["verdict"] for n in ("git", "tmux", "rsync", "basic tools")] == [
+        "failed",
+        "warning",
+        "warning",
+        "failed",
+    ]
+    named(checks["git"], "the machine has no git", "cannot get there", "install it")
+    named(checks["tmux"], "has no tmux", "jobs run all the same", "install it")
+    named(checks["rsync"], "has no rsync", "slower way", "install it")
+    named(checks["basic tools"], "without flock", "install coreutils and util-linux")
+    assert checks["disk"]["verdict"] == "ok"  # the others are well
+
+
+def test_warnings_alone_do_not_fail(laptop):
+    laptop.hosts.worker.program("tmux", None)
+    assert doctor(laptop, code=0)["tmux"]["verdict"] == "warning"
+
+
+def test_neither_a_new_enough_python_nor_uv_fails(laptop):
+    laptop.hosts.worker.program("uv", None)
+    laptop.hosts.worker.program("python3", "#!/bin/sh\necho Python 3.6.8\n")
+    checks = doctor(laptop, code=1)
+    assert checks["environment tools"]["verdict"] == "failed"
+    named(checks["environment tools"], "neither Python 3.8", "uv/install.sh")
+
+
+def test_programs_that_hang_or_break_cost_seconds_and_no_other_check(laptop):
+    laptop.hosts.worker.program("tmux", "#!/bin/sh\nexec sleep 3600\n")
+    laptop.hosts.worker.program("rsync", "#!/bin/sh\nexit 127\n")
+    laptop.hosts.worker.program("df", "#!/bin/sh\necho '] x $(( -'\n")
+    checks = doctor(laptop)
+    named(checks["tmux"], "does not start")
+    named(checks["rsync"], "does not start")
+    assert checks["disk"]["verdict"] == "unknown"
+    assert checks["clock"]["verdict"] == checks["git"]["verdict"] == "ok"
+
+
+def test_what_hangs_so_hard_that_it_cannot_be_given_up_leaves_the_other_checks(laptop):
+    laptop.hosts.worker.program("timeout", None)
+    laptop.hosts.worker.program("df", "#!/bin/sh\nexec sleep 3600\n")
+    script = "from lab import cli, doctor; doctor.ALL = 2; print(cli.main(['doctor', '--json']))"
+    said = laptop.run("python", "-c", script, env=ENV).stdout
+    checks = {row["check"]: row["verdict"] for row in json.loads(said.rpartition("]")[0] + "]")}
+    assert (checks["git"], checks["clock"], checks["work copy"]) == ("ok", "ok", "ok")
+    assert (checks["disk"], checks["data digits"]) == ("unknown", "unknown")
+
+
+def test_a_changed_host_key_is_the_one_line_that_fails_and_the_laptops_side_is_shown(laptop):
+    laptop.hosts.worker.change_host_key()
+    done = laptop.run("lab", "doctor", check=False, env=ENV)
+    assert done.returncode == 1
+    rows = done.stdout.split("\n\n")[0].splitlines()
+    assert [row.split("  ")[0] for row in rows if row.endswith("failed")] == ["host key"]
+    assert "ssh-keygen -R worker" in done.stdout and "not the known one" in done.stdout
+    git = next(row for row in rows if row.startswith("git "))
+    assert "2.39.5" in git and git.endswith("unknown") and "?" in git
+    assert ".." not in done.stdout and done.stderr == ""
+
+
+def test_a_gateway_that_is_down_is_named_and_nothing_remote_is_called_well(laptop):
+    laptop.hosts.refuse()
+    checks = doctor(laptop, code=1)
+    assert checks["connection"]["verdict"] == "failed"
+    named(checks["connection"], "gateway cannot be reached", "Connection refused", "VPN")
+    assert "disk" not in checks and "GPUs" not in checks
+    assert checks["environment"]["verdict"] == "unknown"
+    assert checks["ports here"]["verdict"] == "ok"
+
+
+def test_a_line_that_swallows_everything_ends_in_time(laptop):
+    laptop.lab("jobs", env=ENV)
+    laptop.hosts.drop()
+    checks = doctor(laptop, code=1)
+    assert checks["connection"]["verdict"] == "failed"
+    laptop.hosts.heal()
+    doctor(laptop, "--fix", code=0)
+
+
+def test_a_clock_that_is_an_hour_ahead_is_a_warning(laptop):
+    laptop.hosts.worker.clock("+1h")
+    check = doctor(laptop, code=0)["clock"]
+    assert check["verdict"] == "warning" and check["there"].startswith("+3")
+    named(check, "differ by 3", "records mislead", "chrony")
+
+
+def test_a_full_disk_fails_and_a_small_one_warns(laptop):
+    worker = laptop.hosts.worker
+    worker._sh("mkdir -p /var/tmp/small && mount -t tmpfs -o size=400m tmpfs /var/tmp/small")
+    local = laptop.path / "machines.local.toml"
+    local.write_text(local.read_text() + 'data = "/var/tmp/small/data"\n')
+    checks = doctor(laptop, code=1)
+    assert (checks["disk"]["verdict"], checks["disk of data"]["verdict"]) == ("ok", "failed")
+    named(checks["disk of data"], "/var/tmp/small/data is nearly full", "ask for room")
+    worker._sh("mount -o remount,size=3g /var/tmp/small")
+    assert doctor(laptop, code=0)["disk of data"]["verdict"] == "warning"
+    worker._sh("mount -o remount,size=30g,nr_inodes=100 /var/tmp/small")
+    assert doctor(laptop, code=1)["disk of data"]["verdict"] == "failed"
+    worker._sh("umount /var/tmp/small")
+
+
+def test_gpus_are_listed_with_their_memory_and_who_uses_them(laptop):
+    worker = laptop.hosts.worker
+    there = worker.popen("sh", "-c", "echo $$; exec sleep 1000", user="bob")
+    pid = int(there.stdout.readline())
+    uuid = "GPU-00000001-0000-0000-0000-000000000000"
+    gpus = [{"memory.used": "[N/A]"}, {"memory.used": 9000}]
+    worker.program("nvidia-smi", bed.nvidia_smi(gpus, [{"gpu_uuid": uuid, "pid": pid}]))
+    checks = doctor(laptop, code=0)
+    assert checks["GPU 0"]["verdict"] == "unknown"
+    assert checks["GPU 1"]["there"].endswith("9000 of 40960 MiB, bob")
+    assert checks["GPUs"]["there"] == "0 of 2 free"
+    named(checks["GPUs"], "GPU 1 by bob", "lab run --queue")
+    worker.program("nvidia-smi", bed.nvidia_smi(2))
+    checks = doctor(laptop, code=0)
+    assert (checks["GPUs"]["there"], checks["GPUs"]["verdict"]) == ("2 of 2 free", "ok")
+    assert doctor(laptop, "-m", "gpu").keys() == checks.keys()
+    there.kill()
+    there.communicate()
+
+
+def test_a_driver_that_is_broken_or_hangs_fails_with_its_cause(laptop):
+    laptop.hosts.worker.program("nvidia-smi", bed.nvidia_smi(1, broken=True))
+    named(doctor(laptop, code=1)["GPUs"], "couldn't communicate", "restart")
+    laptop.hosts.worker.program("nvidia-smi", bed.nvidia_smi(1, hang=True))
+    check = doctor(laptop, code=1)["GPUs"]
+    assert check["there"] == "hung"
+    named(check, "no answer in 8 s", "restart")
+
+
+def test_an_unknown_terminal_is_a_warning_and_fix_sends_its_description(laptop):
+    described = laptop.run("infocmp", "-x", "xterm-256color").stdout
+    described = described.replace("xterm-256color|", "strange-term|", 1)
+    laptop.hosts.laptop.write("strange.ti", described)
+    laptop.run("tic", "-x", "-o", f"{laptop.hosts.laptop.home_inside}/.terminfo", "../strange.ti")
+    check = doctor(laptop, code=0, TERM="strange-term")["terminal"]
+    assert (check["verdict"], check["there"]) == ("warning", "not known")
+    named(check, "strange-term", "--fix")
+    assert doctor(laptop, "--fix", TERM="strange-term")["terminal"]["verdict"] == "ok"
+
+
+LOGIND = """#!/bin/sh
+case "$*" in
+*enable-linger*) touch {home}/lingers ;;
+*show-user*) if [ -e {home}/lingers ]; then echo Linger=yes; else echo Linger=no; fi ;;
+*show-session*) echo KillUserProcesses={kills} ;;
+esac
+"""
+
+
+def test_processes_that_would_be_killed_at_logout_fail_and_fix_mends_it(laptop):
+    worker = laptop.hosts.worker
+    worker.program("busctl", "#!/bin/sh\nexit 1\n")
+    worker.program("loginctl", LOGIND.format(home=worker.home_inside, kills="no"))
+    assert doctor(laptop, code=0)["at logout"]["verdict"] == "ok"
+    worker.program("loginctl", LOGIND.format(home=worker.home_inside, kills=""))
+    assert doctor(laptop, code=0)["at logout"]["verdict"] == "unknown"
+    worker.program("loginctl", LOGIND.format(home=worker.home_inside, kills="yes"))
+    check = doctor(laptop, code=1)["at logout"]
+    named(check, "KillUserProcesses", "loginctl enable-linger")
+    assert doctor(laptop, "--fix", code=0)["at logout"]["verdict"] == "ok"
+    (worker.home / "lingers").unlink()
+    worker.program("busctl", "#!/bin/sh\necho b true\n")
+    assert doctor(laptop, code=1)["at logout"]["verdict"] == "failed"
+
+
+def test_an_environment_that_is_not_in_step_is_told_on_each_side_and_fix_makes_the_one_there(
+    laptop,
+):
+    lock = laptop.path / "requirements.txt"
+    lock.write_text(lock.read_text() + "# another lock\n")
+    check = doctor(laptop, code=1)["environment"]
+    named(check, "here: python3 bootstrap.py", "there: lab setup")
+    checks = doctor(laptop, "--fix", code=1)  # what is here, bootstrap.py mends
+    assert checks["environment"]["there"].startswith("3.11-")
+    named(checks["environment"], "here: python3 bootstrap.py")
+    lock.write_text(lock.read_text().replace("# another lock\n", ""))
+    assert doctor(laptop, code=0)["environment"]["verdict"] == "ok"
+
+
+def test_a_machine_where_nothing_was_set_up_is_told_and_fix_sets_it_up(laptop):
+    shutil.move(laptop.there("work"), laptop.there("hidden"))
+    shutil.move(laptop.there("envs"), laptop.there("hidden envs"))
+    checks = doctor(laptop, code=0)
+    assert checks["work copy"]["verdict"] == checks["environment"]["verdict"] == "warning"
+    named(checks["work copy"], "not on the machine yet", "lab setup")
+    shutil.move(laptop.there("hidden envs"), laptop.there("envs"))  # making one takes its time
+    checks = doctor(laptop, "--fix", code=0)
+    assert checks["work copy"]["verdict"] == checks["environment"]["verdict"] == "ok"
+    shutil.rmtree(laptop.there("hidden"))
+
+
+def test_without_a_machine_the_laptop_is_examined_all_the_same(laptop):
+    (laptop.path / "machines.toml").write_text("")
+    (laptop.path / "machines.local.toml").write_text("")
+    checks = doctor(laptop, code=0)
+    assert checks["machine"]["verdict"] == "warning"
+    named(checks["machine"], "no machine yet", "machines.toml")
+    assert checks["git"]["here"] == "2.39.5" and checks["ports here"]["verdict"] == "ok"
+    (laptop.path / "machines.toml").write_text("[machines.gpu]\nshs = 'x'\n")
+    named(doctor(laptop, code=1)["machine"], "machines.toml:2", "did you mean ssh?")
+
+
+def test_ports_that_are_busy_here_are_named(laptop):
+    script = "import socket as s, time; a = s.create_server(('127.0.0.1', 6006)); time.sleep(99)"
+    server = laptop.popen("python3", "-c", script)
+    laptop.run("python3", "-c", "import time; time.sleep(0.3)")
+    check = doctor(laptop, code=0)["ports here"]
+    assert (check["verdict"], check["here"]) == ("warning", "6006 busy")
+    named(check, "port 6006", "take the next")
+    server.kill()
+    server.communicate()
+
+
+def test_a_dataset_is_compared_by_its_manifest_and_its_files(laptop):
+    here, there = laptop.path / "data/digits", laptop.there("data/digits")
+    (here / "train/1").mkdir(parents=True)
+    (here / "train/1/a.png").write_text("picture")
+    (here / "manifest.json").write_text("{}")
+    check = doctor(laptop, code=0)["data digits"]
+    assert "1 files, 0.0 MB" in check["here"]
+    named(check, "has no dataset digits", "lab push-data digits")
+    shutil.copytree(here, there, dirs_exist_ok=True)
+    assert doctor(laptop)["data digits"]["verdict"] in ("ok", "warning")
+    for split in ("train", "val", "test"):
+        (there / split).mkdir(exist_ok=True)
+    assert doctor(laptop)["data digits"]["verdict"] == "ok"
+    (there / "train/1/a.png").write_text("pict")
+    named(doctor(laptop)["data digits"], "cut short", "lab push-data digits")
+    (there / "manifest.json").write_text("[]")
+    named(doctor(laptop)["data digits"], "another dataset", "lab push-data digits")
+    shutil.rmtree(here / "train/1")
+    (here / "manifest.json").unlink()
+    shutil.rmtree(there)
+
+
+def test_a_socket_folder_that_is_open_to_others_fails(laptop):
+    folder = laptop.hosts.laptop.home / ".cache/dl-remote-template/ssh"
+    folder.chmod(0o755)
+    check = doctor(laptop, code=1)["ssh sockets"]
+    named(check, "open to others", "chmod 700")
+    folder.chmod(0o700)
+
+
+# --- the rules, as values -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rules():
+    """The module checks.py, which needs nothing but Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TEMPLATE / "{{cookiecutter.project_slug}}/src")
+        yield importlib.import_module("lab.checks")
+        for name in [name for name in sys.modules if name.split(".")[0] == "lab"]:
+            del sys.modules[name]
+
+
+HERE = {"environment": ["3.11-abc"], "torch wanted": ["yes"], "torch": ["__version__ = '2.13.0'"]}
+
+
+@pytest.mark.parametrize(
+    ("version", "cuda", "gpus", "verdict", "words"),
+    [
+        ("2.13.0+cu126", "'12.6'", ["well", "cuda 12.4"], "ok", []),
+        ("2.13.0+cu130", "'13.0'", ["well", "cuda 12.4"], "failed", ["CUDA 13.0", "knows 12.4"]),
+        ("2.13.0+cpu", "None", ["well", "cuda 12.4"], "failed", ["without CUDA", "lab setup"]),
+        ("2.13.0+cpu", "None", ["none"], "ok", []),
+        ("2.13.0+cu126", "'12.6'", ["well"], "unknown", ["does not say"]),
+        ("2.13.0+cu126", "'12.6'", ["hung"], "unknown", []),
+    ],
+)
+def test_the_torch_build_is_held_against_the_driver(rules, version, cuda, gpus, verdict, words):
+    lines = [f"__version__ = '{version}'", f"cuda: Optional[str] = {cuda}", "hip = None"]
+    check = rules.torch(HERE, {"environment": ["yes"], "torch": lines, "gpus": gpus})
+    assert (check.verdict, check.there) == (verdict, version)
+    assert all(word in check.advice for word in words), check.advice
+
+
+def test_what_is_not_known_is_called_unknown_and_never_well(rules):
+    nothing = sys.modules["lab.facts"].parse("clock:\nhost:\n w\ngpus:\ndisk:\n")
+    seen = {check.check: check.verdict for check in rules.judge(HERE, nothing)}
+    for name in ("git", "environment", "torch", "GPUs", "disk", "clock", "basic tools"):
+        assert seen[name] != "ok", name
+    assert seen["GPUs"] == seen["disk"] == seen["clock"] == seen["basic tools"] == "unknown"
+
+
+def test_a_quota_that_is_used_up_fails(rules):
+    line = "/dev/sda1 1000* 900 1000 6days 10 0 0"
+    checks = rules.disks({"quota": ["Disk quotas for user ada (uid 5):", line, "code 1"]})
+    quota = next(check for check in checks if check.check == "quota")
+    assert quota.verdict == "failed" and "remove files" in quota.advice

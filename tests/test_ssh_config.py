@@ -1,0 +1,257 @@
+"""lab ssh-config: ssh, rsync and git reach the machine by our name; ~/.ssh stays the user's."""
+
+import shutil
+import subprocess
+
+import pytest
+
+NAME = "my-experiment-gpu"
+LINE = "Include lab/*.conf\n"
+SETTINGS = ("machines.toml", "machines.local.toml", "pyproject.toml")
+
+
+@pytest.fixture(scope="module")
+def same_laptop(ready, hosts_session):
+    """One for the whole file: restoring it takes longer than each of these tests."""
+    hosts_session.restore("ready")
+    yield ready
+    hosts_session.clean()
+
+
+@pytest.fixture
+def laptop(same_laptop, tmp_path):
+    """Its ~/.ssh and the project's settings are put back after each test."""
+    ssh = same_laptop.hosts.laptop.home / ".ssh"
+    shutil.copytree(ssh, tmp_path / "ssh")
+    settings = {name: (same_laptop.path / name).read_text() for name in SETTINGS}
+    yield same_laptop
+    shutil.rmtree(ssh)
+    shutil.copytree(tmp_path / "ssh", ssh)
+    for name, text in settings.items():
+        (same_laptop.path / name).write_text(text)
+
+
+def options(laptop, name=NAME) -> dict[str, list[str]]:
+    """What ssh -G says of a host: the values of each option."""
+    found = {}
+    for line in laptop.run("ssh", "-G", name).stdout.splitlines():
+        option, _, value = line.partition(" ")
+        found.setdefault(option, []).append(value)
+    return found
+
+
+def config(laptop):
+    return laptop.hosts.laptop.home / ".ssh/config"
+
+
+def machine(laptop, **keys):
+    """Write machines.toml anew, with one machine; nothing personal."""
+    lines = [f"{key} = {value!r}" for key, value in {"folder": "lab/x", **keys}.items()]
+    (laptop.path / "machines.toml").write_text("[machines.gpu]\n" + "\n".join(lines) + "\n")
+    (laptop.path / "machines.local.toml").write_text("")
+
+
+def test_it_prints_the_block_with_the_jump_host_and_both_forwards_and_changes_nothing(laptop):
+    text = laptop.lab("ssh-config")
+    assert text.startswith(f"Host {NAME}\n    User ada\n    HostName worker\n")
+    assert f"    ProxyJump {NAME}-gateway\n" in text
+    assert "    LocalForward 127.0.0.1:8888 localhost:8888\n" in text
+    assert "    LocalForward 127.0.0.1:6006 localhost:6006\n" in text
+    assert f"\nHost {NAME}-gateway\n" in text
+    assert not config(laptop).exists()
+    assert laptop.lab("ssh-config", "-m", "gpu") == text
+
+
+def test_after_install_ssh_rsync_and_git_reach_the_machine_by_its_name(laptop):
+    said = laptop.lab("ssh-config", "--install")
+    assert f"ssh {NAME}" in said
+    done = laptop.run("ssh", NAME, "hostname; id -un", stderr=subprocess.PIPE)
+    assert done.stdout.split() == ["worker", "ada"]
+    laptop.run("rsync", "-a", "machines.toml", f"{NAME}:copied", stderr=subprocess.PIPE)
+    assert laptop.hosts.worker.read("copied") == (laptop.path / "machines.toml").read_text()
+    listed = laptop.run("git", "ls-remote", f"{NAME}:lab/my-experiment/repo.git")
+    assert "refs/lab/snapshots/" in listed.stdout
+    laptop.lab("jobs")  # our own calls are not disturbed by it
+
+
+def test_ssh_itself_confirms_the_jump_host_both_forwards_and_the_keep_alive(laptop):
+    laptop.lab("ssh-config", "--install")
+    found = options(laptop)
+    assert (found["hostname"], found["user"]) == (["worker"], ["ada"])
+    assert found["proxyjump"] == [f"{NAME}-gateway"]
+    assert found["localforward"] == [
+        "[127.0.0.1]:8888 [localhost]:8888",
+        "[127.0.0.1]:6006 [localhost]:6006",
+    ]
+    assert (found["serveraliveinterval"], found["serveralivecountmax"]) == (["15"], ["3"])
+    gate = options(laptop, f"{NAME}-gateway")
+    assert (gate["hostname"], gate["user"]) == (["gateway"], ["ada"])
+    assert options(laptop, "worker").get("localforward") is None  # the user's own name for it
+
+
+def test_a_port_comes_home_through_the_installed_forward(laptop):
+    laptop.lab("ssh-config", "--install")
+    script = (
+        "import http.server as h, os\n"
+        "class H(h.BaseHTTPRequestHandler):\n"
+        "    def do_GET(s): s.send_response(200); s.end_headers(); s.wfile.write(b'from there')\n"
+        "    def log_message(s, *a): pass\n"
+        "h.HTTPServer(('127.0.0.1', 8888), H).serve_forever()\n"
+    )
+    server = laptop.hosts.worker.popen("python3", "-c", script)
+    line = laptop.popen("ssh", "-N", NAME)
+    fetch = (
+        "import time, urllib.request as u\n"
+        "for _ in range(100):\n"
+        "    try: print(u.urlopen('http://127.0.0.1:8888', timeout=2).read().decode()); break\n"
+        "    except OSError: time.sleep(0.1)\n"
+    )
+    assert laptop.run("python3", "-c", fetch).stdout == "from there\n"
+    # a second connection finds the port taken, and works all the same
+    assert laptop.run("ssh", NAME, "hostname", stderr=subprocess.PIPE).stdout == "worker\n"
+    for process in (line, server):
+        process.kill()
+        process.communicate()
+
+
+ALIAS = """\
+Host gateway
+    IdentityFile "~/.ssh/a key"
+
+Host cluster
+    HostName worker
+    User ada
+    ProxyJump ada@gateway:22
+    IdentityFile "~/.ssh/a key"
+    IdentitiesOnly yes
+    HostKeyAlias worker
+    LocalForward 9999 localhost:9999
+    RemoteCommand echo from the alias
+    ControlPath ~/.ssh/%C
+
+Host *
+    ConnectTimeout 7
+    User nobody
+"""
+
+
+def test_all_that_an_alias_of_the_user_does_for_the_connection_is_in_the_block(laptop):
+    config(laptop).write_text(ALIAS)
+    ssh = config(laptop).parent
+    (ssh / "id_ed25519").rename(ssh / "a key")
+    (ssh / "id_ed25519.pub").unlink()
+    machine(laptop, ssh="cluster")
+    text = laptop.lab("ssh-config")
+    assert '    IdentityFile "~/.ssh/a key"\n' in text
+    assert "    ProxyJump ada@gateway:22\n" in text
+    assert "9999" not in text and "from the alias" not in text
+    laptop.lab("ssh-config", "--install")
+    found, theirs = options(laptop), options(laptop, "cluster")
+    for name in ("hostname", "user", "port", "identityfile", "proxyjump", "hostkeyalias"):
+        assert found[name] == theirs[name], name
+    assert (found["identitiesonly"], found["connecttimeout"]) == (["yes"], ["7"])
+    done = laptop.run("ssh", NAME, "hostname", stderr=subprocess.PIPE)
+    assert done.stdout == "worker\n"
+
+
+@pytest.mark.parametrize(
+    "original",
+    [
+        b"Host a\r\n\tHostName b\r\n# no newline at the end",
+        b"",
+        b"\n\n  Include other\n\nHost *\n  User x\n",
+        b"# caf\xe9 \xff\n",
+    ],
+)
+def test_the_users_own_lines_stay_byte_for_byte_and_remove_brings_the_file_back(laptop, original):
+    config(laptop).write_bytes(original)
+    config(laptop).chmod(0o644)
+    laptop.lab("ssh-config", "--install")
+    assert config(laptop).read_bytes() == LINE.encode() + original
+    assert config(laptop).stat().st_mode & 0o777 == 0o644
+    backup = config(laptop).with_name("config.before-lab")
+    assert backup.read_bytes() == original
+    again = laptop.lab("ssh-config", "--install")
+    assert again.count("unchanged") == 2
+    laptop.lab("ssh-config", "--remove")
+    assert config(laptop).read_bytes() == original
+    left = sorted(path.name for path in config(laptop).parent.iterdir())
+    assert not [name for name in left if "lab" in name]
+    assert "nothing of this project" in laptop.lab("ssh-config", "--remove")
+
+
+def test_it_works_without_any_ssh_folder_and_remove_leaves_none_of_its_files(laptop):
+    ssh = config(laptop).parent
+    shutil.rmtree(ssh)
+    laptop.lab("ssh-config", "--install")
+    assert config(laptop).read_text() == LINE
+    modes = {p: p.stat().st_mode & 0o777 for p in (ssh, ssh / "lab", config(laptop))}
+    assert list(modes.values()) == [0o700, 0o700, 0o600]
+    assert (ssh / "lab/my-experiment.conf").stat().st_mode & 0o777 == 0o600
+    laptop.lab("ssh-config", "--remove")
+    assert list(ssh.iterdir()) == []
+
+
+def test_a_config_that_is_a_link_into_a_dotfiles_repository_stays_one(laptop):
+    dotfiles = laptop.hosts.laptop.write("dotfiles/ssh_config", "Host a\n    HostName b\n")
+    config(laptop).symlink_to("../dotfiles/ssh_config")
+    laptop.lab("ssh-config", "--install")
+    assert config(laptop).is_symlink()
+    assert dotfiles.read_text() == LINE + "Host a\n    HostName b\n"
+    laptop.lab("ssh-config", "--remove")
+    assert config(laptop).is_symlink()
+    assert dotfiles.read_text() == "Host a\n    HostName b\n"
+
+
+def test_an_older_backup_with_other_content_is_kept(laptop):
+    config(laptop).write_text("Host now\n")
+    old = config(laptop).with_name("config.before-lab")
+    old.write_text("Host then\n")
+    laptop.lab("ssh-config", "--install")
+    assert old.read_text() == "Host then\n"
+    assert old.with_name("config.before-lab-2").read_text() == "Host now\n"
+    laptop.lab("ssh-config", "--remove")
+    assert old.read_text() == "Host then\n"
+
+
+def test_an_include_that_slipped_below_a_host_line_is_brought_to_the_front(laptop):
+    laptop.lab("ssh-config", "--install")
+    config(laptop).write_text(f"Host a\n    User b\n{LINE}")
+    laptop.lab("ssh-config", "--install")
+    assert config(laptop).read_text() == f"{LINE}Host a\n    User b\n"
+
+
+def test_a_jump_that_an_alias_switches_off_and_an_address_with_a_zone_stay_so(laptop):
+    text = (
+        "Host near\n    HostName fe80::1%%lo\n    ProxyJump none\n\nHost *\n    ProxyJump gateway\n"
+    )
+    config(laptop).write_text(text)
+    machine(laptop, ssh="near")
+    laptop.lab("ssh-config", "--install")
+    found, theirs = options(laptop), options(laptop, "near")
+    assert found["hostname"] == theirs["hostname"] == ["fe80::1%lo"]
+    assert "proxyjump" not in found and "proxyjump" not in theirs
+
+
+def test_two_projects_live_side_by_side(laptop):
+    config(laptop).write_text("Host a\n")
+    laptop.lab("ssh-config", "--install")
+    settings = laptop.path / "pyproject.toml"
+    text = settings.read_text()
+    settings.write_text(text.replace('name = "my-experiment"', 'name = "other"', 1))
+    laptop.lab("ssh-config", "--install")
+    assert config(laptop).read_text() == f"{LINE}Host a\n"
+    assert options(laptop)["hostname"] == options(laptop, "other-gpu")["hostname"] == ["worker"]
+    laptop.lab("ssh-config", "--remove")
+    assert config(laptop).read_text() == f"{LINE}Host a\n"
+    assert options(laptop)["hostname"] == ["worker"]
+    settings.write_text(text)
+    laptop.lab("ssh-config", "--remove")
+    assert config(laptop).read_text() == "Host a\n"
+
+
+def test_a_broken_config_is_named_in_one_line(laptop):
+    config(laptop).write_text("Host a\n    Nonsense yes\n")
+    done = laptop.lab("ssh-config", check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "line 2" in done.stderr and "nonsense" in done.stderr

@@ -1,0 +1,134 @@
+# What lab doctor wants to know of a machine: "name:" and below it, indented, what was found out.
+# Variables: environment (its name in envs/), dataset, term. The clock comes first, at once. Every
+# question has a time-out of its own, and is asked in a shell of its own: none spoils another.
+# Needs: places.sh
+
+printf 'clock:\n %s\n' "$(date +%s.%N)"
+
+limit() { # SECONDS COMMAND ...
+    if has timeout; then
+        timeout -k 1 "$@"
+    else
+        shift
+        "$@"
+    fi
+}
+
+fact() { # NAME COMMAND ...: what the command prints is the fact
+    printf '%s:\n' "$1"
+    shift
+    ("$@") 2>/dev/null </dev/null | head -n 200 | sed 's/^/ /'
+}
+
+version() { # PROGRAM OPTION
+    if ! has "$1"; then
+        echo missing
+    elif said=$(limit 5 "$@" 2>&1); then
+        echo "$said"
+    else
+        echo broken
+    fi
+}
+uv_version() { # the helper is what bootstrap.py fetches where there is none
+    PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/dl-remote-template/uv/bin
+    version uv --version
+}
+
+nearest() { # FOLDER: itself, or what there is of the way to it
+    place=$1
+    until [ -e "$place" ] || [ "$place" = / ]; do place=$(dirname "$place"); done
+    printf '%s\n' "$place"
+}
+
+disk() { # FOLDER: kilobytes in all and free, inodes in all and free, whether one may write there
+    place=$(nearest "$1")
+    limit 8 df -Pk "$place" | awk 'NR == 2 { print $2, $4 }'
+    limit 8 df -Pi "$place" | awk 'NR == 2 { print $2, $4 }'
+    if [ -d "$place" ] && [ -w "$place" ]; then echo writable; else echo "not writable: $place"; fi
+}
+
+smi() { limit 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>&1; }
+
+gpus() { # the state; then, if it is well, lines "gpu", "user" (uuid, pid, name) and "cuda"
+    if ! has nvidia-smi; then
+        # a card whose driver is not whole still shows up here
+        if [ -e /proc/driver/nvidia/version ]; then echo "broken nvidia-smi is missing"; else echo none; fi
+        return
+    fi
+    said=$(smi --query-gpu=index,uuid,memory.used,memory.total,driver_version,name)
+    case $? in
+    0) echo well ;;
+    124 | 137) echo hung && return ;;
+    *) echo "broken $(echo "$said" | head -n 1)" && return ;;
+    esac
+    printf '%s\n' "$said" | sed 's/^/gpu /'
+    smi --query-compute-apps=gpu_uuid,pid | while IFS=', ' read -r uuid pid; do
+        echo "user $uuid $pid $(ps -o user= -p "$pid" 2>/dev/null || echo somebody)"
+    done
+    limit 8 nvidia-smi | sed -n 's/.*CUDA Version: *\([0-9.]*\).*/cuda \1/p'
+}
+
+torch_build() {
+    grep -hE '^(__version__|cuda|hip)\b' "$folder/envs/$environment"/lib/python*/site-packages/torch/version.py
+}
+
+logout() { # whether logind ends what is left running, and whether this user lingers
+    { has loginctl && limit 5 loginctl --no-pager list-users >&2; } || return
+    kills=$(limit 5 busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
+        org.freedesktop.login1.Manager KillUserProcesses) ||
+        kills=$(limit 5 loginctl show-session --property=KillUserProcesses)
+    user=$(id -un)
+    lingers=$(limit 5 loginctl show-user "$user" --property=Linger)
+    if [ -e "/var/lib/systemd/linger/$user" ]; then lingers=yes; fi
+    printf 'kills %s\nlingers %s\n' "$kills" "$lingers"
+}
+
+quotas() { # the exit code tells whether one is used up
+    has quota || return
+    limit 8 quota -w
+    echo "code $?"
+}
+
+files() { # of the dataset: how many, and bytes in all
+    cd "$data/$dataset" || return
+    sha256sum <manifest.json | cut -c 1-12
+    {
+        limit 8 find train val test -type f ! -name '.*' -exec ls -ln {} +
+        case $? in 124 | 137) echo incomplete ;; esac
+    } | awk '/^-/ { n += 1; bytes += $5 } /^incomplete/ { bad = 1 }
+        END { if (bad) print "too many to count"; else printf "%d %.0f\n", n, bytes }'
+}
+
+kept() { if [ -e "$1" ]; then echo yes; else echo no; fi; }
+knows_terminal() {
+    has infocmp || return
+    if limit 5 infocmp "$term" >&2; then echo yes; else echo no; fi
+}
+basics() { # those without which no job starts
+    for name in base64 flock setsid sha256sum tail awk sed; do
+        has "$name" || echo "$name"
+    done
+    echo asked
+}
+
+fact host echo "$here"
+fact system uname -sr
+fact folder echo "$folder"
+fact data echo "$data"
+fact git version git --version
+fact tmux version tmux -V
+fact rsync version rsync --version
+fact python3 version python3 --version
+fact uv uv_version
+fact missing basics
+fact work kept "$folder/work/.git"
+fact environment kept "$folder/envs/$environment/lab-environment.json"
+fact torch torch_build
+fact gpus gpus
+fact disk disk "$folder"
+fact data_disk disk "$data"
+fact quota quotas
+fact logout logout
+fact terminal knows_terminal
+fact dataset files
+exit 0
