@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ENVIRONMENT := .venv
 
-.PHONY: test demo lock bench bench-records clean
+.PHONY: test demo lock bench bench-records bench-remote clean
 
 test: $(ENVIRONMENT)/ready-to-test
 	$(ENVIRONMENT)/bin/ruff check .
@@ -25,6 +25,10 @@ bench: $(ENVIRONMENT)/ready
 bench-records: demo
 	$(ENVIRONMENT)/bin/python benchmarks/tracking.py build/demo/my-experiment
 	build/demo/my-experiment/.venv/bin/python benchmarks/records.py
+
+# What the remote side costs, against plain ssh, git and rsync, on the test bed's hosts.
+bench-remote: $(ENVIRONMENT)/ready-to-test
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python benchmarks/remote.py
 
 # Compile the generated project's requirements.txt anew; UV_ARGS="--upgrade" takes the newest.
 lock: $(ENVIRONMENT)/ready

@@ -17,17 +17,22 @@ class UserError(Exception):
 @cache
 def toml(name: str) -> dict:
     """The content of a TOML file in the project's folder; {} if there is none."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     path = ROOT / name
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return parse_toml(path.read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def parse_toml(text: str) -> dict:
+    """The content of a TOML text; ValueError if it is none."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(text)
 
 
 def name() -> str:

@@ -121,7 +121,7 @@ def environment(code: Path, record: dict[str, Any]) -> str:
     lock, recorded = sha256(code / "requirements.txt"), listing.part(record, "software")
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
         raise UserError("the recorded lock is not the requirements.txt of the recorded commit.")
-    settings = project.tomllib.loads((code / "pyproject.toml").read_text("utf-8"))
+    settings = project.parse_toml((code / "pyproject.toml").read_text("utf-8"))
     stamp = records.read_json(Path(sys.prefix, STAMP))
     if (stamp.get("lock"), stamp.get("python")) == (lock, settings["tool"]["lab"]["python"]):
         say("environment", f"{sys.prefix}, of the same lock")

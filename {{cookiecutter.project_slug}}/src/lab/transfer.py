@@ -139,7 +139,8 @@ def _rsync(connection, names, source, target, options, receiver) -> None:
             process.wait()
         errors.seek(0)
         said = errors.read().decode("utf-8", "replace")
-    if "No space left on device" in said or "Disk quota exceeded" in said:
+    # on a full disk the other rsync may be gone before it can say so: 11 is what is left of it
+    if re.search("No space left on device|Disk quota exceeded", said) or (code == 11 and not said):
         raise full(receiver)
     if code in LOST or code < 0:
         connection.close()
