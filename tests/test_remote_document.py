@@ -69,7 +69,7 @@ def test_the_projects_own_readme_lists_the_same_commands_and_they_are_there(proj
         assert options[1] in project.run("lab", options[0], "--help").stdout
 
 
-def test_every_command_of_the_document_works(laptop):
+def test_every_command_of_the_document_and_of_the_projects_readme_works(laptop):
     job = start(laptop, "--", "true")
     ended(laptop, job)
     (laptop.path / "src/my_experiment/data.py").write_text("print('prepared')\n")
@@ -78,8 +78,9 @@ def test_every_command_of_the_document_works(laptop):
     (folder / "train/0/a.png").write_text("a")
     hash = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
     (folder / "manifest.json").write_text(json.dumps({"files": {"train/0/a.png": hash}}))
-    lines = commands(DOCUMENT)
-    assert len(lines) > 20
+    theirs = section((laptop.path / "README.md").read_text("utf-8"), "On a remote machine")
+    lines = [*commands(DOCUMENT), *commands(theirs)]
+    assert len(lines) > 25
     for line in lines:
         if line not in ELSEWHERE:
             done = laptop.run(*shlex.split(line.replace("JOB", job)), check=False, timeout=60)
