@@ -71,6 +71,16 @@ def measure(laptop) -> list[bool]:
             2,
         ),
     ]
+    laptop.hosts.delay(0.01)  # a line as between two cities: 20 ms there and back
+    compare(
+        laptop,
+        "the same, on a line of 20 ms",
+        "lab jobs",
+        f"{plain} worker true; python -c pass",
+        10,
+        None,
+    )
+    laptop.hosts.delay(0)
     change = "date +%N >README.md"
     push = f"git -c core.sshCommand={shlex.quote(plain)} push -q worker:{THERE}/repo.git"
     results.append(

@@ -287,6 +287,21 @@ def test_without_tmux_jobs_run_and_attach_says_why_it_is_plain(laptop):
     assert len(jobs(laptop)) == 1
 
 
+def test_an_old_tmux_is_enough(laptop):
+    # what tmux 2.2 does not know yet: variables for a new session
+    refuse = 'for word; do case $word in -e*) echo "unknown option -- e" >&2; exit 1 ;; esac; done'
+    laptop.hosts.worker.program("tmux", f'#!/bin/sh\n{refuse}\nexec /usr/bin/tmux "$@"\n')
+    id = start(laptop, "--", "sh", "-c", "echo up; " + GO.format("/tmp/go"))
+    socket = "/home/ada/.cache/dl-remote-template/tmux-worker"
+    listed = laptop.hosts.worker.run("/usr/bin/tmux", "-S", socket, "list-sessions").stdout
+    assert f"job-{id}" in listed
+    with laptop.popen("script", "-qec", "lab shell", "/dev/null", stdin=-1, stderr=-2) as shell:
+        shell.stdin.write("tmux detach\n")
+        shell.stdin.flush()
+        shown, _ = shell.communicate(timeout=20)
+    assert "detached (from session shell-my-experiment)" in shown
+
+
 def test_without_git_there_it_says_so(laptop):
     laptop.hosts.worker.program("git", None)
     assert "worker has no git" in refused(laptop, "run", "--", "true", env={})

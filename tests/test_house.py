@@ -82,3 +82,16 @@ def test_every_test_that_a_document_names_exists():
         named |= set(re.findall(r"`(test_\w+)`", page.read_text("utf-8")))
     assert len(named) > 30
     assert named <= set(re.findall(r"def (test_\w+)", tests))
+
+
+def test_shellcheck_finds_nothing_in_any_shell_script():
+    scripts = [TEMPLATE / ".ci/run", *TEMPLATE.glob("scripts/*.sh")]
+    scripts += (TEMPLATE / "{{cookiecutter.project_slug}}/src/lab").rglob("*.sh")
+    assert len(scripts) > 20
+    # their variables come from Python (2154) or serve another file (2034); ~ is meant literally
+    options = ["--severity=warning", "--exclude=SC2154,SC2034,SC2088"]
+    for script in scripts:
+        shell = "bash" if script.name == "run" else "sh"
+        command = ["shellcheck", f"--shell={shell}", *options, script]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout

@@ -257,6 +257,9 @@ def test_attach_shows_the_live_job_and_ctrl_c_reaches_it(laptop, term):
         assert ended(laptop, id) == "finished(5)"
         attached.communicate(timeout=20)
     assert log(laptop, id) == "up\ninterrupted\n"
+    with in_terminal(laptop, f"lab attach {id}", env={"TERM": term}) as again:
+        shown, _ = again.communicate(timeout=20)
+    assert "interrupted" in shown and "[ended with 5]" in shown
 
 
 def test_an_interactive_job_has_the_terminal_itself_with_log_and_exit_code(laptop):
@@ -271,7 +274,8 @@ def test_an_interactive_job_has_the_terminal_itself_with_log_and_exit_code(lapto
         session.communicate(timeout=20)
     (listed,) = json.loads(laptop.lab("jobs", "--json"))
     assert ended(laptop, listed["id"]) == "finished(4)"
-    assert "'SECRET'" in laptop.lab("logs")
+    shown = laptop.lab("logs")
+    assert "'SECRET'" in shown and "Script" not in shown, shown
 
 
 def test_a_shell_opens_in_the_working_copy_with_the_environment_and_stays(laptop):

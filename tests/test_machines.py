@@ -131,6 +131,12 @@ def test_a_gateway_without_the_rest_keeps_the_users_own_settings(lab, home):
     assert "port 4444\n" in found and "serveraliveinterval 15\n" in found
 
 
+def test_a_patience_that_is_no_number_is_named(lab):
+    lab.env["LAB_PATIENCE"] = "long"
+    said = lab("jobs", shared=GOOD, local="")
+    assert said == "lab: LAB_PATIENCE=long: a number of seconds.\n"
+
+
 def test_help_imports_nothing_heavy(lab):
     code = "import sys; sys.argv = ['lab', '--help']\nfrom lab import cli\n"
     code += "try: cli.main()\nexcept SystemExit: pass\n"

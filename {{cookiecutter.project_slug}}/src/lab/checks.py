@@ -21,12 +21,7 @@ PROGRAMS = {
     "ssh": ("here", FAILED, (7, 3), "nothing gets there: install OpenSSH"),
     "git": ("both", FAILED, (2, 17), "the code cannot get there: install it"),
     "rsync": ("both", WARNING, (), "data is brought by a slower way: install it"),
-    "tmux": (
-        "there",
-        WARNING,
-        (3, 2),
-        "jobs run all the same, lab shell does not stay: install it",
-    ),
+    "tmux": ("there", WARNING, (2, 2), "jobs run, but lab shell does not stay: install it"),
     "python3": ("both", OK, (3, 8), "uv has to bring a Python"),
     "uv": ("both", WARNING, (0, 9), "lab setup fetches one from PyPI; or put one in ~/.local/bin"),
 }

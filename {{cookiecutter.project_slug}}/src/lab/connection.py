@@ -26,7 +26,10 @@ from lab.machines import Machine
 from lab.project import UserError
 
 SCRIPTS = Path(__file__).parent / "remote"
-PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds without a word: the line is dead
+try:
+    PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds of silence: the line is dead
+except ValueError:
+    raise UserError(f"LAB_PATIENCE={os.environ['LAB_PATIENCE']}: a number of seconds.") from None
 MOST_SAID = 100_000  # bytes of stderr that are kept
 KEPT = 600  # seconds that an idle connection stays open for the next command
 

@@ -4,6 +4,7 @@
 job=$folder/jobs/$id
 [ -e "$job/job.json" ] || fail "there is no job $id on $here."
 known_terminal
+[ -e "$job/exit_code" ] && exec sh "$job/view.sh"
 if has tmux && tmux -S "$tmux_socket" has-session -t "=job-$id" 2>/dev/null; then
     exec tmux -S "$tmux_socket" attach-session -t "=job-$id"
 fi

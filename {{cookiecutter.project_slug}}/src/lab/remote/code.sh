@@ -17,8 +17,8 @@ take_commit() {
             fail "$repo cannot be made on $here: disk full, or no right to write there?"
     fi
     if [ "$sent" = yes ]; then
-        rm -f "$repo"/incoming.*
-        bundle=$repo/incoming.$$
+        find "$repo" -maxdepth 1 -name 'incoming.*' -mmin +1440 -exec rm -f {} + # of cut lines
+        bundle=$repo/incoming.$here.$$
         cat >"$bundle" || {
             rm -f "$bundle"
             fail "the code does not fit on the disk of $here: see lab doctor."

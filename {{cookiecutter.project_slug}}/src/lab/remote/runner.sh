@@ -5,7 +5,9 @@
 job=$(cd "$(dirname "$0")" && pwd) || exit 1
 cd "$job" || exit 1
 if [ "${1:-}" = terminal ]; then
-    exec script -qefc "sh runner.sh recorded" output.log
+    # its own file would have lines of script's in it
+    script -qefc "sh runner.sh recorded" /dev/null | tee -a output.log
+    exit
 fi
 mkdir once 2>/dev/null || exit 0 # whoever comes second has nothing to do
 . ./job.sh

@@ -13,7 +13,7 @@ if ! has tmux; then
     exec "$@" -i
 fi
 [ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
-command=exec
+command='exec'
 for word; do command="$command $(quoted "$word")"; done
 name=$(printf %s "shell-${folder##*/}" | tr '.: ' '___')
 exec tmux -S "$tmux_socket" -f "$folder/tmux.conf" new-session -A -s "$name" "$command"
