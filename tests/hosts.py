@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hosts_nvidia import nvidia_smi
-from hosts_one import ADDRESSES, BOB, SPACES, Host, address
+from hosts_one import ADDRESSES, BOB, CACHE, SPACES, Host, address
 
 __all__ = ["Host", "Hosts", "Traffic", "nvidia_smi"]
 PROGRAMS = ["unshare", "nsenter", "setsid", "ip", "ssh", "ssh-keygen", "sshd", "tmux", "rsync"]
@@ -103,6 +103,7 @@ class Hosts:
         """Keys, and the homes of the accounts."""
         keys = self.folder / "keys"
         keys.mkdir()
+        Path(self.uv_cache).mkdir(parents=True, exist_ok=True)
         hosts = [f"host_{name}_{n}" for name in ("gateway", "worker") for n in range(3)]
         for name, comment in [("id_ed25519", "ada"), ("id_bob", "bob"), *((h, h) for h in hosts)]:
             words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment]
@@ -132,7 +133,7 @@ class Hosts:
 
     def _uv_settings(self) -> str:
         # the cache is another mount there, and a link cannot lead out of a mount
-        settings = f'link-mode = "copy"\noffline = true\ncache-dir = {json.dumps(self.uv_cache)}\n'
+        settings = f'link-mode = "copy"\noffline = true\ncache-dir = "{CACHE}"\n'
         wheels = os.environ.get("PIP_FIND_LINKS", "")
         if wheels.startswith("/"):
             settings += f"find-links = {json.dumps(wheels.split())}\n"

@@ -24,6 +24,7 @@ OWN = ("home", "tmp", "var/tmp", "run", "dev/shm")  # folders a host has for its
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 BOB = 2001
+CACHE = "/usr/lib/bed/cache"  # uv's, where no folder of a host's own hides it
 
 
 class HostProcess(subprocess.Popen):
@@ -116,6 +117,7 @@ class Host:
         """The script that makes this host out of new namespaces: its own folders and files."""
         folder = shlex.quote(str(self.folder))
         uv = shlex.quote(str(Path(self.bed.uv).resolve()))
+        cache = shlex.quote(self.bed.uv_cache)
         (self.folder / "run/boot_id").write_text(f"{uuid.uuid4()}\n")
         (self.folder / "run/sshd").mkdir()
         names = "".join(f"{address(host, self.name)} {host}\n" for host in KNOWN[self.name].split())
@@ -140,6 +142,8 @@ class Host:
             mkdir /usr/lib/bed
             >/usr/lib/bed/uv
             mount --bind {uv} /usr/lib/bed/uv
+            mkdir /usr/lib/bed/cache
+            mount --bind {cache} /usr/lib/bed/cache
             mkdir -p /etc/ssh/authorized
             cp {folder}/keys/host_* /etc/ssh/
             cp {folder}/keys/id_ed25519.pub /etc/ssh/authorized/ada
@@ -248,7 +252,7 @@ class Host:
         found = {"HOME": home, "USER": user, "LOGNAME": user, "PATH": path, "SHELL": self.shell}
         found |= {"LANG": "C.UTF-8", "TERM": "xterm-256color"}
         if self.name == "laptop":
-            found["UV_CACHE_DIR"] = self.bed.uv_cache
+            found["UV_CACHE_DIR"] = CACHE
         return found
 
     def enter(self, *command, user="ada", cwd=None) -> list[str]:
