@@ -13,24 +13,16 @@ ENV = {"LAB_PATIENCE": "2"}
 SMALL = ("machines.toml", "machines.local.toml", "requirements.txt")
 
 
-@pytest.fixture(scope="module")
-def same_laptop(ready, hosts_session):
-    """One for the whole file: restoring it takes longer than most of these tests."""
-    hosts_session.restore("ready")
-    yield ready
-    hosts_session.clean()
-
-
 @pytest.fixture
-def laptop(same_laptop):
+def laptop(ready_once):
     """Programs, clocks, lines and settings are put back after each test."""
-    settings = {name: (same_laptop.path / name).read_text() for name in SMALL}
-    yield same_laptop
-    for host in same_laptop.hosts.all:
+    settings = {name: (ready_once.path / name).read_text() for name in SMALL}
+    yield ready_once
+    for host in ready_once.hosts.all:
         host.clean()
-    same_laptop.hosts.heal()
+    ready_once.hosts.heal()
     for name, text in settings.items():
-        (same_laptop.path / name).write_text(text)
+        (ready_once.path / name).write_text(text)
 
 
 def doctor(laptop, *arguments, code=None, **env) -> dict[str, dict]:
@@ -84,7 +76,7 @@ def test_a_machine_without_git_tmux_rsync_and_flock_is_told_so_check_by_check(la
         "failed",
     ]
     named(checks["git"], "the machine has no git", "cannot get there", "install it")
-    named(checks["tmux"], "has no tmux", "jobs run all the same", "install it")
+    named(checks["tmux"], "has no tmux", "jobs run, but lab shell does not stay", "install it")
     named(checks["rsync"], "has no rsync", "slower way", "install it")
     named(checks["basic tools"], "without flock", "install coreutils and util-linux")
     assert checks["disk"]["verdict"] == "ok"  # the others are well

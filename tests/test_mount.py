@@ -9,18 +9,10 @@ ENV = {"LAB_PATIENCE": "2"}
 PLACE = "/home/ada/lab/my-experiment/work"
 
 
-@pytest.fixture(scope="module")
-def same_laptop(ready, hosts_session):
-    """One for the whole file: restoring it takes longer than each of these tests."""
-    hosts_session.restore("ready")
-    yield ready
-    hosts_session.clean()
-
-
 @pytest.fixture
-def laptop(same_laptop):
+def laptop(ready_once):
     """Lines, programs and mounts are put back after each test."""
-    laptop = same_laptop
+    laptop = ready_once
     yield laptop
     for host in laptop.hosts.all:
         host.clean()

@@ -10,25 +10,17 @@ LINE = "Include lab/*.conf\n"
 SETTINGS = ("machines.toml", "machines.local.toml", "pyproject.toml")
 
 
-@pytest.fixture(scope="module")
-def same_laptop(ready, hosts_session):
-    """One for the whole file: restoring it takes longer than each of these tests."""
-    hosts_session.restore("ready")
-    yield ready
-    hosts_session.clean()
-
-
 @pytest.fixture
-def laptop(same_laptop, tmp_path):
+def laptop(ready_once, tmp_path):
     """Its ~/.ssh and the project's settings are put back after each test."""
-    ssh = same_laptop.hosts.laptop.home / ".ssh"
+    ssh = ready_once.hosts.laptop.home / ".ssh"
     shutil.copytree(ssh, tmp_path / "ssh")
-    settings = {name: (same_laptop.path / name).read_text() for name in SETTINGS}
-    yield same_laptop
+    settings = {name: (ready_once.path / name).read_text() for name in SETTINGS}
+    yield ready_once
     shutil.rmtree(ssh)
     shutil.copytree(tmp_path / "ssh", ssh)
     for name, text in settings.items():
-        (same_laptop.path / name).write_text(text)
+        (ready_once.path / name).write_text(text)
 
 
 def options(laptop, name=NAME) -> dict[str, list[str]]:
