@@ -25,7 +25,7 @@ from lab import machines
 from lab.machines import Machine
 from lab.project import UserError
 
-SCRIPTS = Path(__file__).parent / "remote"
+SCRIPTS = Path(__file__).parent / "scripts"
 try:
     PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds of silence: the line is dead
 except ValueError:
@@ -89,7 +89,7 @@ class Connection:
         again: bool = True,
         **variables: object,
     ) -> str:
-        """Run a script of lab/remote/ there, and return what it printed.
+        """Run a script of lab/scripts/ there, and return what it printed.
 
         `variables` are its shell variables; `stdin` is a file; `receive` is handed the output in
         pieces instead. A script that may run twice is tried `again` once, on a fresh connection.
@@ -264,7 +264,7 @@ def _receive(pipe, errors, mark: bytes, receive) -> tuple[int | None, str]:
 
 
 def assemble(script: str, variables: dict[str, object], machine: Machine) -> str:
-    """A script of lab/remote/, behind its variables, the prelude and the files that it needs."""
+    """A script of lab/scripts/, behind its variables, the prelude and the files that it needs."""
     variables = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, **variables}
     if any("\0" in str(value) for value in variables.values()):
         raise UserError("an argument cannot hold a NUL character.")

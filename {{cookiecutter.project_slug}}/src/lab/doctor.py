@@ -1,6 +1,6 @@
 """What is wrong, here and on the machine, and the line that mends it; with --fix it is mended.
 
-The machine is asked by one script, remote/facts.sh; what the answers mean is told in checks.py.
+The machine is asked by one script, scripts/facts.sh; what the answers mean is told in checks.py.
 """
 
 import hashlib
@@ -231,7 +231,7 @@ def attempt(name: str, step) -> str:
 
 
 def send(connection: Connection, what: str) -> None:
-    """Mend one thing there by remote/mend.sh."""
+    """Mend one thing there by scripts/mend.sh."""
     with tempfile.TemporaryFile() as file:
         if what == "terminal":
             subprocess.run(["infocmp", "-x"], stdout=file, stderr=subprocess.DEVNULL, check=False)

@@ -1,6 +1,6 @@
 """What lab doctor finds out, as text, and what it says of it: a check with a verdict.
 
-Facts are lines of text by name, as remote/facts.sh prints them and doctor.py finds them here.
+Facts are lines of text by name, as scripts/facts.sh prints them and doctor.py finds them here.
 What is not known is called unknown, never well.
 """
 

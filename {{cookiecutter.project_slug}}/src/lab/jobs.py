@@ -1,6 +1,6 @@
 """Jobs on a machine: listed with their true state, followed, attached to, stopped.
 
-A job is a folder jobs/<id>/ there with its own checkout of the code; remote/runner.sh carries it.
+A job is a folder jobs/<id>/ there with its own checkout of the code; scripts/runner.sh carries it.
 """
 
 import json
@@ -43,7 +43,7 @@ def parse(output: str) -> list[Job]:
 
 
 def _job(line: str, now: int) -> Job:
-    """One line of describe in remote/jobs.sh."""
+    """One line of describe in scripts/jobs.sh."""
     id, code, start, end, alive, stopped, gpus, phase, spec = line.split("\t", 8)
     ended = int(code) if code else None
     state, detail = _state(ended, alive, stopped == "yes", phase)

@@ -28,8 +28,8 @@ if ! [ -e "$job/job.json" ]; then
         printf '%s\n' "$settings" "folder=$(quoted "$folder")" "data=$(quoted "$data")" \
             "ours=$(quoted "$ours")" "boot=$(quoted "$boot")" "here=$(quoted "$here")" \
             >"$job/job.sh" &&
-        cp "$job/code/$project/src/lab/remote/"runner.sh "$job/" &&
-        cp "$job/code/$project/src/lab/remote/"view.sh "$job/" &&
+        cp "$job/code/$project/src/lab/scripts/"runner.sh "$job/" &&
+        cp "$job/code/$project/src/lab/scripts/"view.sh "$job/" &&
         printf '%s\n' "$spec" >"$job/job.json.new" ||
         undo "is its disk full?"
     mv "$job/job.json.new" "$job/job.json"
