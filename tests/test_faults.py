@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from test_jobs import GO, ended, job, log, logged, start, until
+from test_jobs import GO, ended, in_terminal, job, log, logged, read_until, start, until
 
 QUICK = {"LAB_PATIENCE": "2"}  # seconds; a dead line is given up soon
 
@@ -277,11 +277,11 @@ def test_without_tmux_jobs_run_and_attach_says_why_it_is_plain(laptop):
     laptop.hosts.worker.program("tmux", None)
     id = start(laptop, "--", "sh", "-c", "echo up; " + GO.format("/tmp/go"))
     logged(laptop, id, "up")
-    words = ["script", "-qec", f"lab attach {id}", "/dev/null"]
-    with laptop.popen(*words, stdin=-1, stderr=-2) as attached:
+    with in_terminal(laptop, f"lab attach {id}") as attached:
+        shown = read_until(attached, "up")
         laptop.hosts.worker.path("/tmp/go").touch()
-        shown, _ = attached.communicate(timeout=20)
-    assert "worker has no tmux" in shown and "up" in shown
+        attached.communicate(timeout=20)
+    assert "worker has no tmux" in shown
     done = laptop.run("script", "-qec", "lab run --interactive", "/dev/null", check=False)
     assert "worker has no tmux" in done.stdout
     assert len(jobs(laptop)) == 1

@@ -61,7 +61,8 @@ def meant(connection, name: str) -> str:
 def watch(connection, names: list[str], models: bool) -> int:
     """Fetch until all the jobs that are meant have ended, whatever becomes of the line."""
     from lab import fetch, jobs
-    from lab.connection import PATIENCE, LineLost
+    from lab.connection import LineLost
+    from lab.framing import PATIENCE
 
     every = min(10.0, PATIENCE)  # seconds
     worst, said = 0, ""

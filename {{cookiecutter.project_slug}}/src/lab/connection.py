@@ -1,52 +1,30 @@
-"""The ssh connection to a machine: one for all commands, a time-out on every wait, plain errors.
+"""The ssh connection to a machine: one for all commands, a time-out on every wait, plain errors."""
 
-Everything that is done there is a POSIX-sh script, sent whole: the login shell may be any, and may
-print what it likes. Marks around a script's output tell its answer from such noise and from a line
-that was cut.
-"""
-
-import binascii
 import fcntl
-import math
 import os
-import re
-import select
-import shlex
 import socket
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab import machines
+from lab.framing import (
+    FRAME,
+    IN_ONE_PIECE,
+    PATIENCE,
+    assemble,
+    for_any_shell,
+    receive_answer,
+    words,
+)
 from lab.machines import Machine
 from lab.project import UserError
+from lab.ssh_errors import explain
 
-SCRIPTS = Path(__file__).parent / "scripts"
-try:
-    PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds of silence: the line is dead
-except ValueError:
-    raise UserError(f"LAB_PATIENCE={os.environ['LAB_PATIENCE']}: a number of seconds.") from None
-MOST_SAID = 100_000  # bytes of stderr that are kept
 KEPT = 600  # seconds that an idle connection stays open for the next command
-
-# What runs there: the script between two marks.
-FRAME = r"""
-exec 3>&1
-{{ printf '%s\0' {mark}
-(
-{source}
-)
-printf '\0%s %s\0' {mark} $?; }} 3>&-"""
-# A small piece of output has to wait until the one before is acknowledged, often for 40 ms. So what
-# need not be shown as it comes, comes in one; only what takes its time gives a sign of life before.
-IN_ONE_PIECE = r""" | {{
-(sleep 2 >/dev/null 2>&1 3>&-; printf '%s+' {mark} >&3) 2>/dev/null &
-dd ibs=64k obs=1M 2>/dev/null
-kill $!; }}"""
 
 
 class LineLost(UserError):
@@ -110,7 +88,7 @@ class Connection:
                 if hasattr(stdin, "seek"):
                     stdin.seek(0)
         if code:
-            raise Refused(_words(said) or f"{script} ended with {code} on {self.name}.", code)
+            raise Refused(words(said) or f"{script} ended with {code} on {self.name}.", code)
         return b"".join(pieces).decode("utf-8", "surrogateescape")
 
     @property
@@ -203,7 +181,7 @@ class Connection:
         pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(command, **pipes)
         try:
-            code, said = _receive(process.stdout, process.stderr, mark.encode(), receive)
+            code, said = receive_answer(process.stdout, process.stderr, mark.encode(), receive)
         finally:
             process.kill()
             process.wait()
@@ -212,82 +190,6 @@ class Connection:
         if code is None:
             raise LineLost(explain(said, self.machine))
         return code, said
-
-
-def _receive(pipe, errors, mark: bytes, receive) -> tuple[int | None, str]:
-    """Hand over what stands between the marks.
-
-    Returns the exit code behind the last one, None if it never came; and what was said on stderr.
-    """
-    begin, end = mark + b"\0", b"\0" + mark + b" "
-    held, said, begun, code = b"", b"", False, None
-    deadline = time.monotonic() + PATIENCE
-    reading = [pipe, errors]
-    while pipe in reading:
-        wait = None if begun or deadline == math.inf else max(0, deadline - time.monotonic())
-        ready = select.select(reading, [], [], wait)[0]
-        if not ready:
-            break
-        if errors in ready:
-            piece = os.read(errors.fileno(), 1 << 16)
-            said = (said + piece)[-MOST_SAID:]
-            if not piece:
-                reading.remove(errors)
-        if pipe not in ready:
-            continue
-        piece = os.read(pipe.fileno(), 1 << 16)
-        held += piece
-        if not begun:
-            before, begun, after = held.partition(begin)
-            held = after if begun else before
-            if mark + b"+" in before:
-                deadline = math.inf
-        if begun:
-            output, ended, rest = held.partition(end)
-            if ended and rest.endswith(b"\0"):
-                receive(output)
-                code = int(rest[:-1])
-                break
-            if not ended:  # the beginning of a mark may be the end of this piece
-                keep = output.find(b"\0", -len(end))
-                keep = len(output) if keep < 0 else keep
-                receive(output[:keep])
-                held = output[keep:]
-        if not piece:
-            break
-    while errors in reading and select.select([errors], [], [], 0 if code == 0 else 1)[0]:
-        piece = os.read(errors.fileno(), 1 << 16)
-        said = (said + piece)[-MOST_SAID:]
-        if not piece:
-            break
-    return code, said.decode("utf-8", "replace")
-
-
-def assemble(script: str, variables: dict[str, object], machine: Machine) -> str:
-    """A script of lab/scripts/, behind its variables, the prelude and the files that it needs."""
-    variables = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, **variables}
-    if any("\0" in str(value) for value in variables.values()):
-        raise UserError("an argument cannot hold a NUL character.")
-    lines = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
-    body = (SCRIPTS / script).read_text("utf-8")
-    needed = re.search("^# Needs: (.*)", body, re.M)
-    names = ["prelude.sh", *(needed[1].split() if needed else [])]
-    parts = [*((SCRIPTS / name).read_text("utf-8") for name in names), body]
-    return "\n".join([*lines, *(_without_comments(part) for part in parts)])
-
-
-def _without_comments(script: str) -> str:
-    """They need not travel: what is longer than a packet waits for an answer to the first."""
-    lines = (line.strip() for line in script.splitlines())
-    return "\n".join(line for line in lines if line and line[0] != "#")
-
-
-def for_any_shell(source: str) -> str:
-    """A command that every login shell hands to sh unchanged: its only quotes are single ones."""
-    packer = zlib.compressobj(9, wbits=31)  # as gzip has it
-    packed = packer.compress(source.encode("utf-8", "surrogateescape")) + packer.flush()
-    text = binascii.b2a_base64(packed, newline=False).decode()
-    return f"exec sh -c 'eval \"$(echo {text} | base64 -d | gzip -d)\"'"
 
 
 def ssh_config(machine: Machine) -> str:
@@ -327,55 +229,3 @@ def locked(path: Path):
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _words(said: str) -> str:
-    """What the script itself said, or else the last line that somebody did."""
-    ours = re.findall(r"^lab: (.*)", said, re.M)
-    return " ".join(ours) or next(reversed([line for line in said.splitlines() if line]), "")
-
-
-# What OpenSSH says, and what it means to the person at the keyboard: {host} and {gateway}.
-CAUSES = [
-    (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
-        "the host key of {spot} is not the known one: somebody may be listening in. If its"
-        " administrator confirms the change: ssh-keygen -R {spot}",
-    ),
-    (
-        r"Host key verification failed|No .* host key is known",
-        "the host key of {spot} is not known yet: run {ssh} once and compare it",
-    ),
-    (
-        r"Permission denied|Too many authentication failures",
-        "{spot} refuses the key or user: {ssh}",
-    ),
-    (r"Could not resolve hostname (\S+?):? ", "{0} is no known host: see machines.toml"),
-    (
-        r"stdio forwarding failed|open failed: connect failed",
-        "{gateway} answers, but does not reach {host}: is the machine up?",
-    ),
-    (r"Bad configuration option|terminating, \d+ bad|Bad owner or permissions", "{last}"),
-    (
-        r"Connection refused|No route to host|unreachable|timed out|banner exchange",
-        "{spot} cannot be reached ({last}): is it up, and the network or VPN?",
-    ),
-]
-
-
-def explain(said: str, machine: Machine) -> str:
-    """What ssh said, as one line with the cause and the next step."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    spot = machine.gateway or machine.host
-    # a jump host's own ssh names it; without its name the last hop spoke
-    if machine.gateway and re.search(rf"(@|\b){re.escape(machine.host)}\b", said):
-        spot = machine.host
-    words = {"host": machine.host, "gateway": machine.gateway or "the gateway", "spot": spot}
-    words |= {"last": lines[-1] if lines else "", "ssh": f"ssh {spot}"}
-    for pattern, cause in CAUSES:
-        found = re.search(pattern, said)
-        if found:
-            words["last"] = next((line for line in lines if re.search(pattern, line)), "")
-            return f"{machine.name}: {cause.format(*found.groups(), **words)}."
-    reason = f" ({lines[-1]})" if lines else ""
-    return f"{machine.name}: no answer, or the line was cut{reason}; run the same command again."

@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab import git, project
-from lab.connection import PATIENCE, Connection
+from lab.connection import Connection
+from lab.framing import PATIENCE
 from lab.machines import Machine
 from lab.project import UserError
 

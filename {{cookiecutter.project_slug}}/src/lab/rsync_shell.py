@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # it is started with -I
 
-from lab.connection import PATIENCE, for_any_shell  # noqa: E402
+from lab.framing import PATIENCE, for_any_shell  # noqa: E402
 
 
 def main(words: list[str]) -> int:

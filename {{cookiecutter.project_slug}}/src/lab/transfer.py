@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lab.connection import PATIENCE, Connection, LineLost, Refused
+from lab.connection import Connection, LineLost, Refused
+from lab.framing import PATIENCE
 from lab.project import UserError
 
 HELPER = Path(__file__).with_name("rsync_shell.py")
