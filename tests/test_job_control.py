@@ -144,7 +144,7 @@ def test_busy_gpus_are_left_alone_and_it_says_who_holds_them(laptop, gpus):
         done = laptop.lab("run", "--gpus", "1", *SHOW, check=False)
         theirs.kill()
     assert done.returncode == 1
-    assert "has not 1 free GPUs" in done.stderr
+    assert "there are not 1 free GPUs on worker" in done.stderr
     assert f"GPU 0: bob; GPU 1: somebody; GPU 2: job {mine}" in done.stderr
     assert "lab run --queue waits" in done.stderr
 

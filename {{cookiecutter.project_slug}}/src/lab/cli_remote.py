@@ -6,6 +6,8 @@ import sys
 from lab.project import UserError
 from lab.tables import duration, print_json, table
 
+OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive"}  # of lab run
+
 
 def add(commands) -> None:
     """Their options. JOB: an id, its beginning or end, or its name; without one the newest."""
@@ -87,6 +89,8 @@ def start(wanted: argparse.Namespace) -> int:
 
     if wanted.gpus != "some" and not wanted.gpus.isdigit():
         raise UserError(f"--gpus {wanted.gpus}: a number, as in --gpus 2.")
+    for word in OPTIONS & set(wanted.arguments):
+        raise UserError(f"{word} is not for the experiment: it comes before {wanted.arguments[0]}.")
     if wanted.interactive:
         need_terminal("--interactive", "leave it out")
     command = wanted.after_dashes or launch.experiment(wanted.arguments, wanted.gpus)

@@ -45,6 +45,7 @@ def explain(said: str, machine: Machine) -> str:
         found = re.search(pattern, said)
         if found:
             words["last"] = next((line for line in lines if re.search(pattern, line)), "")
-            return f"{machine.name}: {cause.format(*found.groups(), **words)}."
+            line = f"{machine.name}: {cause.format(*found.groups(), **words)}"
+            return line if line.endswith("?") else f"{line}."
     reason = f" ({lines[-1]})" if lines else ""
     return f"{machine.name}: no answer, or the line was cut{reason}; run the same command again."

@@ -72,7 +72,7 @@ choose_gpus() { # sets chosen, or why
 $listed
 LISTED
     [ "$found" = "$gpus" ] && return 0
-    why="$here has not $gpus free GPUs:${why:- it has no more than $found}"
+    why="there are not $gpus free GPUs on $here:${why:- it has no more than $found}"
     return 1
 }
 
