@@ -207,7 +207,7 @@ def source_from(venv):
     So both can be moved. A relative path also has no foreign letters, at which a Python in the C
     locale would die.
     """
-    if set(SOURCE.parents[:2]) & set(venv.parents):
+    if {SOURCE.parent, SOURCE.parent.parent} & set(venv.parents):
         packages = venv / "lib/python{}/site-packages".format(setting("python"))
         return os.path.relpath(SOURCE, packages)
     return str(SOURCE)
