@@ -15,6 +15,7 @@ DOCUMENT = (TEMPLATE / "docs/remote.md").read_text("utf-8")
 ELSEWHERE = {
     "lab attach": "test_jobs",
     "lab shell": "test_jobs",
+    'eval "$(lab completion bash)"': "test_completion",
     "rsync -a my-experiment-gpu:somewhere/ here/": "test_ssh_config",
 }
 

@@ -14,6 +14,11 @@ from lab.tables import print_json, table
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 it failed (one clear line on stderr), 2 wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["_complete"]:  # the shell asks, at every Tab
+        from lab import completion
+
+        completion.answer(build_parser(), arguments[1:])
+        return 0
     dashes = arguments.index("--") if {"run", "--"} <= set(arguments) else len(arguments)
     wanted = build_parser().parse_args(arguments[:dashes])
     wanted.after_dashes = arguments[dashes + 1 :]
@@ -45,6 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
     install.set_defaults(command=kernel_install)
     remove = actions.add_parser("remove", help="take this project's kernel out of Jupyter's list")
     remove.set_defaults(command=kernel_remove)
+    for one in (kernels, remove):
+        one.add_argument(
+            "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help="there [here]"
+        )
+    complete = commands.add_parser(
+        "completion", help='for your shell: eval "$(lab completion bash)"'
+    )
+    complete.add_argument("shell", choices=["bash", "zsh", "fish"])
+    complete.set_defaults(command=print_completion)
     cli_remote.add(commands)
     cli_transfer.add(commands)
     cli_machine.add(commands)
@@ -52,12 +66,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def print_completion(wanted: argparse.Namespace) -> None:
+    from lab import completion
+
+    print(completion.SHELLS[wanted.shell], end="")
+
+
 def kernel_list(wanted: argparse.Namespace) -> None:
-    from dataclasses import asdict
+    if wanted.machine:
+        import json
 
-    from lab import kernel
+        rows = json.loads(kernel_there(wanted, "list"))
+    else:
+        from dataclasses import asdict
 
-    rows = [asdict(found) for found in kernel.kernels()]
+        from lab import kernel
+
+        rows = [asdict(found) for found in kernel.kernels()]
     if wanted.json:
         print_json(rows)
     else:
@@ -70,7 +95,18 @@ def kernel_install(wanted: argparse.Namespace) -> None:
     print(kernel.install())
 
 
+def kernel_there(wanted: argparse.Namespace, action: str) -> str:
+    """What the lab on the machine says of the kernels there."""
+    from lab import snapshot
+
+    folder = snapshot.take().folder
+    return cli_remote.connect(wanted).run("kernel.sh", project=folder, action=action)
+
+
 def kernel_remove(wanted: argparse.Namespace) -> None:
+    if wanted.machine:
+        print(f"{wanted.machine}: {kernel_there(wanted, 'remove')}", end="")
+        return
     from lab import kernel
 
     removed = kernel.remove()

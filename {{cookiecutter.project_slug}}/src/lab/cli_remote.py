@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lab.project import UserError
-from lab.tables import duration, print_json, table
+from lab.tables import print_json, table
 
 OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive"}  # of lab run
 
@@ -87,8 +87,6 @@ def set_up(wanted: argparse.Namespace) -> None:
 def start(wanted: argparse.Namespace) -> int:
     from lab import jobs, launch
 
-    if wanted.gpus != "some" and not wanted.gpus.isdigit():
-        raise UserError(f"--gpus {wanted.gpus}: a number, as in --gpus 2.")
     for word in OPTIONS & set(wanted.arguments):
         raise UserError(f"{word} is not for the experiment: it comes before {wanted.arguments[0]}.")
     if wanted.interactive:
@@ -153,27 +151,9 @@ def list_jobs(wanted: argparse.Namespace) -> None:
     if wanted.json:
         print_json([job._asdict() for job in found])
         return
-    lines = [
-        {
-            "job": job.id,
-            "state": job.state,
-            "time": duration(job.seconds),
-            "gpu": job.gpus,
-            "by": job.spec.get("by"),
-            "what": job.detail or job.spec.get("name") or what(job.spec.get("command", [])),
-        }
-        for job in reversed(found)
-    ]
-    columns = ["job", "state", "time", "gpu", "by", "what"]
+    lines = [job.row() for job in reversed(found)]
+    columns = list(jobs.COLUMNS)
     print(table(lines, columns, whole=columns[:4]) if lines else "no jobs yet")
-
-
-def what(command: list[str]) -> str:
-    """A command without the part that is the same in all of them."""
-    import shlex
-
-    names = [word.endswith(".experiment") for word in command]
-    return shlex.join(command[names.index(True) + 1 :] if True in names else command)
 
 
 def show_logs(wanted: argparse.Namespace) -> int | None:

@@ -102,6 +102,28 @@ class Connection:
         source = assemble(script, {**variables, "term": term}, self.machine)
         return subprocess.run([*self.ssh("-tt", "-q"), for_any_shell(source)]).returncode
 
+    def ask_if_open(self, script: str, seconds: float, **variables: object) -> str:
+        """What a script prints, if a connection is open already and answers so soon; else "".
+
+        For what must not wait: it opens no connection and raises nothing.
+        """
+        if not self._is_open():
+            return ""
+        mark = os.urandom(8).hex()
+        source = assemble(script, variables, self.machine)
+        framed = (FRAME + IN_ONE_PIECE).format(mark=mark, source=source)
+        # should the open one go away now, ssh would connect anew: not with this as its way there
+        never = ["-o", "BatchMode=yes", "-o", "ProxyCommand=false"]
+        command = [*self.ssh("-T", *never), for_any_shell(framed)]
+        pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        try:
+            done = subprocess.run(command, **pipes, stdout=subprocess.PIPE, timeout=seconds)
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        _, _, after = done.stdout.partition(f"{mark}\0".encode())
+        output, _, code = after.partition(f"\0{mark} ".encode())
+        return output.decode("utf-8", "surrogateescape") if code == b"0\0" else ""
+
     def open(self) -> None:
         """Make sure of a living connection; ssh may ask for a password on the terminal.
 

@@ -4,14 +4,18 @@ A job is a folder jobs/<id>/ there with its own checkout of the code; scripts/ru
 """
 
 import json
+import shlex
 import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from lab import known_jobs
 from lab.connection import Connection, LineLost
 from lab.project import UserError
+from lab.tables import duration
 
 LISTED = 30
+COLUMNS = ("job", "state", "time", "gpu", "by", "what")
 # Why a job that has not ended has no process.
 GONE = {
     "no": "its runner was killed",
@@ -34,6 +38,16 @@ class Job(NamedTuple):
     @property
     def ended(self) -> bool:
         return self.state not in ("queued", "running", "unknown")
+
+    def row(self) -> dict[str, str]:
+        """As it is shown in a table: a text for each of COLUMNS."""
+        command = self.spec.get("command", [])
+        names = [word.endswith(".experiment") for word in command]  # the same in all of them
+        command = command[names.index(True) + 1 :] if True in names else command
+        what = self.detail or self.spec.get("name") or shlex.join(command)
+        time = duration(self.seconds)
+        cells = (self.id, self.state, time, self.gpus, self.spec.get("by", ""), what)
+        return dict(zip(COLUMNS, cells, strict=True))
 
 
 def parse(output: str) -> list[Job]:
@@ -76,7 +90,9 @@ def _state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str
 
 def listing(connection: Connection, most: int = LISTED) -> list[Job]:
     """The jobs, oldest first: those that have not ended, and the newest `most` (0: all)."""
-    return parse(connection.run("list.sh", most=most))
+    found = parse(connection.run("list.sh", most=most))
+    known_jobs.remember(connection.machine, found, all_of_them=True)
+    return found
 
 
 def find(connection: Connection, wanted: str | None) -> str:
@@ -102,7 +118,9 @@ def find(connection: Connection, wanted: str | None) -> str:
 
 def stop(connection: Connection, id: str, grace: int = 60) -> Job:
     """End a job with everything it started: gently, and after `grace` seconds by force."""
-    return parse(connection.run("stop.sh", id=id, grace=grace))[0]
+    stopped = parse(connection.run("stop.sh", id=id, grace=grace))
+    known_jobs.remember(connection.machine, stopped, all_of_them=False)
+    return stopped[0]
 
 
 def logs(

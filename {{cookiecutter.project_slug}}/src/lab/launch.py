@@ -1,10 +1,13 @@
 """Starting a job: a snapshot of the working tree is sent, and a command started on it, once."""
 
 import json
+import os
 import secrets
 import shlex
 import socket
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +16,10 @@ from getpass import getuser
 from pathlib import Path
 from typing import Any
 
-from lab import git, project, snapshot
+from lab import git, known_jobs, project, snapshot
 from lab.connection import Connection, LineLost, Refused
 from lab.jobs import Job, parse
+from lab.project import UserError
 
 SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
 RESEND = 75  # exit code of the scripts: commits are missing there
@@ -52,6 +56,8 @@ def start(
 
     Raises Refused if it cannot start there; LineLost if nobody knows whether it did.
     """
+    if gpus != "some" and not gpus.isdigit():
+        raise UserError(f"--gpus {gpus}: a number, as in --gpus 2.")
     taken = snapshot.take()
     id = id or new_id()
     spec = {
@@ -82,7 +88,9 @@ def start(
         answer = send(connection, "start.sh", taken.commit, **variables)
     except LineLost as lost:
         raise LineLost(f"{lost} Whether job {id} started is open: lab jobs tells.") from None
-    return parse(answer)[0]
+    started = parse(answer)
+    known_jobs.remember(connection.machine, started, all_of_them=False)
+    return started[0]
 
 
 def send(connection: Connection, script: str, commit: str, **variables) -> str:
@@ -93,7 +101,8 @@ def send(connection: Connection, script: str, commit: str, **variables) -> str:
             try:
                 sent = "yes" if file else ""
                 stdin = {"stdin": file} if file else {}
-                answer = connection.run(script, commit=commit, sent=sent, **stdin, **variables)
+                with shown(file):
+                    answer = connection.run(script, commit=commit, sent=sent, **stdin, **variables)
             except Refused as refused:
                 if refused.code != RESEND or not base:
                     raise
@@ -101,6 +110,34 @@ def send(connection: Connection, script: str, commit: str, **variables) -> str:
         git.run("update-ref", _sent(connection), commit)
         return answer
     raise AssertionError("a whole bundle needs nothing to be there")
+
+
+@contextmanager
+def shown(file) -> Iterator[None]:
+    """A progress bar while ssh reads this file, on a terminal and if it takes over a second."""
+    if not file or not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+
+    def show() -> None:
+        if over.wait(1):
+            return
+        from tqdm import tqdm
+
+        size = os.fstat(file.fileno()).st_size
+        with tqdm(desc="sending", total=size, unit="B", unit_scale=True, leave=False) as bar:
+            while not over.wait(0.1):  # ssh has the same open file: its place in it is ours
+                bar.n = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+                bar.refresh()
+
+    thread = threading.Thread(target=show)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _sent(connection: Connection) -> str:

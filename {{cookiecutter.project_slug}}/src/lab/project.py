@@ -13,6 +13,10 @@ class UserError(Exception):
 
     exit_code = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it."""
+        return [f"error: {self}"]
+
 
 @cache
 def toml(name: str) -> dict:

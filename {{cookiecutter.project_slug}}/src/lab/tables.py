@@ -2,6 +2,7 @@
 
 import os
 import sys
+import unicodedata
 
 EACH_AT_LEAST = 6  # characters of a cell that is cut to make a table fit
 
@@ -13,7 +14,7 @@ def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
     those of `whole` are cut; at the very end, the lines.
     """
     cells = {name: [name, *(shown(row.get(name)) for row in rows)] for name in columns}
-    widths = {name: max(map(len, column)) for name, column in cells.items()}
+    widths = {name: max(map(width, column)) for name, column in cells.items()}
     space = terminal_width()
     narrow = [name for name in columns if name not in whole]
     least = widths | {n: min(widths[n], max(EACH_AT_LEAST, len(n))) for n in narrow}
@@ -26,10 +27,12 @@ def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
             break
         widths[widest] -= 1
     if space < sys.maxsize:
-        cells = {name: [cut(cell, width) for cell in cells[name]] for name, width in widths.items()}
-    template = "  ".join(f"{{:<{width}}}" for width in widths.values())
-    lines = zip(*(cells[name] for name in widths), strict=True)
-    return "\n".join(cut(template.format(*line).rstrip(), space) for line in lines)
+        cells = {name: [cut(cell, most) for cell in cells[name]] for name, most in widths.items()}
+    columns = [
+        [cell + " " * (most - width(cell)) for cell in cells[n]] for n, most in widths.items()
+    ]
+    lines = zip(*columns, strict=True)
+    return "\n".join(cut("  ".join(line).rstrip(), space) for line in lines)
 
 
 def terminal_width() -> int:
@@ -48,9 +51,22 @@ def print_json(content) -> None:
     print(json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1))
 
 
-def cut(text: str, width: int) -> str:
-    """The text, or its beginning and three dots."""
-    return text if len(text) <= width else text[: width - 3] + "..."
+def width(text: str) -> int:
+    """How many columns of a terminal it takes: Chinese, Japanese and emoji letters take two."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def cut(text: str, space: int) -> str:
+    """The text, or its beginning and three dots, so that it takes no more columns than these."""
+    if width(text) <= space:
+        return text
+    text = text[: space - 3]
+    while width(text) > space - 3:
+        text = text[:-1]
+    return text + "..."
 
 
 def shown(value) -> str:

@@ -1,12 +1,13 @@
 """The project's place on a machine: set up, and its working copy for editors brought in step."""
 
+import os
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 
 from lab import git, launch, snapshot
-from lab.connection import Connection
+from lab.connection import Connection, LineLost, Refused, explain
 
 EDITS = "refs/lab/edits"  # here, by machine: what was edited there, as commits
 
@@ -76,10 +77,17 @@ def setup(connection: Connection) -> None:
     print(f"  {'done':<8} {'code':<12} work/ {synced.state}", flush=True)
     for ref in synced.edits:
         print(f"           edits made there are saved here as {ref}")
-    folder = snapshot.take().folder
+    variables = {"project": snapshot.take().folder, "plain": os.environ.get("NO_COLOR", "")}
+    if all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        code = connection.terminal("setup.sh", **variables)  # in one, uv shows its progress
+        if code == 255:
+            raise LineLost(explain("", connection.machine))
+        if code:
+            raise Refused(f"{connection.name} is not ready; why stands above.", code)
+        return
 
     def show(piece: bytes) -> None:
         sys.stdout.buffer.write(piece)
         sys.stdout.flush()
 
-    connection.run("setup.sh", project=folder, receive=show)
+    connection.run("setup.sh", receive=show, **variables)

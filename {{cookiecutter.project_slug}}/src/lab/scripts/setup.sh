@@ -1,5 +1,5 @@
-# Makes what the project needs beside its code: folders, environment, kernel. Variables: project.
-# It prints bootstrap.py's own table.
+# Makes what the project needs beside its code: folders, environment, kernel. Variables: project,
+# plain (NO_COLOR of the one who looks at it). It prints bootstrap.py's own table.
 # Needs: places.sh tmux.sh
 
 work=$folder/work
@@ -12,6 +12,8 @@ if ! [ -e machines.local.toml ]; then # the notebooks here see the data and runs
     printf '# Where this machine keeps things; written by lab setup.\n[here]\ndata = "%s"\nruns = "%s"\n' \
         "$data" "$folder/runs" >machines.local.toml
 fi
+# of uv's bars one is coloured all the same
+if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
 lock=$(sha256sum <requirements.txt | cut -c 1-12)
 python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' pyproject.toml | head -n 1)
 environment=$folder/envs/$python-$lock

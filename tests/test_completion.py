@@ -1,0 +1,146 @@
+"""Tab after `lab` offers what fits there, in real shells, and never makes anybody wait."""
+
+import os
+import re
+import select
+import time
+
+import pytest
+from test_jobs import GO, ended, in_terminal, job, logged, start
+
+SHELLS = {
+    "bash": ("bash --norc", 'eval "$(lab completion bash)"'),
+    "zsh": ("zsh -f", 'eval "$(lab completion zsh)"'),
+    "fish": ("fish --no-config", "lab completion fish | source"),
+}
+
+
+def complete(laptop, *words) -> list[str]:
+    """What is offered for the last of these words."""
+    lines = laptop.lab("_complete", "--", *words).splitlines()
+    return [line.split("\t")[0] for line in lines]
+
+
+def forget(laptop) -> None:
+    """As if the machine's jobs had never been listed here."""
+    laptop.run("rm", "-rf", "/home/ada/.cache/dl-remote-template/jobs")
+
+
+def disconnect(laptop) -> None:
+    laptop.run("sh", "-c", "rm -f ~/.cache/dl-remote-template/ssh/*; pkill ssh || true")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_tab_completes_commands_machines_and_job_ids_in(shell, laptop):
+    id = start(laptop, "--", "echo", "it", "ran")
+    ended(laptop, id)
+    program, line = SHELLS[shell]
+    with in_terminal(laptop, program) as session:
+
+        def typed(text: str, wanted: str) -> None:
+            session.stdin.write(text)
+            session.stdin.flush()
+            shown = b""
+            while wanted.encode() not in shown:
+                ready = select.select([session.stdout], [], [], 8)[0]
+                piece = os.read(session.stdout.fileno(), 1 << 16) if ready else b""
+                assert piece, f"no {wanted!r} in {shown.decode()}"
+                shown += piece
+
+        typed(f"{line}; echo rea''dy\n", "ready")
+        typed("lab log\t2\t\n", "it ran")
+        typed("lab jobs --ma\tg\t --js\t\n", f'"id": "{id}"')
+        session.stdin.write("exit\n")
+        session.communicate(timeout=20)
+
+
+def test_bash_completes_a_machine_behind_an_equals_sign_and_leaves_files_to_itself(laptop):
+    script = """
+    eval "$(lab completion bash)"
+    ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lab lab; echo "${COMPREPLY[*]}"; }
+    ask lab jobs --machine = g
+    ask lab jobs --machine =
+    ask lab export x READ
+    complete -p lab
+    """
+    done = laptop.run("bash", "-c", script)
+    assert done.stdout.splitlines() == ["gpu", "gpu", "", "complete -o default -F _lab lab"]
+
+
+def test_fish_shows_what_each_command_is_for(laptop):
+    script = "lab completion fish | source; complete -C 'lab j'; complete -C 'lab export x READ'"
+    done = laptop.run("fish", "--no-config", "-c", script)
+    assert done.stdout.splitlines() == ["jobs\tthe jobs there and their states", "README.md"]
+
+
+def test_every_command_and_option_of_the_help_is_completed(laptop):
+    commands = re.findall(r"^    ([a-z-]+) ", laptop.lab("--help"), re.M)
+    assert len(commands) > 20
+    assert complete(laptop, "") == commands
+    for command in commands:
+        wanted = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", laptop.lab(command, "--help")))
+        assert wanted >= {"-h", "--help"}
+        assert set(complete(laptop, command, "-")) >= wanted, command
+    assert complete(laptop, "kernel", "") == ["list", "install", "remove"]
+
+
+def test_names_of_runs_datasets_and_machines_are_completed(laptop):
+    for name in ("runs/20261122-101530-here-abcd", "runs/_sources", "data/zebras", "data/.x"):
+        (laptop.path / name).mkdir(parents=True)
+    (laptop.path / "runs/$(reboot)").mkdir()
+    machines = laptop.path / "machines.toml"
+    with machines.open("a") as file:
+        file.write('\n[machines.other]\nssh = "other"\nfolder = "x"\n')
+    run = "20261122-101530-here-abcd"
+    assert complete(laptop, "show", "") == [run]
+    assert complete(laptop, "compare", run, "2026") == [run]
+    assert "zebras" in complete(laptop, "push-data", "")
+    assert ".x" not in complete(laptop, "push-data", "")
+    assert complete(laptop, "jobs", "-m", "") == ["gpu", "other"]
+    assert complete(laptop, "--machine=o") == ["--machine=other"]
+    assert complete(laptop, "run", "--gpus", "2", "w") == ["with"]
+    assert complete(laptop, "run", "with", "") == complete(laptop, "run", "--", "") == []
+    machines.write_text("broken [")
+    assert complete(laptop, "jobs", "-m", "") == []
+
+
+def test_stop_is_offered_jobs_that_run_and_logs_all_by_id_and_name(laptop):
+    over = start(laptop, "--name", "done", "--", "true")
+    ended(laptop, over)
+    id = start(laptop, "--name", "baseline", "--", "sh", "-c", "echo up; " + GO.format("/tmp/go"))
+    logged(laptop, id, "up")
+    job(laptop, id)
+    assert complete(laptop, "stop", "") == [id, "baseline"]
+    assert complete(laptop, "logs", "") == [id, over, "baseline", "done"]
+    assert complete(laptop, "logs", id[:-2]) == [id]
+    forget(laptop)  # on the open connection the machine is asked
+    assert complete(laptop, "stop", "") == [id, "baseline"]
+
+
+def test_no_connection_is_opened_and_what_was_seen_last_is_offered(laptop):
+    id = start(laptop, "--", "true")
+    disconnect(laptop)
+    laptop.run("touch", "-d", "-1 hour", *cached(laptop))
+    laptop.hosts.traffic()
+    assert complete(laptop, "logs", "") == [id]
+    forget(laptop)
+    assert complete(laptop, "logs", "") == []
+    assert laptop.hosts.traffic().connections == 0
+
+
+def cached(laptop) -> list[str]:
+    inside = "/home/ada/.cache/dl-remote-template/jobs"
+    return [f"{inside}/{path.name}" for path in (laptop.hosts.laptop.path(inside)).iterdir()]
+
+
+def test_a_dead_line_makes_tab_wait_a_second_once(laptop):
+    id = start(laptop, "--", "true")
+    laptop.run("touch", "-d", "-1 hour", *cached(laptop))
+    laptop.hosts.drop()
+    times = []
+    for _ in range(2):
+        began = time.monotonic()
+        assert complete(laptop, "logs", "") == [id]
+        times.append(time.monotonic() - began)
+    assert times[0] < 2.5
+    assert times[1] < 0.9

@@ -1,0 +1,8 @@
+# The project's Jupyter kernel on the machine, by the lab there. Variables: project, action (list,
+# remove). The list is JSON.
+
+cd "$folder/work/$project" 2>/dev/null && [ -x .venv/bin/python ] ||
+    fail "the project is not on $here yet: lab setup."
+set -- "$action"
+[ "$action" != list ] || set -- list --json
+.venv/bin/python -m lab.cli kernel "$@"
