@@ -370,7 +370,7 @@ def set_up(wanted):
     }
     table = []
     for name, (wish, step) in steps.items():
-        table.append(outcome(name, step) if wish else ("skipped", name, "as you asked"))
+        table.append(outcome(name, step) if wish else ("skipped", name, "not asked for"))
     return report(table, "failed", "Mend what failed, then run: python3 bootstrap.py")
 
 
