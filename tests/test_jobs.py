@@ -1,6 +1,7 @@
 """A job on the remote machine runs what was sent, once, to an end that is known."""
 
 import json
+import os
 import re
 import time
 
@@ -96,6 +97,25 @@ def test_a_job_runs_the_working_tree_as_it_was_and_no_later_edit_reaches_it(lapt
     assert [ended(laptop, id) for id in (first, second)] == ["finished(0)"] * 2
     assert (log(laptop, first), log(laptop, second)) == ("before\n", "after\n")
     assert laptop.git("status", "--porcelain").split() == ["??", "src/my_experiment/chosen.py"]
+
+
+def test_what_the_machine_has_is_not_sent_again_whether_it_is_committed_or_not(laptop):
+    (laptop.path / "weights.bin").write_bytes(os.urandom(5_000_000))
+    start(laptop, "--", "true")
+    (laptop.path / "README.md").write_text("edited\n")
+    laptop.hosts.traffic()
+    id = start(laptop, "--", "sha256sum", "weights.bin")
+    assert laptop.hosts.traffic().up < 100_000
+    assert ended(laptop, id) == "finished(0)"
+    # a repository there that has lost what it was sent is given all of it
+    script = f"""git init -q --bare new
+        git -C repo.git push -q ../new {laptop.git("rev-parse", "HEAD")}:refs/heads/kept
+        rm -rf repo.git; mv new repo.git"""
+    laptop.hosts.worker.run("sh", "-ec", script, cwd="/home/ada/lab/my-experiment")
+    (laptop.path / "README.md").write_text("edited again\n")
+    again = start(laptop, "--", "sha256sum", "weights.bin")
+    assert ended(laptop, again) == "finished(0)"
+    assert log(laptop, again) == log(laptop, id)
 
 
 def test_a_changed_lock_gets_an_environment_of_its_own_and_running_jobs_keep_theirs(laptop):

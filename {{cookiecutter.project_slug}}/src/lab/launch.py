@@ -102,7 +102,9 @@ def send(connection: Connection, script: str, commit: str, **variables) -> str:
                 sent = "yes" if file else ""
                 stdin = {"stdin": file} if file else {}
                 with shown(file):
-                    answer = connection.run(script, commit=commit, sent=sent, **stdin, **variables)
+                    answer = connection.run(
+                        script, commit=commit, sent=sent, base=base, **stdin, **variables
+                    )
             except Refused as refused:
                 if refused.code != RESEND or not base:
                     raise
@@ -150,9 +152,11 @@ def bundle(commit: str, base: str) -> Iterator[Any]:
     if base and not git.run("rev-list", "-1", commit, f"^{base}"):
         yield None
         return
+    # its tree as well: it is no ancestor, so that git would send all that is uncommitted once more
+    without = [f"^{base}", f"^{base}^{{tree}}"] if base else []
     ref = f"{snapshot.REFS}/{commit}"
     with tempfile.TemporaryDirectory(prefix="lab-bundle-") as folder:
         file = Path(folder, "bundle")
-        git.run("bundle", "create", "--quiet", str(file), ref, *([f"^{base}"] if base else []))
+        git.run("bundle", "create", "--quiet", str(file), ref, *without)
         with file.open("rb") as opened:
             yield opened

@@ -1,5 +1,5 @@
-# Takes commits into repo.git. Variables: commit; sent (whether a bundle comes on standard input).
-# Exit code 75: the bundle builds on commits that are not here; it has to be sent whole.
+# Takes commits into repo.git. Variables: commit; sent (whether a bundle comes on standard input), base
+# (what the bundle builds on). Exit code 75: that may not be here, and all has to be sent.
 
 repo=$folder/repo.git
 
@@ -27,7 +27,7 @@ take_commit() {
         said=$(quiet_git -C "$repo" fetch --quiet --no-tags "$bundle" "+$ref:$ref" 2>&1)
         code=$?
         rm -f "$bundle"
-        case $said in *prerequisite*) exit 75 ;; esac
+        if [ $code != 0 ] && [ -n "$base" ]; then exit 75; fi
         [ $code = 0 ] || fail "git on $here cannot take the code: $(printf %s "$said" | tail -n 1)"
     fi
     quiet_git -C "$repo" update-ref "refs/lab/snapshots/$commit" "$commit" 2>/dev/null || exit 75
