@@ -255,19 +255,19 @@ class Laptop(Project):
         return self.hosts.worker.home / "lab/my-experiment" / name
 
 
-def settle(hosts: bed.Hosts, folder: Path) -> Laptop:
-    """Put the small project on the laptop and set it up on the worker; as the snapshot "ready"."""
+def settle(hosts: bed.Hosts, folder: Path, names=RECORDED, snapshot="ready") -> Laptop:
+    """Put the small project on the laptop and set it up on the worker; as that snapshot."""
     answers = {"remote": "ada@worker", "remote_gateway": "ada@gateway"}
     done = cookiecutter(folder, skip=EVERY_STEP, **answers)
     assert done.returncode == 0, done.stdout
     small = Project(folder / "my-experiment")
-    shorten(small, RECORDED)
+    shorten(small, names)
     shutil.copy(EXPERIMENT, small.path / "src/my_experiment/experiment.py")
     small.bootstrap("--no-kernel")
     shutil.move(small.path, hosts.laptop.home)
     laptop = Laptop(hosts.laptop.home / "my-experiment", hosts=hosts)
     laptop.lab("setup")
-    hosts.snapshot("ready")
+    hosts.snapshot(snapshot)
     return laptop
 
 

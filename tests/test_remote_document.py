@@ -11,10 +11,14 @@ from test_jobs import ended, start
 
 README = (TEMPLATE / "README.md").read_text("utf-8")
 DOCUMENT = (TEMPLATE / "docs/remote.md").read_text("utf-8")
-# These ask for a terminal, a file of the reader's own or an editor; tested where it says.
+# These ask for a terminal, a file of the reader's own, an editor, or for Jupyter, which the small
+# project has not; tested where it says.
 ELSEWHERE = {
     "lab attach": "test_jobs",
     "lab shell": "test_jobs",
+    "lab notebook": "test_tunnels",
+    "lab notebook --stop": "test_tunnels",
+    "lab tensorboard": "test_tunnels",
     'eval "$(lab completion bash)"': "test_completion",
     "rsync -a my-experiment-gpu:somewhere/ here/": "test_ssh_config",
 }

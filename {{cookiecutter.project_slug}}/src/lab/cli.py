@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from lab import cli_machine, cli_records, cli_remote, cli_transfer, project
+from lab import cli_machine, cli_records, cli_remote, cli_transfer, cli_tunnels, project
 from lab.tables import print_json, table
 
 
@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     complete.set_defaults(command=print_completion)
     cli_remote.add(commands)
     cli_transfer.add(commands)
+    cli_tunnels.add(commands)
     cli_machine.add(commands)
     cli_records.add(commands)
     return parser

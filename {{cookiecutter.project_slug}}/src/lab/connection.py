@@ -44,7 +44,7 @@ class Connection:
 
     def __init__(self, machine: Machine):
         self.machine = machine
-        folder = _socket_folder()
+        folder = socket_folder("ssh")
         text = ssh_config(machine)
         name = f"{zlib.crc32(text.encode()):08x}{zlib.adler32(text.encode()):08x}"
         self.socket = folder / name
@@ -230,11 +230,11 @@ Host *
 """
 
 
-def _socket_folder() -> Path:
+def socket_folder(kind: str) -> Path:
     """A folder of this user's alone, with a path that is short enough for a socket."""
-    folder = Path.home() / ".cache" / "dl-remote-template" / "ssh"
+    folder = Path.home() / ".cache" / "dl-remote-template" / kind
     if len(os.fsencode(folder)) > 60:  # ssh adds 17 letters of its own to our 16, and 104 are all
-        folder = Path("/tmp", f"lab-ssh-{os.getuid()}")
+        folder = Path("/tmp", f"lab-{kind}-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = folder.stat()

@@ -1,0 +1,92 @@
+"""The process of one TensorBoard: it runs here, on records that it keeps fetching from the machine.
+
+TensorBoard knows no login, so none runs on a machine that others use. It ends by lab tunnels
+--close or lab tensorboard --stop, or after IDLE hours in which nobody looked at it.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from lab import fetch, machines, project, tunnels
+from lab.connection import Connection
+from lab.framing import PATIENCE
+from lab.project import UserError
+from lab.tunnel_keeper import IDLE, say
+
+EVERY = min(10.0, PATIENCE)  # seconds between two looks at the machine, and at the event files
+used = time.monotonic()
+
+
+def serve(number: int) -> None:
+    """Serve on a socket that is bound already; never returns."""
+    from tensorboard import program
+    from werkzeug import serving
+
+    class OnOurSocket(program.TensorBoardServer):
+        def __init__(self, application, flags):
+            def counted(environment, answer):
+                global used
+                used = time.monotonic()
+                return application(environment, answer)
+
+            self.server = serving.make_server("127.0.0.1", 0, counted, threaded=True, fd=number)
+
+        def serve_forever(self):
+            self.server.serve_forever()
+
+        def get_url(self):
+            return f"http://127.0.0.1:{self.server.port}"
+
+    board = program.TensorBoard(server_class=OnOurSocket)
+    # the fast loader is a server of its own, on a port that asks nobody who he is
+    options = ["--load_fast=false", f"--reload_interval={EVERY:.0f}"]
+    board.configure(["tensorboard", f"--logdir={project.runs_folder()}", *options])
+    board.launch()
+
+
+def follow(machine: str, state: Path) -> None:
+    """Fetch the records again and again, whatever becomes of the line; never returns."""
+    connection = Connection(machines.machine(machine))
+    while True:
+        try:
+            fetch.fetch(connection, models=False)
+            say(state, "")
+        except UserError as error:
+            say(state, f"shows what was fetched before; {error}")
+        time.sleep(EVERY)
+
+
+def end(*_) -> None:
+    """All of it: a fetch that is broken off goes on next time where it was."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    os._exit(0)
+
+
+def main(path: str, number: str) -> None:
+    os.umask(0o077)
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, end)
+    file = Path(path)
+    while not file.exists():  # who started us is about to write it
+        time.sleep(0.01)
+    entry = json.loads(file.read_text("utf-8"))
+    project.runs_folder().mkdir(parents=True, exist_ok=True)
+    serve(int(number))
+    state = file.with_suffix(".state")
+    say(state, "")
+    if entry["machine"]:
+        threading.Thread(target=follow, args=(entry["machine"], state), daemon=True).start()
+    while time.monotonic() - used < IDLE:
+        time.sleep(5)
+    tunnels.forget(file)
+    end()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
