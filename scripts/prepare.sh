@@ -15,6 +15,10 @@ if [ "${3:-}" = hosts ] && command -v apt-get >/dev/null; then
         faketime:faketime shellcheck:shellcheck; do
         command -v "${pair%:*}" >/dev/null || packages="$packages ${pair#*:}"
     done
+    # Ubuntu has it as a snap only: there the browser tests are skipped, unless it has Chrome
+    if grep -qs '^ID=debian' /etc/os-release && ! command -v chromium >/dev/null; then
+        packages="$packages chromium"
+    fi
 fi
 
 # A machine with an init system would start a public sshd at once, and again at every boot. That is

@@ -36,6 +36,7 @@ TREE = [
     "src/lab/cli_records.py",
     "src/lab/cli_remote.py",
     "src/lab/cli_transfer.py",
+    "src/lab/cli_tunnels.py",
     "src/lab/completion.py",
     "src/lab/connection.py",
     "src/lab/datasets.py",

@@ -1,0 +1,138 @@
+"""Jupyter and TensorBoard in a real browser on the laptop, through the gateway.
+
+With SAVE_PICTURES=FOLDER the tests leave the pictures of the documents there.
+"""
+
+import json
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import RECORDED, Laptop, settle
+from playwright.sync_api import Page, expect, sync_playwright
+from test_jobs import until
+from test_tunnels import QUICK, get, notebook, tunnels
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian make installs it")
+SECONDS = 90  # for anything to appear: JupyterLab waits up to a minute before it tries again
+# Chromium as root knows no sandbox, and the laptop's /dev/shm is a small folder
+OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]
+OPTIONS += ["--disable-3d-apis"]  # TensorBoard then draws lines that a test can count
+IDLE = "My Experiment | Idle"  # the indicator beside the cells is idle also without a kernel
+CELLS = [
+    "import socket\n\nprint('this runs on', socket.gethostname())",
+    "from lab import records\n\n"
+    "metrics = records.metrics(*records.runs().index)\n"
+    "records.curves(metrics, 'train/loss');",
+    "print('still on', socket.gethostname(), 'with', len(metrics), 'values')",
+]
+# The question whether one wants news of Jupyter, and the asking for them, is not ours to test.
+NEWS = ".jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+
+
+@pytest.fixture(scope="module")
+def laptop(hosts_session, tmp_path_factory) -> Laptop:
+    """A laptop with two runs on the worker, and a notebook there that looks at them."""
+    hosts_session.clean()
+    names = (*RECORDED, "jupyter", "matplotlib", "pandas", "tensorboard")
+    laptop = settle(hosts_session, tmp_path_factory.mktemp("browser"), names, "in-browser")
+    for rate in (0.1, 0.2):
+        laptop.lab("run", "--follow", "with", "steps=30", f"lr={rate}")
+    hosts_session.worker.write(NEWS, '{"fetchNews": "false", "checkForUpdates": false}')
+    cells = [
+        {"cell_type": "code", "id": f"cell-{number}", "source": source, "metadata": {}}
+        for number, source in enumerate(CELLS)
+    ]
+    empty = {"execution_count": None, "outputs": []}
+    kernel = {"name": "my-experiment", "display_name": "", "language": "python"}
+    text = {"cells": [{**cell, **empty} for cell in cells], "metadata": {"kernelspec": kernel}}
+    text |= {"nbformat": 4, "nbformat_minor": 5}
+    laptop.there("work/notebooks/two_runs.ipynb").write_text(json.dumps(text))
+    yield laptop
+    hosts_session.clean()
+
+
+@pytest.fixture(scope="module")
+def browser(laptop, tmp_path_factory):
+    """Chromium in the laptop's namespaces, and so on its network; playwright's pipe leads there."""
+    words = laptop.hosts.laptop.enter(CHROMIUM)
+    start = tmp_path_factory.mktemp("chromium") / "start"
+    start.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    start.chmod(0o755)
+    expect.set_options(timeout=SECONDS * 1000)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=start, args=OPTIONS, env=laptop.hosts.laptop.environment()
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser) -> Page:
+    page = browser.new_page(viewport={"width": 1200, "height": 700}, color_scheme="light")
+    page.set_default_timeout(SECONDS * 1000)
+    yield page
+    page.close()
+
+
+def picture(page: Page, name: str) -> None:
+    if folder := os.environ.get("SAVE_PICTURES"):
+        page.screenshot(path=Path(folder, name))
+
+
+def run_cell(page: Page, number: int):
+    """Run a cell as a person does, once the kernel is there and idle; its outputs."""
+    cell = page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+    cell.locator(".cm-content").click()
+    page.get_by_role("button", name=IDLE).wait_for()
+    page.keyboard.press("Shift+Enter")
+    return cell.locator(".jp-OutputArea-output")
+
+
+def test_jupyterlab_opens_in_the_browser_and_draws_with_the_machines_kernel(laptop, page):
+    page.goto(notebook(laptop, "--no-open"))
+    kernels = page.locator(".jp-LauncherCard[data-category=Notebook]")
+    expect(kernels.filter(has_text="My Experiment")).to_have_count(1)
+    for name in ("notebooks", "two_runs.ipynb"):
+        page.locator(".jp-DirListing-item", has_text=name).dblclick()
+    expect(run_cell(page, 0)).to_have_text("this runs on worker")
+    plot = run_cell(page, 1).locator("img")
+    expect(plot).to_be_visible()
+    assert plot.evaluate("image => image.naturalWidth") > 300
+    page.keyboard.press("Control+s")
+    expect(page.locator(".jp-mod-dirty")).to_have_count(0)
+    assert "image/png" in laptop.there("work/notebooks/two_runs.ipynb").read_text()
+    page.get_by_role("button", name=IDLE).wait_for()
+    picture(page, "jupyter.png")
+
+
+def test_the_open_page_goes_on_with_the_same_kernel_after_a_cut_line(laptop, page):
+    url = notebook(laptop, "--no-open")
+    page.goto(url.replace("/lab?", "/lab/tree/notebooks/two_runs.ipynb?"))
+    for number in (0, 1):
+        expect(run_cell(page, number).first).to_be_visible()
+    laptop.hosts.cut()
+    message = page.get_by_role("dialog")
+    expect(message).to_contain_text("JupyterLab will continue trying to reconnect")
+    laptop.hosts.heal()
+    until(lambda: tunnels(laptop)[0]["state"] == "answers", SECONDS)
+    # it may come once more, for a request that was made just before
+    page.add_locator_handler(message, lambda it: it.get_by_role("button", name="Close").click())
+    expect(run_cell(page, 2)).to_have_text("still on worker with 60 values")
+
+
+def test_tensorboard_shows_the_curves_of_recorded_runs_in_the_browser(laptop, page):
+    url = laptop.lab("tensorboard", "--no-open", env=QUICK).splitlines()[-1]
+    until(lambda: len(json.loads(get(laptop, url, "data/runs")[1] or "[]")) == 2, SECONDS)
+    page.goto(url)
+    card = page.locator("scalar-card", has_text="train/loss")
+    expect(card.locator("tb-data-table")).to_contain_text("0.0033")  # the last value of the first
+    curves = card.locator(".series-view > svg path")
+    expect(curves).to_have_count(4)  # of each run as it is, and smoothed
+    for curve in curves.all():
+        assert curve.get_attribute("d").count(",") >= 30, "a point for each step"
+    picture(page, "tensorboard.png")
