@@ -30,7 +30,7 @@ def rest(method, path, body=None):
 async def main():
     specs = rest("GET", "/api/kernelspecs")
     kernel = rest("POST", "/api/kernels", {})
-    assert kernel["name"] == specs["default"], (kernel, specs["default"])
+    assert [kernel["name"]] == [specs["default"]] == list(specs["kernelspecs"]), (kernel, specs)
     head = {"Authorization": "token " + token}
     ws = f"{base.replace('http', 'ws')}/api/kernels/{kernel['id']}/channels"
     line = await websocket_connect(HTTPRequest(ws, headers=head))
