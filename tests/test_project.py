@@ -246,6 +246,29 @@ def test_every_notebook_runs_on_the_named_kernel_and_shows_pictures(worked, tmp_
     assert "text/html" in kinds  # a table
 
 
+def test_a_notebook_in_any_folder_imports_the_package_and_the_next_cell_sees_an_edit(
+    worked, tmp_path
+):
+    module = worked.path / "src/zebra_count/stripes.py"
+    content = "def count():\n    return 22"
+    edit = f"from pathlib import Path\nPath({str(module)!r}).write_text({content!r})"
+    cells = ["".join(HEADER), edit.replace("22", "1"), "from zebra_count.stripes import count"]
+    cells += ["print('first', count())", edit, "print('then', count())"]
+    code = f"""
+import nbformat
+from nbclient import NotebookClient
+cells = [nbformat.v4.new_code_cell(cell) for cell in {cells!r}]
+notebook = nbformat.v4.new_notebook(cells=cells)
+NotebookClient(notebook, kernel_name="zebra-count", timeout=120).execute()
+print(*(output.get("text", "") for cell in cells for output in cell.outputs))
+"""
+    try:
+        shown = worked.run("python", "-c", code, cwd=tmp_path).stdout
+    finally:
+        module.unlink(missing_ok=True)
+    assert "first 1\n" in shown and "then 22\n" in shown
+
+
 def test_jupyter_lab_starts_and_offers_the_named_kernel(worked, tmp_path):
     environment = {**os.environ, "JUPYTER_TOKEN": "secret", "JUPYTER_RUNTIME_DIR": str(tmp_path)}
     environment["PATH"] = f"{worked.path}/.venv/bin:{environment['PATH']}"
