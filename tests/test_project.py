@@ -288,6 +288,7 @@ def test_jupyter_lab_starts_and_offers_the_named_kernel(worked, tmp_path):
             f"{url}api/kernelspecs", headers={"Authorization": "token secret"}
         )
         specs = json.load(patient_open(request, server))["kernelspecs"]
+        assert list(specs) == ["zebra-count"], "this one alone"
         assert specs["zebra-count"]["spec"]["display_name"] == "Zebra Count"
         assert specs["zebra-count"]["spec"]["argv"][0] == f"{worked.path}/.venv/bin/python"
     finally:

@@ -147,6 +147,17 @@ def test_a_second_start_uses_the_same_server_and_tunnel(laptop):
     assert [one["port"] for one in tunnels(laptop)] == [9001]
 
 
+def test_at_a_terminal_the_browser_is_opened_and_elsewhere_not(laptop):
+    opened = laptop.hosts.laptop.path("/tmp/opened")
+    laptop.hosts.laptop.program("open-it", '#!/bin/sh\necho "$1" >>/tmp/opened\n')
+    env = {**QUICK, "BROWSER": "open-it"}
+    laptop.run("lab", "notebook", env=env)
+    assert not opened.exists()
+    command = ["script", "-qec", "lab notebook --no-open; lab notebook", "/dev/null"]
+    shown = laptop.run(*command, env=env).stdout
+    assert opened.read_text().split() == [shown.split()[-1]]
+
+
 def test_a_taken_port_is_left_alone_and_its_server_never_sees_the_token(laptop):
     log = laptop.hosts.laptop.home / "foreign.log"
     foreign = "import http.server as h\nclass H(h.BaseHTTPRequestHandler):\n def do_GET(s):\n"

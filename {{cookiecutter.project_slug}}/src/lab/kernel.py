@@ -84,6 +84,7 @@ def install(python: str = sys.executable) -> str:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         project.write(place, json.dumps(spec, indent=1) + "\n")
+        offer_only(name)
         bound = bind_notebooks(name, title)
     except OSError as error:
         raise project.UserError(f"{error.filename}: {error.strerror}.") from None
@@ -93,6 +94,22 @@ def install(python: str = sys.executable) -> str:
     if bound:
         said.append(f"written into {', '.join(bound)}")
     return "; ".join(said)
+
+
+def only() -> Path:
+    """The settings by which a Jupyter of this environment offers the project's kernel alone.
+
+    ipykernel brings one called "Python 3", which is the same without the name.
+    """
+    return Path(sys.prefix, "etc", "jupyter", "jupyter_server_config.json")
+
+
+def offer_only(name: str) -> None:
+    """Write these settings, unless the user has some of their own in their place."""
+    ours = '{"KernelSpecManager": {"allowed_kernelspecs": ["'
+    if not only().exists() or only().read_text("utf-8").startswith(ours):
+        only().parent.mkdir(parents=True, exist_ok=True)
+        project.write(only(), f'{ours}{name}"]}}}}\n')
 
 
 def owner(name: str) -> str:
@@ -119,6 +136,7 @@ def bind_notebooks(name: str, title: str) -> list[str]:
 
 def remove() -> list[str]:
     """Take this project's kernels out of Jupyter's list; nobody else's."""
+    only().unlink(missing_ok=True)
     removed = []
     for path in sorted(folder().glob("*/kernel.json")):
         kernel = read(path.parent)

@@ -61,8 +61,6 @@ def start(place, folder, data, tcp):
     command = [os.path.abspath(".venv/bin/jupyter-lab"), "--no-browser", "--ServerApp.root_dir=."]
     command += ["--ServerApp.base_url=/", "--ServerApp.certfile=", "--ServerApp.port_retries=0"]
     command += [f"--MultiKernelManager.default_kernel_name={name}"]
-    # the environment brings one of its own, "Python 3", which is the same without the name
-    command += [f"--KernelSpecManager.allowed_kernelspecs={name}"]
     # on ports of 127.0.0.1 everybody could read along what the kernels print
     command += ["--KernelManager.transport=ipc"]
     if os.geteuid() == 0:
