@@ -51,9 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     remove = actions.add_parser("remove", help="take this project's kernel out of Jupyter's list")
     remove.set_defaults(command=kernel_remove)
     for one in (kernels, remove):
-        one.add_argument(
-            "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help="there [here]"
-        )
+        cli_remote.add_machine(one, "there [here]")
     complete = commands.add_parser(
         "completion", help='for your shell: eval "$(lab completion bash)"'
     )
@@ -98,10 +96,9 @@ def kernel_install(wanted: argparse.Namespace) -> None:
 
 def kernel_there(wanted: argparse.Namespace, action: str) -> str:
     """What the lab on the machine says of the kernels there."""
-    from lab import snapshot
+    from lab import git
 
-    folder = snapshot.take().folder
-    return cli_remote.connect(wanted).run("kernel.sh", project=folder, action=action)
+    return cli_remote.connect(wanted).run("kernel.sh", project=git.inside(), action=action)
 
 
 def kernel_remove(wanted: argparse.Namespace) -> None:

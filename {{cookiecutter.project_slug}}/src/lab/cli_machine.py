@@ -2,7 +2,7 @@
 
 import argparse
 
-from lab.cli_remote import connect, say
+from lab.cli_remote import add_machine, connect, say
 from lab.project import UserError
 from lab.tables import print_json, table
 
@@ -34,9 +34,7 @@ def add(commands) -> None:
         one.add_argument("folder", nargs="?", metavar="DIR", help="[remote/<machine>]")
 
     for one in (config, doctor, ide, mount, unmount):
-        one.add_argument(
-            "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help="[the first]"
-        )
+        add_machine(one)
 
 
 def examine(wanted: argparse.Namespace) -> int:

@@ -54,9 +54,13 @@ def add(commands) -> None:
     shell.set_defaults(command=open_shell)
 
     for one in (setup, run, jobs, logs, attach, stop, sync, shell):
-        one.add_argument(
-            "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help="[the first]"
-        )
+        add_machine(one)
+
+
+def add_machine(command: argparse.ArgumentParser, help: str = "[the first]") -> None:
+    """The option -m behind a command; before it, `lab -m NAME` is the same."""
+    # without a default: it would replace what stands before the command
+    command.add_argument("-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help=help)
 
 
 def connect(wanted: argparse.Namespace):
@@ -200,7 +204,7 @@ def sync_work(wanted: argparse.Namespace) -> None:
 
 
 def open_shell(wanted: argparse.Namespace) -> int:
-    from lab import snapshot
+    from lab import git
 
     need_terminal("lab shell", "lab run -- COMMAND runs one without")
-    return connect(wanted).terminal("shell.sh", project=snapshot.take().folder)
+    return connect(wanted).terminal("shell.sh", project=git.inside())

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from lab.cli_remote import connect, say
+from lab.cli_remote import add_machine, connect, say
 from lab.project import UserError
 
 
@@ -22,9 +22,7 @@ def add(commands) -> None:
     for one in (push, back):
         one.add_argument("dataset", metavar="DATASET", help="a folder of data/")
     for one in (fetch, push, back):
-        one.add_argument(
-            "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help="[the first]"
-        )
+        add_machine(one)
 
 
 def fetch_runs(wanted: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lab.cli_remote import connect, say
+from lab.cli_remote import add_machine, connect, say
 from lab.tables import duration, print_json, table
 
 
@@ -19,9 +19,7 @@ def add(commands) -> None:
     for one, usual in ((notebook, 8888), (board, 6006)):
         one.add_argument("--port", type=port, metavar="N", help=f"here [{usual}, or the next free]")
         one.add_argument("--no-open", action="store_true", help="do not open the browser")
-        one.add_argument(
-            "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help="[the first]"
-        )
+        add_machine(one)
     listed = commands.add_parser("tunnels", help="what those two keep open here")
     listed.set_defaults(command=list_tunnels)
     listed.add_argument(

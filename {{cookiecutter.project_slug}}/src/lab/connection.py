@@ -12,11 +12,10 @@ from pathlib import Path
 
 from lab import machines
 from lab.framing import (
-    FRAME,
-    IN_ONE_PIECE,
     PATIENCE,
     assemble,
     for_any_shell,
+    frame,
     receive_answer,
     words,
 )
@@ -111,7 +110,7 @@ class Connection:
             return ""
         mark = os.urandom(8).hex()
         source = assemble(script, variables, self.machine)
-        framed = (FRAME + IN_ONE_PIECE).format(mark=mark, source=source)
+        framed = frame(source, mark, whole=True)
         # should the open one go away now, ssh would connect anew: not with this as its way there
         never = ["-o", "BatchMode=yes", "-o", "ProxyCommand=false"]
         command = [*self.ssh("-T", *never), for_any_shell(framed)]
@@ -198,7 +197,7 @@ class Connection:
         """
         self.open()
         mark = os.urandom(8).hex()
-        framed = (FRAME + (IN_ONE_PIECE if whole else "")).format(mark=mark, source=source)
+        framed = frame(source, mark, whole)
         command = [*self.ssh("-T", "-o", "BatchMode=yes"), for_any_shell(framed)]
         pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = subprocess.Popen(command, **pipes)

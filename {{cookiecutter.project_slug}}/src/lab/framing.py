@@ -61,6 +61,11 @@ def _without_comments(script: str) -> str:
     return "\n".join(line for line in lines if line and line[0] != "#")
 
 
+def frame(source: str, mark: str, whole: bool) -> str:
+    """A script between its marks; `whole`: its output comes in one piece."""
+    return (FRAME + (IN_ONE_PIECE if whole else "")).format(mark=mark, source=source)
+
+
 def for_any_shell(source: str) -> str:
     """A command that every login shell hands to sh unchanged: its only quotes are single ones."""
     packer = zlib.compressobj(9, wbits=31)  # as gzip has it

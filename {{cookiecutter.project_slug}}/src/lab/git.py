@@ -35,6 +35,11 @@ def run(*arguments, cwd=None, stdin="", limit=None, accept=(0,), **variables) ->
     return os.fsdecode(output + rest)
 
 
+def inside() -> str:
+    """The project's folder inside its repository; "." unless that is a bigger one."""
+    return run("rev-parse", "--show-prefix").removesuffix("\n").removesuffix("/") or "."
+
+
 def entries(output: str) -> list[str]:
     """What git printed with -z."""
     return output.split("\0")[:-1]

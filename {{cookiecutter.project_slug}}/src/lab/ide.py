@@ -11,8 +11,7 @@ from lab.project import UserError
 
 def work_copy(machine: Machine) -> str:
     """The absolute path there of the project in the working copy. Refused if there is none."""
-    prefix = git.run("rev-parse", "--show-prefix").rstrip("\n")
-    return Connection(machine).run("where.sh", inside=f"work/{prefix}").rstrip("\n")
+    return Connection(machine).run("where.sh", inside=f"work/{git.inside()}").rstrip("\n")
 
 
 def vscode(machine: Machine, place: str) -> list[str]:

@@ -34,8 +34,9 @@ def start(connection: Connection, port: int | None) -> tuple[dict[str, Any], dic
 def ask(connection: Connection, action: str, tcp: str = "") -> dict[str, Any]:
     """What notebook.sh says after this action."""
     program = (SCRIPTS / "notebook.py").read_text("utf-8")
-    folder = git.run("rev-parse", "--show-prefix").rstrip("\n") or "."
-    answer = connection.run("notebook.sh", project=folder, action=action, tcp=tcp, program=program)
+    answer = connection.run(
+        "notebook.sh", project=git.inside(), action=action, tcp=tcp, program=program
+    )
     return json.loads(answer)
 
 

@@ -46,13 +46,12 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     commit = require_code(old.name, record)
     check_manifest(record)
     top = Path(git.run("rev-parse", "--show-toplevel").removesuffix("\n"))
-    inside = git.run("rev-parse", "--show-prefix").removesuffix("\n")
     beside = top.parent if os.access(top.parent, os.W_OK) else None
     holder = Path(tempfile.mkdtemp(prefix=f"{project.ROOT.name}-reproduce-", dir=beside))
     try:
         add = ["worktree", "add", "--quiet", "--detach", str(holder / "code"), commit]
         git.run(*snapshot.SETTINGS, "-c", "checkout.workers=0", *add)
-        code = holder / "code" / inside
+        code = holder / "code" / git.inside()
         say("code", f"{commit[:12]} in {code}")
         python = environment(code, record)
         variables = child_environment(code, record)

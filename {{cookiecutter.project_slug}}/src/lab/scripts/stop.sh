@@ -11,6 +11,16 @@ members() {
     done
 }
 
+# command_of ID: the one of them that the runner has started
+command_of() {
+    for member in $(members "$1"); do
+        read -r stat 2>/dev/null <"/proc/$member/stat" || continue
+        # shellcheck disable=SC2086
+        set -- ${stat##*) }
+        [ "$2" = "$runner" ] && printf '%s\n' "$member"
+    done
+}
+
 [ -e "$job/job.json" ] || fail "there is no job $id on $here."
 [ -e "$job/exit_code" ] && [ -z "$(members "$id")" ] && {
     date +%s
@@ -22,12 +32,9 @@ runner=''
 [ -e "$job/pid" ] && read -r runner rest <"$job/pid"
 
 # first the command alone: it ends its workers itself, and writes its record and checkpoint
-for pid in $(members "$id"); do
-    read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
-    # shellcheck disable=SC2086
-    set -- ${stat##*) }
-    [ "$2" = "$runner" ] && kill -TERM "$pid" 2>/dev/null
-done
+main=$(command_of "$id")
+# shellcheck disable=SC2086
+[ -z "$main" ] || kill -TERM $main 2>/dev/null
 
 left() { [ -n "$(members "$id")" ]; }
 wait_for_end() { # SECONDS; succeeds if nobody is left
@@ -38,17 +45,8 @@ wait_for_end() { # SECONDS; succeeds if nobody is left
         sleep 0.2
     done
 }
-main_left() {
-    for pid in $(members "$id"); do
-        read -r stat 2>/dev/null <"/proc/$pid/stat" || continue
-        # shellcheck disable=SC2086
-        set -- ${stat##*) }
-        [ "$2" = "$runner" ] && return 0
-    done
-    return 1
-}
 tries=$((grace * 5))
-while main_left && [ $tries -gt 0 ]; do
+while [ -n "$(command_of "$id")" ] && [ $tries -gt 0 ]; do
     tries=$((tries - 1))
     sleep 0.2
 done
