@@ -72,6 +72,7 @@ TREE = [
     "src/lab/scripts/code.sh",
     "src/lab/scripts/dataset.sh",
     "src/lab/scripts/discard.sh",
+    "src/lab/scripts/environment.sh",
     "src/lab/scripts/facts.sh",
     "src/lab/scripts/files.sh",
     "src/lab/scripts/follow.sh",

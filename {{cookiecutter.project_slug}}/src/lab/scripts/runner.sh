@@ -11,6 +11,8 @@ if [ "${1:-}" = terminal ]; then
 fi
 mkdir once 2>/dev/null || exit 0 # whoever comes second has nothing to do
 . ./job.sh
+. ./jobs.sh
+. ./environment.sh
 trap : INT HUP TERM # they are for the command; this has to stay to see how it ends
 
 end() { # CODE: the space is there already, so that this works on a full disk
@@ -25,11 +27,7 @@ phase() { # what the job is doing, for lab jobs
 
 if_stopped() { if [ -e stop ]; then end 143; fi; }
 
-read -r stat <"/proc/$$/stat"
-# shellcheck disable=SC2086
-set -- ${stat##*) }
-shift 19
-born=$1
+born=$(started $$)
 printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$here" >pid.new && mv pid.new pid || end 1
 
 # --- GPUs: free are those that no process computes on and no other job of this user has taken -----
@@ -39,12 +37,7 @@ smi() { timeout 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>/dev/null; }
 taken() { # INDEX: by a job of ours that still lives?
     [ -e "$ours/gpu-$here-$1" ] || return 1
     read -r other_pid other_boot other_born other_job <"$ours/gpu-$here-$1"
-    [ "$other_boot" = "$boot" ] && [ -e "/proc/$other_pid" ] || return 1
-    read -r stat <"/proc/$other_pid/stat" || return 1
-    # shellcheck disable=SC2086
-    set -- ${stat##*) }
-    shift 19
-    [ "$1" = "$other_born" ]
+    [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
 }
 
 choose_gpus() { # sets chosen, or why
@@ -114,19 +107,13 @@ fi
 LAB_JOB=$id # also how lab stop finds every process of the job
 export LAB_JOB
 code=$job/code/$project
-lock=$(sha256sum <"$code/requirements.txt" | cut -c 1-12)
-python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' "$code/pyproject.toml" | head -n 1)
-environment=$folder/envs/$python-$lock
+environment_of "$code"
 if ! [ -e "$environment/lab-environment.json" ]; then
     phase queued "its environment is being made"
     mkdir -p "$folder/envs"
-    set -- --venv "$environment" --source "$folder/work/src" --no-kernel --no-git
     (
         flock 7
-        if python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
-            exec python3 "$code/bootstrap.py" "$@"
-        fi
-        exec uv run --no-project --python "$python" "$code/bootstrap.py" "$@"
+        bootstrap "$code" --source "$folder/work/src" --no-kernel --no-git
     ) 7>"$folder/envs/.lock"
     if_stopped
     if ! [ -e "$environment/lab-environment.json" ]; then

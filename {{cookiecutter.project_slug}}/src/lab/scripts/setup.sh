@@ -1,6 +1,6 @@
 # Makes what the project needs beside its code: folders, environment, kernel. Variables: project,
 # plain (NO_COLOR of the one who looks at it). It prints bootstrap.py's own table.
-# Needs: places.sh tmux.sh
+# Needs: places.sh tmux.sh environment.sh
 
 work=$folder/work
 mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" ||
@@ -14,17 +14,11 @@ if ! [ -e machines.local.toml ]; then # the notebooks here see the data and runs
 fi
 # of uv's bars one is coloured all the same
 if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
-lock=$(sha256sum <requirements.txt | cut -c 1-12)
-python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' pyproject.toml | head -n 1)
-environment=$folder/envs/$python-$lock
+environment_of .
 exec 7>"$folder/envs/.lock"
 flock 7
-if python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
-    python3 bootstrap.py --venv "$environment" --no-git 2>&1
-elif has uv; then
-    uv run --no-project --python "$python" bootstrap.py --venv "$environment" --no-git 2>&1
-else
+python_will_do || has uv ||
     fail "$here has neither Python 3.8 nor uv: install one of them, such as uv into ~/.local/bin."
-fi || exit 1
+(bootstrap . --no-git) 2>&1 || exit 1
 # a name that stays, for the interpreter in editors
 if [ -L .venv ] || ! [ -e .venv ]; then ln -sfn "$environment" .venv; fi

@@ -22,14 +22,15 @@ if ! [ -e "$job/job.json" ]; then
     }
     said=$(quiet_git -C "$repo" worktree add --quiet --detach "$job/code" "$commit" 2>&1) ||
         undo "$(printf %s "$said" | tail -n 1)"
+    scripts=$job/code/$project/src/lab/scripts
     # the last line of a job is written over this one: it has its place even on a full disk
     { printf '%-40s\n' '' >"$job/exit_code.new"; } 2>/dev/null &&
         : >"$job/output.log" &&
         printf '%s\n' "$settings" "folder=$(quoted "$folder")" "data=$(quoted "$data")" \
-            "ours=$(quoted "$ours")" "boot=$(quoted "$boot")" "here=$(quoted "$here")" \
+            "ours=$(quoted "$ours")" "here=$(quoted "$here")" \
             >"$job/job.sh" &&
-        cp "$job/code/$project/src/lab/scripts/"runner.sh "$job/" &&
-        cp "$job/code/$project/src/lab/scripts/"view.sh "$job/" &&
+        cp "$scripts/runner.sh" "$scripts/jobs.sh" "$scripts/environment.sh" "$scripts/view.sh" \
+            "$job/" &&
         printf '%s\n' "$spec" >"$job/job.json.new" ||
         undo "is its disk full?"
     mv "$job/job.json.new" "$job/job.json"

@@ -1,0 +1,18 @@
+# The environment of a project's lock, for setup.sh and runner.sh. Needs folder.
+
+# environment_of PROJECT: sets python and environment, by its pyproject.toml and requirements.txt
+environment_of() {
+    lock=$(sha256sum <"$1/requirements.txt" | cut -c 1-12)
+    python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' "$1/pyproject.toml" | head -n 1)
+    environment=$folder/envs/$python-$lock
+}
+
+python_will_do() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; }
+
+# bootstrap PROJECT OPTION ...: becomes its bootstrap.py, run by the machine's Python or else by uv
+bootstrap() {
+    script=$1/bootstrap.py
+    shift
+    if python_will_do; then exec python3 "$script" --venv "$environment" "$@"; fi
+    exec uv run --no-project --python "$python" "$script" --venv "$environment" "$@"
+}
