@@ -201,6 +201,13 @@ def test_any_laptop_and_any_part_of_the_id_finds_a_job(laptop):
     assert f"there is no job zzzz on gpu; there are: {id}." in done.stderr
 
 
+def test_jobs_are_listed_in_the_order_of_their_start_whatever_the_time_zone(laptop):
+    zones = ("LAB-9", "LAB+8", "LAB0", "LAB+3")  # several within one second
+    ids = [start(laptop, "--", "true", env={"TZ": zone}) for zone in zones]
+    assert [job["id"] for job in json.loads(laptop.lab("jobs", "--json"))] == ids
+    assert laptop.lab("jobs").splitlines()[1].startswith(ids[-1])
+
+
 # --- output --------------------------------------------------------------------------------------
 
 

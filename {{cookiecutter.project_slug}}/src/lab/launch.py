@@ -23,12 +23,18 @@ from lab.project import UserError
 
 SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
 RESEND = 75  # exit code of the scripts: commits are missing there
-LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # of ids; none that looks like another
+LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # of ids: sorted, and none that looks like another
 
 
 def new_id() -> str:
-    """The time of this computer and four random letters: jobs sort by age, and never clash."""
-    return f"{time.strftime('%Y%m%d-%H%M%S')}-{''.join(secrets.choice(LETTERS) for _ in range(4))}"
+    """An id that no other laptop gives and that sorts by age: 20261122-101530-k7xq, the time in UTC.
+
+    The last part begins with the fraction of the second (in 1/961), the rest of it is random.
+    """
+    now = time.time()
+    first, second = divmod(int(now % 1 * len(LETTERS) ** 2), len(LETTERS))
+    last = LETTERS[first] + LETTERS[second] + secrets.choice(LETTERS) + secrets.choice(LETTERS)
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{last}"
 
 
 def experiment(arguments: list[str], gpus: str) -> list[str]:
