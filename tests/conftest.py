@@ -4,6 +4,7 @@ import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,13 @@ class Project:
         names = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*"))
         skipped = (".venv", ".git/")
         return sorted(n for n in names if (self.path / n).is_file() and not n.startswith(skipped))
+
+
+def pytest_configure():
+    """What nohup or a shell's & made every process ignore: tests send these signals."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def isolate(home: Path, setenv) -> None:

@@ -27,7 +27,7 @@ LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # of ids: sorted, and none that loo
 
 
 def new_id() -> str:
-    """An id that no other laptop gives and that sorts by age: 20261122-101530-k7xq, the time in UTC.
+    """An id that no other laptop gives and that sorts by age: 20261122-101530-k7xq; in UTC.
 
     The last part begins with the fraction of the second (in 1/961), the rest of it is random.
     """

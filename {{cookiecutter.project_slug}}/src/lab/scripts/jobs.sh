@@ -1,6 +1,6 @@
 # How a job stands.
 
-boot=$(cat /proc/sys/kernel/random/boot_id)
+read -r boot </proc/sys/kernel/random/boot_id
 
 # started PID: prints when the process started, in the kernel's ticks; fails if there is none
 started() {

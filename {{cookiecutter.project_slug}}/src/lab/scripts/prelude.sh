@@ -4,7 +4,7 @@ PATH=$HOME/.local/bin:$HOME/.cargo/bin:$PATH # a shell that ssh starts has neith
 export PATH
 unset CDPATH GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
 case $folder in /*) ;; *) folder=$HOME/$folder ;; esac
-here=$(hostname)
+read -r here </proc/sys/kernel/hostname
 
 fail() {
     printf 'lab: %s\n' "$*" >&2
