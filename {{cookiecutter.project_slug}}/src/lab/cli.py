@@ -49,14 +49,15 @@ class Later:
         self.told.append(("set_defaults", (), values))
 
     @cached_property
-    def made(self) -> argparse.ArgumentParser:
-        parser = argparse.ArgumentParser(**self.settings)
-        for method, words, options in self.told:
-            getattr(parser, method)(*words, **options)
-        return parser
+    def _made(self) -> argparse.ArgumentParser:
+        return argparse.ArgumentParser(**self.settings)
 
     def __getattr__(self, name: str):
-        return getattr(self.made, name)
+        """All else is the parser's own; it is told first what was kept for it."""
+        told, self.told = self.told, []
+        for method, words, options in told:
+            getattr(self._made, method)(*words, **options)
+        return getattr(self._made, name)
 
 
 def build_parser() -> argparse.ArgumentParser:
