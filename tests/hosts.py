@@ -20,7 +20,7 @@ from hosts_one import ADDRESSES, BOB, CACHE, SPACES, Host, address
 
 __all__ = ["Host", "Hosts", "Traffic", "nvidia_smi"]
 PROGRAMS = ["unshare", "nsenter", "setsid", "ip", "ssh", "ssh-keygen", "sshd", "tmux", "rsync"]
-PROGRAMS += ["sshfs", "fish", "tcsh", "zsh", "faketime", "ps"]
+PROGRAMS += ["sshfs", "fish", "tcsh", "zsh", "faketime", "ps", "mkfs.btrfs"]
 
 
 def missing_programs() -> list[str]:

@@ -1,7 +1,9 @@
 """Whatever happens to line, machine or laptop: nothing is lost, and what is said is true."""
 
 import json
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from test_jobs import GO, ended, in_terminal, job, log, logged, read_until, start, until
@@ -102,24 +104,42 @@ def test_a_host_that_does_not_exist_is_named(laptop):
 # --- the machine ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(laptop):
-    """The project's folder on a small disk of its own; returns a function that fills it."""
+# Scripts for the worker: they make a small disk for the folder $1, and leave $2 bytes free there,
+# or all. A quota of btrfs holds for root too, unlike those of other disks.
+DISKS = {
+    "full disk": (
+        'mount -t tmpfs -o size=2m none "$1"',
+        """rm -f "$1/filler"; [ "$2" ] || exit 0
+        free=$(df --output=avail -B1 "$1" | tail -n 1)
+        head -c $((free - $2)) /dev/zero >"$1/filler" """,
+    ),
+    "quota": (
+        """truncate -s 200M /tmp/disk; mkfs.btrfs -q /tmp/disk; mkdir /tmp/all
+        mount -o loop /tmp/disk /tmp/all; btrfs -q subvolume create /tmp/all/mine
+        btrfs quota enable /tmp/all; mount --bind /tmp/all/mine "$1" """,
+        """btrfs filesystem sync /tmp/all
+        used=$(btrfs qgroup show --raw /tmp/all | awk '$1 == "0/256" { print $2 }')
+        [ "$2" ] && most=$((used + $2)) || most=none
+        btrfs -q qgroup limit $most 0/256 /tmp/all""",
+    ),
+}
+
+
+@pytest.fixture(params=DISKS)
+def small_disk(laptop, request):
+    """The project's folder on a small disk; returns a function that fills or empties it."""
+    if request.param == "quota" and "btrfs" not in Path("/proc/filesystems").read_text():
+        pytest.skip("this kernel has no btrfs, whose quotas hold for root")
     worker, folder = laptop.hosts.worker, "/home/ada/lab/small"
+    make, fill = DISKS[request.param]
     worker.run("mkdir", folder)
-    worker.run("mount", "-t", "tmpfs", "-o", "size=2m", "none", folder)
+    worker.run("sh", "-ec", make, "sh", folder)
     local = laptop.path / "machines.local.toml"
     local.write_text(local.read_text() + f'folder = "{folder}"\n')
     worker.run("cp", "-r", "/home/ada/lab/my-experiment/repo.git", folder)
     worker.run("ln", "-s", "/home/ada/lab/my-experiment/envs", f"{folder}/envs")
-
-    def fill(leave: int):
-        script = f"""rm -f {folder}/filler; free=$(df --output=avail -B1 {folder} | tail -n 1)
-            head -c $((free - {leave})) /dev/zero >{folder}/filler"""
-        worker.run("sh", "-c", script)
-
-    yield fill
-    worker.run("umount", "-l", folder)
+    yield lambda leave="": worker.run("sh", "-ec", fill, "sh", folder, str(leave))
+    worker.run("sh", "-c", f"umount -l {folder} /tmp/all 2>/dev/null; true")
 
 
 def test_a_full_disk_refuses_a_start_and_leaves_nothing_half_made(laptop, small_disk):
@@ -129,7 +149,15 @@ def test_a_full_disk_refuses_a_start_and_leaves_nothing_half_made(laptop, small_
         said = refused(laptop, "run", "--", "true", env={})
         assert "worker" in said
         assert len(jobs(laptop)) == 1
-    small_disk(1_000_000)
+    small_disk(0)
+    (laptop.path / "new.bin").write_bytes(os.urandom(100_000))
+    for command in (["sync"], ["setup"]):
+        assert "worker" in refused(laptop, *command, env={})
+    seen = json.loads(laptop.lab("doctor", "--json", check=False).stdout)
+    disk = next(row for row in seen if row["check"] == "disk")
+    assert disk["verdict"] == "failed"
+    assert "Disk quota exceeded" in disk["advice"] or "No space left on device" in disk["advice"]
+    small_disk()
     assert ended_there(laptop, laptop.lab("run", "--", "true").split()[0]) == "finished(0)"
 
 
@@ -137,7 +165,21 @@ def test_a_disk_that_fills_up_during_a_job_does_not_hide_how_it_ended(laptop, sm
     id = laptop.lab("run", "--", "sh", "-c", GO.format("/tmp/go") + "; exit 9").split()[0]
     small_disk(0)
     laptop.hosts.worker.path("/tmp/go").touch()
+    command = ["grep", "-lzsxr", f"LAB_JOB={id}", "/proc", "--include=environ"]
+    until(lambda: not laptop.hosts.worker.run(*command, check=False).stdout, what="its end")
+    assert job(laptop, id)["state"] in ("running", "finished(9)")
+    assert laptop.lab("stop", id, check=False).stdout.split()[1] in ("running", "finished(9)")
+    small_disk()  # not every disk lets it write that, or anything, before
     assert ended_there(laptop, id) == "finished(9)"
+
+
+def test_on_a_full_disk_a_job_can_be_stopped(laptop, small_disk):
+    id = laptop.lab("run", "--", "sh", "-c", "echo up; sleep 1000").split()[0]
+    until(lambda: "up" in laptop.lab("logs", id), what="its start")
+    small_disk(0)
+    laptop.lab("stop", id, check=False)
+    small_disk()
+    assert ended_there(laptop, id) in ("stopped", "killed(SIGTERM)")
 
 
 def ended_there(laptop, id: str) -> str:

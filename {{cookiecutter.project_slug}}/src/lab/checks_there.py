@@ -58,8 +58,8 @@ def disks(there: Facts) -> list[Check]:
         where = first(there, place)
         writable = lines[-1] if lines else ""
         if writable.startswith("not writable"):
-            cause = f"{writable.removeprefix('not writable: ')} cannot be written by this user"
-            mend = f"choose another {place} in machines.toml, or ask for the right"
+            cause = f"{writable.removeprefix('not writable: ')} cannot be written"
+            mend = f"remove files, choose another {place} in machines.toml, or ask for the right"
             checks.append(Check(name, "", "not writable", FAILED, f"{cause}: {mend}"))
             continue
         if len(found) < 2 or not found[0]:

@@ -40,11 +40,24 @@ nearest() { # FOLDER: itself, or what there is of the way to it
     printf '%s\n' "$place"
 }
 
-disk() { # FOLDER: kilobytes in all and free, inodes in all and free, whether one may write there
+write_to() { # FOLDER: a file, for a moment; no other question tells of every right and quota
+    probe=$(limit 8 env LC_ALL=C mktemp "$1/.lab-doctor.XXXXXX") || return
+    limit 8 env LC_ALL=C dd if=/dev/zero of="$probe" bs=64k count=1 conv=fsync
+    result=$?
+    rm -f "$probe"
+    return $result
+}
+
+disk() { # FOLDER: kilobytes in all and free, inodes in all and free, whether one can write there
     place=$(nearest "$1")
     limit 8 df -Pk "$place" | awk 'NR == 2 { print $2, $4 }'
     limit 8 df -Pi "$place" | awk 'NR == 2 { print $2, $4 }'
-    if [ -d "$place" ] && [ -w "$place" ]; then echo writable; else echo "not writable: $place"; fi
+    if said=$(write_to "$place" 2>&1); then
+        echo writable
+    else
+        said=$(printf '%s\n' "$said" | sed -n -e 's/^dd: .*: //p' -e 's/^mktemp: .*: //p')
+        echo "not writable: $place${said:+ ($said)}"
+    fi
 }
 
 smi() { limit 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>&1; }

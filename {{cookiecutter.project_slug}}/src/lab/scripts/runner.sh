@@ -16,8 +16,12 @@ mkdir once 2>/dev/null || exit 0 # whoever comes second has nothing to do
 trap : INT HUP TERM # they are for the command; this has to stay to see how it ends
 
 end() { # CODE: the space is there already, so that this works on a full disk
-    printf '%-40s\n' "$1 $(date +%s)" 1<>exit_code.new
-    mv exit_code.new exit_code
+    unset LAB_JOB # what is left is not for lab stop to wait for
+    ended_at=$(date +%s)
+    # some disks take not even that, once a quota is used up: then it is written when they do
+    until { printf '%-40s\n' "$1 $ended_at" 1<>exit_code.new; } && mv exit_code.new exit_code; do
+        sleep 5
+    done 2>/dev/null
     exit "$1"
 }
 
@@ -70,7 +74,7 @@ LISTED
 }
 
 take_gpus() { # two jobs that start at once must not take the same ones
-    exec 8>"$ours/gpus.lock"
+    exec 8>>"$ours/gpus.lock"
     flock 8
     choose_gpus && for index in $(echo "$chosen" | tr , ' '); do
         echo "$$ $boot $born $id" >"$ours/gpu-$here-$index"
@@ -114,7 +118,7 @@ if ! [ -e "$environment/lab-environment.json" ]; then
     (
         flock 7
         bootstrap "$code" --source "$folder/work/src" --no-kernel --no-git
-    ) 7>"$folder/envs/.lock"
+    ) 7>>"$folder/envs/.lock"
     if_stopped
     if ! [ -e "$environment/lab-environment.json" ]; then
         echo "lab: the environment of this job's requirements.txt could not be made: it did not start."

@@ -3,7 +3,7 @@
 # Needs: places.sh tmux.sh environment.sh
 
 work=$folder/work
-mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" ||
+mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" && true >>"$folder/envs/.lock" ||
     fail "$folder cannot be written on $here: see lab doctor."
 [ "$(tmux_conf)" = "$(cat "$folder/tmux.conf" 2>/dev/null)" ] || tmux_conf >"$folder/tmux.conf" ||
     fail "the disk of $here is full."
@@ -15,7 +15,7 @@ fi
 # of uv's bars one is coloured all the same
 if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
 environment_of .
-exec 7>"$folder/envs/.lock"
+exec 7>>"$folder/envs/.lock"
 flock 7
 python_will_do || has uv ||
     fail "$here has neither Python 3.8 nor uv: install one of them, such as uv into ~/.local/bin."

@@ -6,8 +6,9 @@
 
 work=$folder/work
 edits=refs/lab/edits
-mkdir -p "$folder" || fail "$folder cannot be made on $here."
-exec 9>"$folder/.work.lock"
+mkdir -p "$folder" && true >>"$folder/.work.lock" ||
+    fail "$folder cannot be written on $here: see lab doctor."
+exec 9>>"$folder/.work.lock"
 flock -w 100 9 || fail "somebody else has been bringing $work in step for long: try again."
 take_commit
 state=synced
