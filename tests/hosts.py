@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hosts_nvidia import nvidia_smi
-from hosts_one import ADDRESSES, BOB, CACHE, SPACES, Host, address
+from hosts_one import ADDRESSES, BOB, CACHE, SPACES, Clock, Host, address
 
-__all__ = ["Host", "Hosts", "Traffic", "nvidia_smi"]
+__all__ = ["Clock", "Host", "Hosts", "Traffic", "nvidia_smi"]
+ELSEWHERE = "192.0.2.77"  # the laptop's address after it was moved
 PROGRAMS = ["unshare", "nsenter", "setsid", "ip", "ssh", "ssh-keygen", "sshd", "tmux", "rsync"]
 PROGRAMS += ["sshfs", "fish", "tcsh", "zsh", "faketime", "ps", "mkfs.btrfs"]
 
@@ -179,6 +180,10 @@ class Hosts:
                 f"ip neigh replace {far} lladdr 02:00:00:00:00:99 dev {other.name} nud permanent"
             )
 
+    def move(self):
+        """The laptop is in another network: what was open gets no packet through, new ones work."""
+        self.laptop._sh(f"ip addr flush dev gateway; ip addr add {ELSEWHERE}/24 dev gateway")
+
     def reset(self):
         """Every connection is closed at once (RST); new ones work."""
         self.gateway._ask("reset")
@@ -203,9 +208,11 @@ class Hosts:
         """The line is well and fast again."""
         for host, other in ((self.laptop, self.gateway), (self.gateway, self.laptop)):
             if host.running and other.running:
-                far = address(other.name, host.name)
+                near, far = address(host.name, other.name), address(other.name, host.name)
                 host._sh(f"""
                     ip link set {other.name} up
+                    ip addr del {ELSEWHERE}/24 dev {other.name} 2>/dev/null || true
+                    ip addr replace {near}/24 dev {other.name}
                     ip neigh del {far} dev {other.name} 2>/dev/null || true
                 """)
         if self.gateway.running:

@@ -26,6 +26,20 @@ USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 BOB = 2001
 CACHE = "/usr/lib/bed/cache"  # uv's, where no folder of a host's own hides it
 
+# What Python runs before anything else, if it finds it: its clocks go ahead by so many hours.
+MOVED = """
+import time
+
+def ahead(clock):
+    def now():
+        with open("/tmp/clock/hours") as hours:
+            return clock() + 3600 * int(hours.read())
+    return now
+
+for name in {clocks}:
+    setattr(time, name, ahead(getattr(time, name)))
+"""
+
 
 class HostProcess(subprocess.Popen):
     """A command in a host. Our child is nsenter, which waits for it; signals go to the command."""
@@ -376,6 +390,28 @@ class Host:
             self._serve()
         for own in ("tmp", "var/tmp", "dev/shm"):
             empty(self.folder / own)
+
+
+class Clock:
+    """The time of Python programs that are started with its `env`; tests move it while they run.
+
+    With asleep=True the monotonic clock stands still meanwhile, as in a computer that sleeps. There
+    libfaketime 0.9.10 is of no use: every time.sleep of Python fails.
+    """
+
+    def __init__(self, host: Host, asleep: bool):
+        self.folder, self.hours = host.path("/tmp/clock"), 0
+        self.folder.mkdir()
+        clocks = ["time"] if asleep else ["time", "monotonic"]
+        (self.folder / "sitecustomize.py").write_text(MOVED.format(clocks=clocks))
+        self.env = {"PYTHONPATH": "/tmp/clock"}
+        self.forward(0)
+
+    def forward(self, hours: int):
+        self.hours += hours
+        draft = self.folder / "new"
+        draft.write_text(str(self.hours))
+        draft.replace(self.folder / "hours")
 
 
 def address(of: str, towards: str) -> str:

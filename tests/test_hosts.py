@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hosts import Traffic, nvidia_smi
+from hosts import Clock, Traffic, nvidia_smi
 
 CONFIG = """
 Host *
@@ -102,6 +102,18 @@ def test_a_silent_line_lets_packets_vanish(hosts, ssh):
     assert "timed out" in gateway(hosts, "true", check=False).stderr
     hosts.heal()
     assert gateway(hosts, "echo again").stdout == "again\n"
+
+
+def test_a_moved_laptop_opens_new_connections_and_the_old_ones_are_silent(hosts, ssh):
+    ssh("true")
+    hosts.move()
+    with pytest.raises(subprocess.TimeoutExpired):
+        ssh("true", timeout=2)
+    assert gateway(hosts, "echo new").stdout == "new\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        ssh("true", timeout=2)
+    hosts.heal()
+    assert ssh("echo again").stdout == "again\n", "back where it was, they go on"
 
 
 def test_reset_closes_what_is_open(hosts, ssh):
@@ -243,6 +255,27 @@ def test_a_clock_that_is_wrong(hosts):
     assert ahead() == pytest.approx(3600, abs=5)
     hosts.worker.clock("")
     assert abs(ahead()) < 5
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_a_clock_that_is_moved_while_a_program_runs(hosts, asleep):
+    clock = Clock(hosts.laptop, asleep)
+    show = "import time\nwhile input(): print(time.time(), time.monotonic(), flush=True)"
+    pipes = {"stdin": subprocess.PIPE}
+    with hosts.laptop.popen("python3", "-c", show, env=clock.env, **pipes) as program:
+
+        def seen() -> list[float]:
+            program.stdin.write("now\n")
+            program.stdin.flush()
+            return [float(word) for word in program.stdout.readline().split()]
+
+        before = seen()
+        assert before[0] == pytest.approx(time.time(), abs=60)
+        clock.forward(7)
+        clock.forward(7)
+        moved = [round((now - then) / 3600) for now, then in zip(seen(), before, strict=True)]
+        program.kill()
+    assert moved == [14, 0 if asleep else 14]
 
 
 def test_another_host_key(hosts):
