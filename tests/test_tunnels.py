@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import RECORDED, TEMPLATE, Laptop, settle
-from hosts import Host
+from hosts import Clock, Host
 from test_jobs import until
 
 STATE = ".cache/dl-remote-template"
@@ -197,6 +197,55 @@ def test_a_tunnel_comes_back_after_a_cut_line_on_the_same_port(laptop):
     assert cell(laptop, url) == ["2", "my-experiment"]
     ssh = [command for command in everything(laptop.hosts.laptop).values() if " -M " in command]
     assert len(ssh) == 1, ssh
+
+
+def test_a_tunnel_comes_back_after_the_laptop_slept_and_woke_in_another_network(laptop):
+    clock = Clock(laptop.hosts.laptop, asleep=True)
+    slow = {"LAB_PATIENCE": "300"}  # ssh itself finds the line dead after a quarter of an hour
+    url = notebook(laptop, env={**clock.env, **slow})
+    laptop.hosts.move()
+    assert get(laptop, url, "/api/status")[0] == 0
+    assert tunnels(laptop)[0]["state"] == "does not answer"
+    clock.forward(1)
+    until(lambda: get(laptop, url, "/api/status")[0] == 200, 60)
+    assert tunnels(laptop)[0]["state"] == "answers"
+    ssh = [c for c in everything(laptop.hosts.laptop).values() if "ControlPersist=no" in c]
+    assert len(ssh) == 1, ssh
+
+
+def here(laptop) -> tuple:
+    """What is there on the laptop: processes, ports that listen, files of tunnels."""
+    host = laptop.hosts.laptop
+    listening = host.run("ss", "-ltnH").stdout
+    files = sorted(path.name for path in (host.home / STATE / "tunnels").glob("*"))
+    return everything(host), listening, files
+
+
+def looked(laptop, part: str) -> None:
+    """Wait until a process that does nothing but look at its clock has looked at it anew."""
+    (pid,) = [pid for pid, command in everything(laptop.hosts.laptop).items() if part in command]
+
+    def waits() -> int:
+        status = laptop.hosts.laptop.run("cat", f"/proc/{pid}/status").stdout
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.M)[1])
+
+    before = waits()
+    until(lambda: waits() >= before + 3, 60)
+
+
+def test_a_tunnel_that_nobody_used_for_twelve_hours_ends_and_leaves_nothing(laptop):
+    laptop.lab("tunnels")  # makes their folder
+    laptop.lab("jobs")  # opens the connection that all commands share
+    before = here(laptop)
+    clock = Clock(laptop.hosts.laptop, asleep=False)
+    url = laptop.lab("notebook", env=clock.env).strip()
+    clock.forward(7)
+    assert get(laptop, url, "/api/status")[0] == 200
+    clock.forward(7)
+    looked(laptop, "lab.tunnel_keeper")
+    assert get(laptop, url, "/api/status")[0] == 200, "it was used seven hours ago"
+    clock.forward(13)
+    until(lambda: here(laptop) == before, 60)
 
 
 def test_closing_leaves_nothing_behind(laptop):
@@ -412,6 +461,20 @@ def test_tensorboard_local_asks_no_machine(laptop):
     assert (one["name"], one["machine"]) == ("my-experiment-tensorboard", "")
     listening = laptop.hosts.laptop.run("ss", "-ltnH").stdout.splitlines()
     assert [line.split()[3] for line in listening] == ["127.0.0.1:6006"]
+
+
+def test_a_tensorboard_at_which_nobody_looked_for_twelve_hours_ends_and_leaves_nothing(laptop):
+    laptop.lab("tunnels")  # makes their folder
+    before = here(laptop)
+    clock = Clock(laptop.hosts.laptop, asleep=False)
+    url = laptop.lab("tensorboard", "--local", env=clock.env).strip()
+    clock.forward(7)
+    assert get(laptop, url, "data/runs")[0] == 200
+    clock.forward(7)
+    looked(laptop, "lab.tensorboard_here")
+    assert get(laptop, url, "data/runs")[0] == 200, "it was used seven hours ago"
+    clock.forward(13)
+    until(lambda: here(laptop) == before, 60)
 
 
 def test_the_sockets_have_short_plain_paths_wherever_the_home_is(tmp_path):
