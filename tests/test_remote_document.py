@@ -51,10 +51,12 @@ def whole(project, hosts) -> Laptop:
 
 def test_the_first_hour_on_a_remote_machine_is_as_the_readme_says(whole):
     hour = commands(section(README, "The first hour on a remote machine"))
-    assert hour[0] == "lab doctor" and len(hour) == 6
+    assert hour[0] == "lab doctor" and len(hour) == 7
     shown = {line: whole.run(*shlex.split(line), timeout=300).stdout for line in hour}
     assert "test      accuracy" in shown["lab run --follow with smoke"]
     assert "COMPLETED" in shown["lab runs"] and "worker" in shown["lab runs"]
+    url = shown["lab notebook"].strip()
+    assert "<title>JupyterLab</title>" in whole.run("curl", "-sL", url).stdout
     (weights,) = (whole.path / "data/digits/models").glob("*/best.safetensors")
     run = weights.parent.name
     assert f"{run[:8]}" in shown["lab runs"]
