@@ -12,7 +12,7 @@ if [ "${3:-}" = hosts ] && command -v apt-get >/dev/null; then
     PATH=$PATH:/usr/sbin:/sbin
     for pair in sshd:openssh-server ssh:openssh-client tmux:tmux rsync:rsync sshfs:sshfs \
         fusermount3:fuse3 ip:iproute2 nsenter:util-linux ps:procps fish:fish tcsh:tcsh zsh:zsh \
-        faketime:faketime shellcheck:shellcheck mkfs.btrfs:btrfs-progs; do
+        faketime:faketime shellcheck:shellcheck mkfs.btrfs:btrfs-progs curl:curl; do
         command -v "${pair%:*}" >/dev/null || packages="$packages ${pair#*:}"
     done
     # Ubuntu has it as a snap only: there the browser tests are skipped, unless it has Chrome

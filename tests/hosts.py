@@ -21,7 +21,7 @@ from hosts_one import ADDRESSES, BOB, CACHE, SPACES, Clock, Host, address
 __all__ = ["Clock", "Host", "Hosts", "Traffic", "nvidia_smi"]
 ELSEWHERE = "192.0.2.77"  # the laptop's address after it was moved
 PROGRAMS = ["unshare", "nsenter", "setsid", "ip", "ssh", "ssh-keygen", "sshd", "tmux", "rsync"]
-PROGRAMS += ["sshfs", "fish", "tcsh", "zsh", "faketime", "ps", "mkfs.btrfs"]
+PROGRAMS += ["sshfs", "fish", "tcsh", "zsh", "faketime", "ps", "mkfs.btrfs", "curl"]
 
 
 def missing_programs() -> list[str]:
