@@ -115,6 +115,10 @@ def test_stop_is_offered_jobs_that_run_and_logs_all_by_id_and_name(laptop):
     assert complete(laptop, "logs", id[:-2]) == [id]
     forget(laptop)  # on the open connection the machine is asked
     assert complete(laptop, "stop", "") == [id, "baseline"]
+    forget(laptop)
+    for one in (id, over):
+        laptop.lab("stop", one)
+    assert complete(laptop, "logs", "") == [id, over, "baseline", "done"], "the newest comes first"
 
 
 def test_no_connection_is_opened_and_what_was_seen_last_is_offered(laptop):

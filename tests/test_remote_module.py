@@ -2,10 +2,11 @@
 
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
-from test_jobs import ended, job, until
+from test_jobs import ended, job, start, until
 
 START = "from lab import remote\n"
 
@@ -65,6 +66,23 @@ print(job.stop(grace=5).state, job.ended)
 print(repr(remote.run("--", "true")._repr_html_())[:7])
 """
     assert python(laptop, script) == "stopped True\n'<table\n"
+
+
+def test_one_job_is_asked_for_alone_however_many_there_are(laptop):
+    id = start(laptop, "--", "true")
+    ended(laptop, id)
+    for number in range(1000):
+        older = laptop.there(f"jobs/20200101-000000-{number:04}")
+        older.mkdir()
+        for name in ("job.json", "exit_code"):
+            shutil.copy(laptop.there(f"jobs/{id}/{name}"), older)
+    laptop.hosts.traffic()
+    laptop.lab("logs", "-f", id)
+    laptop.lab("logs", "-f")
+    assert python(laptop, "print(remote.jobs()[0].refresh().state)") == "finished(0)\n"
+    assert laptop.hosts.traffic().down < 60_000, "a list of all of them has 250 kB"
+    script = "job = remote.jobs()[0]; job.seen = job.seen._replace(id='gone'); job.refresh()"
+    assert notebook(laptop, script) == "error: there is no job gone on worker.\n"
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def finish(connection, id: str) -> int:
     """Say how a followed job ended; 0 only if it finished with 0."""
     from lab import jobs
 
-    job = next(job for job in jobs.listing(connection, 0) if job.id == id)
+    job = jobs.one(connection, id)
     say(f"{id} {job.state}" + (f": {job.detail}" if job.detail else ""))
     return 0 if job.state in ("finished(0)", "running", "queued") else 1
 

@@ -66,7 +66,7 @@ def watch(connection, names: list[str], models: bool) -> int:
     worst, said = 0, ""
     while True:
         try:
-            listed = jobs.listing(connection, 0)  # first: what a job wrote last must come too
+            listed = jobs.listing(connection)  # first: what a job wrote last must come too
             going = [job for job in listed if not job.ended and job.id in (names or [job.id])]
             report = fetch.fetch(connection, names, models)
             if report.files or not going:

@@ -171,6 +171,6 @@ def refresh(machine) -> None:
     from lab.connection import Connection
 
     known_jobs.touch(machine)
-    answer = Connection(machine).ask_if_open("list.sh", QUICK, most=jobs.LISTED)
+    answer = Connection(machine).ask_if_open("list.sh", QUICK, id="", most=jobs.LISTED)
     if answer:
         known_jobs.remember(machine, jobs.parse(answer), all_of_them=True)

@@ -90,9 +90,21 @@ def _state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str
 
 def listing(connection: Connection, most: int = LISTED) -> list[Job]:
     """The jobs, oldest first: those that have not ended, and the newest `most` (0: all)."""
-    found = parse(connection.run("list.sh", most=most))
+    found = parse(connection.run("list.sh", id="", most=most))
     known_jobs.remember(connection.machine, found, all_of_them=True)
     return found
+
+
+def one(connection: Connection, id: str) -> Job:
+    """How a job stands. Raises Refused if there is none of that id."""
+    return told(connection, connection.run("list.sh", id=id, most=0))
+
+
+def told(connection: Connection, output: str) -> Job:
+    """The one job that a script has described."""
+    (job,) = parse(output)
+    known_jobs.remember(connection.machine, [job], all_of_them=False)
+    return job
 
 
 def find(connection: Connection, wanted: str | None) -> str:
@@ -102,7 +114,7 @@ def find(connection: Connection, wanted: str | None) -> str:
     """
     if wanted and len(wanted) == 20 and wanted.count("-") == 2:
         return wanted
-    known = listing(connection, 0)
+    known = listing(connection, 0 if wanted else LISTED)
     if not known:
         raise UserError(f"there are no jobs on {connection.name} yet.")
     if not wanted:
@@ -118,9 +130,7 @@ def find(connection: Connection, wanted: str | None) -> str:
 
 def stop(connection: Connection, id: str, grace: int = 60) -> Job:
     """End a job with everything it started: gently, and after `grace` seconds by force."""
-    stopped = parse(connection.run("stop.sh", id=id, grace=grace))
-    known_jobs.remember(connection.machine, stopped, all_of_them=False)
-    return stopped[0]
+    return told(connection, connection.run("stop.sh", id=id, grace=grace))
 
 
 def logs(

@@ -37,7 +37,9 @@ def remember(machine: Machine, found: list, *, all_of_them: bool) -> None:
     for job in found:
         name = " ".join(str(job.spec.get("name", "")).split())
         known[job.id] = Known(job.id, job.state, name, job.ended)
-    lines = (f"{job.id}\t{job.state}\t{job.name}\t{job.ended:d}\n" for job in known.values())
+    lines = (
+        f"{job.id}\t{job.state}\t{job.name}\t{job.ended:d}\n" for job in sorted(known.values())
+    )
     file = place(machine)
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     with suppress(OSError, ValueError):

@@ -16,9 +16,9 @@ from getpass import getuser
 from pathlib import Path
 from typing import Any
 
-from lab import git, known_jobs, project, snapshot
+from lab import git, project, snapshot
 from lab.connection import Connection, LineLost, Refused
-from lab.jobs import Job, parse
+from lab.jobs import Job, told
 from lab.project import UserError
 
 SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
@@ -94,9 +94,7 @@ def start(
         answer = send(connection, "start.sh", taken.commit, **variables)
     except LineLost as lost:
         raise LineLost(f"{lost} Whether job {id} started is open: lab jobs tells.") from None
-    started = parse(answer)
-    known_jobs.remember(connection.machine, started, all_of_them=False)
-    return started[0]
+    return told(connection, answer)
 
 
 def send(connection: Connection, script: str, commit: str, **variables) -> str:

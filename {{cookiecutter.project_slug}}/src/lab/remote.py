@@ -34,10 +34,7 @@ class Job:
 
     def refresh(self) -> "Job":
         """Ask the machine how it stands now."""
-        found = [job for job in _jobs.listing(self.connection, 0) if job.id == self.id]
-        if not found:
-            raise project.UserError(f"there is no job {self.id} on {self.connection.name}.")
-        self.seen = found[0]
+        self.seen = _jobs.one(self.connection, self.id)
         return self
 
     def logs(self, last: int | None = None) -> "Text":

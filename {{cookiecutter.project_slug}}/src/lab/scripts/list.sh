@@ -1,8 +1,13 @@
-# What is known of jobs, a line each: describe in jobs.sh says what. Variables: most (0: all of them).
-# First of all the machine's clock, in seconds.
+# What is known of jobs, a line each: describe in jobs.sh says what. Variables: id (only that one, or
+# ""), most (0: all of them). First of all the machine's clock, in seconds.
 # Needs: jobs.sh
 
 date +%s
+if [ -n "$id" ]; then
+    [ -e "$folder/jobs/$id/job.json" ] || fail "there is no job $id on $here."
+    describe "$folder/jobs/$id"
+    exit 0
+fi
 [ -d "$folder/jobs" ] || exit 0
 set -- "$folder"/jobs/*/
 if [ "$most" != 0 ] && [ $# -gt "$most" ]; then
