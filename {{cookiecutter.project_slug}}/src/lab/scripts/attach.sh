@@ -5,9 +5,9 @@ job=$folder/jobs/$id
 [ -e "$job/job.json" ] || fail "there is no job $id on $here."
 known_terminal
 [ -e "$job/exit_code" ] && exec sh "$job/view.sh"
-if has tmux && tmux -S "$tmux_socket" has-session -t "=job-$id" 2>/dev/null; then
-    exec tmux -S "$tmux_socket" attach-session -t "=job-$id"
+if (has tmux && our_tmux has-session -t "=job-$id") 2>/dev/null ||
+    tmux_session "sh $(quoted "$job/view.sh")"; then
+    our_tmux attach-session -t "=job-$id"
 fi
-tmux_session "sh $(quoted "$job/view.sh")" && exec tmux -S "$tmux_socket" attach-session -t "=job-$id"
 echo "without tmux: $tmux_says Close this window to leave; the job goes on." >&2
 exec sh "$job/view.sh"

@@ -10,15 +10,13 @@ cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
 mkdir -p "$ours"
 chmod 700 "$ours" # the terminal below shows the token; older tmux asks nobody who he is
 place=$ours/j$(printf %s "$here:$folder" | cksum | cut -d ' ' -f 1) # short, for its sockets
-session=$(printf %s "notebook-${folder##*/}" | tr '.: ' '___')
+session=$(session_name notebook)
 # not as a file: it is not known whether the one in work/ is this one
 printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$place" "$folder" "$data" "$tcp" || exit 1
 has tmux || exit 0 # it shows the messages; Jupyter itself does not need it
 if [ "$action" = stop ]; then
-    tmux -S "$tmux_socket" kill-session -t "=$session" 2>/dev/null
+    (our_tmux kill-session -t "=$session") 2>/dev/null
 else
-    [ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
-    tmux -S "$tmux_socket" -f "$folder/tmux.conf" new-session -d -s "$session" \
-        "exec tail -n 1000 -F $(quoted "$place/log")" 2>/dev/null
+    (our_tmux new-session -d -s "$session" "exec tail -n 1000 -F $(quoted "$place/log")") 2>/dev/null
 fi
 exit 0

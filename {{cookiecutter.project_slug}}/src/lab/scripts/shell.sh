@@ -12,8 +12,6 @@ if ! has tmux; then
     echo "$here has no tmux: this shell ends with the connection." >&2
     exec "$@" -i
 fi
-[ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
 command='exec'
 for word; do command="$command $(quoted "$word")"; done
-name=$(printf %s "shell-${folder##*/}" | tr '.: ' '___')
-exec tmux -S "$tmux_socket" -f "$folder/tmux.conf" new-session -A -s "$name" "$command"
+our_tmux new-session -A -s "$(session_name shell)" "$command"

@@ -6,16 +6,22 @@ quoted() { # for a command line that a shell reads once more
     printf "'"
 }
 
-tmux_socket=$ours/tmux-$here # not in /tmp, where cleaners remove it; named, as homes are shared
+# our_tmux ARGUMENT ...: becomes tmux on our own server
+our_tmux() {
+    mkdir -p "$ours"
+    [ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
+    # the socket is not in /tmp, where cleaners remove it, and is named, as homes are shared
+    exec tmux -S "$ours/tmux-$here" -f "$folder/tmux.conf" "$@"
+}
+
+# session_name KIND: that of the project's session for it, in the letters that tmux takes
+session_name() { printf %s "$1-${folder##*/}" | tr '.: ' '___'; }
 
 # tmux_session COMMAND: the job's session, with that command in it; tmux_says tells what went wrong
 tmux_session() {
     tmux_says="$here has no tmux, which keeps a terminal alive there: install it."
     has tmux || return 1
-    mkdir -p "$ours"
-    [ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
-    tmux_says=$(tmux -S "$tmux_socket" -f "$folder/tmux.conf" new-session -d -s "job-$id" \
-        "exec $1" 2>&1 9>&-) && return
+    tmux_says=$(our_tmux new-session -d -s "job-$id" "exec $1" 2>&1 9>&-) && return
     tmux_says="tmux on $here: $tmux_says"
     return 1
 }
