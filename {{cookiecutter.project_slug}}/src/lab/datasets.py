@@ -19,8 +19,7 @@ from typing import NamedTuple
 from lab import project, transfer
 from lab.connection import Connection, locked
 from lab.fetch import move
-from lab.fetch_plan import sha256
-from lab.project import UserError
+from lab.project import UserError, sha256
 from lab.transfer import Stamp, encoded, stamp
 
 SPLITS = ("train", "val", "test")

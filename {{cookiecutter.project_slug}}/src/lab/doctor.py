@@ -191,7 +191,7 @@ def free(port: int) -> bool:
 def dataset_here(folder: Path) -> list[str]:
     """The hash of its manifest, its files and their bytes, as facts.sh tells them."""
     try:
-        known = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()[:12]
+        known = project.sha256(folder / "manifest.json")[:12]
     except OSError:
         return []
     sizes, until = [], time.monotonic() + 8

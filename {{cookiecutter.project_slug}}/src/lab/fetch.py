@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lab import project, transfer
 from lab.connection import Connection, locked
-from lab.fetch_plan import Listing, Memory, State, decide, hashes, look, sha256, unit
+from lab.fetch_plan import Listing, Memory, State, decide, hashes, look, unit
+from lab.project import sha256
 from lab.transfer import Stamp, stamp
 
 STATE = ".fetched-{}.json"  # in the runs folder, for each machine

@@ -1,6 +1,5 @@
 """What a fetch knows before it copies: what is there, what came earlier, and so what to do."""
 
-import hashlib
 import json
 import tempfile
 from collections import defaultdict
@@ -106,12 +105,3 @@ def hashes(connection: Connection, base: str, names: Iterable[str]) -> dict[str,
         listed.seek(0)
         output = connection.run("hashes.sh", base=base, stdin=listed)
     return {line[66:].removeprefix("./"): line[:64] for line in output.split("\0")[:-1]}
-
-
-def sha256(path: Path) -> str:
-    """Of a file of any size."""
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            total.update(piece)
-    return total.hexdigest()

@@ -95,3 +95,14 @@ def write(path: Path, text: str) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, whatever its size; OSError if it cannot be read."""
+    import hashlib  # slow to import
+
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            total.update(piece)
+    return total.hexdigest()

@@ -4,7 +4,6 @@ The environment is never dumped: it has secrets in it. Nothing here fails or wai
 cannot be found out is None.
 """
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -35,7 +34,7 @@ def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
         "software": {
             "python": platform.python_version(),
             "torch": version("torch"),
-            "lock_sha256": sha256(project.ROOT / "requirements.txt"),
+            "lock_sha256": sha256_or_none(project.ROOT / "requirements.txt"),
         },
         "job": {
             "lab": os.environ.get("LAB_JOB"),
@@ -87,10 +86,10 @@ def version(package: str) -> str | None:
         return None
 
 
-def sha256(path: Path) -> str | None:
+def sha256_or_none(path: Path) -> str | None:
     """Of a file's content; None if it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return project.sha256(path)
     except OSError:
         return None
 
@@ -100,7 +99,7 @@ def data(dataset: Any) -> dict[str, Any]:
     if not isinstance(dataset, str):
         return {"dataset": None, "manifest_sha256": None}
     manifest = project.data_folder() / dataset / "manifest.json"
-    return {"dataset": dataset, "manifest_sha256": sha256(manifest)}
+    return {"dataset": dataset, "manifest_sha256": sha256_or_none(manifest)}
 
 
 # --- GPUs ----------------------------------------------------------------------------------------

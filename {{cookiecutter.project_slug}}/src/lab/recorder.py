@@ -131,11 +131,8 @@ class RunFolder(FileStorageObserver):
 
     def find_or_save(self, filename, store_dir):
         """Sacred's content-addressed copy; many runs may make the same one at the same time."""
-        digest = provenance.sha256(Path(filename))
-        if digest is None:
-            raise OSError(f"{filename} cannot be read")
         path = Path(filename)
-        kept = Path(store_dir, f"{path.stem}_{digest[:32]}{path.suffix}")
+        kept = Path(store_dir, f"{path.stem}_{project.sha256(path)[:32]}{path.suffix}")
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             copy(filename, kept)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lab import git, listing, project, records, snapshot
 from lab.project import UserError
-from lab.provenance import sha256
+from lab.provenance import sha256_or_none
 
 ENDED = ("COMPLETED", "FAILED")  # of these runs all points count; of others those that there are
 STAMP = "lab-environment.json"  # bootstrap.py leaves it in an environment that is whole
@@ -106,7 +106,7 @@ def check_manifest(record: dict[str, Any]) -> None:
     if not isinstance(dataset, str) or expected is None:
         return
     manifest = project.data_folder() / dataset / "manifest.json"
-    found = sha256(manifest)
+    found = sha256_or_none(manifest)
     if found != expected:
         cause = f"is another one ({found[:12]})" if found else "is missing"
         raise UserError(
@@ -117,7 +117,7 @@ def check_manifest(record: dict[str, Any]) -> None:
 
 def environment(code: Path, record: dict[str, Any]) -> str:
     """The Python of an environment with the recorded packages: the present one if it is such."""
-    lock, recorded = sha256(code / "requirements.txt"), listing.part(record, "software")
+    lock, recorded = sha256_or_none(code / "requirements.txt"), listing.part(record, "software")
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
         raise UserError("the recorded lock is not the requirements.txt of the recorded commit.")
     settings = project.parse_toml((code / "pyproject.toml").read_text("utf-8"))
