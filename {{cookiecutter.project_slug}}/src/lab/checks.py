@@ -57,12 +57,12 @@ def programs(here: Facts, there: Facts | None) -> list[Check]:
         cause = "the machine has neither Python 3.8 or newer nor uv, so there can be no environment"
         mend = "curl -LsSf https://astral.sh/uv/install.sh | sh there needs no root"
         checks.append(Check("environment tools", "", "missing", FAILED, f"{cause}: {mend}"))
-    missing = (there or {}).get("missing", ["?"])
     if there is not None:
+        missing = there.get("missing", ["?"])
         lacks = ", ".join(missing[:-1])
         verdict = UNKNOWN if missing[-1:] != ["asked"] else FAILED if lacks else OK
         advice = f"no job starts there without {lacks}: install coreutils and util-linux"
-        checks.append(Check("basic tools", "", lacks or "", verdict, advice if lacks else ""))
+        checks.append(Check("basic tools", "", lacks, verdict, advice if lacks else ""))
     return checks
 
 
@@ -150,9 +150,9 @@ def dataset(here: Facts, there: Facts | None) -> list[Check]:
     """Is the project's dataset the same on both sides? hash of the manifest, files, bytes."""
     name = first(here, "dataset name")
     mine, theirs = (contents(facts) for facts in (here, there))
-    row = (f"data {name}", mine[1], theirs[1] if there is not None else "?")
+    row = (f"data {name}", mine[1], theirs[1])
     mend = f"lab push-data {name}"
-    if there is None or "?" in (mine[0], theirs[0]):
+    if "?" in (mine[0], theirs[0]):
         return [Check(*row, UNKNOWN)]
     if not mine[0] and not theirs[0]:
         advice = f"there is no dataset {name} yet: the README tells how to prepare one"
@@ -160,7 +160,7 @@ def dataset(here: Facts, there: Facts | None) -> list[Check]:
     if not theirs[0]:
         return [Check(*row, WARNING, f"the machine has no dataset {name}: {mend}")]
     if not mine[0]:
-        return [Check(*row, OK, "")]  # large ones stay there
+        return [Check(*row, OK)]  # large ones stay there
     if mine[0] != theirs[0]:
         return [Check(*row, WARNING, f"{name} is another dataset there than here: {mend}")]
     if not theirs[2] or not mine[2]:

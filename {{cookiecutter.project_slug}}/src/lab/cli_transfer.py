@@ -83,7 +83,7 @@ def watch(connection, names: list[str], models: bool) -> int:
 
 def tell(connection, report) -> int:
     """Say what came, and what did not; 1 if something is amiss."""
-    from lab import listing, project
+    from lab import listing, project, records
 
     if not report.rsync:
         say(f"rsync 3.1 or later, here and on {connection.name}, would be quicker: tar was used")
@@ -94,7 +94,7 @@ def tell(connection, report) -> int:
     for run in sorted(report.runs):
         record = project.runs_folder() / run / "run.json"
         if not run.startswith("_"):
-            print(f"{run}  {listing.state(listing.as_object(listing.read_text(str(record))[0]))}")
+            print(f"{run}  {listing.state(records.read_json(record))}")
     sys.stdout.flush()
     for path in report.special:
         say(f"not taken, as it is no ordinary file: {path!r}")

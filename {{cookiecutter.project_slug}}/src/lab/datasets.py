@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from lab import project, transfer
 from lab.connection import Connection, locked
-from lab.fetch import move
+from lab.fetch import is_file, move
 from lab.project import UserError, sha256
 from lab.transfer import Stamp, encoded, stamp
 
@@ -56,7 +56,7 @@ def push(connection: Connection, dataset: str) -> str:
         sizes = {path: stamp(place / path) for path in manifest.files}
         refuse("is missing here", [path for path in sizes if sizes[path] is None], dataset)
         there = look(connection, dataset)
-        _same_or_none(manifest, there.manifest, dataset, connection.name, "there")
+        _same_or_none(manifest, there.manifest, dataset, connection.name)
         send = missing(manifest, {path: at[0] for path, at in sizes.items()}, there.files, dataset)
         if there.manifest and not send:
             return f"{dataset} is on {connection.name} already: manifest {manifest.hash[:12]}"
@@ -86,7 +86,7 @@ def fetch(connection: Connection, dataset: str) -> str:
         gone = [path for path in manifest.files if path not in there.files]
         refuse(f"is missing on {connection.name}", gone, dataset)
         mine = _manifest_here(place)
-        _same_or_none(manifest, mine, dataset, "here", "here")
+        _same_or_none(manifest, mine, dataset, "here")
         here = {path: found for path in manifest.files if (found := stamp(place / path))}
         sizes = {path: at[0] for path, at in there.files.items()}
         bring = missing(manifest, sizes, here, dataset)
@@ -174,7 +174,7 @@ def checked(path: str, hash: str) -> str:
 
 
 def arrived(path: Path, hash: str) -> bool:
-    return path.is_file() and not path.is_symlink() and sha256(path) == hash
+    return is_file(path) and sha256(path) == hash
 
 
 def refuse(what: str, paths: list[str], dataset: str) -> None:
@@ -185,13 +185,13 @@ def refuse(what: str, paths: list[str], dataset: str) -> None:
         raise UserError(f"nothing was put in place: {names}{more} {what}.")
 
 
-def _same_or_none(manifest: Manifest, other: str, dataset: str, where: str, there: str) -> None:
+def _same_or_none(manifest: Manifest, other: str, dataset: str, where: str) -> None:
     hash = hashlib.sha256(encoded(other)).hexdigest()
     if other and hash != manifest.hash:
-        one, two = (hash, manifest.hash) if there == "there" else (manifest.hash, hash)
+        there, here = (manifest.hash, hash) if where == "here" else (hash, manifest.hash)
         raise UserError(
-            f"another {dataset} is {where if there == 'here' else f'on {where}'}, and stays: the"
-            f" manifest there is {one[:12]}, here {two[:12]}. Give one of them another name."
+            f"another {dataset} is {_on(where)}, and stays: the manifest there is {there[:12]},"
+            f" here {here[:12]}. Give one of them another name."
         )
 
 
@@ -215,8 +215,11 @@ def _run_with(connection: Connection, text: str, **variables: str) -> None:
 
 
 def _done(dataset: str, where: str, names: list[str], size: int) -> str:
-    on = where if where == "here" else f"on {where}"
-    return f"{dataset} is {on}: {len(names)} files, {size / 1e6:.1f} MB came"
+    return f"{dataset} is {_on(where)}: {len(names)} files, {size / 1e6:.1f} MB came"
+
+
+def _on(where: str) -> str:
+    return where if where == "here" else f"on {where}"
 
 
 def _bar(items: Iterable[str]) -> Iterable[str]:

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +77,6 @@ class _Round:
         self.there = listing.files[kind]
         self.here = BASES[kind]()
         self.stage = self.here / STAGE.format(connection.name)
-        self.again = False
 
     def run(self, memory: Memory) -> bool:
         """Returns whether it is worth while to look again."""
@@ -96,7 +95,8 @@ class _Round:
                 rsync=self.listing.rsync,
                 known=self.here,
             )
-        good = {name for name in needed if _is_file(staged / name)}
+        good = {name for name in needed if is_file(staged / name)}
+        again = False
         if self.kind == "data":
             hashes = self._hashes(good)
             wrong = {name for name in good if hashes.get(name) != sha256(staged / name)}
@@ -110,14 +110,13 @@ class _Round:
         else:
             moved = [name for name in good if stamp(staged / name) != self.there[name]]
             # a run that has just ended: its other files may be older than its end
-            self.again = any(name.endswith("/run.json") for name in moved)
-        absent = [name for name in needed if not _is_file(staged / name)]
+            again = any(name.endswith("/run.json") for name in moved)
+        absent = [name for name in needed if not is_file(staged / name)]
         self.report.absent += [
             f"{self.kind}/{name}" for name in absent if name not in memory.suspect
         ]
-        self.again |= len(good) < len(needed)
         self._place(needed, good)
-        return self.again
+        return again or len(good) < len(needed)
 
     def _needed(self) -> list[str]:
         """What has to come. What was changed on both sides is said, with all of its unit."""
@@ -130,7 +129,7 @@ class _Round:
         hashes = self._hashes(compare)
         for name in compare:
             path = self.here / name
-            if _is_file(path) and hashes.get(name) == sha256(path):
+            if is_file(path) and hashes.get(name) == sha256(path):
                 self._know(name, self.there[name], [stamp(path)])
             else:
                 kept.add(unit(self.kind, name))
@@ -143,11 +142,8 @@ class _Round:
             if verdict in ("new", "update") and unit(self.kind, name) not in kept
         ]
 
-    def _hashes(self, names: Iterable[str]) -> dict[str, str]:
-        names = list(names)
-        if not names:
-            return {}
-        return hashes(self.connection, self.listing.base[self.kind], names)
+    def _hashes(self, names: Collection[str]) -> dict[str, str]:
+        return hashes(self.connection, self.listing.base[self.kind], names) if names else {}
 
     def _know(self, name: str, there: Stamp, here: list) -> None:
         self.state.files[f"{self.kind}/{name}"] = [list(there), [list(one) for one in here]]
@@ -200,13 +196,14 @@ def move(source: Path, target: Path) -> None:
             raise
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether it is one itself, and no link to one."""
     return path.is_file() and not path.is_symlink()
 
 
 def _prune(folder: Path, wanted: set[Path]) -> None:
     """Remove what an earlier attempt left in a staged folder."""
-    for path in folder.rglob(f"{transfer.UNFINISHED}"):
+    for path in folder.rglob(transfer.UNFINISHED):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.rglob("*"):
         if not path.is_dir() and path not in wanted:

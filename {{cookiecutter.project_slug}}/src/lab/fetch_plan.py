@@ -1,7 +1,6 @@
 """What a fetch knows before it copies: what is there, what came earlier, and so what to do."""
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lab import project, transfer
 from lab.connection import Connection
-from lab.transfer import Stamp, encoded
+from lab.transfer import Stamp
 
 
 class Listing(NamedTuple):
@@ -100,8 +99,6 @@ class Memory:
 
 def hashes(connection: Connection, base: str, names: Iterable[str]) -> dict[str, str]:
     """The sha256 of files of the folder `base` there; those that are gone are missing."""
-    with tempfile.TemporaryFile() as listed:
-        listed.writelines(b"./" + encoded(name) + b"\0" for name in names)
-        listed.seek(0)
-        output = connection.run("hashes.sh", base=base, stdin=listed)
+    with transfer.listed(names) as file:
+        output = connection.run("hashes.sh", base=base, stdin=file)
     return {line[66:].removeprefix("./"): line[:64] for line in output.split("\0")[:-1]}

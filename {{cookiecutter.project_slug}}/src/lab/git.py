@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from pathlib import Path
 
 from lab import project
 from lab.project import UserError
@@ -33,6 +34,11 @@ def run(*arguments, cwd=None, stdin="", limit=None, accept=(0,), **variables) ->
     if process.returncode not in accept:
         raise UserError(_explain(said.decode("utf-8", "replace")))
     return os.fsdecode(output + rest)
+
+
+def top() -> Path:
+    """The top of the working tree that the project is in."""
+    return Path(run("rev-parse", "--show-toplevel").removesuffix("\n"))
 
 
 def inside() -> str:

@@ -61,8 +61,13 @@ def may_take(path: Path) -> bool:
     return Path(kernel.folder) == project.ROOT or not Path(kernel.folder).exists()
 
 
-def install(python: str = sys.executable) -> str:
-    """Register `python` as this project's kernel and bind the notebooks to it; says what was done.
+def mine() -> list[str]:
+    """The names of this project's kernels."""
+    return [kernel.name for kernel in kernels() if kernel.folder == str(project.ROOT)]
+
+
+def install() -> str:
+    """Register this Python as the project's kernel and bind the notebooks to it; what was done.
 
     The name is the project's. If a kernel of that name belongs to another folder, that one stays
     and the first free of NAME-2, NAME-3, ... is taken.
@@ -70,12 +75,11 @@ def install(python: str = sys.executable) -> str:
     if not find_spec("ipykernel"):
         raise project.UserError("ipykernel is not installed; run python3 bootstrap.py lock.")
     wanted = project.name()
-    mine = [kernel.name for kernel in kernels() if kernel.folder == str(project.ROOT)]
-    names = [*mine, wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
+    names = [*mine(), wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
     name = next(name for name in names if may_take(folder() / name))
     title = project.title() + name.removeprefix(wanted)
     spec = {
-        "argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": title,
         "language": "python",
         "metadata": {"debugger": True, MARK: {"project": str(project.ROOT)}},
@@ -137,10 +141,7 @@ def bind_notebooks(name: str, title: str) -> list[str]:
 def remove() -> list[str]:
     """Take this project's kernels out of Jupyter's list; nobody else's."""
     only().unlink(missing_ok=True)
-    removed = []
-    for path in sorted(folder().glob("*/kernel.json")):
-        kernel = read(path.parent)
-        if kernel and kernel.folder and Path(kernel.folder) == project.ROOT:
-            shutil.rmtree(path.parent)
-            removed.append(path.parent.name)
+    removed = mine()
+    for name in removed:
+        shutil.rmtree(folder() / name)
     return removed

@@ -53,19 +53,18 @@ def start(
     queue: bool = False,
     name: str = "",
     interactive: bool = False,
-    id: str = "",
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
-    them. The job is there once, even if the line is cut and this is tried again with the same id.
+    them. The job is there once, even if the line is cut and the script runs again.
 
     Raises Refused if it cannot start there; LineLost if nobody knows whether it did.
     """
     if gpus != "some" and not gpus.isdigit():
         raise UserError(f"--gpus {gpus}: a number, as in --gpus 2.")
     taken = snapshot.take()
-    id = id or new_id()
+    id = new_id()
     spec = {
         "id": id,
         "name": name,

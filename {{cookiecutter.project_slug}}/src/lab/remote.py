@@ -8,8 +8,9 @@ import html
 import time
 from collections.abc import Iterable
 
+from lab import cli_transfer, launch, listing, machines, project, records, tables
+from lab import fetch as _fetch
 from lab import jobs as _jobs
-from lab import launch, listing, machines, project, records, tables
 from lab.connection import Connection
 
 
@@ -115,9 +116,6 @@ def jobs(machine: str | None = None, all: bool = False) -> Jobs:
 
 def fetch(*names: str, machine: str | None = None, models: bool = True) -> None:
     """Bring what is new of these jobs or runs, or of all, and say what came; as `lab fetch`."""
-    from lab import cli_transfer
-    from lab import fetch as _fetch
-
     there = _connection(machine)
     ids = [cli_transfer.meant(there, name) for name in names]
     cli_transfer.tell(there, _fetch.fetch(there, ids, models))
@@ -152,8 +150,6 @@ def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | Non
 
 def _bring_records(machine: str | None) -> str:
     """Fetch without models; what went wrong, in a line: the records that are here can be shown."""
-    from lab import fetch as _fetch
-
     project.toml.cache_clear()
     try:
         if not machine and not machines.machines():

@@ -45,8 +45,8 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
         raise UserError(f"{old.name} is {state}: it cannot be repeated.")
     commit = require_code(old.name, record)
     check_manifest(record)
-    top = Path(git.run("rev-parse", "--show-toplevel").removesuffix("\n"))
-    beside = top.parent if os.access(top.parent, os.W_OK) else None
+    beside = git.top().parent
+    beside = beside if os.access(beside, os.W_OK) else None
     holder = Path(tempfile.mkdtemp(prefix=f"{project.ROOT.name}-reproduce-", dir=beside))
     try:
         add = ["worktree", "add", "--quiet", "--detach", str(holder / "code"), commit]

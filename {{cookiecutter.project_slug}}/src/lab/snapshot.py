@@ -83,7 +83,7 @@ def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
 
 def _locate() -> tuple[Path, Path]:
     """The top of the working tree that the project is in, and its index file."""
-    top = Path(git.run("rev-parse", "--show-toplevel").removesuffix("\n"))
+    top = git.top()
     if top != project.ROOT and git.run("check-ignore", ".", accept=(0, 1)):
         raise UserError(
             f"{project.ROOT} is ignored by the repository around it: give it one of its own with"

@@ -67,7 +67,7 @@ def can_rsync(version: str) -> bool:
 def pull(
     connection: Connection,
     base: str,
-    names: Iterable[str],
+    names: list[str],
     stage: Path,
     *,
     rsync: bool,
@@ -78,7 +78,6 @@ def pull(
     What lies in `known` under the same name saves sending what it has in common. A file that goes
     away meanwhile is just not there afterwards. Raises LineLost, or UserError if the disk is full.
     """
-    names = list(names)
     for folder in ("files", "tmp"):
         (stage / folder).mkdir(parents=True, exist_ok=True)
     if not rsync:
@@ -89,12 +88,11 @@ def pull(
     _rsync(connection, names, f"there:{base}/", f"{stage / 'files'}/", options, "here")
 
 
-def push(connection: Connection, base: Path, names: Iterable[str], stage: str, *, rsync: bool):
+def push(connection: Connection, base: Path, names: list[str], stage: str, *, rsync: bool):
     """Send files of the folder `base` here into stage/files there, which exists.
 
     Raises LineLost, or UserError if the disk is full.
     """
-    names = list(names)
     if not rsync:
         _push_tar(connection, base, names, stage)
         return
@@ -119,9 +117,9 @@ def _quoted(word: str) -> str:
 def _rsync(connection, names, source, target, options, receiver) -> None:
     connection.open()
     ssh = json.dumps(connection.ssh("-T", "-o", "BatchMode=yes"))
-    with _listed(names) as listed, tempfile.TemporaryFile() as errors:
+    with listed(names) as file, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            rsync_command(listed.name, options, source, target),
+            rsync_command(file.name, options, source, target),
             env={**os.environ, "LAB_SSH": ssh, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
@@ -170,9 +168,9 @@ def _pull_tar(connection, base, names, stage: Path) -> None:
     thread = threading.Thread(target=unpack, daemon=True)
     thread.start()
     try:
-        with os.fdopen(writing, "wb", buffering=0) as pipe, _listed(names) as listed:
+        with os.fdopen(writing, "wb", buffering=0) as pipe, listed(names) as file:
             receive = lambda piece: _write_all(pipe, piece)  # noqa: E731
-            connection.run("pack.sh", base=base, stdin=listed, receive=receive, again=False)
+            connection.run("pack.sh", base=base, stdin=file, receive=receive, again=False)
     except (BrokenPipeError, LineLost) as ended:
         thread.join()
         if isinstance(ended, LineLost):
@@ -200,8 +198,8 @@ def _write(stage: Path, name: str, content, member) -> None:
 
 
 def _push_tar(connection, base: Path, names, stage: str) -> None:
-    with _listed(names) as listed:
-        command = ["tar", "-C", str(base), "--null", "-T", listed.name, "-cf", "-"]
+    with listed(names) as file:
+        command = ["tar", "-C", str(base), "--null", "-T", file.name, "-cf", "-"]
         environment = {**os.environ, "COPYFILE_DISABLE": "1"}  # macOS would add files of its own
         packing = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
@@ -221,7 +219,7 @@ def _push_tar(connection, base: Path, names, stage: str) -> None:
 
 
 @contextmanager
-def _listed(names: Iterable[str]) -> Iterator:
+def listed(names: Iterable[str]) -> Iterator:
     """A file with the names; "./", as one that begins with - or # would mean something else."""
     with tempfile.NamedTemporaryFile(prefix="lab-files-") as file:
         file.writelines(b"./" + encoded(name) + b"\0" for name in names)

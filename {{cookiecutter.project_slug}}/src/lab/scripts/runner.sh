@@ -135,10 +135,8 @@ LAB_DATA=$data
 export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_RUNS LAB_DATA
 mkdir -p "$LAB_RUNS" "$LAB_DATA"
 eval "set -- $command"
+phase running
 cd "$code" || end 1
-(
-    cd "$job" && phase running
-)
 "$@"
 ended=$?
 cd "$job" || exit 1

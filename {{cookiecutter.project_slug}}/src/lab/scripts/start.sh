@@ -11,19 +11,21 @@ has flock || fail "$here has no flock; it comes with util-linux."
 exec 9>>"$folder/jobs/.lock"
 flock -w 100 9 || fail "somebody else has been starting a job for long: try again."
 
-if ! [ -e "$job/job.json" ]; then
-    take_commit
-    # what an attempt that was broken off left
+remove_job() {
     rm -rf "$job"
     quiet_git -C "$repo" worktree prune
+}
+undo() { # WHY
+    remove_job
+    fail "$1"
+}
+
+if ! [ -e "$job/job.json" ]; then
+    take_commit
+    remove_job # what an attempt that was broken off left
     mkdir "$job" || fail "$job cannot be made on $here."
-    undo() {
-        rm -rf "$job"
-        quiet_git -C "$repo" worktree prune
-        fail "the job cannot be started on $here: $1"
-    }
     said=$(quiet_git -C "$repo" worktree add --quiet --detach "$job/code" "$commit" 2>&1) ||
-        undo "$(printf %s "$said" | tail -n 1)"
+        undo "the job cannot be started on $here: $(printf %s "$said" | tail -n 1)"
     scripts=$job/code/$project/src/lab/scripts
     # the last line of a job is written over this one: it has its place even on a full disk
     { printf '%-40s\n' '' >"$job/exit_code.new"; } 2>/dev/null &&
@@ -34,14 +36,13 @@ if ! [ -e "$job/job.json" ]; then
         cp "$scripts/runner.sh" "$scripts/jobs.sh" "$scripts/environment.sh" "$scripts/view.sh" \
             "$job/" &&
         printf '%s\n' "$spec" >"$job/job.json.new" ||
-        undo "is its disk full?"
+        undo "the job cannot be started on $here: is its disk full?"
     mv "$job/job.json.new" "$job/job.json"
 fi
 
 if ! [ -e "$job/once" ]; then
     if [ -n "$interactive" ]; then
-        tmux_session "sh $(quoted "$job/runner.sh") terminal" ||
-            { rm -rf "$job"; quiet_git -C "$repo" worktree prune; fail "$tmux_says"; }
+        tmux_session "sh $(quoted "$job/runner.sh") terminal" || undo "$tmux_says"
     else
         # its own session: it outlives this connection, tmux, and a Ctrl-C elsewhere
         setsid -f sh "$job/runner.sh" <"/dev/null" >>"$job/output.log" 2>&1 9>&-
@@ -54,10 +55,7 @@ if ! [ -e "$job/once" ]; then
         sleep 0.05
     done
     if [ -e "$job/refused" ]; then
-        said=$(cat "$job/refused")
-        rm -rf "$job"
-        quiet_git -C "$repo" worktree prune
-        fail "$said"
+        undo "$(cat "$job/refused")"
     fi
     [ -n "$interactive" ] || tmux_session "sh $(quoted "$job/view.sh")" || :
 fi

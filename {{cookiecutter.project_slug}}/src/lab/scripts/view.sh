@@ -1,11 +1,11 @@
 # Shows a job's output as it comes, in a terminal; Ctrl-C goes to the job. It ends with the job.
 cd "$(dirname "$0")" || exit 1
-read -r pid boot born since host <pid
+read -r pid rest <pid
 trap 'kill -s INT -- "-$pid" 2>/dev/null' INT
 tail -n 1000 -F --pid="$pid" output.log & # it does not hear Ctrl-C: it is in the background
 tail=$!
 while kill -0 $tail 2>/dev/null; do wait $tail; done
 if [ -e exit_code ]; then
-    read -r code ended <exit_code
+    read -r code rest <exit_code
     echo "[ended with $code]"
 fi
