@@ -22,7 +22,7 @@ def test_the_readme_begins_with_one_sentence_one_command_and_one_picture():
     assert (TEMPLATE / picture).read_text("utf-8").startswith("<svg")
 
 
-def test_make_demo_ends_with_a_recorded_run_and_its_score(template_copy):
+def test_make_demo_ends_with_a_recorded_run_and_its_score(template_copy, home):
     output = template_copy.run("make", "demo").stdout
     record = re.search(r"record    (runs/\S+)", output).group(1)
     assert (template_copy.path / "build/demo/my-experiment" / record / "run.json").exists()
