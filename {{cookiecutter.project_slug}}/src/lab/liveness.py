@@ -13,9 +13,9 @@ FRESH = timedelta(minutes=1)  # six heartbeats: younger, and the run is taken to
 STALE = timedelta(minutes=10)  # older, and it is not; in between nothing is said
 
 
-def identity() -> dict[str, Any]:
-    """This process, so that no later process is mistaken for it."""
-    pid = os.getpid()
+def identity(pid: int | None = None) -> dict[str, Any]:
+    """A process of this machine, or this one, so that no later process is mistaken for it."""
+    pid = pid or os.getpid()
     return {"host": socket.gethostname(), "boot": boot(), "pid": pid, "started": started(pid)}
 
 

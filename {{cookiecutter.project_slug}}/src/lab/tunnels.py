@@ -26,14 +26,8 @@ START = 60  # seconds; importing TensorBoard from a cold disk takes its time
 ENDING = 10  # seconds
 ANSWER = min(5.0, PATIENCE)  # seconds
 MODULES = {"notebook": "tunnel_keeper", "tensorboard": "tensorboard_here"}
-FILES = (
-    "json",
-    "log",
-    "ssh",
-    "sock",
-    "state",
-    "new",
-)  # of one: what it is, and what its process makes
+# The files of one: what it is, and what its process makes.
+FILES = ("json", "log", "ssh", "sock", "state", "new")
 
 
 def folder() -> Path:
@@ -140,12 +134,7 @@ def spawn(path: Path, entry: dict[str, Any], listening: socket.socket) -> None:
             stdout=log,
             stderr=log,
         )
-    entry["process"] = {
-        "host": socket.gethostname(),
-        "boot": liveness.boot(),
-        "pid": process.pid,
-        "started": liveness.started(process.pid),
-    }
+    entry["process"] = liveness.identity(process.pid)
     project.write(path, json.dumps(entry))
 
 
