@@ -15,6 +15,8 @@ if [ "${3:-}" = hosts ] && command -v apt-get >/dev/null; then
         faketime:faketime shellcheck:shellcheck mkfs.btrfs:btrfs-progs curl:curl; do
         command -v "${pair%:*}" >/dev/null || packages="$packages ${pair#*:}"
     done
+    # playwright brings a node that is linked to it
+    ldconfig -p | grep -q libatomic.so.1 || packages="$packages libatomic1"
     # Ubuntu has it as a snap only: there the browser tests are skipped, unless it has Chrome
     if grep -qs '^ID=debian' /etc/os-release && ! command -v chromium >/dev/null; then
         packages="$packages chromium"
