@@ -156,6 +156,29 @@ def test_an_ignored_file_in_the_way_is_saved_before_it_is_replaced(laptop):
     assert (laptop.there("work") / ".DS_Store").read_text() == "mine"
 
 
+def test_nothing_ignored_is_lost_whatever_its_name_and_kind(laptop):
+    with (laptop.path / ".gitignore").open("a") as ignored:
+        ignored.write("*.csv\n/out\n/link\n")
+    laptop.lab("sync")
+    theirs = ["ü.csv", "tab\t.csv", "*.csv", "out/deep/x", "file.csv", "link"]
+    ours = ["ü.csv", "tab\t.csv", "*.csv", "out", "file.csv/k", "link/k"]
+    work = laptop.there("work")
+    for place, names in ((work, theirs[:-1]), (laptop.path, ours)):
+        for name in names:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text("theirs" if place == work else "ours")
+    (work / "link").symlink_to("/nowhere")
+    (work / "other.csv").write_text("stays")
+    laptop.git("add", "--force", *ours)
+    laptop.lab("sync")
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    saved = laptop.git("ls-tree", "-r", "-z", "--name-only", ref).split("\0")
+    assert set(theirs) < set(saved)
+    assert {laptop.git("show", f"{ref}:{name}") for name in theirs} == {"theirs", "/nowhere"}
+    assert {(work / name).read_text() for name in ours} == {"ours"}
+    assert (work / "other.csv").read_text() == "stays" and "other.csv" not in saved
+
+
 def test_sync_back_makes_a_branch_of_the_edits_and_changes_nothing_there(laptop):
     (laptop.there("work") / "README.md").write_text("edited there\n")
     before = everything(laptop.there("work"))

@@ -16,15 +16,27 @@ synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of th
 
 tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
 
+# save_ignored: what is ignored, but stands where the commit has something of its own, is added too
+save_ignored() {
+    quiet_git diff --cached -z --name-only --no-renames --diff-filter=D "$commit" -- |
+        xargs -0 -r sh -c '
+            for name; do
+                place="" rest=$name/
+                while [ -n "$rest" ]; do
+                    place=$place${place:+/}${rest%%/*}
+                    rest=${rest#*/}
+                    if [ -L "$place" ] || [ ! -d "$place" ]; then break; fi
+                done
+                if [ -e "$place" ] || [ -L "$place" ]; then printf "%s\0" "$place"; fi
+            done' sh |
+        xargs -0 -r git --literal-pathspecs add --force --
+}
+
 # save_edits: everything that is not ignored becomes a commit, unless it is one already; sets tree
 save_edits() {
     head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
     quiet_git add --all || fail "git on $here cannot read all of $work: see the line above."
-    # an ignored file that stands where the commit has one of its own is saved as well
-    quiet_git diff --cached --name-only --no-renames --diff-filter=D "$commit" -- |
-        while IFS= read -r name; do
-            [ -e "$name" ] && [ ! -d "$name" ] && quiet_git add --force -- "$name"
-        done
+    save_ignored || fail "git on $here cannot save what is ignored, but in the way, in $work."
     tree=$(quiet_git write-tree) || fail "git on $here cannot save what was edited in $work."
     if [ "$tree" = "$(tree_of "$commit")" ] && { [ "$head" = "$commit" ] || [ "$head" = "$synced" ]; }; then
         return
