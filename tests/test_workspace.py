@@ -179,6 +179,34 @@ def test_nothing_ignored_is_lost_whatever_its_name_and_kind(laptop):
     assert (work / "other.csv").read_text() == "stays" and "other.csv" not in saved
 
 
+def test_what_keeps_git_there_from_saving_is_named(laptop):
+    work_git(laptop, "init", "--quiet", "half")
+    done = laptop.lab("sync", check=False)
+    assert done.returncode == 1 and "'half/' does not have a commit" in done.stderr
+    shutil.rmtree(laptop.there("work/half"))
+    laptop.there("").rename(laptop.there("").with_name("moved"))
+    machines = laptop.path / "machines.toml"
+    machines.write_text(machines.read_text().replace("lab/my-experiment", "lab/moved"))
+    done = laptop.lab("sync", check=False)
+    assert "/home/ada/lab/moved/work on worker has lost its repository" in done.stderr
+
+
+def test_a_folder_that_may_not_be_written_is_named(laptop):
+    worker = laptop.hosts.worker
+    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
+    (laptop.path / "machines.local.toml").write_text(settings)
+    bobs = worker.path("/home/bob/lab/my-experiment")
+    bobs.mkdir(parents=True)
+    done = laptop.lab("sync", check=False)
+    assert done.stderr.startswith("lab: /home/bob/lab/my-experiment cannot be written on worker")
+    worker.run("chown", "-R", "bob", "/home/bob/lab")
+    laptop.lab("run", "--", "true")
+    worker.run("chown", "root", "/home/bob/lab/my-experiment/repo.git")
+    (laptop.path / "new.txt").write_text("something to send")
+    done = laptop.lab("run", "--", "true", check=False)
+    assert "repo.git on worker: disk full, or no right to write there?" in done.stderr
+
+
 def test_sync_back_makes_a_branch_of_the_edits_and_changes_nothing_there(laptop):
     (laptop.there("work") / "README.md").write_text("edited there\n")
     before = everything(laptop.there("work"))

@@ -11,7 +11,7 @@ quiet_git() {
 
 take_commit() {
     has git || fail "$here has no git, which brings the code there: install it."
-    mkdir -p "$folder" || fail "$folder cannot be made on $here: see the line above."
+    mkdir -p "$folder" || fail "$folder cannot be made on $here: no right to write there?"
     if ! [ -d "$repo" ]; then
         git init --quiet --bare --template= "$repo.$$" && mv "$repo.$$" "$repo" ||
             fail "$repo cannot be made on $here: disk full, or no right to write there?"
@@ -21,7 +21,7 @@ take_commit() {
         bundle=$repo/incoming.$here.$$
         cat >"$bundle" || {
             rm -f "$bundle"
-            fail "the code does not fit on the disk of $here: see lab doctor."
+            fail "the code cannot be written to $repo on $here: disk full, or no right to write there?"
         }
         ref=refs/lab/snapshots/$commit
         said=$(quiet_git -C "$repo" fetch --quiet --no-tags "$bundle" "+$ref:$ref" 2>&1)

@@ -14,6 +14,8 @@ take_commit
 state=synced
 synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of the last time
 
+cause() { printf '%s\n' "$1" | grep -m 1 '^error\|^fatal'; } # of what git said
+
 tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
 
 # save_ignored: what is ignored, but stands where the commit has something of its own, is added too
@@ -35,7 +37,8 @@ save_ignored() {
 # save_edits: everything that is not ignored becomes a commit, unless it is one already; sets tree
 save_edits() {
     head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
-    quiet_git add --all || fail "git on $here cannot read all of $work: see the line above."
+    said=$(quiet_git add --all 2>&1) ||
+        fail "git on $here cannot read all of $work: $(cause "$said")"
     save_ignored || fail "git on $here cannot save what is ignored, but in the way, in $work."
     tree=$(quiet_git write-tree) || fail "git on $here cannot save what was edited in $work."
     if [ "$tree" = "$(tree_of "$commit")" ] && { [ "$head" = "$commit" ] || [ "$head" = "$synced" ]; }; then
@@ -66,11 +69,13 @@ if ! [ -e "$work/.git" ]; then
     fi
     [ -z "$back" ] || fail "there is no $work on $here yet: lab setup makes it."
     quiet_git -C "$repo" worktree prune
-    quiet_git -C "$repo" worktree add --quiet --detach "$work" "$commit" ||
-        fail "$work cannot be made on $here: see the line above."
+    said=$(quiet_git -C "$repo" worktree add --quiet --detach "$work" "$commit" 2>&1) ||
+        fail "$work cannot be made on $here: $(cause "$said")"
     state=made
 else
     cd "$work" || exit 1
+    quiet_git rev-parse --git-dir >/dev/null 2>&1 ||
+        fail "$work on $here has lost its repository, $repo: move it away, then lab setup makes a new one."
     index=$(quiet_git rev-parse --git-path index)
     draft=$folder/.index.$$
     trap 'rm -f "$draft" "$draft.lock"' EXIT
