@@ -41,6 +41,43 @@ def test_stop_ends_children_that_took_sessions_of_their_own(laptop):
     assert not alive(laptop, "sleep 123")
 
 
+def test_stop_ends_a_command_that_dropped_its_environment(laptop):
+    id = start(laptop, "--", "env", "-i", "sh", "-c", "echo up; sleep 1237 & exec sleep 1238")
+    logged(laptop, id, "up")
+    assert laptop.lab("stop", id) == f"{id} stopped\n"
+    assert not alive(laptop, "sleep 123")
+
+
+def test_a_paused_job_still_ends_cleanly(laptop):
+    script = "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+    id = start(laptop, "--", "sh", "-c", script)
+    logged(laptop, id, "up")
+    runner = laptop.there(f"jobs/{id}/pid").read_text().split()[0]
+    laptop.hosts.worker.run("pkill", "-STOP", "-s", runner)  # the job with its runner
+    assert laptop.lab("stop", id) == f"{id} stopped\n"
+    assert log(laptop, id) == "up\nsaved\n"
+
+
+def test_stop_names_what_cannot_be_ended(laptop):
+    worker = laptop.hosts.worker
+    (environment,) = laptop.there("envs").glob("3.11-*")
+    place = worker.path("/home/bob/lab/my-experiment/envs") / environment.name
+    place.mkdir(parents=True)
+    (place / "lab-environment.json").touch()
+    worker.program("become-root", "")
+    become_root = "/usr/local/bin/become-root"
+    worker._sh(f"cp $(command -v setpriv) {become_root}; chmod 4755 {become_root}")
+    worker.run("chown", "-R", "bob", "/home/bob/lab")
+    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
+    (laptop.path / "machines.local.toml").write_text(settings)
+    id = start(laptop, "--", "become-root", "--reuid=0", "--clear-groups", "sleep", "1239")
+    (pid,) = until(lambda: alive(laptop, "sleep 1239"))
+    done = laptop.lab("stop", id, "--grace", "0", check=False)
+    assert done.returncode == 1
+    assert f"job {id} cannot be ended on worker: process {pid} stays" in done.stderr
+    worker.run("kill", str(pid))
+
+
 def test_stop_waits_for_a_clean_end_and_uses_force_only_after_the_grace(laptop):
     patient = "trap 'sleep 1; echo saved; exit 0' TERM; echo up; while :; do sleep 0.1; done"
     deaf = "trap '' TERM INT; echo up; while :; do sleep 0.1; done"

@@ -16,7 +16,7 @@ mkdir once 2>/dev/null || exit 0 # whoever comes second has nothing to do
 trap : INT HUP TERM # they are for the command; this has to stay to see how it ends
 
 end() { # CODE: the space is there already, so that this works on a full disk
-    unset LAB_JOB # what is left is not for lab stop to wait for
+    LAB_JOB='' # what is left is not for lab stop to wait for
     ended_at=$(date +%s)
     # some disks take not even that, once a quota is used up: then it is written when they do
     until { printf '%-40s\n' "$1 $ended_at" 1<>exit_code.new; } && mv exit_code.new exit_code; do

@@ -4,16 +4,23 @@
 
 job=$folder/jobs/$id
 
-# members ID: the processes of a job, whatever sessions they are in, by the LAB_JOB they inherited
+# members: the processes of the job, whatever sessions they are in, by the LAB_JOB they inherited;
+# and the runner's children and session: a command may drop its environment, or write its title over it
 members() {
-    grep -lzsx "LAB_JOB=$1" /proc/[0-9]*/environ 2>/dev/null | while IFS=/ read -r _ _ member _; do
-        [ "$member" != $$ ] && started "$member" >/dev/null && printf '%s\n' "$member"
+    {
+        grep -lzsx "LAB_JOB=$id" /proc/[0-9]*/environ
+        [ -z "$runner" ] || [ "$(cat "$job/phase")" != running ] ||
+            grep -lsE "\\) . ($runner|[0-9]+ [0-9]+ $runner) " /proc/[0-9]*/stat
+    } 2>/dev/null | cut -d / -f 3 | sort -u | while read -r member; do
+        case $member in "$$" | "$runner") continue ;; esac
+        grep -qzsx LAB_JOB= "/proc/$member/environ" && continue # the runner's own, when it ends
+        started "$member" >/dev/null && printf '%s\n' "$member"
     done
 }
 
-# command_of ID: the one of them that the runner has started
-command_of() {
-    for member in $(members "$1"); do
+# main: the one of them that the runner has started
+main() {
+    for member in $(members); do
         read -r stat 2>/dev/null <"/proc/$member/stat" || continue
         # shellcheck disable=SC2086
         set -- ${stat##*) }
@@ -21,23 +28,32 @@ command_of() {
     done
 }
 
+tell() { # SIGNAL PROCESS ...; what is paused (kill -STOP) has to go on, to hear it
+    [ $# = 1 ] || kill -s "$@"
+    # shellcheck disable=SC2046,SC2086
+    kill -s CONT $(members) $runner
+} 2>/dev/null
+
 [ -e "$job/job.json" ] || fail "there is no job $id on $here."
-[ -e "$job/exit_code" ] && [ -z "$(members "$id")" ] && {
+runner=''
+[ -e "$job/pid" ] && read -r runner their_boot born rest <"$job/pid"
+if [ -n "$runner" ]; then
+    # it may have ended, and its number may be another's now
+    [ "$their_boot" = "$boot" ] && [ "$(started "$runner")" = "$born" ] || runner=''
+fi
+[ -e "$job/exit_code" ] && [ -z "$(members)" ] && {
     date +%s
     describe "$job"
     exit 0
 }
 # without it, on a full disk, the job is ended all the same, and called killed
 [ -e "$job/exit_code" ] || { true >"$job/stop"; } 2>/dev/null
-runner=''
-[ -e "$job/pid" ] && read -r runner rest <"$job/pid"
 
 # first the command alone: it ends its workers itself, and writes its record and checkpoint
-main=$(command_of "$id")
-# shellcheck disable=SC2086
-[ -z "$main" ] || kill -TERM $main 2>/dev/null
+# shellcheck disable=SC2046
+tell TERM $(main)
 
-left() { [ -n "$(members "$id")" ]; }
+left() { [ -n "$(members)" ]; }
 wait_for_end() { # SECONDS; succeeds if nobody is left
     tries=$(($1 * 5))
     while left; do
@@ -47,19 +63,23 @@ wait_for_end() { # SECONDS; succeeds if nobody is left
     done
 }
 tries=$((grace * 5))
-while [ -n "$(command_of "$id")" ] && [ $tries -gt 0 ]; do
+while [ -n "$(main)" ] && [ $tries -gt 0 ]; do
     tries=$((tries - 1))
     sleep 0.2
 done
 if left; then
     # shellcheck disable=SC2046
-    kill -TERM $(members "$id") 2>/dev/null
-    wait_for_end 5 || {
-        until wait_for_end 1; do
-            # shellcheck disable=SC2046
-            kill -KILL $(members "$id") 2>/dev/null
-        done
-    }
+    tell TERM $(members)
+    rounds=0
+    wait_for_end 5 || until
+        # shellcheck disable=SC2046
+        tell KILL $(members)
+        wait_for_end 1
+    do
+        rounds=$((rounds + 1))
+        [ $rounds -lt 5 ] || fail "job $id cannot be ended on $here: process $(members | xargs) stays," \
+            "as it is another user's, or waits for a disk or a driver."
+    done
 fi
 # the runner writes the exit code
 tries=100
