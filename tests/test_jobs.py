@@ -130,6 +130,24 @@ def test_a_changed_lock_gets_an_environment_of_its_own_and_running_jobs_keep_the
     assert len(list(laptop.there("envs").glob("3.11-*"))) == 2
 
 
+def test_stop_while_an_environment_is_made_leaves_nothing_half_made_and_others_alone(laptop):
+    worker, envs = laptop.hosts.worker, laptop.there("envs")
+    forever = f"echo begun >>/tmp/installs; {GO.format('/tmp/never')}"
+    (worker.home / ".local/bin/uv").unlink()
+    text = f'case "$*" in *"pip install"*) {forever} ;; esac\nexec /usr/lib/bed/uv "$@"\n'
+    worker.write(".local/bin/uv", "#!/bin/sh\n" + text, 0o755)
+    before = set(envs.iterdir())
+    with (laptop.path / "requirements.txt").open("a") as lock:
+        lock.write("# another one\n")
+    first, second = start(laptop, "--", "true"), start(laptop, "--", "true")
+    until(lambda: worker.path("/tmp/installs").exists())
+    assert laptop.lab("stop", second) == f"{second} stopped\n"
+    assert worker.path("/tmp/installs").read_text() == "begun\n", "the second had to wait"
+    assert job(laptop, first)["state"] == "queued"
+    assert laptop.lab("stop", first) == f"{first} stopped\n"
+    assert set(envs.iterdir()) - before <= {envs / ".lock"}
+
+
 def test_a_job_whose_environment_cannot_be_made_does_not_start(laptop):
     (laptop.path / "requirements.txt").write_text("no-such-package-at-all==1.0\n")
     done = laptop.lab("run", "--follow", "--", "echo", "it ran", check=False)

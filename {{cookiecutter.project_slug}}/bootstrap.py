@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -517,6 +518,7 @@ def main():
         parser.error(f"unknown: {' '.join(rest)}")
     wanted.venv = Path(os.path.realpath(wanted.venv))
     SOURCE = Path(os.path.realpath(wanted.source))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half-made stays
     try:
         if wanted.command == "lock":
             return lock(rest)

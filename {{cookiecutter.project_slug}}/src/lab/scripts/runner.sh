@@ -116,7 +116,7 @@ if ! [ -e "$environment/lab-environment.json" ]; then
     phase queued "its environment is being made"
     mkdir -p "$folder/envs"
     (
-        flock 7
+        flock 7 || exit # lab stop has ended the waiting
         bootstrap "$code" --source "$folder/work/src" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock"
     if_stopped
