@@ -148,6 +148,21 @@ def test_stop_while_an_environment_is_made_leaves_nothing_half_made_and_others_a
     assert set(envs.iterdir()) - before <= {envs / ".lock"}
 
 
+def test_setup_leaves_the_environment_of_a_running_job_alone_in_a_bigger_repository(laptop):
+    laptop.run("git", "rm", "-rq", "--cached", ".")
+    laptop.run("sh", "-c", "mkdir ../big && mv .git ../big && cp -a . ../big/part")
+    inside = {"cwd": "/home/ada/big/part", "env": {"PYTHONPATH": "/home/ada/big/part/src"}}
+    lab = ["python", "-m", "lab.cli"]
+    with (laptop.path.parent / "big/part/requirements.txt").open("a") as lock:
+        lock.write("# another one\n")
+    begun = laptop.run(*lab, "run", "--", "sh", "-c", GO.format("/tmp/go"), **inside)
+    id = begun.stdout.split()[0]
+    until(lambda: job(laptop, id)["state"] == "running")
+    assert "is in step with requirements.txt" in laptop.run(*lab, "setup", **inside).stdout
+    laptop.hosts.worker.path("/tmp/go").touch()
+    assert ended(laptop, id) == "finished(0)"
+
+
 def test_a_job_whose_environment_cannot_be_made_does_not_start(laptop):
     (laptop.path / "requirements.txt").write_text("no-such-package-at-all==1.0\n")
     done = laptop.lab("run", "--follow", "--", "echo", "it ran", check=False)

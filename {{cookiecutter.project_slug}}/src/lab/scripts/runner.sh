@@ -117,7 +117,7 @@ if ! [ -e "$environment/lab-environment.json" ]; then
     mkdir -p "$folder/envs"
     (
         flock 7 || exit # lab stop has ended the waiting
-        bootstrap "$code" --source "$folder/work/src" --no-kernel --no-git
+        bootstrap "$code" --source "$folder/work/$project/src" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock"
     if_stopped
     if ! [ -e "$environment/lab-environment.json" ]; then
