@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,30 @@ def test_a_dataset_crosses_without_rsync(way, where):
     way.nothing()
     way()
     way.arrived()
+
+
+@pytest.mark.parametrize("rsync", [True, False])
+def test_a_dataset_of_links_arrives_as_files(way, rsync):
+    if not rsync:
+        way.laptop.hosts.worker.program("rsync", None)
+    names = [f"val/{name}" for name in ("link", "another", "hard")]
+    pets = dataset(way.source, **dict.fromkeys(names, b"the same"))
+    elsewhere = way.source.parent / "elsewhere"
+    put(elsewhere / "one", b"the same")
+    for name in names:
+        (pets / name).unlink()
+    (pets / "train/cat").rename(elsewhere / "cats")
+    (pets / "train/cat").symlink_to("../../../elsewhere/cats")
+    for name in names[:2]:
+        (pets / name).symlink_to("../../../elsewhere/one")
+    (pets / "val/hard").hardlink_to(elsewhere / "one")
+    try:
+        way()
+        assert not [path for path in (way.target / "pets").rglob("*") if path.is_symlink()]
+        assert {(way.target / "pets" / name).read_bytes() for name in names} == {b"the same"}
+        assert "already" in way()
+    finally:
+        shutil.rmtree(elsewhere)
 
 
 def test_any_name_of_an_image_and_any_login_shell_will_do(way):

@@ -53,7 +53,7 @@ def push(connection: Connection, dataset: str) -> str:
     place = folder(dataset)
     with transfer.plain_errors(), locked(_lock(connection, dataset)):
         manifest = read(_manifest_here(place), str(project.shown(place)))
-        sizes = {path: stamp(place / path) for path in manifest.files}
+        sizes = {path: stamp(place / path, links=True) for path in manifest.files}
         refuse("is missing here", [path for path in sizes if sizes[path] is None], dataset)
         there = look(connection, dataset)
         _same_or_none(manifest, there.manifest, dataset, connection.name)
@@ -87,7 +87,7 @@ def fetch(connection: Connection, dataset: str) -> str:
         refuse(f"is missing on {connection.name}", gone, dataset)
         mine = _manifest_here(place)
         _same_or_none(manifest, mine, dataset, "here")
-        here = {path: found for path in manifest.files if (found := stamp(place / path))}
+        here = {path: found for path in manifest.files if (found := stamp(place / path, True))}
         sizes = {path: at[0] for path, at in there.files.items()}
         bring = missing(manifest, sizes, here, dataset)
         if mine and not bring:
@@ -104,7 +104,7 @@ def _bring(connection, there: There, manifest: Manifest, names, stage: Path, dat
     """Gather these files, check them and put them in place, with the manifest behind them."""
     staged, place = stage / "files", folder(dataset)
     unsent = [path for path in names if stamp(staged / path) != there.files[path]]
-    transfer.pull(connection, there.folder, unsent, stage, rsync=there.rsync)
+    transfer.pull(connection, there.folder, unsent, stage, rsync=there.rsync, links=True)
     wrong = [path for path in _bar(names) if not arrived(staged / path, manifest.files[path])]
     for path in wrong:
         (staged / path).unlink(missing_ok=True)

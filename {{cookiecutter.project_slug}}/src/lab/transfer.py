@@ -35,10 +35,10 @@ class DiskFull(UserError):
     """Nothing half-made is in place, and what was gathered is given up to make room."""
 
 
-def stamp(path: str | Path) -> Stamp | None:
-    """Of a file; None if there is none."""
+def stamp(path: str | Path, links: bool = False) -> Stamp | None:
+    """Of a file, or with `links` of what a link leads to; None if there is none."""
     try:
-        about = os.lstat(path)
+        about = os.stat(path, follow_symlinks=links)
     except OSError:
         return None
     return about.st_size, about.st_mtime_ns
@@ -72,8 +72,10 @@ def pull(
     *,
     rsync: bool,
     known: Path | None = None,
+    links: bool = False,
 ) -> None:
-    """Bring files of the folder `base` there into stage/files here.
+    """Bring files of the folder `base` there into stage/files here; with `links`, where they are
+    links, what those lead to.
 
     What lies in `known` under the same name saves sending what it has in common. A file that goes
     away meanwhile is just not there afterwards. Raises LineLost, or UserError if the disk is full.
@@ -81,22 +83,23 @@ def pull(
     for folder in ("files", "tmp"):
         (stage / folder).mkdir(parents=True, exist_ok=True)
     if not rsync:
-        _pull_tar(connection, base, names, stage)
+        _pull_tar(connection, base, names, stage, links)
         return
     options = [f"--copy-dest={known}"] if known else []
+    options += ["--copy-links"] if links else []
     options.append(f"--temp-dir={stage / 'tmp'}")
     _rsync(connection, names, f"there:{base}/", f"{stage / 'files'}/", options, "here")
 
 
 def push(connection: Connection, base: Path, names: list[str], stage: str, *, rsync: bool):
-    """Send files of the folder `base` here into stage/files there, which exists.
+    """Send files of the folder `base` here, or what they link to, into stage/files there.
 
     Raises LineLost, or UserError if the disk is full.
     """
     if not rsync:
         _push_tar(connection, base, names, stage)
         return
-    options = [f"--temp-dir={stage}/tmp"]
+    options = ["--copy-links", f"--temp-dir={stage}/tmp"]
     _rsync(connection, names, f"{base}/", f"there:{stage}/files/", options, connection.name)
 
 
@@ -149,7 +152,7 @@ def _rsync(connection, names, source, target, options, receiver) -> None:
         raise UserError(f"rsync between here and {connection.name} failed: {last}")
 
 
-def _pull_tar(connection, base, names, stage: Path) -> None:
+def _pull_tar(connection, base, names, stage: Path, links: bool) -> None:
     """The stream is unpacked by hand: only files that were asked for, each renamed when whole."""
     asked = set(names)
     reading, writing = os.pipe()
@@ -170,7 +173,8 @@ def _pull_tar(connection, base, names, stage: Path) -> None:
     try:
         with os.fdopen(writing, "wb", buffering=0) as pipe, listed(names) as file:
             receive = lambda piece: _write_all(pipe, piece)  # noqa: E731
-            connection.run("pack.sh", base=base, stdin=file, receive=receive, again=False)
+            variables = {"base": base, "links": "yes" if links else ""}
+            connection.run("pack.sh", stdin=file, receive=receive, again=False, **variables)
     except (BrokenPipeError, LineLost) as ended:
         thread.join()
         if isinstance(ended, LineLost):
@@ -199,7 +203,7 @@ def _write(stage: Path, name: str, content, member) -> None:
 
 def _push_tar(connection, base: Path, names, stage: str) -> None:
     with listed(names) as file:
-        command = ["tar", "-C", str(base), "--null", "-T", file.name, "-cf", "-"]
+        command = ["tar", "-C", str(base), "--null", "-T", file.name, "-chf", "-"]
         environment = {**os.environ, "COPYFILE_DISABLE": "1"}  # macOS would add files of its own
         packing = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
