@@ -220,6 +220,19 @@ def test_a_damaged_job_does_not_hide_the_others(laptop):
     assert "\x1b" not in laptop.lab("jobs")
 
 
+def test_a_job_that_may_not_be_read_does_not_hide_the_others(laptop):
+    worker = laptop.hosts.worker
+    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
+    (laptop.path / "machines.local.toml").write_text(settings)
+    ids = [start(laptop, "--", "true") for _ in range(2)]
+    place = f"/home/bob/lab/my-experiment/jobs/{ids[0]}/job.json"
+    worker.run("sh", "-c", f"chown root {place}; chmod 600 {place}")
+    assert [(one["id"], one["spec"] == {}) for one in jobs(laptop)] == [
+        (ids[0], True),
+        (ids[1], False),
+    ]
+
+
 def test_a_thousand_finished_jobs_do_not_hide_one_that_runs(laptop):
     running = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
     last = start(laptop, "--", "true")

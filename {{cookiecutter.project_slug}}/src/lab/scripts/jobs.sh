@@ -34,6 +34,7 @@ describe() {
             alive=rebooted
         fi
     fi
+    spec=''
     read -r spec <"$1/job.json"
     printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$fact_code" "$fact_start" "$fact_end" \
         "$alive" "$stopped" "$fact_gpus" "$fact_phase" "$spec"
