@@ -234,6 +234,15 @@ def test_any_laptop_and_any_part_of_the_id_finds_a_job(laptop):
     assert f"there is no job zzzz on gpu; there are: {id}." in done.stderr
 
 
+def test_a_name_is_a_name_even_if_it_looks_like_an_id_or_the_end_of_another(laptop):
+    one = start(laptop, "--name", "resnet50-lr0.01-bs12", "--", "echo", "hello")
+    assert ended(laptop, one) == "finished(0)"
+    assert laptop.lab("logs", "resnet50-lr0.01-bs12") == "hello\n"
+    other = start(laptop, "--name", one[-2:], "--", "sleep", "1000")
+    done = laptop.lab("stop", one[-2:], check=False)
+    assert done.returncode == 1 and f"{one}, {other}." in done.stderr
+
+
 def test_jobs_are_listed_in_the_order_of_their_start_whatever_the_time_zone(laptop):
     zones = ("LAB-9", "LAB+8", "LAB0", "LAB+3")  # several within one second
     ids = [start(laptop, "--", "true", env={"TZ": zone}) for zone in zones]

@@ -4,6 +4,7 @@ A job is a folder jobs/<id>/ there with its own checkout of the code; scripts/ru
 """
 
 import json
+import re
 import shlex
 import signal
 from collections.abc import Callable
@@ -108,19 +109,20 @@ def told(connection: Connection, output: str) -> Job:
 
 
 def find(connection: Connection, wanted: str | None) -> str:
-    """The id of a job: itself, the only one that begins or ends so, or has that name.
+    """The id of a job: itself, the only one that begins or ends so or has that name.
 
     Without `wanted` it is the newest.
     """
-    if wanted and len(wanted) == 20 and wanted.count("-") == 2:
+    if wanted and re.fullmatch(r"\d{8}-\d{6}-\w{4}", wanted):
         return wanted
     known = listing(connection, 0 if wanted else LISTED)
     if not known:
         raise UserError(f"there are no jobs on {connection.name} yet.")
     if not wanted:
         return known[-1].id
-    found = [job.id for job in known if job.id.startswith(wanted) or job.id.endswith(wanted)]
-    found = found or [job.id for job in known if job.spec.get("name") == wanted]
+    named = {job.id for job in known if job.spec.get("name") == wanted}
+    ids = [job.id for job in known]
+    found = [id for id in ids if id in named or id.startswith(wanted) or id.endswith(wanted)]
     if len(found) == 1:
         return found[0]
     cause = f"{len(found)} jobs are meant by" if found else "there is no job"
