@@ -260,14 +260,16 @@ def test_logs_show_all_of_it_or_the_last_lines(laptop):
     assert laptop.lab("logs", id) == everything
     assert laptop.lab("logs", "-n", "2") == "1999\n2000\n"
     assert laptop.lab("logs", "-f") == everything
+    assert laptop.lab("logs", "-f", "-n", "2") == "1999\n2000\n"
 
 
-@pytest.mark.parametrize("fault", ["reset", "cut", "drop"])
-def test_followed_logs_go_on_at_the_right_byte_after_the_line_was_cut(laptop, fault):
+@pytest.mark.parametrize("fault, more", [("reset", []), ("cut", ["-n", "1"]), ("drop", [])])
+def test_followed_logs_go_on_at_the_right_byte_after_the_line_was_cut(laptop, fault, more):
     script = "for i in 1 2 3; do printf 'part %s\\n' $i; " + GO.format("/tmp/go$i") + "; done"
     id = start(laptop, "--", "sh", "-c", script)
     hosts = laptop.hosts
-    with laptop.popen("lab", "logs", "-f", id, env={"LAB_PATIENCE": "1"}) as following:
+    words = ["lab", "logs", "-f", *more, id]
+    with laptop.popen(*words, env={"LAB_PATIENCE": "1"}) as following:
         assert following.stdout.readline() == "part 1\n"
         getattr(hosts, fault)()
         hosts.worker.path("/tmp/go1").touch()

@@ -117,7 +117,7 @@ def start(wanted: argparse.Namespace) -> int:
     return finish(connection, job.id)
 
 
-def follow(connection, id: str) -> None:
+def follow(connection, id: str, last: int | None = None) -> None:
     """A job's output until it ends, whatever becomes of the line; Ctrl-C only leaves."""
     import time
 
@@ -128,7 +128,7 @@ def follow(connection, id: str) -> None:
         time.sleep(1)  # while the network is gone ssh fails at once
 
     try:
-        jobs.logs(connection, id, write_out, follow=True, retry=retry)
+        jobs.logs(connection, id, write_out, follow=True, last=last, retry=retry)
     except KeyboardInterrupt:
         say(f"\nthe job goes on: lab logs -f {id[-4:]}; to end it: lab stop {id[-4:]}")
         raise SystemExit(130) from None
@@ -166,7 +166,7 @@ def show_logs(wanted: argparse.Namespace) -> int | None:
     connection = connect(wanted)
     id = jobs.find(connection, wanted.job)
     if wanted.follow:
-        follow(connection, id)
+        follow(connection, id, wanted.last)
         return finish(connection, id)
     jobs.logs(connection, id, write_out, last=wanted.last)
     return None

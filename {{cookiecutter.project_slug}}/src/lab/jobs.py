@@ -146,7 +146,7 @@ def logs(
 ) -> None:
     """Write a job's output; with `follow` until it ends, going on at the right byte after a cut.
 
-    `retry` is told of each cut, and may raise to give up.
+    `last`: only so many lines of what is there already. `retry` is told of each cut, and may raise to give up.
     """
     position = 0
 
@@ -155,9 +155,12 @@ def logs(
         position += len(piece)
         write(piece)
 
-    if last is not None and not follow:
-        connection.run("follow.sh", id=id, last=last, follow="", receive=receive, **{"from": 0})
-        return
+    if last is not None:
+        variables = {"from": 0, "last": last, "follow": "yes" if follow else ""}
+        if not follow:
+            connection.run("follow.sh", id=id, receive=receive, **variables)
+            return
+        position = int(connection.run("follow.sh", id=id, **variables))
     while True:
         try:
             variables = {"from": position, "follow": "yes" if follow else "", "last": ""}

@@ -1,10 +1,13 @@
 # A job's output from a byte on. Variables: id, from (0 is the first), follow (yes: until it ends),
-# last (only so many lines, of what is there).
+# last (only so many lines, of what is there; with follow: the byte at which they begin, and no more).
 # Needs: jobs.sh
 
 job=$folder/jobs/$id
 [ -e "$job/output.log" ] || fail "job $id has no output on $here."
-if [ -n "$last" ]; then
+if [ -n "$last" ] && [ -n "$follow" ]; then
+    size=$(wc -c <"$job/output.log") # it may grow meanwhile
+    echo $((size - $(head -c "$size" "$job/output.log" | tail -n "$last" | wc -c)))
+elif [ -n "$last" ]; then
     tail -n "$last" "$job/output.log"
 elif [ -z "$follow" ]; then
     tail -c "+$((from + 1))" "$job/output.log"
