@@ -136,10 +136,11 @@ def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(lab):
     assert said == "lab: --follow is not for the experiment: it comes before with.\n"
 
 
-def test_a_patience_that_is_no_number_is_named(lab):
-    lab.env["LAB_PATIENCE"] = "long"
+@pytest.mark.parametrize("patience", ["long", "inf", "nan", "0", "-3"])
+def test_a_patience_that_is_no_number_is_named(lab, patience):
+    lab.env["LAB_PATIENCE"] = patience
     said = lab("jobs", shared=GOOD, local="")
-    assert said == "lab: LAB_PATIENCE=long: a number of seconds.\n"
+    assert said == f"lab: LAB_PATIENCE={patience}: a number of seconds.\n"
 
 
 def test_help_imports_nothing_heavy(lab):

@@ -22,6 +22,8 @@ from lab.project import UserError
 SCRIPTS = Path(__file__).parent / "scripts"
 try:
     PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds of silence: the line is dead
+    if not 0 < PATIENCE < math.inf:
+        raise ValueError
 except ValueError:
     raise UserError(f"LAB_PATIENCE={os.environ['LAB_PATIENCE']}: a number of seconds.") from None
 MOST_SAID = 100_000  # bytes of stderr that are kept
