@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -180,6 +181,24 @@ case "$*" in *--server*)
 esac
 exec /usr/bin/rsync "$@"
 """
+
+
+def test_a_folder_that_may_not_be_read_is_named(laptop):
+    worker = laptop.hosts.worker
+    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
+    personal = laptop.path / "machines.local.toml"
+    before = personal.read_text()
+    personal.write_text(settings)
+    try:
+        for name in ("open", "shut"):
+            put(worker.path(f"/home/bob/lab/my-experiment/runs/{name}/run.json"), "{}")
+        worker.run("chmod", "700", "/home/bob/lab/my-experiment/runs/shut")
+        done = fetch(laptop, code=1)
+    finally:
+        personal.write_text(before)
+        shutil.rmtree(worker.path("/home/bob/lab"))
+    assert set(tree(runs_here(laptop))) == {"open/run.json"}
+    assert "did not come: runs/shut" in done.stderr
 
 
 @pytest.mark.parametrize("gone", ["all", "a part"])

@@ -59,6 +59,7 @@ def _fetch(connection: Connection, wanted: list[str], models: bool) -> Report:
         report.kept, report.wrong, report.absent = [], [], []
         listing = look(connection, wanted, models)
         report.special, report.rsync = listing.special, listing.rsync
+        report.absent += listing.closed
         rounds = [_Round(connection, listing, kind, state, report) for kind in BASES]
         if not [one for one in rounds if one.run(memory)]:
             break

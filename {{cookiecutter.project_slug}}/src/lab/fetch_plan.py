@@ -17,6 +17,7 @@ class Listing(NamedTuple):
     base: dict[str, str]
     files: dict[str, dict[str, Stamp]]
     special: list[str]  # links, sockets and the like, and names that lead elsewhere: never taken
+    closed: list[str]  # folders that cannot be read
     rsync: bool
 
 
@@ -30,15 +31,17 @@ def parse(output: str) -> Listing:
     """The answer of files.sh."""
     runs, data, version, *entries = output.split("\0")[:-1]
     files: dict[str, dict[str, Stamp]] = {"runs": {}, "data": {}}
-    special = []
+    special, closed = [], []
     for entry in entries:
         kind, type, size, time, path = entry.split(" ", 4)
         path = path.removeprefix("./")
-        if type != "f" or not is_ours(kind, path):
+        if type == "d":
+            closed.append(f"{kind}/{path}")
+        elif type != "f" or not is_ours(kind, path):
             special.append(path)
         else:
             files[kind][path] = (int(size), transfer.nanoseconds(time))
-    return Listing({"runs": runs, "data": data}, files, special, transfer.can_rsync(version))
+    return Listing({"runs": runs, "data": data}, files, special, closed, transfer.can_rsync(version))
 
 
 def is_ours(kind: str, path: str) -> bool:

@@ -1,7 +1,8 @@
 # The files of runs and of their models. Variables: wanted (ids of jobs or runs, one per line; empty:
 # all runs), models (yes: them too).
 # Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
-# every file "KIND TYPE SIZE TIME PATH": KIND is runs or data, PATH counts from there.
+# every file "KIND TYPE SIZE TIME PATH": KIND is runs or data, PATH counts from there. TYPE d: a folder
+# that cannot be read.
 # Needs: places.sh
 
 printf '%s\0' "$folder/runs" "$data" "$(rsync --version 2>/dev/null | head -n 1)"
@@ -28,7 +29,8 @@ runs() { # the folders of the runs, each ended by a NUL
 # drafts of files that are being written begin with a dot, those of models end in .new; in _ranks
 # processes talk to each other
 runs | xargs -0 -r sh -c '
-    find "$@" \( -path ./_ranks -o -name ".*" \) -prune -o ! -type d -printf "runs %y %s %T@ %p\0"
+    find "$@" \( -path ./_ranks -o -name ".*" \) -prune \
+        -o \( ! -type d -o ! -readable -o ! -executable \) -printf "runs %y %s %T@ %p\0"
 ' sh 2>/dev/null
 [ -z "$models" ] || runs | xargs -0 -r sh -c '
     cd "$0" || exit 0
@@ -39,7 +41,8 @@ runs | xargs -0 -r sh -c '
         done
     done' "$data" | (
     cd "$data" 2>/dev/null && xargs -0 -r sh -c '
-    find "$@" \( -name ".*" -o -name "*.new" \) -prune -o ! -type d -printf "data %y %s %T@ %p\0"
+    find "$@" \( -name ".*" -o -name "*.new" \) -prune \
+        -o \( ! -type d -o ! -readable -o ! -executable \) -printf "data %y %s %T@ %p\0"
     ' sh 2>/dev/null
 )
 exit 0
