@@ -47,6 +47,19 @@ def test_a_line_cut_in_a_start_starts_the_job_exactly_once(laptop, bytes, warm):
         assert done.stdout.split()[0] == known[0]["id"]
 
 
+def test_an_interrupted_start_says_which_job_may_have_started(laptop):
+    laptop.lab("jobs")
+    laptop.hosts.delay(1)
+    with laptop.popen("lab", "run", "--", "true") as starting:
+        (place,) = until(lambda: list(laptop.there("jobs").glob("2*")))
+        starting.interrupt()
+        _, said = starting.communicate(timeout=30)
+    laptop.hosts.heal()
+    assert starting.returncode == 130
+    assert said == f"lab: interrupted. Whether job {place.name} started is open: lab jobs tells.\n"
+    assert ended(laptop, place.name) == "finished(0)"
+
+
 def test_a_silent_line_is_given_up_in_time_and_the_cause_is_named(laptop):
     laptop.lab("jobs")
     laptop.hosts.drop()

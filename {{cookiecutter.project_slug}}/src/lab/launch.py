@@ -93,6 +93,10 @@ def start(
         answer = send(connection, "start.sh", taken.commit, **variables)
     except LineLost as lost:
         raise LineLost(f"{lost} Whether job {id} started is open: lab jobs tells.") from None
+    except KeyboardInterrupt:
+        ended = UserError(f"interrupted. Whether job {id} started is open: lab jobs tells.")
+        ended.exit_code = 130
+        raise ended from None
     return told(connection, answer)
 
 
