@@ -278,6 +278,20 @@ def test_two_laptops_start_jobs_at_once_and_each_gets_its_own_code(laptop):
     assert [log(laptop, id) for id in ids] == ["my-experiment", "second"] * 2
 
 
+def test_a_shallow_clone_is_told_how_to_become_whole(laptop):
+    laptop.git("commit", "--quiet", "--allow-empty", "--message", "not sent yet")
+    (laptop.path / "new.txt").write_text("nor this")
+    laptop.git("add", "new.txt")
+    laptop.git("commit", "--quiet", "--message", "nor this")
+    laptop.run("git", "clone", "-q", "--depth=1", "file:///home/ada/my-experiment", "../flat")
+    flat = {"cwd": "/home/ada/flat", "env": {"PYTHONPATH": "/home/ada/flat/src"}}
+    words = ["python", "-m", "lab.cli", "run", "--", "true"]
+    said = laptop.run(*words, check=False, **flat).stderr
+    assert "This clone is shallow: git fetch --unshallow" in said
+    laptop.run("git", "fetch", "-q", "--unshallow", **flat)
+    assert "its output: lab logs" in laptop.run(*words, **flat).stderr
+
+
 def test_another_user_of_the_machine_has_jobs_and_gpus_of_their_own(laptop):
     hosts = laptop.hosts
     local = laptop.path / "machines.local.toml"

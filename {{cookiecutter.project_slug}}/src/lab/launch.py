@@ -114,11 +114,20 @@ def send(connection: Connection, script: str, commit: str, **variables) -> str:
                     )
             except Refused as refused:
                 if refused.code != RESEND or not base:
-                    raise
+                    raise _explained(refused) from None
                 continue  # the repository there was made anew: everything, then
         git.run("update-ref", _sent(connection), commit)
         return answer
     raise AssertionError("a whole bundle needs nothing to be there")
+
+
+def _explained(refused: Refused) -> Refused:
+    """With the cause, if the machine cannot make a repository of what this one has."""
+    shallow = git.run("rev-parse", "--is-shallow-repository").strip() == "true"
+    if not shallow or not str(refused).startswith("git on "):
+        return refused
+    mend = "This clone is shallow: git fetch --unshallow brings the history that is missing."
+    return Refused(f"{refused}. {mend}", refused.code)
 
 
 @contextmanager
