@@ -312,6 +312,14 @@ def test_another_user_of_the_machine_has_jobs_and_gpus_of_their_own(laptop):
 # --- hosts as they are ---------------------------------------------------------------------------
 
 
+def test_a_git_there_that_would_change_line_ends_sends_the_same_files(laptop):
+    laptop.hosts.worker.write(".gitconfig", "[core]\n\tautocrlf = true\n")
+    (laptop.path / "lines.txt").write_text("one\ntwo\n")
+    id = start(laptop, "--", "cat", "lines.txt")
+    assert ended(laptop, id) == "finished(0)"
+    assert laptop.there(f"jobs/{id}/output.log").read_bytes() == b"one\ntwo\n"
+
+
 @pytest.mark.parametrize("shell", ["/usr/bin/fish", "/usr/bin/tcsh", "/bin/sh"])
 def test_any_login_shell_will_do(laptop, shell):
     laptop.hosts.worker.account(shell=shell)

@@ -3,9 +3,10 @@
 
 repo=$folder/repo.git
 
-# git without the user's hooks, which might do anything, and with nothing left in the background
+# git without the user's hooks, which might do anything, and line ends of another kind; with nothing
+# left in the background
 quiet_git() {
-    git -c core.hooksPath=/dev/null -c gc.auto=0 -c maintenance.auto=false \
+    git -c core.hooksPath=/dev/null -c core.autocrlf=false -c gc.auto=0 -c maintenance.auto=false \
         -c checkout.workers=0 -c advice.detachedHead=false "$@"
 }
 
