@@ -131,9 +131,11 @@ def test_a_gateway_without_the_rest_keeps_the_users_own_settings(lab, home):
     assert "port 4444\n" in found and "serveraliveinterval 15\n" in found
 
 
-def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(lab):
-    said = lab("run", "with", "lr=0.1", "--follow", shared=GOOD, local="")
-    assert said == "lab: --follow is not for the experiment: it comes before with.\n"
+@pytest.mark.parametrize("words", [["--follow"], ["--gpus=2"], ["--machine", "gpu"]])
+def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(lab, words):
+    said = lab("run", "with", "lr=0.1", *words, shared=GOOD, local="")
+    name = words[0].partition("=")[0]
+    assert said == f"lab: {name} is not for the experiment: it comes before with.\n"
 
 
 @pytest.mark.parametrize("patience", ["long", "inf", "nan", "0", "-3"])

@@ -6,7 +6,8 @@ import sys
 from lab.project import UserError
 from lab.tables import print_json, table
 
-OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive"}  # of lab run
+# of lab run; -m is not among them: the experiment has one, too
+OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive", "--machine"}
 
 
 def add(commands) -> None:
@@ -91,7 +92,7 @@ def set_up(wanted: argparse.Namespace) -> None:
 def start(wanted: argparse.Namespace) -> int:
     from lab import jobs, launch
 
-    for word in OPTIONS & set(wanted.arguments):
+    for word in OPTIONS & {word.partition("=")[0] for word in wanted.arguments}:
         raise UserError(f"{word} is not for the experiment: it comes before {wanted.arguments[0]}.")
     if wanted.interactive:
         need_terminal("--interactive", "leave it out")
