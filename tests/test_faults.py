@@ -278,6 +278,23 @@ def test_two_laptops_start_jobs_at_once_and_each_gets_its_own_code(laptop):
     assert [log(laptop, id) for id in ids] == ["my-experiment", "second"] * 2
 
 
+def test_locks_that_a_killed_git_left_are_named_and_hide_no_job(laptop):
+    laptop.lab("sync")
+    head = laptop.there("repo.git/worktrees/work/HEAD.lock")
+    for lock in (head, laptop.path / ".git/refs/lab/sent/gpu.lock"):
+        lock.touch()
+    (laptop.path / "new.txt").write_text("new")
+    assert str(head.name) in refused(laptop, "sync", env={})
+    head.unlink()
+    assert laptop.lab("sync") == "work/ on gpu: synced\n", "nothing was taken for an edit"
+    assert ended(laptop, start(laptop, "--", "true")) == "finished(0)"
+    code = "from lab import snapshot; print(snapshot.take().commit)"
+    (laptop.path / "new.txt").write_text("newer")
+    commit = laptop.run("python", "-c", code).stdout.strip()
+    laptop.there(f"repo.git/refs/lab/snapshots/{commit}.lock").touch()
+    assert f"{commit}.lock': File exists" in refused(laptop, "run", "--", "true", env={})
+
+
 def test_a_shallow_clone_is_told_how_to_become_whole(laptop):
     laptop.git("commit", "--quiet", "--allow-empty", "--message", "not sent yet")
     (laptop.path / "new.txt").write_text("nor this")

@@ -10,6 +10,8 @@ quiet_git() {
         -c checkout.workers=0 -c advice.detachedHead=false "$@"
 }
 
+cause() { printf '%s\n' "$1" | grep -m 1 '^error\|^fatal'; } # of what git said
+
 take_commit() {
     has git || fail "$here has no git, which brings the code there: install it."
     mkdir -p "$folder" || fail "$folder cannot be made on $here: no right to write there?"
@@ -29,7 +31,9 @@ take_commit() {
         code=$?
         rm -f "$bundle"
         if [ $code != 0 ] && [ -n "$base" ]; then exit 75; fi
-        [ $code = 0 ] || fail "git on $here cannot take the code: $(printf %s "$said" | tail -n 1)"
+        [ $code = 0 ] || fail "git on $here cannot take the code: $(cause "$said")"
     fi
-    quiet_git -C "$repo" update-ref "refs/lab/snapshots/$commit" "$commit" 2>/dev/null || exit 75
+    said=$(quiet_git -C "$repo" update-ref "refs/lab/snapshots/$commit" "$commit" 2>&1) && return
+    [ -z "$base" ] || exit 75
+    fail "git on $here cannot keep the code: $(cause "$said")"
 }

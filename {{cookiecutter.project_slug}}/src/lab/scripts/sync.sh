@@ -14,8 +14,6 @@ take_commit
 state=synced
 synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of the last time
 
-cause() { printf '%s\n' "$1" | grep -m 1 '^error\|^fatal'; } # of what git said
-
 tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
 
 # save_ignored: what is ignored, but stands where the commit has something of its own, is added too
@@ -92,7 +90,8 @@ else
         said=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) ||
             fail "$work is being edited right now; nothing was changed: $(printf %s "$said" | head -n 1)"
         mv "$draft" "$index"
-        quiet_git update-ref --no-deref HEAD "$commit"
+        said=$(quiet_git update-ref --no-deref HEAD "$commit" 2>&1) ||
+            fail "git on $here has the files of $work in step, but not its HEAD: $(cause "$said")"
     fi
 fi
 [ -n "$back" ] || [ "$synced" = "$commit" ] || printf '%s\n' "$commit" >"$folder/.work.synced"
