@@ -222,14 +222,16 @@ def test_a_repository_there_that_was_deleted_is_made_again(laptop):
 
 
 def test_a_damaged_job_does_not_hide_the_others(laptop):
-    good, bad = start(laptop, "--", "true"), start(laptop, "--", "true")
-    for id in (good, bad):
+    good, bad, worse = (start(laptop, "--", "true") for _ in range(3))
+    for id in (good, bad, worse):
         ended(laptop, id)
     laptop.there(f"jobs/{bad}/job.json").write_text("\x00\x1b[31m{broken")
     laptop.there(f"jobs/{bad}/exit_code").write_text("")
+    laptop.there(f"jobs/{worse}/exit_code").write_text("0? \x7f\n")
+    laptop.there(f"jobs/{worse}/pid").write_text("\x7f is no number\n")
     laptop.there("jobs/not-a-job").mkdir()
     states = {one["id"]: one["state"] for one in jobs(laptop)}
-    assert states == {good: "finished(0)", bad: "lost"}
+    assert states == {good: "finished(0)", bad: "lost", worse: "lost"}
     assert "\x1b" not in laptop.lab("jobs")
 
 

@@ -12,14 +12,21 @@ started() {
     printf '%s\n' "$1"
 }
 
+# how_it_ended JOB-FOLDER: sets fact_code and fact_end, unless a disk has lost what they were
+how_it_ended() {
+    [ -e "$1/exit_code" ] && read -r fact_code fact_end <"$1/exit_code"
+    case $fact_code$fact_end in *[!0-9]*) fact_code='' fact_end='' ;; esac
+}
+
 # describe JOB-FOLDER: its facts, separated by tabs, with job.json last
 describe() {
     fact_code='' fact_end='' fact_pid='' fact_boot='' fact_born='' fact_start='' fact_host=''
     fact_phase='' fact_gpus='' alive='' stopped=''
-    [ -e "$1/exit_code" ] && read -r fact_code fact_end <"$1/exit_code"
+    how_it_ended "$1"
     [ -e "$1/pid" ] && read -r fact_pid fact_boot fact_born fact_start fact_host <"$1/pid"
     [ -e "$1/gpus" ] && read -r fact_gpus <"$1/gpus"
     [ -e "$1/stop" ] && stopped=yes
+    case $fact_pid$fact_born$fact_start in *[!0-9]*) fact_pid='' fact_start='' ;; esac
     if [ -z "$fact_code" ]; then
         [ -e "$1/phase" ] && read -r fact_phase <"$1/phase"
         if [ -z "$fact_pid" ]; then
@@ -27,7 +34,7 @@ describe() {
         elif [ "$fact_boot" = "$boot" ]; then
             [ "$(started "$fact_pid")" = "$fact_born" ] && alive=yes || alive=no
             # the runner may have ended just now
-            [ -e "$1/exit_code" ] && read -r fact_code fact_end <"$1/exit_code"
+            how_it_ended "$1"
         elif [ "$fact_host" != "$here" ]; then
             alive=elsewhere
         else
