@@ -131,7 +131,7 @@ def test_a_gateway_without_the_rest_keeps_the_users_own_settings(lab, home):
     assert "port 4444\n" in found and "serveraliveinterval 15\n" in found
 
 
-@pytest.mark.parametrize("words", [["--follow"], ["--gpus=2"], ["--machine", "gpu"]])
+@pytest.mark.parametrize("words", [["--follow"], ["--gpus=2"], ["-m", "gpu"]])
 def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(lab, words):
     said = lab("run", "with", "lr=0.1", *words, shared=GOOD, local="")
     name = words[0].partition("=")[0]
@@ -151,3 +151,10 @@ def test_help_imports_nothing_heavy(lab):
     code += "print([m for m in ('asyncio', 'numpy', 'sacred', 'subprocess') if m in sys.modules])"
     shown = lab.project.run(sys.executable, "-c", code, env=lab.env).stdout
     assert shown.splitlines()[-1] == "[]"
+
+
+def test_a_closed_input_or_output_is_named(lab):
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "lab.cli", "runs"]
+    done = lab.project.run(*command, env=lab.env, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("lab: standard input or an output is closed: say /dev/null")

@@ -15,6 +15,8 @@ from lab.tables import print_json, table
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 it failed (one clear line on stderr), 2 wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # their numbers would go to files of ours
+        sys.exit("lab: standard input or an output is closed: say /dev/null instead of >&-.")
     if arguments[:1] == ["_complete"]:  # the shell asks, at every Tab
         from lab import completion
 

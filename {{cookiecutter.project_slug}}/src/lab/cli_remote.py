@@ -6,8 +6,8 @@ import sys
 from lab.project import UserError
 from lab.tables import print_json, table
 
-# of lab run; -m is not among them: the experiment has one, too
-OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive", "--machine"}
+# of lab run; Sacred's own -m, for a MongoDB, is for `lab run -- COMMAND` only
+OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive", "--machine", "-m"}
 
 
 def add(commands) -> None:

@@ -41,7 +41,9 @@ def parse(output: str) -> Listing:
             special.append(path)
         else:
             files[kind][path] = (int(size), transfer.nanoseconds(time))
-    return Listing({"runs": runs, "data": data}, files, special, closed, transfer.can_rsync(version))
+    return Listing(
+        {"runs": runs, "data": data}, files, special, closed, transfer.can_rsync(version)
+    )
 
 
 def is_ours(kind: str, path: str) -> bool:

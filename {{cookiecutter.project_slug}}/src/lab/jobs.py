@@ -146,7 +146,8 @@ def logs(
 ) -> None:
     """Write a job's output; with `follow` until it ends, going on at the right byte after a cut.
 
-    `last`: only so many lines of what is there already. `retry` is told of each cut, and may raise to give up.
+    `last`: only so many lines of what is there already. `retry` is told of each cut, and may raise
+    to give up.
     """
     position = 0
 
