@@ -132,6 +132,21 @@ def test_a_file_that_differs_here_stays_and_is_named_and_the_rest_comes(laptop):
     assert (runs_here(laptop) / RUN / "cout.txt").read_text() == "edited here"
 
 
+def test_a_file_here_in_place_of_a_folder_stays_and_is_named_and_the_rest_comes(laptop):
+    record(laptop)
+    record(laptop, OTHER)
+    models(laptop, OTHER, best__a=b"a", best__b=b"b")
+    ours = [laptop.path / "runs" / RUN, laptop.path / "data/digits/models" / OTHER]
+    for path in ours:
+        put(path, "mine")
+    done = laptop.lab("fetch", check=False)
+    assert done.returncode == 1
+    for path in ours:
+        assert done.stderr.count(f"kept, as it differs: {path.relative_to(laptop.path)}\n") == 1
+        assert path.read_text() == "mine"
+    assert (laptop.path / "runs" / OTHER / "cout.txt").exists()
+
+
 def test_what_is_the_same_already_is_adopted_and_followed(laptop):
     there = record(laptop, **{"metrics.jsonl": "{}\n"})
     put(runs_here(laptop) / RUN / "metrics.jsonl", "{}\n")  # as by an scp before

@@ -137,6 +137,9 @@ class _Round:
                 self.report.kept.append(str(project.shown(path)))
         if len(compare) > len(kept):
             self.state.write()
+        ways = {name: in_the_way(self.here, name) for name in verdicts if verdicts[name] == "new"}
+        kept |= {unit(self.kind, name) for name, path in ways.items() if path}
+        self.report.kept += sorted({str(project.shown(path)) for path in ways.values() if path})
         return [
             name
             for name, verdict in verdicts.items()
@@ -195,6 +198,16 @@ def move(source: Path, target: Path) -> None:
             with suppress(OSError):
                 draft.unlink()
             raise
+
+
+def in_the_way(base: Path, name: str) -> Path | None:
+    """What stands here in place of a folder of this file, and is none."""
+    folder = (base / name).parent
+    while folder != base and not folder.is_dir():
+        if os.path.lexists(folder):
+            return folder
+        folder = folder.parent
+    return None
 
 
 def is_file(path: Path) -> bool:
