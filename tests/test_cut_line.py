@@ -9,7 +9,7 @@ import pytest
 from test_jobs import ended
 
 LIVES = 8  # with a cut in each of four phases: 32 in all
-QUICK = {"LAB_PATIENCE": "2"}
+QUICK = {"LAB_PATIENCE": "4"}
 PHASES = ("setup", "run", "logs", "fetch")
 
 

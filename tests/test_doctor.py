@@ -9,7 +9,7 @@ import hosts as bed
 import pytest
 from conftest import TEMPLATE
 
-ENV = {"LAB_PATIENCE": "2"}
+ENV = {"LAB_PATIENCE": "4"}
 SMALL = ("machines.toml", "machines.local.toml", "requirements.txt")
 
 

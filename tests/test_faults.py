@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_jobs import GO, ended, in_terminal, job, log, logged, read_until, start, until
 
-QUICK = {"LAB_PATIENCE": "2"}  # seconds; a dead line is given up soon
+QUICK = {"LAB_PATIENCE": "4"}  # seconds; a dead line is given up soon
 
 
 def jobs(laptop) -> list[dict]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Laptop
 
-SHORT = {"LAB_PATIENCE": "2"}
+SHORT = {"LAB_PATIENCE": "4"}
 RUN = "20260101-101010-worker-00000001"
 OTHER = "20260101-101011-worker-00000002"
 MB = 1_000_000

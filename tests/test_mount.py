@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-ENV = {"LAB_PATIENCE": "2"}
+ENV = {"LAB_PATIENCE": "4"}
 PLACE = "/home/ada/lab/my-experiment/work"
 
 

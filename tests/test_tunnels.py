@@ -14,7 +14,7 @@ from hosts import Clock, Host
 from test_jobs import until
 
 STATE = ".cache/dl-remote-template"
-QUICK = {"LAB_PATIENCE": "3"}  # seconds
+QUICK = {"LAB_PATIENCE": "4"}  # seconds
 # Runs a cell on a new kernel: REST to make it, then the websocket, as the browser does it.
 CELL = r"""
 import asyncio, json, sys, urllib.request, uuid
