@@ -207,6 +207,23 @@ def test_a_folder_that_may_not_be_written_is_named(laptop):
     assert "repo.git on worker: disk full, or no right to write there?" in done.stderr
 
 
+def test_a_sync_that_breaks_off_half_way_says_so_and_the_next_one_is_whole(laptop):
+    worker, stuck = laptop.hosts.worker, f"/home/ada/{WORK}/tests"
+    worker.run("mount", "--bind", stuck, stuck)
+    worker.run("mount", "-o", "remount,bind,ro", stuck)
+    for name in ("README.md", "tests/test_experiment.py"):
+        (laptop.path / name).write_text("new\n")
+    done = laptop.lab("sync", check=False)
+    worker.run("umount", stuck)
+    assert done.returncode == 1
+    assert (
+        "lab: only a part of /home/ada/lab/my-experiment/work on worker is in step" in done.stderr
+    )
+    assert "Read-only file system" in done.stderr
+    laptop.lab("sync")
+    assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
+
+
 def test_sync_back_makes_a_branch_of_the_edits_and_changes_nothing_there(laptop):
     (laptop.there("work") / "README.md").write_text("edited there\n")
     before = everything(laptop.there("work"))

@@ -4,9 +4,9 @@
 repo=$folder/repo.git
 
 # git without the user's hooks, which might do anything, and line ends of another kind; with nothing
-# left in the background
+# left in the background, in English
 quiet_git() {
-    git -c core.hooksPath=/dev/null -c core.autocrlf=false -c gc.auto=0 -c maintenance.auto=false \
+    LC_ALL=C git -c core.hooksPath=/dev/null -c core.autocrlf=false -c gc.auto=0 -c maintenance.auto=false \
         -c checkout.workers=0 -c advice.detachedHead=false "$@"
 }
 

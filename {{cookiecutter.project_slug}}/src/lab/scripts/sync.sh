@@ -87,8 +87,11 @@ else
         state=unchanged
     else
         # git itself refuses if a file has been edited since it was saved, a moment ago
-        said=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) ||
-            fail "$work is being edited right now; nothing was changed: $(printf %s "$said" | head -n 1)"
+        said=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) || case $said in
+        *"not uptodate"* | *"would be overwritten"* | *"would be removed"*)
+            fail "$work is being edited right now; nothing was changed: $(cause "$said")" ;;
+        *) fail "only a part of $work on $here is in step: $(cause "$said"). Mend it, then lab sync." ;;
+        esac
         mv "$draft" "$index"
         said=$(quiet_git update-ref --no-deref HEAD "$commit" 2>&1) ||
             fail "git on $here has the files of $work in step, but not its HEAD: $(cause "$said")"
