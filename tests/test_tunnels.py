@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import RECORDED, TEMPLATE, Laptop, settle
-from hosts import Clock, Host
+from hosts import Clock, Host, nvidia_smi
 from test_jobs import until
 
 STATE = ".cache/dl-remote-template"
@@ -127,6 +127,13 @@ def test_a_notebook_runs_on_the_machine_with_the_projects_kernel(laptop):
     (one,) = tunnels(laptop)
     assert (one["name"], one["port"]) == ("my-experiment-gpu-notebook", 8888)
     assert (one["machine"], one["state"]) == ("gpu", "answers")
+
+
+def test_no_gpu_of_the_machine_is_hidden_from_a_notebook(laptop, worker):
+    worker.program("nvidia-smi", nvidia_smi(2))
+    code = "import os, subprocess; print(os.environ.get('CUDA_VISIBLE_DEVICES'), end=' ')\n"
+    code += "print(subprocess.check_output(['nvidia-smi', '-L'], text=True).count('GPU '))"
+    assert cell(laptop, notebook(laptop), code)[:2] == ["None", "2"]
 
 
 def everything(host) -> dict[str, str]:
