@@ -66,6 +66,17 @@ def test_a_fresh_clone_is_set_up_by_the_same_command(clone, home):
     assert clone.git("status", "--porcelain") == ""
 
 
+def test_the_environment_of_another_project_is_set_aside(small, tmp_path):
+    project, venv = small(), tmp_path / "shared"
+    other = Project(tmp_path / "other" / project.path.name)
+    shutil.copytree(project.path, other.path)
+    project.bootstrap("--venv", venv, "--no-kernel", "--no-git")
+    (venv / "mine").write_text("1")
+    said = other.bootstrap("--venv", venv, "--no-kernel", "--no-git").stdout
+    assert "the environment that was there is now shared.before-bootstrap" in said
+    assert (tmp_path / "shared.before-bootstrap" / "mine").read_text() == "1"
+
+
 def test_a_venv_folder_of_ones_choice_is_used(small, tmp_path):
     project = small()
     project.bootstrap("--venv", tmp_path / "envs" / "one", "--no-kernel")

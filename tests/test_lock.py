@@ -68,3 +68,18 @@ def test_a_dependency_that_does_not_exist_leaves_the_lock_alone(bake):
     assert "Traceback" not in done.stdout
     assert lock.read_text("utf-8") == before
     assert not list(project.path.glob("requirements.txt.*"))
+
+
+def test_an_upper_bound_of_python_changes_nothing_in_the_lock(bake):
+    project = bake()
+    settings, lock = project.path / "pyproject.toml", project.path / "requirements.txt"
+    text, before = settings.read_text("utf-8"), lock.read_text("utf-8")
+    settings.write_text(text.replace('">=3.10"', '">=3.10, <4"'), "utf-8")
+    assert "requirements.txt is unchanged" in project.bootstrap("lock").stdout
+    assert lock.read_text("utf-8") == before
+
+
+def test_check_and_lock_together_are_refused(bake):
+    done = bake().bootstrap("--check", "lock", check=False)
+    assert done.returncode == 2
+    assert "--check changes nothing" in done.stdout

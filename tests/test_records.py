@@ -10,6 +10,7 @@ import struct
 import subprocess
 import termios
 import zipfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -596,6 +597,27 @@ def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project,
     assert there.ids()[1] == desk.first
     there.change(desk.first, lambda record: record.update(result={"loss": 0}))
     assert "is another record than that of" in there.last_line("reproduce", file)
+
+
+def test_a_run_without_numbers_is_not_called_reproduced(desk):
+    ended = {"status": "INTERRUPTED", "result": None}  # as after Ctrl-C in the first second
+    run = desk.copy(desk.first, "x-empty", lambda record: record.update(ended))
+    (desk.runs / run / "metrics.jsonl").write_text("")
+    assert f"{run} recorded no number" in desk.last_line("reproduce", run)
+
+
+def test_a_run_that_goes_on_is_not_exported(desk, tmp_path):
+    beat = datetime.now(timezone.utc).replace(tzinfo=None).isoformat()
+    going = {"status": "RUNNING", "heartbeat": beat, "process": {"host": "gpu9", "boot": "other"}}
+    run = desk.copy(desk.first, "x-going", lambda record: record.update(going))
+    said = desk.last_line("export", run, tmp_path / "going.zip")
+    assert said == f"lab: {run} is RUNNING: export it when it has ended."
+    assert not (tmp_path / "going.zip").exists()
+
+
+@pytest.mark.parametrize("columns", ["1", "2", "-5"])
+def test_the_narrowest_terminal_is_wide_enough(desk, columns):
+    assert desk("runs", COLUMNS=columns)
 
 
 def test_a_file_that_is_no_export_is_refused_in_one_line(desk, tmp_path):

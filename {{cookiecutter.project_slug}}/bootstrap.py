@@ -219,11 +219,18 @@ def stamp(venv):
     return {"python": setting("python"), "lock": lock_hash(), "source": source_from(venv)}
 
 
+def found_stamp(venv):
+    """The stamp that an environment bears; {} if it is not one of ours, or not whole."""
+    try:
+        return json.loads((venv / STAMP).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def out_of_step(venv):
     """Why the environment has to be built, or None: (what, details)."""
-    try:
-        found = json.loads((venv / STAMP).read_text("utf-8"))
-    except (OSError, ValueError):
+    found = found_stamp(venv)
+    if not found:
         return "is missing" if not venv.exists() else "was not made by bootstrap.py, or not wholly"
     if not os.access(venv / "bin/python", os.X_OK):
         return "has lost its Python"
@@ -268,7 +275,7 @@ def put_in_place(building, venv):
     """Swap the new environment in; an environment that is not ours is set aside, not deleted."""
     kept = ""
     if venv.exists():
-        ours = (venv / STAMP).exists()
+        ours = found_stamp(venv).get("source") == source_from(venv)
         aside = Path(f"{venv}.{mark()}-old") if ours else free_name(f"{venv}.before-bootstrap")
         venv.rename(aside)
         try:
@@ -461,12 +468,14 @@ def lock(uv_arguments):
     local versions.
     """
     draft = Path(f"{LOCK}.{mark()}")
-    oldest = re.sub(r"[^0-9.]", "", setting("requires-python"))
+    oldest = re.search(r">=\s*([0-9.]+)", setting("requires-python"))
+    if not oldest:
+        raise Problem("requires-python in pyproject.toml has to name the oldest: >=3.10.")
     before = LOCK.read_text("utf-8") if LOCK.exists() else ""
     try:
         draft.write_text(before, "utf-8")
         compiling = ["pip", "compile", "pyproject.toml", "--group=dev", "--output-file", draft]
-        compiling += ["--universal", "--python-version", oldest, "--no-annotate", "--no-header"]
+        compiling += ["--universal", "--python-version", oldest[1], "--no-annotate", "--no-header"]
         uv_run(*compiling, *uv_arguments)
         compiled = draft.read_text("utf-8")
         draft.write_text(pins_only(compiled), "utf-8")
@@ -516,6 +525,8 @@ def main():
     wanted, rest = parser.parse_known_args()
     if rest and wanted.command != "lock":
         parser.error(f"unknown: {' '.join(rest)}")
+    if wanted.check and wanted.command == "lock":
+        parser.error("lock changes requirements.txt, and --check changes nothing: one or the other")
     wanted.venv = Path(os.path.realpath(wanted.venv))
     SOURCE = Path(os.path.realpath(wanted.source))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half-made stays

@@ -2,7 +2,9 @@
 
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from lab.project import UserError
 
@@ -66,3 +68,20 @@ def test_a_folder_of_class_folders_is_split_without_its_duplicates(digits, folde
     assert data.main(["split", str(source), "--dataset", "mine"]) == 0
     assert len(data.manifest("mine")["files"]) == 300
     assert data.verify("mine") == []
+
+
+def test_images_that_cannot_be_used_as_they_are_are_refused(tmp_path):
+    place = tmp_path / "class"
+    place.mkdir()
+    (place / ".hidden.png").write_text("no image")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
+    Image.fromarray(pixels).save(place / "whole.jpg")
+    (found,) = data.images_in(tmp_path)
+    assert found.name == "whole.jpg"
+    (place / "half.jpg").write_bytes((place / "whole.jpg").read_bytes()[:500])
+    with pytest.raises(UserError, match=r"half.jpg is no whole image"):
+        data.images_in(tmp_path)
+    Image.fromarray(pixels.astype(np.uint16) * 256).save(place / "half.png")
+    (place / "half.jpg").unlink()
+    with pytest.raises(UserError, match="more than 8 bits"):
+        data.images_in(tmp_path)

@@ -86,7 +86,7 @@ def note(folder: Path, text: str) -> None:
     """Add a line to a record's notes; UserError if that fails."""
     line = f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())}  {' '.join(text.split())}\n"
     try:
-        with open(folder / "notes.txt", "a", encoding="utf-8") as file:
+        with open(folder / "notes.txt", "a", encoding="utf-8", errors="surrogateescape") as file:
             file.write(line)
     except OSError as error:
         raise UserError(f"the note cannot be written: {error}.") from None

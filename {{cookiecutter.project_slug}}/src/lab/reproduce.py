@@ -67,7 +67,12 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     again = records.read_json(new / "run.json")
     if not again:
         raise UserError("the run did not start, or left no record: see above.")
+    state = listing.state(again)
+    if state not in ENDED:
+        raise UserError(f"the repetition, {new.name}, is {state}: its numbers say nothing.")
     rows = compare(old, new, tolerance)
+    if not rows:
+        raise UserError(f"{old.name} recorded no number that {new.name} could be compared with.")
     same = all(row["verdict"].startswith(("identical", "within")) for row in rows)
     return Outcome(new.name, rows, surroundings(record, again), same)
 
@@ -296,7 +301,10 @@ def surroundings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def export(wanted: str, file: Path) -> None:
     """Pack a run's record, its code (with the history that leads to it) and its lock into a zip."""
     folder = records.find(wanted)
-    commit = require_code(folder.name, records.read_json(folder / "run.json"))
+    record = records.read_json(folder / "run.json")
+    if listing.state(record) == "RUNNING":
+        raise UserError(f"{folder.name} is RUNNING: export it when it has ended.")
+    commit = require_code(folder.name, record)
     if file.exists():
         raise UserError(f"{file} exists: choose another name.")
     draft = file.with_name(f".{file.name}.{os.getpid()}")

@@ -41,7 +41,7 @@ def terminal_width() -> int:
         columns = int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns)
     except (OSError, ValueError):
         columns = 0
-    return columns or sys.maxsize
+    return columns if columns > 0 else sys.maxsize
 
 
 def print_json(content) -> None:
@@ -63,8 +63,8 @@ def cut(text: str, space: int) -> str:
     """The text, or its beginning and three dots, so that it takes no more columns than these."""
     if width(text) <= space:
         return text
-    text = text[: space - 3]
-    while width(text) > space - 3:
+    text = text[: max(space - 3, 0)]
+    while text and width(text) > space - 3:
         text = text[:-1]
     return text + "..."
 

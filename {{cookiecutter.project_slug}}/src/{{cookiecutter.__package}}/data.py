@@ -105,13 +105,22 @@ def images_in(source: Path) -> list[Sample]:
     if not source.is_dir():
         raise UserError(f"{source} is no folder; split wants one with a sub-folder per class.")
     samples, first_with = [], {}
-    paths = sorted(path for path in source.glob("*/*") if path.suffix.lower() in IMAGES)
+    paths = sorted(
+        path
+        for path in source.glob("[!.]*/[!.]*")  # hidden ones are no part of a dataset
+        if path.suffix.lower() in IMAGES
+    )
     for path in progress(paths, "reading"):
         try:
             content = path.read_bytes()
             Image.open(io.BytesIO(content)).verify()
-        except (OSError, SyntaxError) as error:  # Pillow calls a broken PNG a SyntaxError
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()  # verify() does not look into every kind
+        # Pillow calls a broken PNG a SyntaxError
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"{path} is no whole image ({error}); mend or remove it.") from None
+        if image.mode.startswith(("I", "F")):  # they would be cut off at 255
+            raise UserError(f"{path} has more than 8 bits for each colour: convert it first.")
         twin = first_with.setdefault(sha256(content), path)
         if twin is path:
             samples.append(Sample(path.parent.name, path.name, path.read_bytes))
