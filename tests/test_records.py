@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import termios
@@ -561,6 +562,28 @@ def test_a_run_with_uncommitted_work_is_reproduced_after_it_was_edited(desk):
     assert json.loads((desk.runs / new / "config.json").read_text())["lr"] == 0.02
     after = desk.git("status", "--porcelain"), desk.git("stash", "list"), desk.git("log", "--all")
     assert after == before
+    assert sorted(path.name for path in desk.project.path.parent.iterdir()) == places
+    assert desk.git("worktree", "list").count("\n") == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_repetition_and_its_run_and_removes_the_checkout(desk, number):
+    """Sent to lab alone, as kill and an editor's stop button do."""
+    places = sorted(path.name for path in desk.project.path.parent.iterdir())
+    lab = subprocess.Popen(
+        ["python", "-m", "lab.cli", "reproduce", desk.first],
+        cwd=desk.project.path,
+        env={**os.environ, **desk.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    started = any("Started run" in line for line in lab.stdout)
+    lab.send_signal(number)
+    output, _ = lab.communicate(timeout=60)  # until nobody has the pipe open any more
+    assert started and lab.returncode == 128 + number
+    assert output.endswith("lab: interrupted\n") and "Traceback" not in output
+    assert desk.rows()[0]["state"] == "TERMINATED"
     assert sorted(path.name for path in desk.project.path.parent.iterdir()) == places
     assert desk.git("worktree", "list").count("\n") == 0
 

@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     except project.UserError as error:
         print(f"lab: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as ended:
         print("lab: interrupted", file=sys.stderr)
-        return 130
+        return 128 + getattr(ended, "number", 2)  # as a shell says it
     except BrokenPipeError:  # `lab runs | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141

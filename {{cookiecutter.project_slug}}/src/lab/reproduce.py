@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab import git, listing, project, records, snapshot
+from lab import git, interrupts, listing, project, records, snapshot
 from lab.project import UserError
 from lab.provenance import sha256_or_none
 
@@ -30,6 +31,7 @@ class Outcome(NamedTuple):
     same: bool  # all numbers are identical, or within the tolerance
 
 
+@interrupts.as_exceptions()  # so that the checkout is removed, whatever ends this
 def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcome:
     """Run a recorded run again, from its snapshot, and compare every number.
 
@@ -200,12 +202,14 @@ def run(
 
 
 def wait(command: list[str], **options) -> int:
-    """Run a command to its end, also if that is brought about by Ctrl-C; returns its exit code."""
+    """Run a command to its end, also if a signal brings that about; returns its exit code."""
     process = subprocess.Popen(command, **options)
     try:
         return process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # it got the signal too, and finishes its record
+    except KeyboardInterrupt as ended:
+        # on Ctrl-C the terminal has told it too: another SIGINT would count as a second press
+        process.send_signal(getattr(ended, "number", signal.SIGTERM))
+        process.wait()  # it finishes its record
         raise
 
 
