@@ -606,6 +606,20 @@ def test_other_code_gives_a_difference_and_exit_code_1(desk):
     assert "deleted file mode" in diff
 
 
+def test_a_run_from_before_its_project_was_renamed_is_reproduced_and_exported(desk, tmp_path):
+    """As in a bigger repository: then it lay in the folder old/, now it is elsewhere."""
+    commit = json.loads((desk.runs / desk.first / "run.json").read_text())["code"]["commit"]
+    index = {"GIT_INDEX_FILE": str(tmp_path / "index")}
+    desk.run("git", "read-tree", "--prefix=old/", commit, **index)
+    tree = desk.run("git", "write-tree", **index).stdout.strip()
+    code = {"commit": desk.git("commit-tree", "-m", "old", tree), "folder": "old"}
+    run = desk.copy(desk.first, "x-renamed", lambda record: record["code"].update(code))
+    assert f"the same numbers: {run}, " in desk("reproduce", run)
+    desk("export", run, tmp_path / "renamed.zip")
+    lock = zipfile.ZipFile(tmp_path / "renamed.zip").read("requirements.txt")
+    assert lock == (desk.project.path / "requirements.txt").read_bytes()
+
+
 def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project, data, tmp_path):
     file = tmp_path / "out.zip"
     assert desk("export", desk.first, file) == f"{file}\n"

@@ -53,7 +53,7 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     try:
         add = ["worktree", "add", "--quiet", "--detach", str(holder / "code"), commit]
         git.run(*snapshot.SETTINGS, "-c", "checkout.workers=0", *add)
-        code = holder / "code" / git.inside()
+        code = holder / "code" / folder_of(record)
         say("code", f"{commit[:12]} in {code}")
         python = environment(code, record)
         variables = child_environment(code, record)
@@ -93,6 +93,11 @@ def code_of(name: str, record: dict[str, Any]) -> str:
         why = listing.part(record, "code").get("problem") or "no commit is recorded."
         raise UserError(f"the code of {name} cannot be restored: {why}")
     return commit
+
+
+def folder_of(record: dict[str, Any]) -> str:
+    """Where the project lay inside the recorded commit; it may have been renamed or moved since."""
+    return str(listing.part(record, "code").get("folder") or ".")
 
 
 def require_code(name: str, record: dict[str, Any]) -> str:
@@ -323,7 +328,8 @@ def export(wanted: str, file: Path) -> None:
                         inside = path.relative_to(folder).as_posix()
                         pack.write(path, f"{RECORD}{folder.name}/{inside}")
                 pack.write(bundle, BUNDLE)
-                pack.writestr("requirements.txt", git.run("show", f"{commit}:./requirements.txt"))
+                lock = os.path.normpath(f"{folder_of(record)}/requirements.txt")
+                pack.writestr("requirements.txt", git.run("show", f"{commit}:{lock}"))
         os.replace(draft, file)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error}.") from None
