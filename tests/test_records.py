@@ -622,7 +622,7 @@ def test_a_run_from_before_its_project_was_renamed_is_reproduced_and_exported(de
 
 def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project, data, tmp_path):
     file = tmp_path / "out.zip"
-    assert desk("export", desk.first, file) == f"{file}\n"
+    assert desk("export", desk.first, tmp_path / "out") == f"{file}\n"
     names = zipfile.ZipFile(file).namelist()
     record = [f"record/{desk.first}/{name}" for name in ("run.json", "config.json", "cout.txt")]
     assert {*record, "code.bundle", "requirements.txt"} <= set(names)
@@ -632,8 +632,30 @@ def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project,
     output = there("reproduce", file)
     assert f"the same numbers: {file}, {there.ids()[0]}" in output
     assert there.ids()[1] == desk.first
+    there("note", desk.first, "noted there")
+    desk("note", desk.first, "noted later")
+    desk("export", desk.first, tmp_path / "later.zip")
+    take = f"from pathlib import Path; reproduce.unpack(Path({str(tmp_path / 'later.zip')!r}))"
+    for _ in range(2):
+        there.run("python", "-c", f"from lab import reproduce; {take}")
+    notes = (there.runs / desk.first / "notes.txt").read_text().splitlines()
+    assert [line.split("  ")[1] for line in notes] == ["noted there", "noted later"]
     there.change(desk.first, lambda record: record.update(result={"loss": 0}))
     assert "is another record than that of" in there.last_line("reproduce", file)
+
+
+def test_a_clone_with_half_of_the_history_exports_nothing(desk, project, data, tmp_path):
+    full = Colleague(project, clone_of(project, tmp_path / "full"), data)
+    full.git("commit", "--quiet", "--allow-empty", "--message", "more")
+    half = Colleague(project, tmp_path / "half", data)
+    full.git("clone", "--quiet", "--depth=1", f"file://{full.project.path}", half.project.path)
+    shutil.copytree(desk.runs / desk.first, half.runs / "x-half")
+    commit = half.git("rev-parse", "HEAD")
+    half.change("x-half", lambda record: record["code"].update(commit=commit))
+    assert "git fetch --unshallow" in half.last_line("export", "x-half", tmp_path / "half.zip")
+    assert not (tmp_path / "half.zip").exists()
+    half.git("fetch", "--quiet", "--unshallow")
+    half("export", "x-half", tmp_path / "half.zip")
 
 
 def test_a_run_without_numbers_is_not_called_reproduced(desk):

@@ -202,5 +202,4 @@ def reproduce_run(wanted: argparse.Namespace) -> int:
 def export_run(wanted: argparse.Namespace) -> None:
     from lab import reproduce
 
-    reproduce.export(wanted.run, wanted.file)
-    print(wanted.file)
+    print(reproduce.export(wanted.run, wanted.file))

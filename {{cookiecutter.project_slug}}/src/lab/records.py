@@ -84,10 +84,17 @@ def final(folder: Path) -> dict[str, float]:
 
 def note(folder: Path, text: str) -> None:
     """Add a line to a record's notes; UserError if that fails."""
-    line = f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())}  {' '.join(text.split())}\n"
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    add_notes(folder, [f"{when}  {' '.join(text.split())}"])
+
+
+def add_notes(folder: Path, lines: list[str]) -> None:
+    """Add those of the lines that a record's notes lack; UserError if that fails."""
+    known = notes(folder)
+    new = [f"{line}\n" for line in lines if line not in known]
     try:
         with open(folder / "notes.txt", "a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(line)
+            file.writelines(new)
     except OSError as error:
         raise UserError(f"the note cannot be written: {error}.") from None
 

@@ -307,13 +307,20 @@ def surroundings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 # --- one file for another machine ----------------------------------------------------------------
 
 
-def export(wanted: str, file: Path) -> None:
-    """Pack a run's record, its code (with the history that leads to it) and its lock into a zip."""
+def export(wanted: str, file: Path) -> Path:
+    """Pack a run's record, its code (with the history that leads to it) and its lock into a zip.
+
+    Returns its path, which ends with .zip.
+    """
     folder = records.find(wanted)
     record = records.read_json(folder / "run.json")
     if listing.state(record) == "RUNNING":
         raise UserError(f"{folder.name} is RUNNING: export it when it has ended.")
     commit = require_code(folder.name, record)
+    if git.run("rev-parse", "--is-shallow-repository").strip() == "true":
+        raise UserError("this clone has only a part of the history: git fetch --unshallow first.")
+    if file.suffix != ".zip" and not file.exists():
+        file = file.with_name(f"{file.name}.zip")
     if file.exists():
         raise UserError(f"{file} exists: choose another name.")
     draft = file.with_name(f".{file.name}.{os.getpid()}")
@@ -335,10 +342,11 @@ def export(wanted: str, file: Path) -> None:
         raise UserError(f"{file} cannot be written: {error}.") from None
     finally:
         draft.unlink(missing_ok=True)
+    return file
 
 
 def unpack(file: Path) -> Path:
-    """Take over record and code of an exported run; returns the record's folder in runs/."""
+    """Take over record, code and new notes of an exported run; returns its folder in runs/."""
     runs = project.runs_folder()
     try:
         runs.mkdir(parents=True, exist_ok=True)
@@ -356,6 +364,8 @@ def unpack(file: Path) -> Path:
                 record.rename(kept)
             elif records.read_json(kept / "run.json") != content:
                 raise UserError(f"{project.shown(kept)} is another record than that of {file}.")
+            else:
+                records.add_notes(kept, records.notes(record))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} is no file of lab export: {error}.") from None
     return kept
