@@ -156,14 +156,40 @@ def test_the_data_folder_can_be_on_another_disk(clone, project, tmp_path, way):
     assert not list((clone.path / "data").rglob("*.png"))
 
 
-def test_a_broken_machines_local_toml_is_named_in_one_line(clone, project):
-    (clone.path / "machines.local.toml").write_text("[here\n")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[here\n", " cannot be read: .*line 1.*"),
+        ("[here]\nruns = 5\n", ": runs = 5: .here. takes data = .* and runs = .*"),
+        ("[here]\ndata = ''\n", ": data = '': .here. takes .*"),
+        ("[here]\ndat = 'x'\n", ": dat = 'x': .here. takes .*"),
+        ("here = 'x'\n", ": here = 'x': .here. takes .*"),
+    ],
+)
+def test_a_broken_machines_local_toml_is_named_in_one_line(clone, project, text, said):
+    (clone.path / "machines.local.toml").write_text(text)
     python = project.path / ".venv" / "bin" / "python"
     environment = {"PYTHONPATH": str(clone.path / "src")}
-    command = [python, "-m", "my_experiment.data", "verify"]
-    done = clone.run(*command, env=environment, check=False)
-    assert done.returncode == 1
-    assert re.fullmatch(r"error: \S+machines.local.toml cannot be read: .*line 1.*\n", done.stdout)
+    for words in ("data verify", "experiment print_config"):
+        command = [python, "-m", *f"my_experiment.{words}".split()]
+        done = clone.run(*command, env=environment, check=False)
+        assert done.returncode == 1
+        assert re.fullmatch(rf"error: \S+machines.local.toml{said}\n", done.stdout)
+
+
+def test_runs_and_a_dataset_may_be_links_that_git_does_not_see(clone, project, tmp_path):
+    (clone.path / "runs").symlink_to(tmp_path / "disk")
+    (clone.path / "data/more").symlink_to(tmp_path)
+    assert clone.git("status", "--porcelain") == ""
+    lab = [project.path / ".venv/bin/python", "-m", "lab.cli", "runs"]
+    environment = {"PYTHONPATH": str(clone.path / "src")}
+    done = clone.run(*lab, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (
+        1,
+        f"lab: runs is a link to {tmp_path}/disk, which is not there: mount its disk?\n",
+    )
+    (tmp_path / "disk").mkdir()
+    assert clone.run(*lab, env=environment).stdout == "no runs yet\n"
 
 
 def test_a_broken_off_prepare_is_finished_by_the_next(project, tmp_path):

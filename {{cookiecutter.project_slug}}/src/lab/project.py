@@ -70,8 +70,26 @@ def runs_folder() -> Path:
 
 
 def _folder(variable: str, key: str) -> Path:
-    told = os.environ.get(variable) or toml("machines.local.toml").get("here", {}).get(key, key)
-    return ROOT / Path(told).expanduser()
+    told = os.environ.get(variable) or _here().get(key, key)
+    path = ROOT / os.path.expanduser(told)
+    if path.is_symlink() and not path.exists():  # a new folder in its place would not be seen
+        target = os.readlink(path)
+        raise UserError(f"{shown(path)} is a link to {target}, which is not there: mount its disk?")
+    return path
+
+
+def _here() -> dict[str, str]:
+    """The table [here] of machines.local.toml, checked: where `data` and `runs` are."""
+    file = "machines.local.toml"
+    table = toml(file).get("here", {})
+    for key, value in table.items() if isinstance(table, dict) else [("here", table)]:
+        text = isinstance(value, str) and value.strip() and value.isprintable()
+        if key not in ("data", "runs") or not text:
+            raise UserError(
+                f'{ROOT / file}: {key} = {value!r}: [here] takes data = "FOLDER" and'
+                ' runs = "FOLDER", nothing else.'
+            )
+    return table
 
 
 def shown(path: Path) -> str:

@@ -56,7 +56,10 @@ class Experiment(sacred.Experiment):
             if not is_main_process():
                 options["--unobserved"] = True
 
-        self.observers.append(RunFolder(project.runs_folder()))
+        try:
+            self.observers.append(RunFolder(project.runs_folder()))
+        except UserError as error:
+            raise SystemExit(f"error: {error}") from None
         if os.environ.get("SACRED_MONGO_URL"):
             from lab.mongo import Mongo
 
