@@ -204,6 +204,40 @@ def test_a_broken_off_prepare_is_finished_by_the_next(project, tmp_path):
     assert {path: path.read_bytes() for path in digits.rglob("*") if path.is_file()} == complete
 
 
+def test_ctrl_c_in_prepare_says_how_to_complete_the_dataset(project, tmp_path):
+    environment = {**os.environ, "LAB_DATA": str(tmp_path)}
+    command = [project.path / ".venv/bin/python", "-m", "my_experiment.data", "prepare"]
+    project.run(*command, env=environment)
+    files = json.loads((tmp_path / "digits/manifest.json").read_text())["files"]
+    last = tmp_path / "mine" / list(files)[-1]
+    last.parent.mkdir(parents=True)
+    os.mkfifo(last)  # reading it waits for us
+    command += ["--dataset", "mine"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    with last.open("wb"):
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    place = tmp_path / "mine"
+    assert said == f"\ninterrupted: {place} is not whole; the same command completes it\n"
+    assert process.returncode == 130 and not (place / "manifest.json").exists()
+    last.unlink()
+    project.run(*command, env=environment)
+    assert len(list(place.rglob("*.png"))) == len(files)
+
+
+def test_verify_names_a_file_that_it_cannot_read(project, tmp_path):
+    environment = {"LAB_DATA": str(tmp_path)}
+    command = ["python", "-m", "my_experiment.data"]
+    project.run(*command, "prepare", env=environment)
+    (tmp_path / "digits/val/0/bad.png").symlink_to("/proc/self/mem")  # root may read all others
+    done = project.run(*command, "verify", env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "foreign   val/0/bad.png",
+        "unreadable val/0/bad.png: Input/output error",
+    ]
+
+
 def test_a_full_disk_is_named_and_prepare_can_be_repeated(project, tmp_path):
     script = """
     mount -t tmpfs -o size=1m none "$1"

@@ -1,5 +1,6 @@
 """The split is explicit, repeatable and checked."""
 
+import io
 import shutil
 
 import numpy as np
@@ -58,6 +59,28 @@ def test_a_split_gives_pictures_from_0_to_1_and_class_indices(digits):
     assert image.shape == (3, 8, 8)
     assert 0 <= image.min() < image.max() <= 1
     assert split.classes[label] == split.paths[0].split("/")[1]
+
+
+def test_an_image_is_as_a_viewer_shows_it():
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # the camera was held upright: the left side is the top
+    left = Image.fromarray(np.array([[255, 0], [255, 0]], np.uint8))
+    clear = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
+    pictures = {"clear": (clear, b""), "turned": (left, orientation), "whole": (left, b"no EXIF")}
+    samples = []
+    for label, (picture, exif) in pictures.items():
+        content = io.BytesIO()
+        picture.save(content, "png", exif=exif)
+        samples += [data.Sample(label, f"{number}.png", content.getvalue) for number in range(3)]
+    data.write("shown", "made here", samples, seed=0, val=0.2, test=0.2)
+    images = [image[0].tolist() for image, _ in data.ImageSplit("shown", "train", 2, channels=1)]
+    assert images == [[[1, 1], [1, 1]], [[1, 1], [0, 0]], [[1, 0], [1, 0]]]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
+def test_no_name_of_a_dataset_leads_elsewhere(name):
+    with pytest.raises(UserError, match="is no name of a dataset"):
+        data.folder(name)
 
 
 def test_a_folder_of_class_folders_is_split_without_its_duplicates(digits, folders):

@@ -19,11 +19,10 @@ from typing import NamedTuple
 from lab import project, transfer
 from lab.connection import Connection, locked
 from lab.fetch import is_file, move
-from lab.project import UserError, sha256
+from lab.project import UserError, dataset_folder, sha256
 from lab.transfer import Stamp, encoded, stamp
 
 SPLITS = ("train", "val", "test")
-NAME = re.compile("[A-Za-z][A-Za-z0-9._-]*")
 
 
 class Manifest(NamedTuple):
@@ -50,7 +49,7 @@ def push(connection: Connection, dataset: str) -> str:
 
     Raises UserError if it is broken here or another one is there, LineLost after a cut.
     """
-    place = folder(dataset)
+    place = dataset_folder(dataset)
     with transfer.plain_errors(), locked(_lock(connection, dataset)):
         manifest = read(_manifest_here(place), str(project.shown(place)))
         sizes = {path: stamp(place / path, links=True) for path in manifest.files}
@@ -79,7 +78,7 @@ def push(connection: Connection, dataset: str) -> str:
 
 def fetch(connection: Connection, dataset: str) -> str:
     """Bring a dataset home; returns what to say. Raises as `push` does."""
-    place = folder(dataset)
+    place = dataset_folder(dataset)
     with transfer.plain_errors(), locked(_lock(connection, dataset)):
         there = look(connection, dataset)
         manifest = read(there.manifest, f"{dataset} on {connection.name}")
@@ -102,7 +101,7 @@ def fetch(connection: Connection, dataset: str) -> str:
 
 def _bring(connection, there: There, manifest: Manifest, names, stage: Path, dataset: str) -> None:
     """Gather these files, check them and put them in place, with the manifest behind them."""
-    staged, place = stage / "files", folder(dataset)
+    staged, place = stage / "files", dataset_folder(dataset)
     unsent = [path for path in names if stamp(staged / path) != there.files[path]]
     transfer.pull(connection, there.folder, unsent, stage, rsync=there.rsync, links=True)
     wrong = [path for path in _bar(names) if not arrived(staged / path, manifest.files[path])]
@@ -115,16 +114,6 @@ def _bring(connection, there: There, manifest: Manifest, names, stage: Path, dat
         move(staged / path, place / path)
     (place / "models").mkdir(exist_ok=True)
     project.write(place / "manifest.json", manifest.text)
-
-
-def folder(dataset: str) -> Path:
-    """Where a dataset lies here. UserError for what is no name of one."""
-    if not NAME.fullmatch(dataset):
-        raise UserError(
-            f"{dataset!r} is no name of a dataset: letters, digits, '.', '_' and '-', beginning"
-            " with a letter."
-        )
-    return project.data_folder() / dataset
 
 
 def read(text: str, where: str) -> Manifest:

@@ -1,11 +1,13 @@
 """Where things are in this project, and the settings that pyproject.toml keeps for it."""
 
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+DATASET = re.compile("[A-Za-z][A-Za-z0-9._-]*")
 
 
 class UserError(Exception):
@@ -62,6 +64,16 @@ def default_dataset() -> str:
 def data_folder() -> Path:
     """Of all datasets: LAB_DATA, or `data` under [here] in machines.local.toml, or data/."""
     return _folder("LAB_DATA", "data")
+
+
+def dataset_folder(dataset: str) -> Path:
+    """Where a dataset lies here. UserError for what is no name of one."""
+    if not DATASET.fullmatch(dataset):
+        raise UserError(
+            f"{dataset!r} is no name of a dataset: letters, digits, '.', '_' and '-', beginning"
+            " with a letter."
+        )
+    return data_folder() / dataset
 
 
 def runs_folder() -> Path:

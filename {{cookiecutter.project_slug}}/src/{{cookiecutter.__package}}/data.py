@@ -16,12 +16,13 @@ import random
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from lab import project
@@ -42,8 +43,9 @@ class Sample(NamedTuple):
 class ImageSplit:
     """One split of a dataset: a sequence of (image, class index), as a PyTorch DataLoader takes it.
 
-    An image is float32 [channels, size, size], from 0 to 1. What belongs to the split is what the
-    manifest lists, not what happens to lie in the folder.
+    An image is float32 [channels, size, size], from 0 to 1, as a viewer shows it: turned as its
+    EXIF says, and on white where it is transparent. What belongs to the split is what the manifest
+    lists, not what happens to lie in the folder.
     """
 
     def __init__(self, dataset: str, split: str, size: int, channels: int):
@@ -62,15 +64,26 @@ class ImageSplit:
         path = self.folder / self.paths[index]
         try:
             with Image.open(path) as image:
-                pixels = np.asarray(image.convert(self.mode).resize(self.size), dtype=np.float32)
+                image = as_shown(image).convert(self.mode)
+                pixels = np.asarray(image.resize(self.size), dtype=np.float32)
         except OSError as error:
             raise UserError(f"{path}: {error}; {module()} verify tells more.") from None
         return np.atleast_3d(pixels).transpose(2, 0, 1) / 255, self.labels[index]
 
 
+def as_shown(image: Image.Image) -> Image.Image:
+    """The image as a viewer shows it: phones only note in EXIF how they were held."""
+    with suppress(Exception):  # whatever Pillow makes of broken EXIF, the picture is whole
+        ImageOps.exif_transpose(image, in_place=True)
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")  # convert("RGB") would show the colours that were made invisible
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
 def folder(dataset: str) -> Path:
     """Where a dataset lies."""
-    return project.data_folder() / dataset
+    return project.dataset_folder(dataset)
 
 
 def manifest(dataset: str) -> dict:
@@ -199,6 +212,9 @@ def write(
         raise UserError(
             f"{error.filename or place}: {error.strerror}; mend it and repeat."
         ) from None
+    except KeyboardInterrupt:
+        unfinished = f": {project.shown(place)} is not whole; the same command completes it"
+        raise KeyboardInterrupt(unfinished) from None
     return known
 
 
@@ -230,14 +246,18 @@ def files_in(dataset: str) -> list[str]:
 
 
 def verify(dataset: str) -> list[str]:
-    """What is wrong, one line each: changed, missing and foreign files, leakage."""
+    """What is wrong, one line each: changed, unreadable, missing and foreign files, leakage."""
     expected = manifest(dataset)["files"]
     present = set(files_in(dataset))
     problems = [f"missing   {path}" for path in sorted(set(expected) - present)]
     problems += [f"foreign   {path}" for path in sorted(present - set(expected))]
-    same = defaultdict(list)
+    place, same = folder(dataset), defaultdict(list)
     for path in progress(sorted(present), "verifying"):
-        found = sha256((folder(dataset) / path).read_bytes())
+        try:
+            found = sha256((place / path).read_bytes())
+        except OSError as error:
+            problems.append(f"unreadable {path}: {error.strerror}")
+            continue
         same[found].append(path)
         if expected.get(path, found) != found:
             problems.append(f"changed   {path}")
@@ -275,6 +295,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (wanted.command == "split") != (wanted.source is not None):
         parser.error("split, and only split, takes a folder of images")
     try:
+        folder(wanted.dataset)  # a wrong name is refused before all the images are read
         if wanted.command == "verify":
             problems = verify(wanted.dataset)
             print("\n".join(problems) or f"{wanted.dataset} is as its manifest says")
@@ -287,6 +308,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt as ended:
+        print(f"\ninterrupted{ended}", file=sys.stderr)
+        return 130
     counts = ", ".join(f"{split} {sum(known['counts'][split].values())}" for split in SPLITS)
     print(f"{project.shown(folder(wanted.dataset))}: {len(known['classes'])} classes, {counts}")
     return 0
