@@ -261,6 +261,14 @@ def test_a_uv_that_is_too_old_is_not_used(small, tmp_path, home):
     assert_works(project)
 
 
+def test_the_lab_of_another_project_in_pythonpath_is_not_taken(project, tmp_path):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "__init__.py").touch()
+    foreign = {"PYTHONPATH": str(tmp_path)}
+    assert "done     kernel" in project.bootstrap(env=foreign).stdout
+    assert in_step(project.bootstrap("--check", env=foreign).stdout) == 4
+
+
 def test_a_kernel_that_cannot_be_written_is_named_and_the_rest_is_done(small, home):
     project = small()
     (home / "jupyter").write_text("a file where the folder should be")

@@ -136,9 +136,14 @@ def find_uv():
     return str(helper / "bin/uv")
 
 
+def own_environment():
+    """The environment variables without what leads to another project's packages."""
+    return {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+
+
 def uv_environment():
     """The environment variables for uv, with the sources of packages that pip is told of."""
-    variables = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    variables = own_environment()
     for pip_name, uv_name in PACKAGE_SOURCES.items():
         if pip_name in variables and not variables.get(uv_name):
             words = variables[pip_name].split()  # pip separates by spaces
@@ -312,7 +317,8 @@ def make_kernel(venv):
     """Register the Jupyter kernel; lab/kernel.py knows how a name clash is settled."""
     if not os.access(venv / "bin/python", os.X_OK):
         raise Skip("there is no environment to run it")
-    return run([venv / "bin/python", "-m", "lab.cli", "kernel", "install"]).strip()
+    install = [venv / "bin/python", "-m", "lab.cli", "kernel", "install"]
+    return run(install, env=own_environment()).strip()
 
 
 def git(*arguments):
@@ -441,7 +447,8 @@ def check_packages(python):
 def check_kernel(python):
     if not os.access(python, os.X_OK):
         raise Problem("no environment to run it")
-    kernels = json.loads(run([python, "-m", "lab.cli", "kernel", "list", "--json"]))
+    listing = [python, "-m", "lab.cli", "kernel", "list", "--json"]
+    kernels = json.loads(run(listing, env=own_environment()))
     names = [kernel["name"] for kernel in kernels if kernel["state"] == "this project"]
     if not names:
         raise Problem("not registered with Jupyter")
