@@ -425,6 +425,9 @@ def test_plot_writes_a_picture_and_prints_its_path(three, tmp_path):
     out = tmp_path / "figures" / "loss.pdf"
     assert three("plot", OLDEST, "--metric", "val/loss", "--out", out) == f"{out}\n"
     assert out.read_bytes().startswith(b"%PDF")
+    bare = three("plot", OLDEST, "--metric", "val/loss", "--out", tmp_path / "loss")
+    assert Path(bare.strip()).read_bytes().startswith(b"\x89PNG")
+    assert "cannot be written" in three.refused("plot", OLDEST, "--metric", "val/loss", "--out", "")
     assert three.ids() == [NEWEST, MIDDLE, OLDEST], "the folder of pictures is no run"
     assert "cannot be written" in three.refused(
         "plot", OLDEST, "--metric", "val/loss", "--out", out / "x.png"

@@ -272,6 +272,7 @@ def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
     name = re.sub(r"[^\w.-]+", "-", "_".join(words)) + ".png"
     file = file or project.runs_folder() / "_plots" / name
     try:
+        file = file if file.suffix else file.with_suffix(".png")
         file.parent.mkdir(parents=True, exist_ok=True)
         curves(table, metric).savefig(file, dpi=150, bbox_inches="tight")
     except (OSError, ValueError) as error:  # a full disk; a kind of picture that there is not
