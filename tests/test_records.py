@@ -296,6 +296,13 @@ def test_a_record_cannot_steer_the_terminal(lab):
         assert "\x1b" not in lab(*words)
 
 
+def test_letters_that_the_terminal_does_not_know_are_no_error(lab):
+    lab.record(OLDEST, data={"dataset": "größe"}, config={"name": "日本"})
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for words in (["runs"], ["runs", "--csv"], ["show", OLDEST]):
+        assert r"gr\xf6\xdfe" in lab(*words, **plain)
+
+
 def test_a_run_that_says_running_and_is_not_is_lost(lab):
     lab.record(OLDEST, status="RUNNING")
     assert lab.rows()[0]["state"] == "LOST"

@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if None in (sys.stdin, sys.stdout, sys.stderr):  # their numbers would go to files of ours
         sys.exit("lab: standard input or an output is closed: say /dev/null instead of >&-.")
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
     if arguments[:1] == ["_complete"]:  # the shell asks, at every Tab
         from lab import completion
 

@@ -105,7 +105,6 @@ def print_csv(rows: list[dict]) -> None:
     settings = dict.fromkeys(f"config.{name}" for row in rows for name in row["config"])
     results = dict.fromkeys(f"result.{name}" for row in rows for name in row["result"])
     plain = ["run", "state", "start", "duration", "dataset", "machine", "commit"]
-    sys.stdout.reconfigure(errors="backslashreplace")  # a broken record may hold any letter
     file = csv.DictWriter(sys.stdout, [*plain, *results, *settings], lineterminator="\n")
     file.writeheader()
     for row in rows:
