@@ -94,6 +94,23 @@ def test_a_folder_that_is_no_environment_is_not_touched(small, tmp_path):
     assert (tmp_path / "precious" / "data").read_text() == "1"
 
 
+def test_a_file_in_the_place_of_the_environment_stays(small):
+    project = small()
+    done = project.bootstrap("--venv", "README.md", check=False)
+    assert done.returncode == 1
+    assert "README.md exists and is no environment" in done.stdout
+    assert (project.path / "README.md").is_file()
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
+def test_a_missing_file_is_named(clone, project, name):
+    (clone.path / name).unlink()
+    of_project = ["--venv", project.path / ".venv", "--source", project.path / "src"]
+    done = clone.bootstrap("--check", *of_project, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert f"No such file or directory: '{clone.path / name}'" in done.stdout
+
+
 def test_an_environment_of_the_users_own_is_set_aside_and_kept(small):
     project = small()
     project.run("uv", "venv", "--quiet", ".venv")

@@ -252,7 +252,8 @@ def make_environment(venv):
     reason = out_of_step(venv)
     if not reason:
         return f"{venv.name} is in step with requirements.txt"
-    if venv.is_dir() and os.listdir(venv) and not (venv / "pyvenv.cfg").exists():
+    empty = venv.is_dir() and not os.listdir(venv)
+    if venv.exists() and not empty and not (venv / "pyvenv.cfg").exists():
         raise Problem(f"{venv} exists and is no environment; choose another --venv folder.")
     python = setting("python")
     building = Path(f"{venv}.{mark()}")
@@ -394,7 +395,7 @@ def outcome(name, step):
         return "done", name, step()
     except Skip as reason:
         return "skipped", name, str(reason)
-    except Problem as problem:
+    except (Problem, OSError) as problem:
         return "failed", name, str(problem)
 
 
@@ -541,7 +542,7 @@ def main():
         if wanted.command == "lock":
             return lock(rest)
         return check(wanted) if wanted.check else set_up(wanted)
-    except Problem as problem:
+    except (Problem, OSError) as problem:
         print(problem, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
