@@ -404,6 +404,7 @@ def test_show_tells_settings_results_last_values_and_why_it_failed(three):
 def test_notes_are_appended_and_shown(three):
     three("note", OLDEST, "the baseline", "of the paper")
     three("note", OLDEST, "two\nlines")
+    assert "needs some words" in three.refused("note", OLDEST, " ", code=2)
     lines = (three.runs / OLDEST / "notes.txt").read_text().splitlines()
     assert [line.split("  ", 1)[1] for line in lines] == ["the baseline of the paper", "two lines"]
     shown = three("show", OLDEST).splitlines()

@@ -38,6 +38,13 @@ def test_another_split_is_not_written_over_the_first(digits):
     assert data.verify(digits) == []
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_manifest_that_is_none_is_named(digits, text):
+    (data.folder(digits) / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match="manifest.json cannot be read"):
+        data.verify(digits)
+
+
 def test_verify_finds_changed_missing_and_foreign_files_and_leakage(digits):
     place = data.folder(digits)
     first, second, third = list(data.manifest(digits)["files"])[:3]

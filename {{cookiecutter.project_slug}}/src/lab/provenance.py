@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,10 @@ def data(dataset: Any) -> dict[str, Any]:
     """Which dataset, and the hash of the manifest that says what is in it."""
     if not isinstance(dataset, str):
         return {"dataset": None, "manifest_sha256": None}
-    manifest = project.data_folder() / dataset / "manifest.json"
-    return {"dataset": dataset, "manifest_sha256": sha256_or_none(manifest)}
+    found = None
+    with suppress(UserError):  # the run itself will say what is wrong with the data folder
+        found = sha256_or_none(project.data_folder() / dataset / "manifest.json")
+    return {"dataset": dataset, "manifest_sha256": found}
 
 
 # --- GPUs ----------------------------------------------------------------------------------------

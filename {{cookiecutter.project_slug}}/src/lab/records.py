@@ -83,7 +83,9 @@ def final(folder: Path) -> dict[str, float]:
 
 
 def note(folder: Path, text: str) -> None:
-    """Add a line to a record's notes; UserError if that fails."""
+    """Add a line to a record's notes; UserError if that fails, WrongUsage if it says nothing."""
+    if not text.split():
+        raise WrongUsage("a note needs some words.")
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     add_notes(folder, [f"{when}  {' '.join(text.split())}"])
 

@@ -90,7 +90,10 @@ def manifest(dataset: str) -> dict:
     """What a dataset consists of: source, seed, classes, counts, and the sha256 of every file."""
     path = folder(dataset) / "manifest.json"
     try:
-        return json.loads(path.read_text("utf-8"))
+        known = json.loads(path.read_text("utf-8"))
+        if not (isinstance(known, dict) and {"classes", "files"} <= known.keys()):
+            raise ValueError("it does not say what is in a dataset")
+        return known
     except FileNotFoundError:
         raise UserError(
             f"there is no dataset {dataset} yet in {project.shown(project.data_folder())};"
