@@ -608,9 +608,11 @@ def test_other_code_gives_a_difference_and_exit_code_1(desk):
     assert re.search(r"^val/loss .* differs from step 17 on, by [\d.e-]+ at most$", output, re.M)
     assert re.search(r"^train/loss .* differs: 5 points recorded, 3 now", output, re.M)
     assert output.splitlines()[-1].startswith(f"other numbers: {other}, ")
-    kept = Path(re.search(r"^kept +(\S+);", output, re.M)[1])
+    kept, remove = re.search(r"^kept +(\S+); to remove it: (.*)", output, re.M).groups()
+    kept = Path(kept)
     assert "config.lr * 3" in (kept / "code/src/my_experiment/training.py").read_text()
-    desk.git("worktree", "remove", "--force", kept / "code")
+    desk.run("sh", "-c", remove)
+    assert not kept.exists() and desk.git("worktree", "list").count("\n") == 0
     diff = desk("compare", desk.first, other, "--code")
     assert "\n-from .extra import LOG_EVERY" in diff
     assert "\n+LOG_EVERY = 5" in diff

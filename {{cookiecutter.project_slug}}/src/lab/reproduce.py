@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 from lab import git, interrupts, listing, project, records, snapshot
@@ -62,7 +63,7 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
         new = run(python, code, record, old.name, os.path.relpath(holder, code), variables)
     finally:
         if keep:
-            say("kept", f"{holder}; to remove it: git worktree remove --force {holder}/code")
+            say("kept", f"{holder}; to remove it: rm -r {quote(str(holder))}; git worktree prune")
         else:
             git.run("worktree", "remove", "--force", str(holder / "code"), accept=range(256))
             shutil.rmtree(holder, ignore_errors=True)
