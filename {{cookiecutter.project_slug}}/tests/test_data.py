@@ -68,6 +68,18 @@ def test_a_split_gives_pictures_from_0_to_1_and_class_indices(digits):
     assert split.classes[label] == split.paths[0].split("/")[1]
 
 
+def test_a_split_is_read_from_the_disk_once_if_it_fits_into_memory(digits, monkeypatch):
+    small = data.ImageSplit(digits, "val", size=8, channels=1)
+    monkeypatch.setattr(data, "KEPT", 0)
+    large = data.ImageSplit(digits, "val", size=8, channels=1)
+    first = small[0][0]
+    assert (large[0][0] == first).all()
+    (small.folder / small.paths[0]).unlink()
+    assert (small[0][0] == first).all()
+    with pytest.raises(UserError, match="No such file"):
+        large[0]
+
+
 def test_an_image_is_as_a_viewer_shows_it():
     orientation = Image.Exif()
     orientation[0x0112] = 6  # the camera was held upright: the left side is the top

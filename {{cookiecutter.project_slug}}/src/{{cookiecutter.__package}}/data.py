@@ -29,6 +29,7 @@ from lab import project
 from lab.project import UserError
 
 SPLITS = ("train", "val", "test")
+KEPT = 2**30  # bytes: a split that takes less, as 8-bit pixels, is kept in memory once it is read
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
@@ -56,19 +57,28 @@ class ImageSplit:
         self.folder = folder(dataset)
         self.size = (size, size)
         self.mode = {1: "L", 3: "RGB"}[channels]
+        self.keeps = len(self.paths) * channels * size**2 <= KEPT
+        self.kept: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
-        path = self.folder / self.paths[index]
+        pixels = self.kept.get(index)
+        if pixels is None:
+            pixels = self._read(self.folder / self.paths[index])
+            if self.keeps:
+                self.kept[index] = pixels
+        return pixels.astype(np.float32) / 255, self.labels[index]
+
+    def _read(self, path: Path) -> np.ndarray:
+        """The pixels of an image, uint8 [channels, size, size]."""
         try:
             with Image.open(path) as image:
                 image = as_shown(image).convert(self.mode)
-                pixels = np.asarray(image.resize(self.size), dtype=np.float32)
+                return np.atleast_3d(np.asarray(image.resize(self.size))).transpose(2, 0, 1)
         except OSError as error:
             raise UserError(f"{path}: {error}; {module()} verify tells more.") from None
-        return np.atleast_3d(pixels).transpose(2, 0, 1) / 255, self.labels[index]
 
 
 def as_shown(image: Image.Image) -> Image.Image:
