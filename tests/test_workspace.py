@@ -133,6 +133,21 @@ def test_edits_made_there_are_saved_brought_here_and_said_before_anything_change
     assert "saved here" not in laptop.lab("sync"), "once is enough"
 
 
+def test_a_kernel_of_another_name_there_is_no_edit_of_the_notebooks(laptop):
+    spec = laptop.hosts.worker.home / ".local/share/jupyter/kernels/my-experiment/kernel.json"
+    spec.write_text(spec.read_text().replace("/home/ada/lab/my-experiment/work", "/home/ada"))
+    note = laptop.there("work/notebooks/explore_data.ipynb")
+    for _ in range(2):
+        laptop.lab("setup")
+        assert '"name": "my-experiment-2"' in note.read_text(), "bound to the name that was free"
+        (laptop.path / "README.md").open("a").write("edited here\n")
+        assert laptop.lab("sync") == "work/ on gpu: synced\n"
+    note.write_text(note.read_text().replace("class_counts", "counts"))
+    assert "saved here" in laptop.lab("sync"), "that is an edit"
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert "plots.counts" in laptop.git("show", f"{ref}:notebooks/explore_data.ipynb")
+
+
 def test_commits_made_there_are_saved_with_their_history(laptop):
     identity = ["-c", "user.name=Eve", "-c", "user.email=eve@example.org"]
     (laptop.there("work") / "README.md").write_text("committed there\n")

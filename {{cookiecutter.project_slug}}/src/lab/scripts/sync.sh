@@ -16,6 +16,13 @@ synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of th
 
 tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
 
+# What git runs for each notebook it is to add. lab setup writes the kernel's name on this machine
+# into them: one that differs from HEAD's by its kernel alone was not edited. If it fails, git takes
+# the notebook as it is.
+as_sent='set -e; cat >"$draft.new"; git cat-file blob HEAD:%f >"$draft.old" 2>/dev/null
+    without_kernel() { sed "/^ *\"kernelspec\": {$/,/}/d" "$draft.$1"; }
+    if [ "$(without_kernel new)" = "$(without_kernel old)" ]; then cat "$draft.old"; else cat "$draft.new"; fi'
+
 # save_ignored: what is ignored, but stands where the commit has something of its own, is added too
 save_ignored() {
     quiet_git diff --cached -z --name-only --no-renames --diff-filter=D "$commit" -- |
@@ -35,7 +42,7 @@ save_ignored() {
 # save_edits: everything that is not ignored becomes a commit, unless it is one already; sets tree
 save_edits() {
     head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
-    said=$(quiet_git add --all 2>&1) ||
+    said=$(quiet_git -c filter.notebook-output.clean="$as_sent" add --all 2>&1) ||
         fail "git on $here cannot read all of $work: $(cause "$said")"
     save_ignored || fail "git on $here cannot save what is ignored, but in the way, in $work."
     tree=$(quiet_git write-tree) || fail "git on $here cannot save what was edited in $work."
@@ -76,7 +83,8 @@ else
         fail "$work on $here has lost its repository, $repo: move it away, then lab setup makes a new one."
     index=$(quiet_git rev-parse --git-path index)
     draft=$folder/.index.$$
-    trap 'rm -f "$draft" "$draft.lock"' EXIT
+    export draft
+    trap 'rm -f "$draft" "$draft".*' EXIT
     if [ -e "$index" ]; then cp -p "$index" "$draft"; fi
     GIT_INDEX_FILE=$draft
     export GIT_INDEX_FILE
