@@ -199,11 +199,49 @@ def test_what_keeps_git_there_from_saving_is_named(laptop):
     done = laptop.lab("sync", check=False)
     assert done.returncode == 1 and "'half/' does not have a commit" in done.stderr
     shutil.rmtree(laptop.there("work/half"))
-    laptop.there("").rename(laptop.there("").with_name("moved"))
+    laptop.there("repo.git").rename(laptop.there("moved.git"))
+    done = laptop.lab("sync", check=False)
+    assert "/home/ada/lab/my-experiment/work on worker has lost its repository" in done.stderr
+
+
+def test_a_folder_that_was_moved_there_is_made_whole_and_no_edit_is_lost(laptop):
+    laptop.lab("run", "--follow", "--", "true")
+    (laptop.there("work") / "README.md").write_text("edited there\n")
+    moved = laptop.there("").rename(laptop.there("").with_name("moved"))
     machines = laptop.path / "machines.toml"
     machines.write_text(machines.read_text().replace("lab/my-experiment", "lab/moved"))
-    done = laptop.lab("sync", check=False)
-    assert "/home/ada/lab/moved/work on worker has lost its repository" in done.stderr
+    laptop.lab("run", "--follow", "--", "true")
+    laptop.lab("setup")
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert laptop.git("show", f"{ref}:README.md") == "edited there"
+    assert tree(laptop, moved / "work") == tree(laptop, laptop.path)
+    for place in (moved / "work", *moved.glob("jobs/2*/code")):
+        at = f"/home/ada/{place.relative_to(laptop.hosts.worker.home)}"
+        assert laptop.hosts.worker.run("git", "status", "--porcelain", cwd=at).stdout == ""
+    where = "from lab import project; print(project.runs_folder())"
+    python = "/home/ada/lab/moved/work/.venv/bin/python"
+    seen = laptop.hosts.worker.run(python, "-c", where).stdout
+    assert seen == "/home/ada/lab/moved/runs\n", "the notebooks there write where lab fetch looks"
+
+
+def test_a_damaged_repository_is_named_with_what_mends_it(laptop):
+    worker = laptop.hosts.worker
+    objects = laptop.there("repo.git/objects")
+    (laptop.there("work") / "README.md").write_text("edited there\n")
+    for pack in objects.glob("pack/*.pack"):
+        pack.chmod(0o644)
+        pack.write_bytes(pack.read_bytes()[:100] + b"x" * (pack.stat().st_size - 100))
+    for command in (["setup"], ["sync"], ["run", "--", "true"]):
+        (laptop.path / "README.md").open("a").write("edited here\n")
+        done = laptop.lab(*command, check=False)
+        place = "/home/ada/lab/my-experiment"
+        mend = f"{place}/repo.git is damaged: move it and {place}/work away, then lab setup makes"
+        assert done.returncode == 1 and mend in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1
+    worker.run("sh", "-c", f"mkdir old; mv {place}/repo.git {place}/work old")
+    laptop.lab("setup")
+    assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
+    laptop.lab("run", "--follow", "--", "true")
 
 
 def test_a_folder_that_may_not_be_written_is_named(laptop):

@@ -10,7 +10,15 @@ quiet_git() {
         -c checkout.workers=0 -c advice.detachedHead=false "$@"
 }
 
-cause() { printf '%s\n' "$1" | grep -m 1 '^error\|^fatal'; } # of what git said
+cause() { # of what git said; and what mends a damaged repository
+    printf %s "$(printf '%s\n' "$1" | grep -m 1 '^error\|^fatal')"
+    case $1 in
+    *corrupt* | *"bad object"* | *"invalid reference"* | *"failed to unpack tree"* | *"unable to read sha1"* | \
+        *"short to be a packfile"* | *"does not match index"*)
+        printf '. %s' "$repo is damaged: move it and $folder/work away, then lab setup makes both anew"
+        ;;
+    esac
+}
 
 take_commit() {
     has git || fail "$here has no git, which brings the code there: install it."
@@ -18,6 +26,10 @@ take_commit() {
     if ! [ -d "$repo" ]; then
         git init --quiet --bare --template= "$repo.$$" && mv "$repo.$$" "$repo" ||
             fail "$repo cannot be made on $here: disk full, or no right to write there?"
+    fi
+    # the folder was moved here: the repository and its worktrees look for each other where they were
+    if read -r place 2>/dev/null <"$repo/worktrees/work/gitdir" && ! [ -e "$place" ]; then
+        quiet_git -C "$repo" worktree repair "$folder/work" "$folder"/jobs/*/code >/dev/null 2>&1
     fi
     if [ "$sent" = yes ]; then
         find "$repo" -maxdepth 1 -name 'incoming.*' -mmin +1440 -exec rm -f {} + # of cut lines

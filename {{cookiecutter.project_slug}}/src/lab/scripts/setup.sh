@@ -8,6 +8,10 @@ mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" && true >>
 [ "$(tmux_conf)" = "$(cat "$folder/tmux.conf" 2>/dev/null)" ] || tmux_conf >"$folder/tmux.conf" ||
     fail "the disk of $here is full."
 cd "$work/$project" || fail "there is no $work/$project on $here."
+was=$(sed -n '1 { /; written by lab setup/!q }; s/^runs = "\(.*\)"$/\1/p' machines.local.toml 2>/dev/null)
+if [ -n "$was" ] && ! [ -d "$was" ] && [ "$(wc -l <machines.local.toml)" = 4 ]; then
+    rm machines.local.toml # as we wrote it, for a folder that was moved
+fi
 if ! [ -e machines.local.toml ]; then # the notebooks here see the data and runs of the jobs
     printf '# Where this machine keeps things; written by lab setup.\n[here]\ndata = "%s"\nruns = "%s"\n' \
         "$data" "$folder/runs" >machines.local.toml

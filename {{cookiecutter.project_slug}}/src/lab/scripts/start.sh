@@ -25,7 +25,7 @@ if ! [ -e "$job/job.json" ]; then
     remove_job # what an attempt that was broken off left
     mkdir "$job" || fail "$job cannot be made on $here."
     said=$(quiet_git -C "$repo" worktree add --quiet --detach "$job/code" "$commit" 2>&1) ||
-        undo "the job cannot be started on $here: $(printf %s "$said" | tail -n 1)"
+        undo "the job cannot be started on $here: $(cause "$said")"
     scripts=$job/code/$project/src/lab/scripts
     # the last line of a job is written over this one: it has its place even on a full disk
     { printf '%-40s\n' '' >"$job/exit_code.new"; } 2>/dev/null &&
