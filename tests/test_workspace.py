@@ -161,6 +161,23 @@ def test_commits_made_there_are_saved_with_their_history(laptop):
     assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
 
 
+def test_a_repository_inside_the_working_copy_is_left_alone_and_named(laptop):
+    identity = ["-c", "user.name=Eve", "-c", "user.email=eve@example.org"]
+    work_git(laptop, "init", "--quiet", "some library")
+    work_git(laptop, "-C", "some library", *identity, "commit", "-qm", "first", "--allow-empty")
+    (laptop.there("work") / "some library/code.py").write_text("theirs")
+    for back in ([], ["--back"]):
+        (laptop.path / "README.md").open("a").write("edited here\n")
+        done = laptop.lab("sync", *back, check=False)
+        assert "saved here" not in done.stdout and done.returncode == 0
+        assert done.stderr.startswith("some library in work/ on gpu is a git repository of its own")
+    (laptop.there("work") / "notes.txt").write_text("edited there")
+    laptop.lab("sync")
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert "library" not in laptop.git("ls-tree", "--name-only", ref)
+    assert (laptop.there("work") / "some library/code.py").read_text() == "theirs"
+
+
 def test_an_ignored_file_in_the_way_is_saved_before_it_is_replaced(laptop):
     (laptop.there("work") / ".DS_Store").write_text("theirs")
     (laptop.path / ".gitignore").write_text("/.venv*\n/machines.local.toml\n__pycache__/\n")

@@ -41,8 +41,13 @@ def sync(connection: Connection, back: bool = False) -> Synced:
         stamp=time.strftime("%Y%m%d-%H%M%S"),
     )
     head, _, bundle = answer.partition("\n\n")
-    (_, state), *edits = (line.split(" ", 1) for line in head.splitlines())
-    names = [name for _, name in edits]
+    told = [line.split(" ", 1) for line in head.splitlines()]
+    (state,), names, nested = (
+        [value for key, value in told if key == wanted] for wanted in ("state", "edits", "nested")
+    )
+    for name in nested:
+        place = f"{name} in work/ on {connection.name}"
+        print(f"{place} is a git repository of its own: not saved, left alone", file=sys.stderr)
     if names:
         with tempfile.NamedTemporaryFile(prefix="lab-edits-") as file:
             file.write(bundle.encode("utf-8", "surrogateescape"))

@@ -1,7 +1,8 @@
 # Brings the working copy for editors to a commit; whatever was edited there is saved as a commit.
 # Variables: commit, sent, back (yes: only save), known (the saved edits that the laptop has),
 # stamp (a name for new ones). Standard input: a bundle.
-# Prints "state NAME", "edits NAME" for each that the laptop lacks, an empty line, and their bundle.
+# Prints "state NAME", "edits NAME" for each that the laptop lacks, "nested NAME" for each repository
+# inside the copy, which is left alone, an empty line, and the bundle of the edits.
 # Needs: code.sh
 
 work=$folder/work
@@ -11,7 +12,7 @@ mkdir -p "$folder" && true >>"$folder/.work.lock" ||
 exec 9>>"$folder/.work.lock"
 flock -w 100 9 || fail "somebody else has been bringing $work in step for long: try again."
 take_commit
-state=synced
+state=synced nested=''
 synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of the last time
 
 tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
@@ -44,6 +45,9 @@ save_edits() {
     head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
     said=$(quiet_git -c filter.notebook-output.clean="$as_sent" add --all 2>&1) ||
         fail "git on $here cannot read all of $work: $(cause "$said")"
+    # of a repository inside this one git would take no more than a link
+    nested=$(quiet_git ls-files --stage | sed -n 's/^160000 [^	]*	//p')
+    quiet_git ls-files --stage -z | sed -zn 's/^160000 [^	]*	//p' | xargs -0 -r git update-index --force-remove --
     save_ignored || fail "git on $here cannot save what is ignored, but in the way, in $work."
     tree=$(quiet_git write-tree) || fail "git on $here cannot save what was edited in $work."
     if [ "$tree" = "$(tree_of "$commit")" ] && { [ "$head" = "$commit" ] || [ "$head" = "$synced" ]; }; then
@@ -109,6 +113,7 @@ fi
 unset GIT_INDEX_FILE
 
 printf 'state %s\n' "$state"
+[ -z "$nested" ] || printf '%s\n' "$nested" | sed 's/^/nested /'
 set --
 for ref in $(quiet_git -C "$repo" for-each-ref --format='%(refname)' "$edits"); do
     case " $known " in *" ${ref##*/} "*) continue ;; esac
