@@ -42,8 +42,10 @@ def test_stop_ends_children_that_took_sessions_of_their_own(laptop):
 
 
 def test_stop_ends_a_command_that_dropped_its_environment(laptop):
-    id = start(laptop, "--", "env", "-i", "sh", "-c", "echo up; sleep 1237 & exec sleep 1238")
+    script = "sleep 1237 & env -i setsid sh -c 'sleep 1235 & sleep 1236' & echo up; exec sleep 1238"
+    id = start(laptop, "--", "env", "-i", "sh", "-c", script)
     logged(laptop, id, "up")
+    until(lambda: len(alive(laptop, "sleep 123")) >= 4)
     assert laptop.lab("stop", id) == f"{id} stopped\n"
     assert not alive(laptop, "sleep 123")
 

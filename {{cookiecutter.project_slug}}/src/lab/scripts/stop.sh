@@ -4,14 +4,29 @@
 
 job=$folder/jobs/$id
 
-# members: the processes of the job, whatever sessions they are in, by the LAB_JOB they inherited;
-# and the runner's children and session: a command may drop its environment, or write its title over it
+# members: the processes of the job, whatever sessions they are in: by the LAB_JOB they inherited, by
+# the runner's session, and what any of those has started; a command may drop its environment. And
+# those that were seen earlier, as PID.BORN: their parents may have ended since.
+seen=''
 members() {
     {
-        grep -lzsx "LAB_JOB=$id" /proc/[0-9]*/environ
-        [ -z "$runner" ] || [ "$(cat "$job/phase")" != running ] ||
-            grep -lsE "\\) . ($runner|[0-9]+ [0-9]+ $runner) " /proc/[0-9]*/stat
-    } 2>/dev/null | cut -d / -f 3 | sort -u | while read -r member; do
+        roots=$(grep -lzsx "LAB_JOB=$id" /proc/[0-9]*/environ | cut -d / -f 3 | xargs)
+        session=''
+        [ -z "$runner" ] || [ "$(cat "$job/phase")" != running ] || session=$runner
+        cat /proc/[0-9]*/stat | awk -v roots="$roots $session" -v session="$session" '
+            BEGIN { split(roots, each); for (i in each) members[each[i]] }
+            { pid = $1; sub(/.*\) /, ""); parent[pid] = $2; if ($4 == session) members[pid] }
+            END {
+                do {
+                    more = 0
+                    for (pid in parent) if (!(pid in members) && (parent[pid] in members)) { members[pid]; more = 1 }
+                } while (more)
+                for (pid in members) print pid
+            }'
+        for one in $seen; do
+            [ "$(started "${one%.*}")" = "${one#*.}" ] && echo "${one%.*}"
+        done
+    } 2>/dev/null | sort -u | while read -r member; do
         case $member in "$$" | "$runner") continue ;; esac
         grep -qzsx LAB_JOB= "/proc/$member/environ" && continue # the runner's own, when it ends
         started "$member" >/dev/null && printf '%s\n' "$member"
@@ -29,6 +44,7 @@ main() {
 }
 
 tell() { # SIGNAL PROCESS ...; what is paused (kill -STOP) has to go on, to hear it
+    for member in $(members); do seen="$seen $member.$(started "$member")"; done
     [ $# = 1 ] || kill -s "$@"
     # shellcheck disable=SC2046,SC2086
     kill -s CONT $(members) $runner
