@@ -77,7 +77,11 @@ def test_a_dataset_arrives_whole_and_a_second_time_it_is_there_already(way):
     assert "12 files, 0.0 MB came" in way()
     way.arrived()
     assert tree(way.target / "pets/models") == {"other/best": b"another model"}
-    assert "already" in way()
+    said = way()
+    assert "already" in said and ("size" in said) == (way.command == HERE), "as it was checked"
+    (way.target / "pets/val/dog/1 ü.png").write_bytes(os.urandom(1000))
+    if way.command == THERE:
+        assert "pets/val/dog/1 ü.png here is not as the manifest there says" in way(code=1)
 
 
 def test_another_dataset_of_the_same_name_stays_and_both_manifests_are_named(way):

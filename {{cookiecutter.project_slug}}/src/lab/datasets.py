@@ -58,7 +58,10 @@ def push(connection: Connection, dataset: str) -> str:
         _same_or_none(manifest, there.manifest, dataset, connection.name)
         send = missing(manifest, {path: at[0] for path, at in sizes.items()}, there.files, dataset)
         if there.manifest and not send:
-            return f"{dataset} is on {connection.name} already: manifest {manifest.hash[:12]}"
+            return (
+                f"{dataset} is on {connection.name} already: manifest {manifest.hash[:12]}, and"
+                " every file has the size of the one here"
+            )
         wrong = [path for path in _bar(send) if sha256(place / path) != manifest.files[path]]
         refuse("is not as the manifest says", wrong, dataset)
         me = re.sub(r"[^\w-]", "", f"{getuser()}-{socket.gethostname()}")
@@ -89,10 +92,10 @@ def fetch(connection: Connection, dataset: str) -> str:
         here = {path: found for path in manifest.files if (found := stamp(place / path, True))}
         sizes = {path: at[0] for path, at in there.files.items()}
         bring = missing(manifest, sizes, here, dataset)
-        if mine and not bring:
-            return f"{dataset} is here already: manifest {manifest.hash[:12]}"
         wrong = [path for path in _bar(here) if sha256(place / path) != manifest.files[path]]
         refuse("here is not as the manifest there says, and stays", wrong, dataset)
+        if mine and not bring:
+            return f"{dataset} is here already: manifest {manifest.hash[:12]}"
         stage = project.data_folder() / f".{dataset}.incoming-{manifest.hash[:12]}"
         with transfer.gathered(stage):
             _bring(connection, there, manifest, bring, stage, dataset)
