@@ -240,19 +240,26 @@ def looked(laptop, part: str) -> None:
     until(lambda: waits() >= before + 3, 60)
 
 
-def test_a_tunnel_that_nobody_used_for_twelve_hours_ends_and_leaves_nothing(laptop):
+def ends_unused(laptop, command, path: str, process: str) -> None:
+    """A command's process ends twelve hours after its last use, and leaves nothing."""
     laptop.lab("tunnels")  # makes their folder
     laptop.lab("jobs")  # opens the connection that all commands share
     before = here(laptop)
     clock = Clock(laptop.hosts.laptop, asleep=False)
-    url = laptop.lab("notebook", env=clock.env).strip()
+    url = laptop.lab(*command, env=clock.env).strip()
     clock.forward(7)
-    assert get(laptop, url, "/api/status")[0] == 200
+    assert get(laptop, url, path)[0] == 200
     clock.forward(7)
-    looked(laptop, "lab.tunnel_keeper")
-    assert get(laptop, url, "/api/status")[0] == 200, "it was used seven hours ago"
-    clock.forward(13)
+    looked(laptop, process)
+    assert get(laptop, url, path)[0] == 200, "it was used seven hours ago"
+    clock.forward(7)
+    assert tunnels(laptop)[0]["state"] == "answers", "which is no use of it"
+    clock.forward(6)
     until(lambda: here(laptop) == before, 60)
+
+
+def test_a_tunnel_that_nobody_used_for_twelve_hours_ends_and_leaves_nothing(laptop):
+    ends_unused(laptop, ["notebook"], "/api/status", "lab.tunnel_keeper")
 
 
 def test_closing_leaves_nothing_behind(laptop):
@@ -471,17 +478,7 @@ def test_tensorboard_local_asks_no_machine(laptop):
 
 
 def test_a_tensorboard_at_which_nobody_looked_for_twelve_hours_ends_and_leaves_nothing(laptop):
-    laptop.lab("tunnels")  # makes their folder
-    before = here(laptop)
-    clock = Clock(laptop.hosts.laptop, asleep=False)
-    url = laptop.lab("tensorboard", "--local", env=clock.env).strip()
-    clock.forward(7)
-    assert get(laptop, url, "data/runs")[0] == 200
-    clock.forward(7)
-    looked(laptop, "lab.tensorboard_here")
-    assert get(laptop, url, "data/runs")[0] == 200, "it was used seven hours ago"
-    clock.forward(13)
-    until(lambda: here(laptop) == before, 60)
+    ends_unused(laptop, ["tensorboard", "--local"], "data/runs", "lab.tensorboard_here")
 
 
 def test_the_sockets_have_short_plain_paths_wherever_the_home_is(tmp_path):

@@ -20,6 +20,7 @@ from lab.tunnel_keeper import IDLE, say
 
 EVERY = min(10.0, PATIENCE)  # seconds between two looks at the machine, and at the event files
 used = time.monotonic()
+saying = threading.Lock()  # whoever holds it may write the state
 
 
 def serve(number: int) -> None:
@@ -31,7 +32,8 @@ def serve(number: int) -> None:
         def __init__(self, application, flags):
             def counted(environment, answer):
                 global used
-                used = time.monotonic()
+                if environment["PATH_INFO"] != tunnels.ASKED:  # that is lab tunnels
+                    used = time.monotonic()
                 return application(environment, answer)
 
             self.server = serving.make_server("127.0.0.1", 0, counted, threaded=True, fd=number)
@@ -55,9 +57,11 @@ def follow(machine: str, state: Path) -> None:
     while True:
         try:
             fetch.fetch(connection, models=False)
-            say(state, "")
+            text = ""
         except UserError as error:
-            say(state, f"shows what was fetched before; {error}")
+            text = f"shows what was fetched before; {error}"
+        with saying:
+            say(state, text)
         time.sleep(EVERY)
 
 
@@ -84,6 +88,7 @@ def main(path: str, number: str) -> None:
         threading.Thread(target=follow, args=(entry["machine"], state), daemon=True).start()
     while time.monotonic() - used < IDLE:
         time.sleep(5)
+    saying.acquire()  # for good: nothing is to be left
     tunnels.forget(file)
     end()
 

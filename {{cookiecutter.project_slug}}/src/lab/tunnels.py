@@ -25,6 +25,7 @@ from lab.project import UserError
 START = 60  # seconds; importing TensorBoard from a cold disk takes its time
 ENDING = 10  # seconds
 ANSWER = min(5.0, PATIENCE)  # seconds
+ASKED = "/data/environment"  # of TensorBoard: whether it answers
 MODULES = {"notebook": "tunnel_keeper", "tensorboard": "tensorboard_here"}
 # The files of one: what it is, and what its process makes.
 FILES = ("json", "log", "ssh", "sock", "state", "new")
@@ -186,7 +187,7 @@ def state(entry: dict[str, Any]) -> str:
     wrong = said(entry["path"])
     if wrong:
         return wrong
-    path = "/api" if entry["kind"] == "notebook" else "/data/environment"
+    path = "/api" if entry["kind"] == "notebook" else ASKED
     return "answers" if ask(entry, path)[0] == 200 else "does not answer"
 
 
