@@ -124,8 +124,9 @@ def send(connection: Connection, script: str, commit: str, **variables) -> str:
 
 def _explained(refused: Refused) -> Refused:
     """With the cause, if the machine cannot make a repository of what this one has."""
-    shallow = git.run("rev-parse", "--is-shallow-repository").strip() == "true"
-    if not shallow or not str(refused).startswith("git on "):
+    if not str(refused).startswith("git on "):
+        return refused
+    if git.run("rev-parse", "--is-shallow-repository").strip() != "true":
         return refused
     mend = "This clone is shallow: git fetch --unshallow brings the history that is missing."
     return Refused(f"{refused}. {mend}", refused.code)
