@@ -288,7 +288,7 @@ def test_a_dataset_is_compared_by_its_manifest_and_its_files(laptop):
     (here / "train/1/a.png").write_text("picture")
     (here / "manifest.json").write_text("{}")
     check = doctor(laptop, code=0)["data digits"]
-    assert "1 files, 0.0 MB" in check["here"]
+    assert "1 file, 0.0 MB" in check["here"]
     named(check, "has no dataset digits", "lab push-data digits")
     shutil.copytree(here, there, dirs_exist_ok=True)
     assert doctor(laptop)["data digits"]["verdict"] in ("ok", "warning")

@@ -120,7 +120,7 @@ def test_a_file_that_differs_here_stays_and_is_named_and_the_rest_comes(laptop):
     put(runs_here(laptop) / RUN / "notes.txt", "mine")
     done = fetch(laptop, code=1)
     assert f"kept, as it differs: runs/{RUN}/notes.txt" in done.stderr
-    assert "lab: 1 files here differ from gpu's and stay as they are" in done.stderr
+    assert "lab: 1 file stayed as here, while gpu has others" in done.stderr
     assert (runs_here(laptop) / RUN / "notes.txt").read_text() == "mine"
     assert (runs_here(laptop) / RUN / "cout.txt").exists()
     put(runs_here(laptop) / RUN / "cout.txt", "edited here")
@@ -163,7 +163,7 @@ def test_a_growing_record_is_brought_up_to_date_and_only_its_growth_is_sent(lapt
         file.write(os.urandom(1000))
     laptop.hosts.traffic()
     said = fetch(laptop).stdout
-    assert said.startswith("1 files")
+    assert said.startswith("1 file,")
     assert laptop.hosts.traffic().down < 0.2 * MB
     assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
 

@@ -4,6 +4,7 @@ import re
 
 from lab.checks_there import clock, disks, gpus, sessions
 from lab.facts import FAILED, OK, UNKNOWN, WARNING, Check, Facts, first, numbers, shown, worst
+from lab.tables import files
 
 OUT_OF_STEP, MISSING = "not in step", "not there"  # an environment; the work copy
 
@@ -181,5 +182,5 @@ def contents(facts: Facts | None) -> tuple[str, str, tuple[int, int] | None]:
     found = re.fullmatch(r"(\d+) (\d+)", lines[1]) if len(lines) > 1 else None
     if not found:
         return lines[0], f"{lines[0]}, files not counted", None
-    files, size = int(found[1]), int(found[2])
-    return lines[0], f"{lines[0]}, {files} files, {size / 1e6:.1f} MB", (files, size)
+    number, size = int(found[1]), int(found[2])
+    return lines[0], f"{lines[0]}, {files(number)}, {size / 1e6:.1f} MB", (number, size)

@@ -6,6 +6,7 @@ import time
 
 from lab.cli_remote import add_machine, connect, say
 from lab.project import UserError
+from lab.tables import files
 
 
 def add(commands) -> None:
@@ -88,7 +89,7 @@ def tell(connection, report) -> int:
     if not report.rsync:
         say(f"rsync 3.1 or later, here and on {connection.name}, would be quicker: tar was used")
     if report.files:
-        print(f"{report.files} files, {report.bytes / 1e6:.1f} MB from {connection.name}")
+        print(f"{files(report.files)}, {report.bytes / 1e6:.1f} MB from {connection.name}")
     elif not (report.kept or report.wrong or report.absent):
         print("nothing new")
     for run in sorted(report.runs):
@@ -106,13 +107,14 @@ def tell(connection, report) -> int:
         say(f"did not come: {path}")
     if report.kept:
         say(
-            f"lab: {len(report.kept)} files here differ from {connection.name}'s and stay as they"
-            " are; to get those, move ours away and fetch again."
+            f"lab: {files(len(report.kept))} stayed as here, while {connection.name} has others; to"
+            " get those, move ours away and fetch again."
         )
     if report.wrong:
-        say(f"lab: {len(report.wrong)} files arrived damaged and were not put in place: try again.")
+        say(f"lab: {files(len(report.wrong))} arrived damaged, none was put in place: try again.")
     if report.absent:
-        say(f"lab: {len(report.absent)} files cannot be read on {connection.name}, or went away.")
+        unread = files(len(report.absent))
+        say(f"lab: {unread} could not be read on {connection.name}, or went away.")
     return 1 if report.kept or report.wrong or report.absent else 0
 
 

@@ -20,6 +20,7 @@ from lab import project, transfer
 from lab.connection import Connection, locked
 from lab.fetch import is_file, move
 from lab.project import UserError, dataset_folder, sha256
+from lab.tables import files
 from lab.transfer import Stamp, encoded, stamp
 
 SPLITS = ("train", "val", "test")
@@ -207,7 +208,7 @@ def _run_with(connection: Connection, text: str, **variables: str) -> None:
 
 
 def _done(dataset: str, where: str, names: list[str], size: int) -> str:
-    return f"{dataset} is {_on(where)}: {len(names)} files, {size / 1e6:.1f} MB came"
+    return f"{dataset} is {_on(where)}: {files(len(names))}, {size / 1e6:.1f} MB came"
 
 
 def _on(where: str) -> str:

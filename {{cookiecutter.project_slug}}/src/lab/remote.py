@@ -158,7 +158,7 @@ def _bring_records(machine: str | None) -> str:
     except project.UserError as error:
         return f"not the newest: {error}"
     amiss = len(report.kept) + len(report.absent) + len(report.wrong)
-    return f"{amiss} files did not come; lab fetch says why" if amiss else ""
+    return f"{tables.files(amiss)} did not come; lab fetch says why" if amiss else ""
 
 
 def _connection(name: str | None) -> Connection:

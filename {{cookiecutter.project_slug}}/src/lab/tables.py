@@ -44,6 +44,11 @@ def terminal_width() -> int:
     return columns if columns > 0 else sys.maxsize
 
 
+def files(number: int) -> str:
+    """So many files, in words: "1 file", "2 files"."""
+    return f"{number} file" + ("" if number == 1 else "s")
+
+
 def print_json(content) -> None:
     """For programs; what JSON has no number for is a string, as in the records."""
     import json
