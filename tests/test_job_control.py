@@ -183,7 +183,7 @@ def test_busy_gpus_are_left_alone_and_it_says_who_holds_them(laptop, gpus):
         done = laptop.lab("run", "--gpus", "1", *SHOW, check=False)
         theirs.kill()
     assert done.returncode == 1
-    assert "there are not 1 free GPUs on worker" in done.stderr
+    assert "worker has fewer free GPUs than 1" in done.stderr
     assert f"GPU 0: bob; GPU 1: somebody; GPU 2: job {mine}" in done.stderr
     assert "lab run --queue waits" in done.stderr
 
@@ -200,6 +200,20 @@ def test_a_queued_job_starts_when_the_gpu_is_free_and_can_be_stopped_before(lapt
     assert ended(laptop, second) == "finished(0)"
     assert job(laptop, second)["gpus"] == "0"
     assert log(laptop, third) == ""
+
+
+def test_queued_jobs_get_gpus_in_the_order_in_which_they_came(laptop, gpus):
+    gpus(2)
+    start(laptop, "--", "sleep", "1000")
+    second = start(laptop, "--queue", "--gpus", "2", "--", "true")
+    said = laptop.lab("run", "--queue", "--", "echo", "mine")
+    assert f"queued, job {second} came first" in said, "though one would be free for it"
+    runner = laptop.there(f"jobs/{second}/pid").read_text().split()[0]
+    laptop.hosts.worker.run("kill", "-9", runner)
+    third = said.split()[0]
+    assert ended(laptop, third) == "finished(0)", "a dead one holds nobody up"
+    done = laptop.lab("run", "--queue", "--gpus", "3", *SHOW, check=False)
+    assert (done.returncode, done.stderr) == (1, "lab: worker has no more than 2 GPUs.\n")
 
 
 @pytest.mark.parametrize("state", ["broken", "hang"])

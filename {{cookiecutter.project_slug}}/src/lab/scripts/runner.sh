@@ -38,16 +38,27 @@ printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$here" >pid.new && m
 
 smi() { timeout 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>/dev/null; }
 
-taken() { # INDEX: by a job of ours that still lives?
-    [ -e "$ours/gpu-$here-$1" ] || return 1
-    read -r other_pid other_boot other_born other_job <"$ours/gpu-$here-$1"
-    [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
+lives() { # FILE: the process it begins with? Sets other_...; other_job is what else it says
+    [ -e "$1" ] && read -r other_pid other_boot other_born other_job <"$1" &&
+        [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
 }
 
-choose_gpus() { # sets chosen, or why
-    chosen='' why='' found=0
+my_turn() { # does no job of this project wait that came earlier? Else sets why
+    for waits in "$folder"/jobs/*/waits; do
+        lives "${waits%waits}pid" || continue
+        if [ "$other_born" -lt "$born" ] || { [ "$other_born" = "$born" ] && [ "$other_pid" -lt $$ ]; }; then
+            other=${waits%/waits}
+            why="job ${other##*/} came first, and waits for GPUs of $here"
+            return 1
+        fi
+    done
+}
+
+choose_gpus() { # sets chosen, or why; and have: how many there are
+    chosen='' why='' found=0 have=$gpus
     listed=$(smi --query-gpu=index,uuid,memory.used,memory.total) ||
         { why="nvidia-smi on $here gives no answer"; return 1; }
+    have=$(printf '%s\n' "$listed" | grep -c .)
     busy=$(smi --query-compute-apps=gpu_uuid,pid)
     while IFS=', ' read -r index uuid used total; do
         [ -n "$index" ] || continue
@@ -58,7 +69,7 @@ choose_gpus() { # sets chosen, or why
         *[!0-9]*) ;;
         *) [ -n "$holder" ] || [ "$used" -lt $((total / 20 + 500)) ] || holder=somebody ;;
         esac
-        if taken "$index"; then holder="job $other_job"; fi
+        if lives "$ours/gpu-$here-$index"; then holder="job $other_job"; fi
         if [ -n "$holder" ]; then
             why="$why GPU $index: $holder;"
         elif [ "$found" -lt "$gpus" ]; then
@@ -69,14 +80,14 @@ choose_gpus() { # sets chosen, or why
 $listed
 LISTED
     [ "$found" = "$gpus" ] && return 0
-    why="there are not $gpus free GPUs on $here:${why:- it has no more than $found}"
+    why="$here has fewer free GPUs than $gpus:$why"
     return 1
 }
 
 take_gpus() { # two jobs that start at once must not take the same ones
     exec 8>>"$ours/gpus.lock"
     flock 8
-    choose_gpus && for index in $(echo "$chosen" | tr , ' '); do
+    choose_gpus && { [ -z "$queue" ] || my_turn; } && for index in $(echo "$chosen" | tr , ' '); do
         echo "$$ $boot $born $id" >"$ours/gpu-$here-$index"
     done
     result=$?
@@ -89,8 +100,12 @@ if [ "$gpus" = some ]; then # unless told: one, where there are any
     if listed=$(smi --query-gpu=index) && [ -n "$listed" ]; then gpus=1; fi
 fi
 if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
+    [ -z "$queue" ] || true >waits
     until take_gpus; do
-        if [ -z "$queue" ]; then
+        if [ "$have" -lt "$gpus" ]; then
+            echo "$here has no more than $have GPUs." | tee refused
+            end 1
+        elif [ -z "$queue" ]; then
             echo "${why%;}. lab run --queue waits for them." >refused
             end 1
         fi
@@ -98,6 +113,7 @@ if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
         if_stopped
         sleep 5
     done
+    rm -f waits
     echo "$chosen" >gpus
     CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
     export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
