@@ -242,6 +242,31 @@ def test_two_projects_live_side_by_side(laptop):
     assert config(laptop).read_text() == "Host a\n"
 
 
+def test_two_folders_of_one_project_do_not_take_each_others_place(laptop):
+    laptop.lab("ssh-config", "--install")
+    ours = config(laptop).with_name("lab") / "my-experiment.conf"
+    before = ours.read_text()
+    laptop.run("cp", "-r", laptop.inside, "/home/ada/clone")
+    inside = {"cwd": "/home/ada/clone", "env": {"PYTHONPATH": "/home/ada/clone/src"}}
+
+    def there(option: str):
+        return laptop.run("python", "-m", "lab.cli", "ssh-config", option, check=False, **inside)
+
+    assert there("--install").stdout.count("unchanged") == 2, "the same machines are no conflict"
+    assert "stays, as it is of /home/ada/my-experiment" in there("--remove").stdout
+    with (laptop.path.parent / "clone/machines.toml").open("a") as machines:
+        machines.write('[machines.second]\nssh = "elsewhere"\nfolder = "x"\n')
+    done = there("--install")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "is of /home/ada/my-experiment, and leads elsewhere" in done.stderr
+    assert ours.read_text() == before
+    laptop.lab("ssh-config", "--remove")
+    assert "written" in there("--install").stdout
+    shutil.rmtree(laptop.path.parent / "clone")
+    laptop.lab("ssh-config", "--install")
+    assert ours.read_text() == before, "a folder that is gone owns nothing"
+
+
 def test_a_broken_config_is_named_in_one_line(laptop):
     config(laptop).write_text("Host a\n    Nonsense yes\n")
     done = laptop.lab("ssh-config", check=False)

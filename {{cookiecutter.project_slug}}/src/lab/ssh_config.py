@@ -17,6 +17,7 @@ from lab.machines import Machine
 from lab.project import UserError
 
 INCLUDE = b"Include lab/*.conf"  # ssh reads it as relative to ~/.ssh
+HEAD = "# The machines of {}, by lab ssh-config --install; undone by --remove."
 PORTS = (8888, 6006)  # Jupyter, TensorBoard
 # What a block of ours says on its own account.
 OURS = [f"LocalForward 127.0.0.1:{port} localhost:{port}" for port in PORTS]
@@ -111,15 +112,22 @@ def known(machine: Machine) -> bool:
 def install() -> list[str]:
     """Make ssh know every machine of the project; what was done, line by line.
 
-    Raises UserError if a file cannot be written, or ssh still does not know the machines.
+    Raises UserError if a file cannot be written, ssh still does not know the machines, or another
+    folder of a project with this name has written other ones.
     """
     known_machines = machines.machines()
     if not known_machines:
         machines.machine()  # says what to do
-    head = f"# The machines of {project.name()}, by lab ssh-config --install; undone by --remove."
-    text = "\n".join([head, "", *(blocks(machine) for machine in known_machines.values())])
+    text = "\n".join(["", *(blocks(machine) for machine in known_machines.values())])
     ssh, ours, config = places()
     try:
+        owner, theirs = installed(ours)
+        if owner != project.ROOT and theirs != text:
+            raise UserError(
+                f"{home(ours)} is of {owner}, and leads elsewhere: there, lab ssh-config --remove"
+                " makes room."
+            )
+        text = f"{HEAD.format(owner)}\n{text}"
         for folder in (ssh, ours.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
         done = [put(ours, text.encode("utf-8", "surrogateescape"))]
@@ -138,6 +146,9 @@ def remove() -> list[str]:
     _, ours, config = places()
     done = []
     try:
+        owner, _ = installed(ours)
+        if owner != project.ROOT:
+            return [f"{home(ours)}: stays, as it is of {owner}"]
         if ours.exists():
             ours.unlink()
             done.append(f"{home(ours)}: removed")
@@ -152,6 +163,15 @@ def remove() -> list[str]:
     except OSError as error:
         raise UserError(f"{error.filename or config}: {error.strerror}.") from None
     return done
+
+
+def installed(ours: Path) -> tuple[Path, str]:
+    """The folder that wrote our file, or this one if that is gone; and what is in the file."""
+    text = ours.read_text("utf-8", "surrogateescape") if ours.exists() else ""
+    head, _, rest = text.partition("\n")
+    before, after = HEAD.split("{}")
+    owner = Path(head.removeprefix(before).removesuffix(after))
+    return (owner if owner.is_absolute() and owner.is_dir() else project.ROOT), rest
 
 
 def included(config: bytes) -> bytes:
