@@ -112,6 +112,21 @@ def test_stop_of_a_job_whose_runner_was_killed_ends_what_is_left_of_it(laptop):
     assert not alive(laptop, "sleep 4321")
 
 
+def test_a_job_of_another_host_that_shares_the_folder_is_not_called_stopped(laptop):
+    id = start(laptop, "--", "sh", "-c", "echo up; exec sleep 4321")
+    logged(laptop, id, "up")
+    file = laptop.there(f"jobs/{id}/pid")
+    before = file.read_text()
+    pid, _, *rest, _ = before.split()
+    file.write_text(" ".join([pid, "another-boot", *rest, "gpu2"]) + "\n")
+    assert job(laptop, id)["state"] == "unknown"
+    done = laptop.lab("stop", id, check=False)
+    assert done.returncode == 1 and f"job {id} runs on gpu2" in done.stderr
+    file.write_text(before)
+    assert job(laptop, id)["detail"] == "", "and it is not being stopped"
+    assert alive(laptop, "sleep 4321")
+
+
 def test_a_job_outlives_tmux_the_connection_and_the_laptop(laptop):
     id = start(laptop, "--", "sh", "-c", GO.format("/tmp/go") + "; echo done")
     worker = laptop.hosts.worker

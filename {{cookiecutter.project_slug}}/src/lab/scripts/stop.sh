@@ -52,10 +52,12 @@ tell() { # SIGNAL PROCESS ...; what is paused (kill -STOP) has to go on, to hear
 
 [ -e "$job/job.json" ] || fail "there is no job $id on $here."
 runner=''
-[ -e "$job/pid" ] && read -r runner their_boot born rest <"$job/pid"
+[ -e "$job/pid" ] && read -r runner their_boot born began host <"$job/pid"
 if [ -n "$runner" ]; then
     # it may have ended, and its number may be another's now
     [ "$their_boot" = "$boot" ] && [ "$(started "$runner")" = "$born" ] || runner=''
+    [ -n "$runner" ] || [ -e "$job/exit_code" ] || [ "$host" = "$here" ] ||
+        fail "job $id runs on $host, which shares this folder with $here: only from there can it be stopped."
 fi
 [ -e "$job/exit_code" ] && [ -z "$(members)" ] && {
     date +%s
