@@ -1,6 +1,7 @@
 """Setting a machine up, and bringing its working copy in step: no edit made there is lost."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -235,10 +236,21 @@ def test_a_folder_that_was_moved_there_is_made_whole_and_no_edit_is_lost(laptop)
     for place in (moved / "work", *moved.glob("jobs/2*/code")):
         at = f"/home/ada/{place.relative_to(laptop.hosts.worker.home)}"
         assert laptop.hosts.worker.run("git", "status", "--porcelain", cwd=at).stdout == ""
-    where = "from lab import project; print(project.runs_folder())"
-    python = "/home/ada/lab/moved/work/.venv/bin/python"
-    seen = laptop.hosts.worker.run(python, "-c", where).stdout
-    assert seen == "/home/ada/lab/moved/runs\n", "the notebooks there write where lab fetch looks"
+
+
+def test_the_notebooks_there_use_the_folders_of_machines_toml_also_when_those_change(laptop):
+    there = laptop.there("work/machines.local.toml")
+    assert 'data = "/home/ada/lab/my-experiment/data"' in there.read_text()
+    machines = laptop.path / "machines.toml"
+    text = machines.read_text()
+    machines.write_text(re.sub("^(folder = .*)", r'\1\ndata = "big"', text, flags=re.M))
+    laptop.lab("setup")
+    where = "from lab import project; print(project.runs_folder(), project.data_folder())"
+    python = laptop.hosts.worker.run(f"/home/ada/{WORK}/.venv/bin/python", "-c", where)
+    assert python.stdout == "/home/ada/lab/my-experiment/runs /home/ada/big\n"
+    there.write_text(there.read_text().replace("big", "mine") + "# a line of the user's\n")
+    laptop.lab("setup")
+    assert "/home/ada/mine" in there.read_text()
 
 
 def test_a_damaged_repository_is_named_with_what_mends_it(laptop):

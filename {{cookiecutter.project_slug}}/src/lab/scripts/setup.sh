@@ -8,13 +8,14 @@ mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" && true >>
 [ "$(tmux_conf)" = "$(cat "$folder/tmux.conf" 2>/dev/null)" ] || tmux_conf >"$folder/tmux.conf" ||
     fail "the disk of $here is full."
 cd "$work/$project" || fail "there is no $work/$project on $here."
-was=$(sed -n '1 { /; written by lab setup/!q }; s/^runs = "\(.*\)"$/\1/p' machines.local.toml 2>/dev/null)
-if [ -n "$was" ] && ! [ -d "$was" ] && [ "$(wc -l <machines.local.toml)" = 4 ]; then
-    rm machines.local.toml # as we wrote it, for a folder that was moved
-fi
-if ! [ -e machines.local.toml ]; then # the notebooks here see the data and runs of the jobs
-    printf '# Where this machine keeps things; written by lab setup.\n[here]\ndata = "%s"\nruns = "%s"\n' \
-        "$data" "$folder/runs" >machines.local.toml
+# the notebooks here see the data and runs of the jobs, wherever those are by now
+places="# Where this machine keeps things; written by lab setup.
+[here]
+data = \"$data\"
+runs = \"$folder/runs\""
+if ! [ -e machines.local.toml ] || # with a line more it is the user's own
+    { grep -q 'written by lab setup' machines.local.toml && [ "$(wc -l <machines.local.toml)" = 4 ]; }; then
+    [ "$places" = "$(cat machines.local.toml 2>/dev/null)" ] || printf '%s\n' "$places" >machines.local.toml
 fi
 # of uv's bars one is coloured all the same
 if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
