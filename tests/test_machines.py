@@ -138,6 +138,11 @@ def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(lab, w
     assert said == f"lab: {name} is not for the experiment: it comes before with.\n"
 
 
+def test_a_setting_without_with_is_named_before_anything_is_sent(lab):
+    said = lab("run", "lr=0.1", "seed=1", shared=GOOD, local="")
+    assert said == "lab: lr=0.1 is a setting: lab run with lr=0.1 seed=1.\n"
+
+
 @pytest.mark.parametrize("patience", ["long", "inf", "nan", "0", "-3"])
 def test_a_patience_that_is_no_number_is_named(lab, patience):
     lab.env["LAB_PATIENCE"] = patience

@@ -38,7 +38,12 @@ def new_id() -> str:
 
 
 def experiment(arguments: list[str], gpus: str) -> list[str]:
-    """The command of a run: Python, or torchrun with one process for each of several GPUs."""
+    """The command of a run: Python, or torchrun with one process for each of several GPUs.
+
+    Raises UserError for settings without the word that Sacred wants before them.
+    """
+    if arguments and "=" in arguments[0] and not arguments[0].startswith("-"):
+        raise UserError(f"{arguments[0]} is a setting: lab run with {shlex.join(arguments)}.")
     module = ["-m", f"{project.package()}.experiment", *arguments]
     if gpus.isdigit() and int(gpus) > 1:
         return ["torchrun", "--standalone", f"--nproc-per-node={gpus}", *module]
