@@ -298,7 +298,7 @@ def test_a_dataset_is_compared_by_its_manifest_and_its_files(laptop):
     (there / "train/1/a.png").write_text("pict")
     named(doctor(laptop)["data digits"], "cut short", "lab push-data digits")
     (there / "manifest.json").write_text("[]")
-    named(doctor(laptop)["data digits"], "another dataset", "lab push-data digits")
+    named(doctor(laptop)["data digits"], "another dataset", "another name")
     shutil.rmtree(here / "train/1")
     (here / "manifest.json").unlink()
     shutil.rmtree(there)

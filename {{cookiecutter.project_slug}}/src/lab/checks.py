@@ -163,7 +163,8 @@ def dataset(here: Facts, there: Facts | None) -> list[Check]:
     if not mine[0]:
         return [Check(*row, OK)]  # large ones stay there
     if mine[0] != theirs[0]:
-        return [Check(*row, WARNING, f"{name} is another dataset there than here: {mend}")]
+        advice = f"{name} is another dataset there than here: give one of them another name"
+        return [Check(*row, WARNING, advice)]
     if not theirs[2] or not mine[2]:
         return [Check(*row, UNKNOWN, "the files are too many to be counted in 8 s")]
     if mine[2] != theirs[2]:
