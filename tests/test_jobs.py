@@ -70,6 +70,12 @@ def test_arguments_arrive_letter_by_letter(laptop):
     assert laptop.lab("logs", id) == f"{words}\n"
 
 
+def test_a_command_that_is_too_long_is_named(laptop):
+    words = [os.urandom(50_000).hex() for _ in range(4)]
+    done = laptop.lab("run", "--", "echo", *words, check=False)
+    assert done.stderr == "lab: ssh cannot be started (Argument list too long).\n"
+
+
 def test_a_run_is_recorded_with_its_job_and_the_commit_that_ran(laptop):
     done = laptop.lab("run", "--follow", "with", "text=it's $5; ü", check=False)
     assert done.returncode == 0, done

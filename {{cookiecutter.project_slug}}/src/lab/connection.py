@@ -200,7 +200,10 @@ class Connection:
         framed = frame(source, mark, whole)
         command = [*self.ssh("-T", "-o", "BatchMode=yes"), for_any_shell(framed)]
         pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command, **pipes)
+        try:
+            process = subprocess.Popen(command, **pipes)
+        except OSError as error:  # E2BIG
+            raise UserError(f"ssh cannot be started ({error.strerror}).") from None
         try:
             code, said = receive_answer(process.stdout, process.stderr, mark.encode(), receive)
         finally:
