@@ -220,6 +220,11 @@ def test_what_keeps_git_there_from_saving_is_named(laptop):
     laptop.there("repo.git").rename(laptop.there("moved.git"))
     done = laptop.lab("sync", check=False)
     assert "/home/ada/lab/my-experiment/work on worker has lost its repository" in done.stderr
+    laptop.there("work/.git").unlink()
+    work_git(laptop, "clone", "--quiet", "--bare", "../moved.git", ".git")
+    for command in ("sync", "setup"):
+        done = laptop.lab(command, check=False)
+        assert "was not made by lab and is not empty: move it away" in done.stderr
 
 
 def test_a_folder_that_was_moved_there_is_made_whole_and_no_edit_is_lost(laptop):

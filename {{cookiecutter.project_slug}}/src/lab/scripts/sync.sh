@@ -72,7 +72,7 @@ save_edits() {
         quiet_git update-ref "$edits/$stamp-$(printf %.7s "$saved")" "$saved" || fail "git on $here cannot save a commit."
 }
 
-if ! [ -e "$work/.git" ]; then
+if ! [ -f "$work/.git" ]; then # a folder .git is of a clone that somebody made there
     if [ -d "$work" ] && [ -n "$(ls -A "$work")" ]; then
         fail "$work on $here was not made by lab and is not empty: move it away."
     fi
