@@ -287,6 +287,16 @@ def test_a_killed_tunnel_takes_its_ssh_along_and_is_recognised_as_dead(laptop):
     assert notebook(laptop) == url
 
 
+def test_what_is_open_ends_when_its_files_are_removed_with_the_whole_cache(laptop):
+    laptop.lab("jobs", env=QUICK)  # opens the connection that all commands share
+    before = everything(laptop.hosts.laptop)
+    notebook(laptop)
+    laptop.run("lab", "tensorboard", "--local")
+    assert len(tunnels(laptop)) == 2
+    shutil.rmtree(laptop.hosts.laptop.home / STATE / "tunnels")
+    until(lambda: everything(laptop.hosts.laptop) == before, 60)
+
+
 def test_after_a_reboot_of_the_laptop_nothing_is_open_and_it_starts_again(laptop):
     url = notebook(laptop)
     laptop.hosts.laptop.reboot()

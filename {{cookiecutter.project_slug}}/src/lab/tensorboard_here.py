@@ -86,7 +86,7 @@ def main(path: str, number: str) -> None:
     say(state, "")
     if entry["machine"]:
         threading.Thread(target=follow, args=(entry["machine"], state), daemon=True).start()
-    while time.monotonic() - used < IDLE:
+    while time.monotonic() - used < IDLE and file.exists():  # without it nobody would find this
         time.sleep(5)
     saying.acquire()  # for good: nothing is to be left
     tunnels.forget(file)

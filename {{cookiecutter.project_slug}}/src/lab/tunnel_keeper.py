@@ -58,7 +58,7 @@ def forward(socket: Path, target: str) -> str:
 
 class Keeper:
     def __init__(self, path: Path):
-        self.entry = json.loads(path.read_text("utf-8"))
+        self.path, self.entry = path, json.loads(path.read_text("utf-8"))
         self.state, self.ssh_log = path.with_suffix(".state"), path.with_suffix(".log")
         self.control, self.socket = path.with_suffix(".ssh"), path.with_suffix(".sock")
         self.connection = Connection(machines.machine(self.entry["machine"]))
@@ -136,8 +136,9 @@ class Keeper:
                 await self.process.wait()
 
     async def watch_clocks(self) -> None:
-        """End the ssh that a sleep of this computer has cut off; return after long idleness."""
-        while time.monotonic() - self.used < IDLE:
+        """End the ssh that a sleep of this computer has cut off; return after long idleness, or if
+        its file is gone, without which nobody finds this process any more."""
+        while time.monotonic() - self.used < IDLE and self.path.exists():
             before = time.time() - time.monotonic()
             await asyncio.sleep(2)
             if time.time() - time.monotonic() - before > AWAKE and self.process:
