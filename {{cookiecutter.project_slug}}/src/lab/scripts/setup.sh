@@ -9,12 +9,12 @@ mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" && true >>
     fail "the disk of $here is full."
 cd "$work/$project" || fail "there is no $work/$project on $here."
 # the notebooks here see the data and runs of the jobs, wherever those are by now
-places="# Where this machine keeps things; written by lab setup.
+places="# Where this machine keeps things; lab setup writes this, but not with a line of yours in it.
 [here]
 data = \"$data\"
 runs = \"$folder/runs\""
-if ! [ -e machines.local.toml ] || # with a line more it is the user's own
-    { grep -q 'written by lab setup' machines.local.toml && [ "$(wc -l <machines.local.toml)" = 4 ]; }; then
+if ! [ -e machines.local.toml ] ||
+    { grep -q 'lab setup writes this' machines.local.toml && [ "$(wc -l <machines.local.toml)" = 4 ]; }; then
     [ "$places" = "$(cat machines.local.toml 2>/dev/null)" ] || printf '%s\n' "$places" >machines.local.toml
 fi
 # of uv's bars one is coloured all the same
