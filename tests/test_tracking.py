@@ -687,6 +687,84 @@ def test_code_environment_machine_job_data_seeds_and_usage_are_recorded(tiny):
     assert record["usage"]["peak_memory_mib"] > 50
 
 
+PACKAGE = {
+    "experiment.py": SCRIPT.replace("(Config)", "(Config, modules=['.slow', '.part'])").replace(
+        "BODY",
+        """
+    from . import part
+    print("part is", part.TEXT)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    from . import late
+""",
+    ),
+    "slow.py": "print('loading', flush=True); import sys; sys.stdin.readline()",
+    "part.py": "TEXT = 'old'",
+    "late.py": "",
+}
+
+
+@pytest.fixture
+def package(clone, tiny):
+    """An experiment of several modules, which waits while it loads and while it runs."""
+    for file, content in PACKAGE.items():
+        (clone.path / "src/my_experiment" / file).write_text(content)
+    environment = {**os.environ, **tiny.env, "PYTHONPATH": f"{clone.path}/src"}
+
+    def start(*arguments):
+        command = [f"{tiny.project.path}/.venv/bin/python", "-m", "my_experiment.experiment"]
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=clone.path,
+            env=environment,
+            stderr=subprocess.STDOUT,
+            **options,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("name", ["experiment.py", "part.py"])
+def test_what_is_edited_while_a_run_loads_it_is_not_run(package, clone, tiny, name):
+    """experiment.py is loaded by then, part.py is not; which text ran would not be known."""
+    process = package()
+    read_until(process, "loading")
+    (clone.path / "src/my_experiment" / name).write_text("TEXT = 'new'")
+    shown, _ = process.communicate("\n")
+    assert process.returncode == 1
+    assert f"error: src/my_experiment/{name} was edited while the run was starting" in shown
+    assert not tiny.records()
+
+
+def test_the_recorded_commit_holds_what_was_loaded_and_a_later_import_is_looked_at(
+    package, clone, tiny
+):
+    process = package()
+    read_until(process, "loading")
+    (clone.path / "src/my_experiment/unused.py").write_text("")
+    process.stdin.write("\n")
+    process.stdin.flush()
+    read_until(process, "ready")
+    for name in ("experiment.py", "part.py", "late.py"):
+        (clone.path / "src/my_experiment" / name).write_text("TEXT = 'new'")
+    shown, _ = process.communicate("\n")
+    assert process.returncode == 0, shown
+    code = tiny.json()["code"]
+    for name in ("experiment.py", "part.py"):
+        kept = clone.git("show", f"{code['commit']}:src/my_experiment/{name}")
+        assert kept == PACKAGE[name].strip()
+    said = "src/my_experiment/late.py was edited during the run and imported after its start"
+    assert code["problem"].startswith(said)
+    assert f"warning: {said}" in tiny.output
+
+
+def test_a_wrong_setting_is_refused_before_the_modules_are_loaded(package, tiny):
+    shown, _ = package("with", "seed=x").communicate()
+    assert "error: seed='x' does not fit" in shown
+    assert "loading" not in shown
+
+
 def test_uncommitted_changes_are_recorded_and_no_git_or_no_commit_harms_nothing(tiny):
     body = """
 repository = Path(os.environ["REPOSITORY"])

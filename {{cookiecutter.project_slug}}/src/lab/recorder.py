@@ -61,10 +61,12 @@ class RunFolder(FileStorageObserver):
             with interrupts.held():
                 _id = self._make_folder(_id)
                 self._begin(ex_info, command, host_info, start_time, config, meta_info)
-        except OSError as error:
+        except (OSError, UserError) as error:
             if self.dir:
                 shutil.rmtree(self.dir, ignore_errors=True)  # our own, of a moment ago
                 self.dir = None
+            if isinstance(error, UserError):
+                raise
             raise RecordError(f"no record can be written in {self.basedir}: {error}") from None
         return _id
 
@@ -165,7 +167,9 @@ class RunFolder(FileStorageObserver):
             self.metrics = metrics_file.Metrics(Path(self.dir))
             ex_info["sources"] = self.save_sources(ex_info)
             self.config, self.info = config, {}
+            self.written = provenance.written()
             facts = provenance.at_start(config)
+            self.loaded = provenance.loaded()
             diff = facts["code"].pop("diff")
             if diff:
                 project.write(Path(self.dir, "uncommitted.diff"), diff)
@@ -205,6 +209,13 @@ class RunFolder(FileStorageObserver):
             if not self.running:
                 return
             self.running = False
+            late = provenance.edited(self.written, self.loaded)
+            if late:
+                self.run_entry["code"]["problem"] = problem = (
+                    f"{late} was edited during the run and imported after its start, so the commit"
+                    " may hold another text; name it in `modules` of tracking.Experiment."
+                )
+                print(f"warning: {problem}", file=sys.stderr)
             lost = self.capture.stop()
             if lost:
                 self._miss("its output", lost)

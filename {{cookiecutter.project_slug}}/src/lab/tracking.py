@@ -1,11 +1,12 @@
 """Sacred for this project: typed configuration, unique ids, a folder in runs/ for every run."""
 
 import difflib
+import importlib
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Protocol, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from lab import interrupts, project, ranks
+from lab import interrupts, project, provenance, ranks
 from lab.project import UserError
 from lab.ranks import is_main_process as is_main_process
 from lab.recorder import RecordError, RunFolder, sacred
@@ -36,13 +37,16 @@ class Experiment(sacred.Experiment):
     """A Sacred experiment whose configuration is a frozen dataclass.
 
     Unknown names and values of the wrong type are refused in one line, before a record exists.
+    `modules`, such as [".training"], are imported after that and before the code is recorded: what
+    takes long to import, so that the configuration can be seen without it.
     `named` are the named configurations, such as smoke=dict(epochs=1) for `with smoke`.
     """
 
-    def __init__(self, settings: type, **named: dict[str, Any]):
+    def __init__(self, settings: type, modules: Iterable[str] = (), **named: dict[str, Any]):
         # Sacred's own git support crashes in a repository without a commit or of another user.
         sources = str(project.ROOT / "src")
         super().__init__(project.name(), base_dir=sources, save_git_info=False, interactive=True)
+        self.modules = [(name, sys.modules[settings.__module__].__package__) for name in modules]
         self.add_config(asdict(settings()))
         for name, values in named.items():
             self.add_named_config(name, check(settings, values))
@@ -67,10 +71,18 @@ class Experiment(sacred.Experiment):
 
     def run(self, *arguments, **options) -> sacred.run.Run:
         """Sacred's run; RecordError at its end if its record is not whole."""
+        provenance.before_loading = provenance.written()  # what is imported stays as it is
+        return self._run(*arguments, **options)
+
+    def _run(self, *arguments, **options) -> sacred.run.Run:
         self.current_run = None  # an earlier one says nothing about this one
         try:
             with interrupts.as_exceptions():
-                run = super().run(*arguments, **options)
+                run = self._create_run(*arguments, **options)  # refuses a wrong configuration
+                if not run.main_function.unobserved:  # print_config does without
+                    for module in self.modules:
+                        importlib.import_module(*module)
+                run()
         except BaseException as error:
             self._failed(error)
             raise
@@ -100,7 +112,7 @@ class Experiment(sacred.Experiment):
 
     def _run_or_exit(self, *arguments, **options):
         try:
-            return type(self).run(self, *arguments, **options)
+            return self._run(*arguments, **options)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from None

@@ -40,6 +40,9 @@ class Config:
 
 ex = tracking.Experiment(
     Config,
+    # What run() imports. It is loaded once the settings are known to be right, for torch takes
+    # seconds, and before the code is recorded, so that the record holds what was loaded.
+    modules=[".data", ".training"],
     smoke={"epochs": 1, "width": 8},  # does everything work? a few seconds
     full={"epochs": 60, "width": 64, "patience": 10},
 )
@@ -48,7 +51,7 @@ ex = tracking.Experiment(
 @ex.main
 def run(_config, _run) -> dict[str, float]:
     """Train, test the best weights, and return the test metrics as the run's result."""
-    from . import data, training  # torch takes seconds to import: print_config does without it
+    from . import data, training
 
     config = Config(**tracking.check(Config, _config))
     size, channels = config.image_size, config.channels
