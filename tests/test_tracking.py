@@ -537,6 +537,17 @@ def test_a_record_removed_during_the_run_is_said_and_the_run_fails(tiny):
     assert "is not whole" in said and "No such file" in said
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-"])
+def test_a_run_with_a_closed_standard_stream_does_not_start(tiny, closed):
+    """Its number would go to a file or pipe of ours, and the record would be cut off."""
+    command = ["sh", "-c", f'"$@" {closed}', "sh", "python", tiny.script("    pass")]
+    done = tiny.project.run(*command, env=tiny.env, check=False)
+    assert done.returncode == 1
+    said = "error: standard input or an output is closed: say /dev/null, not >&-.\n"
+    assert done.stdout == (said if closed != ">&- 2>&-" else "")
+    assert not tiny.runs.exists()
+
+
 def test_a_run_that_cannot_have_a_record_does_not_start(tiny):
     tiny.runs.write_text("a file where the folder should be")
     done = tiny.run('    print("it ran")', check=False)

@@ -76,6 +76,8 @@ class Experiment(sacred.Experiment):
 
     def _run(self, *arguments, **options) -> sacred.run.Run:
         self.current_run = None  # an earlier one says nothing about this one
+        if None in (sys.stdin, sys.stdout, sys.stderr):  # their numbers would go to files of ours
+            raise RecordError("standard input or an output is closed: say /dev/null, not >&-.")
         try:
             with interrupts.as_exceptions():
                 run = self._create_run(*arguments, **options)  # refuses a wrong configuration
