@@ -196,8 +196,40 @@ def test_an_id_that_is_taken_is_refused_and_its_record_stays(tiny):
     before = (tiny.record / "run.json").read_bytes()
     done = tiny.run("    print('the second')", "--id", "20261122-mine", check=False)
     assert done.returncode == 1
-    assert "error: no record can be written" in done.stdout
+    assert "error: there is a run 20261122-mine already: give another --id.\n" in done.stdout
     assert (tiny.record / "run.json").read_bytes() == before
+
+
+WRONG = {
+    "another kind of record": (["-F", "elsewhere"], "error: there is no such option"),
+    "an unfinished option": (["--id"], "error: there is no such option"),
+    "an id in another folder": (["--id", "../x"], "error: --id '../x' is no plain name"),
+    "an id that the listing hides": (["--id", "_x"], "error: --id '_x' is no plain name"),
+    "a heartbeat that is no number": (["-b", "x"], "error: --beat-interval x is no number"),
+    "a heartbeat that never comes": (["-b", "0"], "error: --beat-interval 0 is no number"),
+    "a log level": (["-l", "loud"], "error: Unknown level: 'loud'"),
+    "a named configuration": (["with", "lr"], 'error: Named config not found: "lr"'),
+    "a file of settings": (["with", "no.json"], "error: Ingredient for named config"),
+}
+
+
+def test_a_wrong_word_on_the_command_line_is_one_line_exit_code_2_and_no_record(tiny):
+    for case, (words, said) in WRONG.items():
+        done = tiny.run("    pass", *words, cwd=tiny.folder, check=False)
+        assert (done.returncode, done.stdout.count("\n")) == (2, 1), (case, done.stdout)
+        assert done.stdout.startswith(said), case
+    assert sorted(path.name for path in tiny.folder.iterdir()) == ["tiny.py"]
+
+
+def test_the_options_of_help_are_those_that_work(tiny):
+    shown = tiny.run("    pass", "--help").stdout
+    options = re.findall(r"^  -\w (?:VALUE )?(--[\w-]+)", shown, re.M)
+    values = {"--beat-interval": "5", "--comment": "a", "--id": "a.b-1", "--loglevel": "DEBUG"}
+    values |= {"--name": "b"}
+    words = [f"{one}={values[one]}" if one in values else one for one in options if one != "--help"]
+    assert len(words) == 10
+    tiny.run("    pass", *words)
+    assert not tiny.runs.exists()
 
 
 # --- output --------------------------------------------------------------------------------------

@@ -152,7 +152,9 @@ class RunFolder(FileStorageObserver):
                 folder.mkdir()
             except FileExistsError:
                 if wanted:
-                    raise
+                    raise RecordError(
+                        f"there is a run {name} already: give another --id."
+                    ) from None
             else:
                 self.dir = str(folder)
                 return name

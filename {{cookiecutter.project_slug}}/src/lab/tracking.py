@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import os
+import re
 import signal
 import sys
 import traceback
@@ -12,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
+from docopt import DocoptExit
 from pydantic import TypeAdapter, ValidationError
 
 from lab import interrupts, project, provenance, ranks
@@ -20,9 +22,13 @@ from lab.ranks import is_main_process as is_main_process
 from lab.recorder import RecordError, RunFolder, sacred
 from lab.recorder import new_run_id as new_run_id
 
+# The rest of Sacred's options would add a record of another kind, or want its own git support.
+OPTIONS = {"--beat-interval", "--comment", "--debug", "--force", "--help", "--id", "--loglevel"}
+OPTIONS |= {"--name", "--pdb", "--print-config", "--unobserved"}
+
 
 class ConfigError(UserError):
-    """A setting that the experiment does not have, or a value that does not fit it."""
+    """A setting or option that there is not, or a value that does not fit it."""
 
     exit_code = 2
 
@@ -46,7 +52,11 @@ class Experiment(sacred.Experiment):
         # Sacred's own git support crashes in a repository without a commit or of another user.
         sources = str(project.ROOT / "src")
         super().__init__(project.name(), base_dir=sources, save_git_info=False, interactive=True)
-        self.modules = [(name, sys.modules[settings.__module__].__package__) for name in modules]
+        self.all_cli_options = [one for one in self.all_cli_options if one.get_flag() in OPTIONS]
+        del self.commands["save_config"]  # it overwrites a config.json
+        main = sys.modules[settings.__module__]
+        self.doc = main.__doc__  # Sacred takes this module for the experiment
+        self.modules = [(name, main.__package__) for name in modules]
         self.add_config(asdict(settings()))
         for name, values in named.items():
             self.add_named_config(name, check(settings, values))
@@ -57,6 +67,7 @@ class Experiment(sacred.Experiment):
 
         @self.option_hook
         def only_rank_0_records(options):
+            check_options(options)
             if not is_main_process():
                 options["--unobserved"] = True
 
@@ -80,7 +91,10 @@ class Experiment(sacred.Experiment):
             raise RecordError("standard input or an output is closed: say /dev/null, not >&-.")
         try:
             with interrupts.as_exceptions():
-                run = self._create_run(*arguments, **options)  # refuses a wrong configuration
+                try:
+                    run = self._create_run(*arguments, **options)  # refuses wrong settings
+                except (sacred.utils.SacredError, KeyError, ValueError) as error:
+                    raise ConfigError(error.args[0]) from None
                 if not run.main_function.unobserved:  # print_config does without
                     for module in self.modules:
                         importlib.import_module(*module)
@@ -109,6 +123,9 @@ class Experiment(sacred.Experiment):
         run, self.run = self.run, self._run_or_exit
         try:
             return super().run_commandline(argv)
+        except DocoptExit:
+            print("error: there is no such option or order of words; see --help.", file=sys.stderr)
+            raise SystemExit(2) from None
         finally:
             self.run = run
 
@@ -122,6 +139,19 @@ class Experiment(sacred.Experiment):
             number = getattr(error, "number", signal.SIGINT)
             print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
             raise SystemExit(128 + number) from None  # as a shell says it
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """ConfigError for an id or a heartbeat with which a record could not be found or judged."""
+    name, beat = options["--id"], options["--beat-interval"]
+    if name is not None and not re.fullmatch(r"[^\W_][\w .-]*", name):
+        raise ConfigError(f"--id {name!r} is no plain name of letters, digits, '-', '.' and '_'.")
+    try:
+        fits = beat is None or 0 < float(beat) <= 60
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigError(f"--beat-interval {beat} is no number of seconds, above 0 and up to 60.")
 
 
 def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
