@@ -108,6 +108,7 @@ TREE = [
     "src/lab/tunnels.py",
     "src/lab/workspace.py",
     "src/my_experiment/__init__.py",
+    "src/my_experiment/checkpoints.py",
     "src/my_experiment/data.py",
     "src/my_experiment/experiment.py",
     "src/my_experiment/model.py",

@@ -116,7 +116,7 @@ def test_a_wrong_setting_is_one_line_exit_code_2_and_no_record(worked, words, sa
             "dataset=nothing",
             "error: there is no dataset nothing yet in data; python -m zebra",
         ),
-        ("resume=19991231", "error: resume=19991231: that is no run with a checkpoint"),
+        ("resume=19991231", "error: resume=19991231 is no run with a checkpoint"),
     ],
 )
 def test_a_mistake_that_shows_only_in_the_run_is_one_line_too(worked, tmp_path, words, said):
@@ -135,6 +135,83 @@ def test_a_stopped_run_is_continued_from_the_command_line(worked, tmp_path):
     second = worked.run(*train, "smoke", "epochs=2", f"resume={run}", env=environment).stdout
     assert "epoch 2/2" in second
     assert "epoch 1/2" not in second
+
+
+# Each case spoils what a run has kept; the error of a run that would continue it has these words.
+DAMAGE = """
+import json, shutil
+from lab import project
+from lab.project import UserError
+from zebra_count import data
+from zebra_count.experiment import ex
+
+samples = data.digits()[:300]
+data.write("few", "the first 300 digits", samples, seed=0, val=0.2, test=0.2)
+models = data.folder("few") / "models"
+
+def train(options=None, **settings):
+    settings |= {"dataset": "few", "width": 4}
+    return ex.run(config_updates=settings, options=options)._id
+
+def refused(**settings):
+    before = sorted(models.iterdir())
+    try:
+        train(**settings)
+    except UserError as error:
+        assert sorted(models.iterdir()) == before, "something half-made is left"
+        assert "\\n" not in str(error), error
+        return str(error)
+    raise AssertionError("it was not refused")
+
+def change(place, file, act):
+    kept = (place / file).read_bytes()
+    act(place / file)
+    said = refused(epochs=2, resume=first)
+    (place / file).write_bytes(kept)
+    return said
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+def without(*names):
+    def act(path):
+        settings = json.loads(path.read_text())
+        path.write_text(json.dumps({n: v for n, v in settings.items() if n not in names}))
+    return act
+
+first = train(epochs=1)
+place = models / first / "epoch-0001"
+for file in place.iterdir():
+    for act in (halve, type(file).unlink):
+        said = change(place, file.name, act)
+        missing = file.name.startswith("random") and act is not halve
+        assert ("processes was 0, is 1" if missing else "what it kept is damaged") in said, said
+for act in (halve, type(place).unlink):
+    assert "what it kept is damaged" in change(place.parent, "best.safetensors", act)
+shutil.copy(place / "random_states_0.pkl", place / "random_states_1.pkl")
+assert "processes was 2, is 1" in refused(epochs=2, resume=first)
+(place / "random_states_1.pkl").unlink()
+assert "width was 32, is 4" in change(place, "config.json", without("width"))
+without("lr")(place / "config.json")  # 0.003 by default, as it is now
+assert f"there are: {first}." in refused(epochs=2, resume=first[:-1])
+train(epochs=2, resume=first)
+
+shutil.rmtree(project.runs_folder() / first)
+assert "cannot be made: File exists" in refused(options={"--id": first})
+image = next((data.folder("few") / "train").glob("*/*.png"))
+image.write_bytes(b"no image")
+models = image.parent  # of such a run there is a folder: it has begun
+said = {refused(workers=workers) for workers in (0, 2)}
+assert said == {f"{image}: cannot identify image file '{image}';"
+    " python -m zebra_count.data verify tells more."}, said
+print("all was refused")
+"""
+
+
+def test_damaged_checkpoints_and_images_are_one_line_and_leave_nothing_half_made(worked, tmp_path):
+    environment = {"LAB_RUNS": str(tmp_path / "runs"), "LAB_DATA": str(tmp_path / "data")}
+    done = worked.run("python", "-c", DAMAGE, env=environment)
+    assert "all was refused" in done.stdout
 
 
 # --- data -------------------------------------------------------------------------------------
@@ -241,6 +318,30 @@ def test_verify_names_a_file_that_it_cannot_read(project, tmp_path):
         "foreign   val/0/bad.png",
         "unreadable val/0/bad.png: Input/output error",
     ]
+
+
+def test_a_full_disk_is_named_where_a_checkpoint_does_not_fit_and_no_draft_stays(worked, tmp_path):
+    """Four free blocks hold neither, 40 KB the best weights alone."""
+    script = """
+    mount -t tmpfs -o size=20m none "$1"
+    python -m zebra_count.data prepare
+    for kilobytes in 16 40; do
+        free=$(df -k --output=avail "$1" | tail -n 1)
+        dd if=/dev/zero of="$1"/ballast bs=1k count=$((free - kilobytes)) status=none
+        python -m zebra_count.experiment with smoke; echo "ended: $?"
+        rm "$1"/ballast
+    done
+    find "$1"/stripes/models -type f
+    """
+    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", tmp_path]
+    runs = tmp_path.with_name("runs")
+    output = worked.run(*inside, env={"LAB_DATA": str(tmp_path), "LAB_RUNS": str(runs)}).stdout
+    said = re.findall(r"error: \S+/(\S+\.new) cannot be written \(.*\nended: 1\n", output)
+    assert said == ["best.new", "epoch-0001.new"]
+    assert "Traceback" not in output
+    assert re.findall(r"models/\S+/(\S+)\n", output) == ["best.safetensors"]
+    states = [json.loads(path.read_text())["status"] for path in runs.glob("*/run.json")]
+    assert states == ["FAILED", "FAILED"]
 
 
 def test_a_full_disk_is_named_and_prepare_can_be_repeated(project, tmp_path):

@@ -100,6 +100,8 @@ class Experiment(sacred.Experiment):
                         importlib.import_module(*module)
                 run()
         except BaseException as error:
+            if isinstance(error, UserError):  # a DataLoader's worker puts its traceback before it
+                error.args = (str(error).rpartition(f"{type(error).__name__}: ")[2].strip(),)
             self._failed(error)
             raise
         problem = recorder_of(run).problem() if recorder_of(run) else ""

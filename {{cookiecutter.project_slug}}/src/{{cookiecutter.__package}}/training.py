@@ -4,11 +4,9 @@ Accelerate places model and batches on the device, does mixed precision and seve
 saves the whole state: weights, optimizer, every random state.
 """
 
-import json
 import logging
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +16,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lab.project import UserError
 
+from . import checkpoints
 from .model import SmallCNN
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 logging.getLogger("accelerate").setLevel("WARNING")  # not eight lines for every checkpoint
 
 LOG_EVERY = 10  # steps; each one waits for the GPU once
-# What a continued run may change: how long it goes on.
-FREE_ON_RESUME = {"epochs", "patience", "resume", "workers"}
 
 
 class Result(NamedTuple):
@@ -81,7 +78,7 @@ def train(
     torch.use_deterministic_algorithms(True, warn_only=True)
     set_seed(config.seed)
     folder = models / broadcast_object_list([run_id])[0]  # rank 0 decides for every process
-    previous = find_run(models, config.resume) if config.resume else None
+    previous = checkpoints.find_run(models, config.resume) if config.resume else None
 
     model = SmallCNN(len(splits["train"].classes), config.channels, config.width, config.dropout)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
@@ -91,9 +88,9 @@ def train(
     progress = Progress()
     accelerator.register_for_checkpointing(progress)
     if previous:
-        resume(accelerator, previous, folder, config)
+        checkpoints.resume(accelerator, previous, folder, config)
     elif accelerator.is_main_process:
-        folder.mkdir(parents=True)
+        checkpoints.begin(folder)
 
     main = accelerator.is_main_process
     total = config.epochs * len(loaders["train"])
@@ -115,15 +112,15 @@ def train(
                 )
             if scores["loss"] < progress.best_loss:
                 progress.best_loss, progress.best_epoch = scores["loss"], progress.epoch
-                save_weights(accelerator, model, folder / "best.safetensors")
-            save_checkpoint(accelerator, folder, progress.epoch, config)
+                checkpoints.save_weights(accelerator, model, folder)
+            checkpoints.save(accelerator, folder, progress.epoch, config)
 
-    weights = load_file(folder / "best.safetensors")
-    accelerator.unwrap_model(model).load_state_dict(weights)
+    weights = folder / checkpoints.WEIGHTS
+    accelerator.unwrap_model(model).load_state_dict(load_file(weights))
     test = evaluate(accelerator, model, loaders["test"])
     log(progress.step, {f"test/{name}": value for name, value in test.items()})
     accelerator.end_training()
-    return Result(folder / "best.safetensors", test)
+    return Result(weights, test)
 
 
 def loader(split: "ImageSplit", config: "Config", shuffle: bool) -> DataLoader:
@@ -178,68 +175,3 @@ def evaluate(accelerator: Accelerator, model: nn.Module, batches: DataLoader) ->
 def out_of_patience(progress: Progress, config: "Config") -> bool:
     """Whether the validation loss has not improved for `patience` epochs."""
     return bool(config.patience) and progress.epoch - progress.best_epoch >= config.patience
-
-
-# --- checkpoints: each is written under another name and renamed when it is whole ---------------
-
-
-def save_weights(accelerator: Accelerator, model: nn.Module, path: Path) -> None:
-    """The model's weights alone, for use: load them with safetensors.torch.load_file."""
-    weights = accelerator.get_state_dict(model)
-    if accelerator.is_main_process:
-        draft = path.with_suffix(".new")
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft)
-        draft.replace(path)
-
-
-def save_checkpoint(accelerator: Accelerator, folder: Path, epoch: int, config: "Config") -> None:
-    """The whole state after an epoch; the one before is removed when this one is there."""
-    place = folder / f"epoch-{epoch:04}"
-    draft = folder / f"{place.name}.new"
-    if accelerator.is_main_process:
-        shutil.rmtree(draft, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(draft)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (draft / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
-        draft.rename(place)
-        for older in set(checkpoints(folder)) - {place}:
-            shutil.rmtree(older)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("epoch-*") if path.name[6:].isdigit())
-
-
-def find_run(models: Path, wanted: str) -> Path:
-    """The models folder of the run with this id, or with the only id that begins so."""
-    runs = sorted(path for path in models.glob("*") if checkpoints(path))
-    found = [path for path in runs if path.name == wanted] or [
-        path for path in runs if path.name.startswith(wanted)
-    ]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(path.name for path in found or runs[-5:]) or "none"
-    cause = "begins so with more than one run" if found else "is no run with a checkpoint"
-    raise UserError(f"resume={wanted}: that {cause} in {models}; there are: {names}.")
-
-
-def resume(accelerator: Accelerator, previous: Path, folder: Path, config: "Config") -> None:
-    """Load the last checkpoint of an earlier run, and take its best weights over.
-
-    UserError if the configuration differs in more than how long to go on: it would be neither
-    the old run nor a new one.
-    """
-    checkpoint = checkpoints(previous)[-1]
-    old, new = json.loads((checkpoint / "config.json").read_text()), asdict(config)
-    differing = sorted(key for key in new if key not in FREE_ON_RESUME and old.get(key) != new[key])
-    if differing:
-        changes = ", ".join(f"{key} was {old.get(key)!r}, is {new[key]!r}" for key in differing)
-        raise UserError(f"{previous.name} cannot be resumed with another configuration: {changes}.")
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True)
-        shutil.copyfile(previous / "best.safetensors", folder / "best.safetensors")
-    accelerator.wait_for_everyone()
-    accelerator.load_state(checkpoint)
