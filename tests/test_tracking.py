@@ -221,6 +221,33 @@ def test_a_wrong_word_on_the_command_line_is_one_line_exit_code_2_and_no_record(
     assert sorted(path.name for path in tiny.folder.iterdir()) == ["tiny.py"]
 
 
+KINDS = """    seed: int = 0
+    betas: tuple[float, float] = (0.9, 0.99)
+    place: Path = Path("here")
+    most: int | None = None
+    part: Part = Part()
+"""
+
+
+def test_settings_may_be_tuples_paths_optional_and_nested(tiny):
+    part = "@dataclass(frozen=True)\nclass Part:\n    name: str = 'adam'\n\n"
+    body = "    print(Config(**tracking.check(Config, _config)))"
+    script = tiny.script(body)
+    text = script.read_text().replace("    seed: int = 0\n", KINDS)
+    script.write_text(text.replace("@dataclass", part + "@dataclass", 1))
+    words = ["with", "betas=(0.5,1)", "place=there", "part.name=sgd"]
+    said = [
+        tiny.project.run("python", script, *words[:given], env=tiny.env, check=False).stdout
+        for given in (0, 4)
+    ]
+    assert "betas=(0.9, 0.99), place=PosixPath('here'), most=None, part=Part(name='adam'" in said[0]
+    assert "betas=(0.5, 1.0), place=PosixPath('there'), most=None, part=Part(name='sgd'" in said[1]
+    config = json.loads((tiny.records()[1] / "config.json").read_text())
+    assert (config["place"], config["part"]) == ("there", {"name": "sgd"})
+    done = tiny.project.run("python", script, "with", "part.nam=x", env=tiny.env, check=False)
+    assert done.returncode == 2 and "part.nam=x" in done.stdout
+
+
 def test_the_options_of_help_are_those_that_work(tiny):
     shown = tiny.run("    pass", "--help").stdout
     options = re.findall(r"^  -\w (?:VALUE )?(--[\w-]+)", shown, re.M)

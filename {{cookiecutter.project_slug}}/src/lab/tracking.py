@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import json
 import os
 import re
 import signal
@@ -9,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
@@ -57,13 +57,14 @@ class Experiment(sacred.Experiment):
         main = sys.modules[settings.__module__]
         self.doc = main.__doc__  # Sacred takes this module for the experiment
         self.modules = [(name, main.__package__) for name in modules]
-        self.add_config(asdict(settings()))
+        self.add_config(plain(settings()))
         for name, values in named.items():
-            self.add_named_config(name, check(settings, values))
+            checked = plain(settings(**check(settings, values)))
+            self.add_named_config(name, {setting: checked[setting] for setting in values})
 
         @self.config_hook
         def refuse(config, command_name, logger):
-            return check(settings, config)
+            return plain(settings(**check(settings, config)))
 
         @self.option_hook
         def only_rank_0_records(options):
@@ -94,7 +95,8 @@ class Experiment(sacred.Experiment):
                 try:
                     run = self._create_run(*arguments, **options)  # refuses wrong settings
                 except (sacred.utils.SacredError, KeyError, ValueError) as error:
-                    raise ConfigError(error.args[0]) from None
+                    said = str(error.args[0] if isinstance(error, KeyError) else error)
+                    raise ConfigError(" ".join(said.split())) from None
                 if not run.main_function.unobserved:  # print_config does without
                     for module in self.modules:
                         importlib.import_module(*module)
@@ -167,12 +169,18 @@ def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"there is no setting {name}: {advice}")
         if types[name] is str and type(value) is int:
             value = str(value)  # Sacred takes resume=20261122 for a number
-        try:
-            checked[name] = TypeAdapter(types[name]).validate_python(value, strict=True)
+        try:  # as JSON, which has tuples, paths and enumerations in the form that Sacred knows
+            text = json.dumps(value, default=str)
+            checked[name] = TypeAdapter(types[name]).validate_json(text, strict=True)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise ConfigError(f"{name}={value!r} does not fit: {reason}.") from None
     return checked
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """The configuration as JSON has it, for Sacred: tuples are lists, paths are text."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
 def recorder_of(run: sacred.run.Run) -> RunFolder | None:

@@ -53,7 +53,7 @@ def save(accelerator: Accelerator, folder: Path, epoch: int, config: "Config") -
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         with drafted(draft):
-            (draft / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+            (draft / "config.json").write_text(json.dumps(plain(config), indent=1) + "\n")
             draft.rename(place)
         for older in set(checkpoints(folder)) - {place}:
             shutil.rmtree(older)
@@ -98,9 +98,9 @@ def resume(accelerator: Accelerator, previous: Path, folder: Path, config: "Conf
     differs in more than how long to go on: it would be neither the old run nor a new one.
     """
     checkpoint = checkpoints(previous)[-1]
-    new = asdict(config) | {"processes": accelerator.num_processes}
+    new = plain(config) | {"processes": accelerator.num_processes}
     with readable(previous):
-        old = asdict(type(config)())  # a setting that came later had its default
+        old = plain(type(config)())  # a setting that came later had its default
         old |= json.loads((checkpoint / "config.json").read_text())
         old |= {"processes": len(list(checkpoint.glob("random_states_*.pkl")))}
     differing = sorted(key for key in new if key not in FREE_ON_RESUME and old[key] != new[key])
@@ -112,6 +112,7 @@ def resume(accelerator: Accelerator, previous: Path, folder: Path, config: "Conf
         # Accelerate goes on without random states that it cannot read
         load(checkpoint / f"random_states_{accelerator.process_index}.pkl")
         accelerator.load_state(checkpoint)
+    accelerator.wait_for_everyone()  # what another process cannot read is not begun
     if accelerator.is_main_process:
         begin(folder)
         with drafted(folder / "best.new") as draft:
@@ -129,6 +130,11 @@ def readable(run: Path) -> Iterator[None]:
             f"{run} cannot be continued: what it kept is damaged, or of another model"
             f" ({first_line(error)})."
         ) from error
+
+
+def plain(config: "Config") -> dict:
+    """The configuration as JSON has it: a tuple is a list."""
+    return json.loads(json.dumps(asdict(config), default=str))
 
 
 def first_line(error: BaseException) -> str:
