@@ -615,9 +615,10 @@ def test_a_run_that_cannot_have_a_record_does_not_start(tiny):
     assert "it ran" not in done.stdout
 
 
-def test_a_missing_artifact_fails_the_run_at_its_end_and_the_rest_is_recorded(tiny):
+def test_a_missing_artifact_or_metric_fails_the_run_at_its_end_and_the_rest_is_recorded(tiny):
     body = """
     _run.add_artifact("nowhere.png")
+    _run.log_scalar("bad", "no number", 1)
     with tracking.metrics(_run) as log:
         log(1, {"loss": 0.5})
     print("on we go")
@@ -625,6 +626,7 @@ def test_a_missing_artifact_fails_the_run_at_its_end_and_the_rest_is_recorded(ti
     done = tiny.run(body, check=False)
     assert done.returncode == 1
     assert "error: the record in" in done.stdout and "nowhere.png" in done.stdout
+    assert "the metric bad at step 1 (could not convert" in done.stdout
     assert tiny.json()["status"] == "FAILED"
     assert "on we go\n" in tiny.output
     assert (tiny.record / "metrics.jsonl").read_text()
@@ -677,8 +679,13 @@ def test_nan_and_infinity_are_valid_json_and_tensorboard_has_the_same_numbers(ti
     with tracking.metrics(_run) as log:
         for step, value in enumerate([0.1, float("nan"), float("inf"), -float("inf"), 1e-300]):
             log(step, {"val/loss": value, "größe " + "x" * 200: step})
+        try:
+            log(2**63, {"val/loss": 1})
+        except ValueError as error:
+            print(error)
     _run.log_scalar("sacred's own", 7, 3)
-    return {"loss": float("nan")}
+    import numpy, torch
+    return {"loss": float("nan"), "each": (numpy.float32(0.5), torch.tensor(2))}
 """
     tiny.run(body)
 
@@ -688,7 +695,8 @@ def test_nan_and_infinity_are_valid_json_and_tensorboard_has_the_same_numbers(ti
     for line in (tiny.record / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=refuse)
     record = json.loads((tiny.record / "run.json").read_text(), parse_constant=refuse)
-    assert record["result"] == {"loss": "NaN"}
+    assert record["result"] == {"loss": "NaN", "each": [0.5, 2]}
+    assert "9223372036854775808 is no step" in tiny.output
     code = f"""
 import math
 from collections import defaultdict

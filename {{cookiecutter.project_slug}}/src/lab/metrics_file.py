@@ -52,10 +52,15 @@ class Metrics:
         self.folder = folder / "tensorboard"
 
     def add(self, step: int, values: Mapping[str, float], now: float | None = None) -> bool:
-        """Keep one value for each metric name; True if it is time to flush."""
-        now = now or time.time()
+        """Keep one value for each metric name; True if it is time to flush.
+
+        ValueError for what could not be written later, and would be lost then.
+        """
+        now, step = now or time.time(), int(step)
+        if not -(2**63) <= step < 2**63:
+            raise ValueError(f"{step} is no step: it has more than 64 bits.")
         for name, value in values.items():
-            self.points.append((name, int(step), float(value), now))
+            self.points.append((str(name), step, float(value), now))
         return len(self.points) >= AT_MOST
 
     def flush(self) -> None:

@@ -74,11 +74,11 @@ class RunFolder(FileStorageObserver):
         with self.lock:
             if self.running:  # else it is a beat that comes too late
                 self.info = info
-                self.run_entry |= {"heartbeat": beat_time.isoformat(), "result": result}
+                self.run_entry |= {"heartbeat": beat_time.isoformat(), "result": numbers(result)}
                 self._attempt(self._save)
 
     def completed_event(self, stop_time, result):
-        self.run_entry["result"] = result
+        self.run_entry["result"] = numbers(result)
         self._end("COMPLETED", stop_time)
 
     def interrupted_event(self, interrupt_time, status):
@@ -106,7 +106,11 @@ class RunFolder(FileStorageObserver):
         for name in metrics_by_name.keys() - self.logged_here:
             one = metrics_by_name[name]
             for step, value, when in zip(*(one[key] for key in POINT), strict=True):
-                self.metrics.add(step, {name: value}, when.replace(tzinfo=timezone.utc).timestamp())
+                moment = when.replace(tzinfo=timezone.utc).timestamp()
+                try:
+                    self.metrics.add(step, {name: value}, moment)
+                except Exception as error:
+                    self._miss(f"the metric {name} at step {step}", error)
 
     # --- metrics ---------------------------------------------------------------------------------
 
@@ -238,7 +242,7 @@ class RunFolder(FileStorageObserver):
             ):
                 try:
                     action()
-                except OSError as error:
+                except Exception as error:
                     self._miss(what, error)
             if self.missing and status == "COMPLETED":
                 status = "FAILED"
@@ -285,6 +289,18 @@ def new_run_id() -> str:
     host = "".join(letter for letter in socket.gethostname().split(".")[0] if letter.isalnum())
     last = f"{now.microsecond * 4096 // 1_000_000:03x}{secrets.randbits(20):05x}"
     return f"{now:%Y%m%d-%H%M%S}-{host[:12].lower() or 'host'}-{last}"
+
+
+def numbers(value: Any) -> Any:
+    """The value with Python's numbers for numpy's and torch's, also inside of dictionaries."""
+    if isinstance(value, dict):
+        return {name: numbers(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [numbers(one) for one in value]
+    try:
+        return value.item()
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # no number, or several
+        return value
 
 
 def copy(source: str | Path, target: Path) -> None:
