@@ -37,6 +37,7 @@ TREE = [
     "src/lab/cli_remote.py",
     "src/lab/cli_transfer.py",
     "src/lab/cli_tunnels.py",
+    "src/lab/code_state.py",
     "src/lab/completion.py",
     "src/lab/connection.py",
     "src/lab/datasets.py",

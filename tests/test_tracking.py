@@ -789,8 +789,8 @@ def package(clone, tiny):
         (clone.path / "src/my_experiment" / file).write_text(content)
     environment = {**os.environ, **tiny.env, "PYTHONPATH": f"{clone.path}/src"}
 
-    def start(*arguments):
-        command = [f"{tiny.project.path}/.venv/bin/python", "-m", "my_experiment.experiment"]
+    def start(*arguments, script=("-m", "my_experiment.experiment")):
+        command = [f"{tiny.project.path}/.venv/bin/python", *script]
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         return subprocess.Popen(
             [*command, *arguments],
@@ -829,12 +829,41 @@ def test_the_recorded_commit_holds_what_was_loaded_and_a_later_import_is_looked_
     shown, _ = process.communicate("\n")
     assert process.returncode == 0, shown
     code = tiny.json()["code"]
+    assert tiny.json()["experiment"]["mainfile"] == "my_experiment/experiment.py"
     for name in ("experiment.py", "part.py"):
         kept = clone.git("show", f"{code['commit']}:src/my_experiment/{name}")
         assert kept == PACKAGE[name].strip()
-    said = "src/my_experiment/late.py was edited during the run and imported after its start"
+    said = "src/my_experiment/late.py was imported after the snapshot and edited since"
     assert code["problem"].startswith(said)
     assert f"warning: {said}" in tiny.output
+
+
+RUN = "import my_experiment.experiment as E; E.ex.run()"
+EDIT = "from pathlib import Path; Path(E.__file__).with_name('part.py').write_text('TEXT = 1234')"
+
+
+@pytest.mark.parametrize("way", ["in a loop", "in two cells"])
+def test_the_second_run_of_one_process_is_recorded_with_the_code_that_it_runs(
+    package, clone, tiny, way
+):
+    """In a loop nothing is imported again after an edit; between two cells autoreload does it."""
+    script, text = "\n".join([RUN, EDIT, RUN]), "'old'"
+    if way == "in two cells":
+        cells, text = ["%load_ext autoreload\n%autoreload 2", RUN, EDIT, RUN], "1234"
+        script = f"""
+import nbformat
+from nbclient import NotebookClient
+cells = [nbformat.v4.new_code_cell(cell) for cell in {cells!r}]
+notebook = nbformat.v4.new_notebook(cells=cells)
+NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+"""
+    process = package(script=["-c", script])
+    shown, _ = process.communicate("\n\n\n")
+    assert process.returncode == 0, shown
+    for record, said in zip(tiny.records(), ("'old'", text), strict=True):
+        assert f"part is {said}\n".replace("'", "") in (record / "cout.txt").read_text()
+        commit = json.loads((record / "run.json").read_text())["code"]["commit"]
+        assert clone.git("show", f"{commit}:src/my_experiment/part.py") == f"TEXT = {said}"
 
 
 def test_a_wrong_setting_is_refused_before_the_modules_are_loaded(package, tiny):

@@ -13,30 +13,23 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from lab import git, liveness, project, snapshot
+from lab import liveness, project
 from lab.project import UserError
 
 TIMEOUT = 5  # seconds for nvidia-smi; a broken driver lets it hang
-SOURCES = Path(__file__).parents[1]  # src/, written as Python writes it in `__file__`
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST")
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"]*@")
 
 
 def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known when a run starts; UserError if what it has imported is not in the snapshot."""
-    code = code_state()
-    changed = edited(before_loading)
-    if changed:
-        raise UserError(f"{changed} was edited while the run was starting: start it again.")
+    """What is known when a run starts, but for its code."""
     return {
         "process": liveness.identity(),
-        "code": code,
         "software": {
             "python": platform.python_version(),
             "torch": version("torch"),
@@ -53,47 +46,6 @@ def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
             "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         },
     }
-
-
-def code_state() -> dict[str, Any]:
-    """The snapshot that ran: commit, parent, branch, dirty, folder; remotes and the diff.
-
-    Where no snapshot can be made, `problem` says why, and so does the run.
-    """
-    try:
-        taken = snapshot.take()
-        return {**asdict(taken), "remotes": git.remotes(), "diff": snapshot.diff(taken)}
-    except UserError as error:
-        print(f"warning: the code of this run is not kept: {error}", file=sys.stderr)
-        names = [field.name for field in fields(snapshot.Snapshot)]
-        return {**dict.fromkeys(names), "remotes": {}, "diff": "", "problem": str(error)}
-
-
-def written() -> dict[str, int]:
-    """When each Python file of src/ was written last, in ns."""
-    times = {}
-    for folder, _, names in os.walk(SOURCES):
-        for name in names:
-            if name.endswith(".py"):
-                with suppress(OSError):  # an editor's lock, which is a link to nowhere
-                    times[f"{folder}/{name}"] = os.stat(f"{folder}/{name}").st_mtime_ns
-    return times
-
-
-def loaded() -> set[str]:
-    """The files of src/ that this process has imported."""
-    files = (str(getattr(module, "__file__", "")) for module in list(sys.modules.values()))
-    return {file for file in files if file.startswith(f"{SOURCES}/")}
-
-
-def edited(since: Mapping[str, int], besides: Set[str] = frozenset()) -> str:
-    """Which imported files are not as they were then; what was imported may be another text."""
-    now = written()
-    files = (file for file in loaded() - besides if now.get(file) != since.get(file))
-    return ", ".join(os.path.relpath(file, SOURCES.parent) for file in sorted(files))
-
-
-before_loading = written()  # a command line begins here; see also tracking.Experiment.run
 
 
 def output(*command: str) -> str | None:

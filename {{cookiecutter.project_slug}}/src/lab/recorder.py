@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lab import capture, interrupts, metrics_file, project, provenance, ranks
+from lab import capture, code_state, interrupts, metrics_file, project, provenance, ranks
 from lab.project import UserError
 
 with warnings.catch_warnings():  # Sacred's use of pkg_resources, which setuptools<82 still has
@@ -173,10 +173,9 @@ class RunFolder(FileStorageObserver):
             self.metrics = metrics_file.Metrics(Path(self.dir))
             ex_info["sources"] = self.save_sources(ex_info)
             self.config, self.info = config, {}
-            self.written = provenance.written()
-            facts = provenance.at_start(config)
-            self.loaded = provenance.loaded()
-            diff = facts["code"].pop("diff")
+            self.imports = code_state.imports
+            code = self.imports.snapshot()
+            diff = code.pop("diff")
             if diff:
                 project.write(Path(self.dir, "uncommitted.diff"), diff)
             self.save_json(self.config, "config.json")
@@ -190,7 +189,8 @@ class RunFolder(FileStorageObserver):
                 "heartbeat": start_time.isoformat(),
                 "resources": [],
                 "artifacts": [],
-                **facts,
+                "code": code,
+                **provenance.at_start(config),
             }
             self._save()
         except BaseException:
@@ -215,13 +215,10 @@ class RunFolder(FileStorageObserver):
             if not self.running:
                 return
             self.running = False
-            late = provenance.edited(self.written, self.loaded)
-            if late:
-                self.run_entry["code"]["problem"] = problem = (
-                    f"{late} was edited during the run and imported after its start, so the commit"
-                    " may hold another text; name it in `modules` of tracking.Experiment."
-                )
-                print(f"warning: {problem}", file=sys.stderr)
+            doubt = self.imports.doubt()
+            if doubt:
+                self.run_entry["code"]["problem"] = doubt
+                print(f"warning: {doubt}", file=sys.stderr)
             lost = self.capture.stop()
             if lost:
                 self._miss("its output", lost)

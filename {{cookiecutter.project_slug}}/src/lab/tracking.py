@@ -16,7 +16,7 @@ from typing import Any, Protocol, get_type_hints
 from docopt import DocoptExit
 from pydantic import TypeAdapter, ValidationError
 
-from lab import interrupts, project, provenance, ranks
+from lab import code_state, interrupts, project, ranks
 from lab.project import UserError
 from lab.ranks import is_main_process as is_main_process
 from lab.recorder import RecordError, RunFolder, sacred
@@ -55,7 +55,9 @@ class Experiment(sacred.Experiment):
         self.all_cli_options = [one for one in self.all_cli_options if one.get_flag() in OPTIONS]
         del self.commands["save_config"]  # it overwrites a config.json
         main = sys.modules[settings.__module__]
-        self.doc = main.__doc__  # Sacred takes this module for the experiment
+        file = getattr(main, "__file__", None)
+        self.doc = main.__doc__  # Sacred takes this module here for the experiment
+        self.mainfile = next((one for one in self.sources if one.filename == file), None)
         self.modules = [(name, main.__package__) for name in modules]
         self.add_config(plain(settings()))
         for name, values in named.items():
@@ -83,10 +85,7 @@ class Experiment(sacred.Experiment):
 
     def run(self, *arguments, **options) -> sacred.run.Run:
         """Sacred's run; RecordError at its end if its record is not whole."""
-        provenance.before_loading = provenance.written()  # what is imported stays as it is
-        return self._run(*arguments, **options)
-
-    def _run(self, *arguments, **options) -> sacred.run.Run:
+        code_state.begin()
         self.current_run = None  # an earlier one says nothing about this one
         if None in (sys.stdin, sys.stdout, sys.stderr):  # their numbers would go to files of ours
             raise RecordError("standard input or an output is closed: say /dev/null, not >&-.")
@@ -135,7 +134,7 @@ class Experiment(sacred.Experiment):
 
     def _run_or_exit(self, *arguments, **options):
         try:
-            return self._run(*arguments, **options)
+            return type(self).run(self, *arguments, **options)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from None
