@@ -258,6 +258,24 @@ def test_a_failing_git_keeps_the_files_and_is_named(tmp_path):
     assert Project(tmp_path / "out" / "my-experiment").files() == TREE
 
 
+def test_the_users_git_settings_do_not_spoil_the_first_commit(tmp_path, home):
+    stub(tmp_path / "hooks" / "prepare-commit-msg", "echo 'no ticket number' >&2; exit 1")
+    (home / "ignore").write_text(".idea/\nnotebooks/\n*.toml\n")
+    with (home / ".gitconfig").open("a") as file:
+        file.write(f"[core]\n\thooksPath = {tmp_path}/hooks\n\texcludesFile = ~/ignore\n")
+        file.write("\tautocrlf = true\n[commit]\n\tgpgSign = true\n")
+    done = cookiecutter(tmp_path / "out", skip="venv,kernel")
+    assert (
+        "done     repository   made; first commit; your own git settings ignore machines.toml,"
+        " notebooks/, pyproject.toml: git add --force what is to be in it\n"
+    ) in done.stdout
+    project = Project(tmp_path / "out" / "my-experiment")
+    project.git("worktree", "add", "../clone")  # sh reads no CRLF, and a job's code is one like it
+    scripts = list((tmp_path / "out/clone/src/lab/scripts").glob("*.sh"))
+    assert len(scripts) > 20
+    assert not [script.name for script in scripts if b"\r" in script.read_bytes()]
+
+
 def stub(path, script):
     """An executable shell script in place of a program."""
     path.parent.mkdir(parents=True, exist_ok=True)

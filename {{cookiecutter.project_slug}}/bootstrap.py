@@ -361,8 +361,16 @@ def make_repository():
         ) from None
     git("add", "--all")
     message = f"Start {setting('name')} from dl-remote-template"
-    git("commit", "--quiet", "--no-verify", "--no-gpg-sign", "--message", message)
-    return "; ".join([*done, "first commit"])
+    # not --no-verify: with it a prepare-commit-msg hook of the user's still runs
+    hooks = ("-c", "core.hooksPath=/dev/null")
+    git(*hooks, "commit", "--quiet", "--no-gpg-sign", "--message", message)
+    done.append("first commit")
+    others = ("--others", "--directory", "--no-empty-directory")
+    left = git("ls-files", *others, "--exclude-per-directory=.gitignore").splitlines()
+    if left:
+        names = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+        done.append(f"your own git settings ignore {names}: git add --force what is to be in it")
+    return "; ".join(done)
 
 
 def commits():
