@@ -28,6 +28,8 @@ def throw_away_render():
 
 
 def main():
+    if os.path.exists("machines.local.toml.kept"):  # pre_gen_project.py set it aside
+        os.replace("machines.local.toml.kept", "machines.local.toml")
     if throw_away_render():
         return
     wished = {step.strip() for step in os.environ.get("DL_TEMPLATE_SKIP", "").split(",")} - {""}
@@ -55,4 +57,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()  # and exit with 0: cookiecutter deletes the project of a hook that fails
+    try:
+        main()
+        sys.stdout.flush()
+    except OSError:  # nobody reads any more, as after `| head`
+        os._exit(0)  # cookiecutter deletes the project of a hook that fails

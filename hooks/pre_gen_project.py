@@ -115,6 +115,8 @@ EXAMPLES = {
 
 def refusal(name, value):
     """(rule, suggestion) of the first rule that this value breaks, or None if it can work."""
+    if value is None:
+        return 'null, as of "name:" in a YAML file, is no text: write ""', EXAMPLES.get(name)
     for rule in RULES[name]:
         broken = rule(value)
         if broken:
@@ -138,7 +140,7 @@ def unsaved_work():
         return None
     import subprocess  # slow to import, and seldom needed
 
-    git = ["git", "status", "--porcelain", "--", "."]
+    git = ["git", "status", "--porcelain", "--untracked-files=all", "--", "."]
     try:
         status = subprocess.run(git, capture_output=True, text=True, encoding="utf-8")
     except OSError:
@@ -221,6 +223,8 @@ def main():
             "  commit), then run cookiecutter again; or choose another project_slug.",
         )
         return 1
+    if os.path.exists("machines.local.toml"):  # personal, and in no commit: it is put back
+        os.replace("machines.local.toml", "machines.local.toml.kept")
     return 0
 
 

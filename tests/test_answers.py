@@ -63,6 +63,15 @@ def test_the_suggestion_works(tmp_path, name, value, cookies, monkeypatch):
     assert cookies.bake(extra_context={name: suggestion}).exception is None
 
 
+def test_an_empty_value_of_a_configuration_file_is_named(tmp_path):
+    (tmp_path / "mine.yaml").write_text("default_context:\n  remote:\n  author_name:\n")
+    options = ["--config-file", tmp_path / "mine.yaml"]
+    message = cookiecutter(tmp_path / "out", *options, skip=EVERY_STEP).stdout.split("Traceback")[0]
+    for name in ("remote", "author_name"):
+        assert re.search(rf'  {name} = None\n    rule: null, .* write ""\n', message, re.S)
+    assert not list((tmp_path / "out").iterdir())
+
+
 @pytest.mark.parametrize("slug", ["/absolute", "new/er/place", ".."])
 def test_a_slug_that_names_another_place_leaves_no_folder_behind(tmp_path, slug):
     here = tmp_path / "deep" / "here"

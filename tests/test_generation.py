@@ -296,6 +296,17 @@ def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_foreign_letters(tm
     project.run("python", "-m", "my_experiment.experiment", "print_config")
 
 
+def test_a_project_stays_when_nobody_reads_what_its_creation_prints(tmp_path):
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", tmp_path]
+    environment = {**os.environ, "DL_TEMPLATE_SKIP": "venv,kernel"}
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment)
+    os.close(writing)
+    assert b"Traceback" not in done.stderr
+    assert Project(tmp_path / "my-experiment").files() == TREE
+
+
 # --- again, over a project that is there ----------------------------------------------------
 
 
@@ -307,6 +318,13 @@ def test_a_second_bake_over_uncommitted_work_writes_nothing(bake):
     assert done.returncode != 0
     assert "1 changes that are not committed" in done.stdout.split("Traceback")[0]
     assert readme.read_text() == "my work"
+    project.git("rm", "--quiet", "--cached", "README.md")
+    project.git("commit", "--quiet", "--message", "not in it")
+    hidden = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "status.showUntrackedFiles"}
+    hidden["GIT_CONFIG_VALUE_0"] = "no"
+    done = cookiecutter(project.path.parent, "-f", skip="venv,kernel", env=hidden)
+    assert "1 changes that are not committed" in done.stdout.split("Traceback")[0]
+    assert readme.read_text() == "my work"
 
 
 def test_a_second_bake_over_committed_work_keeps_its_history_and_commits_nothing(bake):
@@ -315,11 +333,13 @@ def test_a_second_bake_over_committed_work_keeps_its_history_and_commits_nothing
     (project.path / "mine.py").write_text("mine")
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "my work")
+    (project.path / "machines.local.toml").write_text("# mine")
     done = cookiecutter(project.path.parent, "-f", skip="venv,kernel")
     assert done.returncode == 0, done.stdout
     assert project.git("log", "--format=%s").splitlines()[0] == "my work"
     assert project.git("status", "--porcelain") == "M README.md"
     assert (project.path / "mine.py").read_text() == "mine"
+    assert (project.path / "machines.local.toml").read_text() == "# mine"
 
 
 def test_a_bake_over_files_that_are_in_no_repository_writes_nothing(bake):
