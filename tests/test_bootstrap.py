@@ -441,6 +441,20 @@ def test_a_kernel_that_another_program_made_is_not_replaced(small, home):
     assert kernels(project)["my-experiment-2"]["state"] == "this project"
 
 
+def test_a_notebook_of_another_language_or_a_broken_one_is_left_alone(small):
+    project = small(skip="")
+    place = project.path / "notebooks"
+    spec = '{"cells": [], "metadata": {"kernelspec": %s}, "nbformat": 4, "nbformat_minor": 5}'
+    julia = spec % '{"name": "julia", "language": "julia"}'
+    (place / "julia.ipynb").write_text(julia)
+    (place / "half.ipynb").write_text("{")
+    (place / ".#julia.ipynb").symlink_to("ada@laptop.1234")  # Emacs locks a file so
+    (place / "fresh.ipynb").write_text(spec % "null")
+    said = "my-experiment; written into fresh.ipynb\n"
+    assert project.run("lab", "kernel", "install").stdout == said
+    assert (place / "julia.ipynb").read_text() == julia
+
+
 def test_a_project_that_moved_takes_its_kernel_along(small, tmp_path):
     project = small(skip="")
     project.path.rename(tmp_path / "moved")

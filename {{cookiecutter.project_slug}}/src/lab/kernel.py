@@ -123,16 +123,18 @@ def owner(name: str) -> str:
 
 
 def bind_notebooks(name: str, title: str) -> list[str]:
-    """Write the kernel's name into notebooks/*.ipynb; returns those that changed."""
+    """Write the kernel's name into the Python notebooks/*.ipynb; returns those that changed."""
     changed = []
     for path in sorted(project.ROOT.glob("notebooks/*.ipynb")):
         try:
             notebook = json.loads(path.read_text("utf-8"))
-            spec = notebook["metadata"].setdefault("kernelspec", {})
-        except (ValueError, LookupError, TypeError):
+            spec = notebook["metadata"].get("kernelspec") or {}
+            foreign = spec.get("language", "python") != "python"
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # half-written or no notebook: Jupyter will say so when it is opened
-        if spec.get("name") != name:
-            spec.update(name=name, display_name=title, language="python")
+        if not foreign and spec.get("name") != name:
+            spec |= {"name": name, "display_name": title, "language": "python"}
+            notebook["metadata"]["kernelspec"] = spec
             project.write(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
             changed.append(path.name)
     return changed
