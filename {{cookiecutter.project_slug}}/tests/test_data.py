@@ -9,7 +9,7 @@ from PIL import Image
 
 from lab.project import UserError
 
-from {{ cookiecutter.__package }} import data
+from {{ cookiecutter.__package }} import data, plots
 
 
 def test_every_split_has_its_share_of_every_class(digits):
@@ -94,6 +94,8 @@ def test_an_image_is_as_a_viewer_shows_it():
     data.write("shown", "made here", samples, seed=0, val=0.2, test=0.2)
     images = [image[0].tolist() for image, _ in data.ImageSplit("shown", "train", 2, channels=1)]
     assert images == [[[1, 1], [1, 1]], [[1, 1], [0, 0]], [[1, 0], [1, 0]]]
+    drawn = [axis.images[0].get_array() for axis in plots.samples("shown", "train", columns=1).axes]
+    assert [(pixels[..., 0] / 255).tolist() for pixels in drawn] == images
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b"])

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from . import data
 
@@ -22,7 +23,8 @@ def samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> Figur
         for axis in row:
             axis.axis("off")
         for axis, path in zip(row, chosen, strict=False):
-            axis.imshow(plt.imread(data.folder(dataset) / path), cmap="gray")
+            with Image.open(data.folder(dataset) / path) as image:
+                axis.imshow(data.as_shown(image).convert("RGB"))
     figure.suptitle(f"{dataset}/{split}")
     return figure
 
