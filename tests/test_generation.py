@@ -362,25 +362,37 @@ def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(
     )
     project = Project(tmp_path / "out" / "my-experiment")
     assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
+    edit(project.path / "src/my_experiment/plots.py", "Figures", "My figures")
     project.git("add", "--all")
-    project.git("commit", "--quiet", "--message", "cruft")
+    project.git("commit", "--quiet", "--message", "cruft, and an edit")
 
     kernels = home / "jupyter" / "kernels"
-    model = (
-        template_copy.path / "{{cookiecutter.project_slug}}/src/{{cookiecutter.__package}}/model.py"
-    )
-    model.write_text(model.read_text() + "\n# better\n")
+    source = "{{cookiecutter.project_slug}}/src/{{cookiecutter.__package}}"
+    for name, old in (("model.py", "The network"), ("plots.py", "Figures")):
+        edit(template_copy.path / source / name, old, "Better")
     template_copy.git("commit", "--quiet", "--all", "--message", "better")
     project.run("cruft", "update", "--skip-apply-ask")
 
-    assert (project.path / "src/my_experiment/model.py").read_text().endswith("# better\n")
+    assert (project.path / "src/my_experiment/model.py").read_text().startswith('"""Better.')
+    # where both changed a line, the page says what is found and how theirs is taken
+    both = '<<<<<<< ours\n"""My figures .*=======\n"""Better .*>>>>>>> theirs\n'
+    assert re.match(both, (project.path / "src/my_experiment/plots.py").read_text(), re.S)
+    assert project.git("diff", "--name-only", "--diff-filter=U") == "src/my_experiment/plots.py"
+    project.git("checkout", "--quiet", "--theirs", "src/my_experiment/plots.py")
     assert project.git("diff", "HEAD", "--name-only").splitlines() == [
         ".cruft.json",
         "src/my_experiment/model.py",
+        "src/my_experiment/plots.py",
     ]
     project.git("commit", "--quiet", "--all", "--message", "update")
     assert project.run("cruft", "diff").stdout.strip() == ""
     assert not kernels.exists()
+
+
+def edit(path, old, new):
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
 
 
 def test_cruft_makes_the_same_project_as_cookiecutter(template_copy, tmp_path, bake):
