@@ -107,6 +107,10 @@ def test_an_ordinary_slug_works(bake, slug):
     assert bake(project_slug=slug).path.name == slug
 
 
+def test_the_slug_that_is_offered_begins_with_a_letter(bake):
+    assert bake(project_name="2026: 3D Net").path.name == "d-net"
+
+
 DIFFICULT = [
     """It's "quoted" 'twice' \\back\\slash""",
     '''"""triple""" and \'\'\'triple\'\'\' # not a comment''',
