@@ -61,6 +61,14 @@ def test_continuous_integration_runs_the_readmes_test_command():
     assert "- run: .ci/run" in (TEMPLATE / ".github/workflows/tests.yml").read_text("utf-8")
 
 
+def test_the_map_of_lab_names_each_of_its_modules_once():
+    lab = TEMPLATE / "{{cookiecutter.project_slug}}" / "src" / "lab"
+    rows = re.findall(r"^    .*  (\S.*)$", (lab / "__init__.py").read_text("utf-8"), re.M)
+    named = re.findall(r"(\w+)(?:,| \(|$)", "\n".join(rows), re.M)
+    modules = {path.stem for path in lab.glob("*.py")} - {"__init__"}
+    assert sorted(named) == sorted(modules)
+
+
 def test_make_lock_leaves_the_lock_as_it_is(template_copy):
     lock = "{{cookiecutter.project_slug}}/requirements.txt"
     template_copy.run("make", "lock")
