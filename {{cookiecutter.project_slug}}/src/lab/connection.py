@@ -1,6 +1,7 @@
 """The ssh connection to a machine: one for all commands, a time-out on every wait, plain errors."""
 
 import fcntl
+import math
 import os
 import socket
 import subprocess
@@ -64,12 +65,14 @@ class Connection:
         stdin=subprocess.DEVNULL,
         receive: Callable[[bytes], None] | None = None,
         again: bool = True,
+        within: float = math.inf,
         **variables: object,
     ) -> str:
         """Run a script of lab/scripts/ there, and return what it printed.
 
         `variables` are its shell variables; `stdin` is a file; `receive` is handed the output in
         pieces instead. A script that may run twice is tried `again` once, on a fresh connection.
+        An answer that is not whole `within` these seconds is given up.
 
         Raises Refused with the script's own words, or LineLost.
         """
@@ -78,7 +81,10 @@ class Connection:
         for last in (not again, True):
             pieces.clear()
             try:
-                code, said = self._exchange(source, stdin, receive or pieces.append, not receive)
+                self.open()
+                code, said = self._exchange(
+                    source, stdin, receive or pieces.append, not receive, within
+                )
                 break
             except LineLost:
                 self.close()
@@ -106,22 +112,15 @@ class Connection:
 
         For what must not wait: it opens no connection and raises nothing.
         """
-        if not self._is_open():
-            return ""
-        mark = os.urandom(8).hex()
-        source = assemble(script, variables, self.machine)
-        framed = frame(source, mark, whole=True)
+        source, pieces = assemble(script, variables, self.machine), []
         # should the open one go away now, ssh would connect anew: not with this as its way there
-        never = ["-o", "BatchMode=yes", "-o", "ProxyCommand=false"]
-        command = [*self.ssh("-T", *never), for_any_shell(framed)]
-        pipes = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        try:
-            done = subprocess.run(command, **pipes, stdout=subprocess.PIPE, timeout=seconds)
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
-        _, _, after = done.stdout.partition(f"{mark}\0".encode())
-        output, _, code = after.partition(f"\0{mark} ".encode())
-        return output.decode("utf-8", "surrogateescape") if code == b"0\0" else ""
+        never = ("-o", "ProxyCommand=false")
+        with suppress(OSError, LineLost):
+            if self._is_open() and not self._exchange(
+                source, subprocess.DEVNULL, pieces.append, True, seconds, *never
+            )[0]:
+                return b"".join(pieces).decode("utf-8", "surrogateescape")
+        return ""
 
     def open(self) -> None:
         """Make sure of a living connection; ssh may ask for a password on the terminal.
@@ -190,22 +189,23 @@ class Connection:
                 return False
         return True
 
-    def _exchange(self, source: str, stdin, receive, whole: bool) -> tuple[int, str]:
+    def _exchange(self, source, stdin, receive, whole: bool, within, *options) -> tuple[int, str]:
         """Run a script; its exit code and what it said on stderr. LineLost if there is no end.
 
         `whole`: its output may come in one piece, which is quicker.
         """
-        self.open()
         mark = os.urandom(8).hex()
         framed = frame(source, mark, whole)
-        command = [*self.ssh("-T", "-o", "BatchMode=yes"), for_any_shell(framed)]
+        command = [*self.ssh("-T", "-o", "BatchMode=yes", *options), for_any_shell(framed)]
         pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         try:
             process = subprocess.Popen(command, **pipes)
         except OSError as error:  # E2BIG
             raise UserError(f"ssh cannot be started ({error.strerror}).") from None
         try:
-            code, said = receive_answer(process.stdout, process.stderr, mark.encode(), receive)
+            code, said = receive_answer(
+                process.stdout, process.stderr, mark.encode(), receive, within
+            )
         finally:
             process.kill()
             process.wait()

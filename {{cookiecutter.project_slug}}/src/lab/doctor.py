@@ -7,27 +7,22 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing, contextmanager, redirect_stdout
+from contextlib import closing, redirect_stdout
 from pathlib import Path
 
 from lab import checks, project, ssh_config, workspace
-from lab.connection import Connection
+from lab.connection import Connection, LineLost
 from lab.facts import FAILED, OK, WARNING, Check, Facts, first, parse
 from lab.machines import Machine
 from lab.project import UserError
 
 ALL = 60  # seconds for the machine's answers; those that came until then are taken
 PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--version"}
-
-
-class TooLong(Exception):
-    """Not all answers came in time."""
 
 
 def examine(machine: Machine) -> list[Check]:
@@ -90,10 +85,10 @@ def facts_there(connection: Connection, here: Facts) -> tuple[Facts, float]:
     }
     began = time.time()
     try:
-        with limited(ALL):
-            connection.run("facts.sh", receive=receive, **variables)
-    except TooLong:
-        pass  # a disk or driver that hangs so hard that it cannot even be given up
+        connection.run("facts.sh", receive=receive, within=ALL, **variables)
+    except LineLost:
+        if time.time() < began + ALL:
+            raise  # else a disk or driver that hangs so hard that it cannot even be given up
     there = parse(b"".join(pieces).decode("utf-8", "replace"))
     answered = next((at for at, piece in zip(times, pieces, strict=True) if piece), time.time())
     try:
@@ -102,22 +97,6 @@ def facts_there(connection: Connection, here: Facts) -> tuple[Facts, float]:
     except ValueError:
         pass  # a date without %N
     return there, 1000 * (answered - began)
-
-
-@contextmanager
-def limited(seconds: int):
-    """TooLong after that time; no OSError, as one might be taken for something else on its way."""
-
-    def ring(*_):
-        raise TooLong
-
-    former = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, former)
 
 
 def facts_here() -> Facts:

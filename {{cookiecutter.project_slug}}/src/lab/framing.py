@@ -77,18 +77,20 @@ def for_any_shell(source: str) -> str:
 
 
 def receive_answer(
-    pipe, errors, mark: bytes, receive: Callable[[bytes], None]
+    pipe, errors, mark: bytes, receive: Callable[[bytes], None], within: float
 ) -> tuple[int | None, str]:
-    """Hand over what stands between the marks.
+    """Hand over what stands between the marks, for so many seconds at most.
 
     Returns the exit code behind the last one, None if it never came; and what was said on stderr.
     """
     begin, end = mark + b"\0", b"\0" + mark + b" "
     held, said, begun, code = b"", b"", False, None
+    end_of_all = time.monotonic() + within
     deadline = time.monotonic() + PATIENCE
     reading = [pipe, errors]
     while pipe in reading:
-        wait = None if begun or deadline == math.inf else max(0, deadline - time.monotonic())
+        until = min(end_of_all, math.inf if begun else deadline)
+        wait = None if until == math.inf else max(0, until - time.monotonic())
         ready = select.select(reading, [], [], wait)[0]
         if not ready:
             break
