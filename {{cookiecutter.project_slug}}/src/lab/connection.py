@@ -8,7 +8,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab import machines
@@ -129,8 +129,6 @@ class Connection:
         """
         if self._is_open():
             return
-        import tempfile  # slow to import
-
         with locked(self.socket.with_suffix(".lock")):
             if self._is_open():
                 return
@@ -138,46 +136,16 @@ class Connection:
             ask = sys.stdin.isatty() and sys.stderr.isatty()
             command = self.ssh("-MNf", "-o", f"ControlPersist={KEPT}")
             command[1:1] = [] if ask else ["-o", "BatchMode=yes"]
-            # a file: the process that stays behind would keep a pipe open
-            with tempfile.TemporaryFile() as errors:
-                pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-                try:
-                    starting = subprocess.Popen(command, **pipes, stderr=errors)
-                except OSError as error:
-                    raise UserError(f"ssh cannot be started ({error.strerror}).") from None
-                try:
-                    code = starting.wait(None if ask else 4 * PATIENCE)
-                except subprocess.TimeoutExpired:
-                    code = None
-                finally:
-                    if starting.poll() is None:
-                        starting.kill()
-                        starting.wait()
-                errors.seek(0)
-                said = errors.read().decode("utf-8", "replace")
+            code, said = finished(command, None if ask else 4 * PATIENCE)
             if code != 0:
                 if "UNKNOWN port" in said:  # the jump host's ssh ended, and what it said is lost
-                    said = self._reason() or said
+                    plain = [*self.ssh("-S", "none", "-o", "BatchMode=yes"), "true"]
+                    said = finished(plain, 4 * PATIENCE)[1] or said
                 raise LineLost(explain(said, self.machine))
-
-    def _reason(self) -> str:
-        """Why there is no connection, from one that does not hide what the jump host's ssh says."""
-        import tempfile
-
-        command = self.ssh("-S", "none", "-o", "BatchMode=yes")
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        with suppress(OSError, subprocess.TimeoutExpired), tempfile.TemporaryFile() as errors:
-            wait = 4 * PATIENCE
-            subprocess.run([*command, "true"], **pipes, stderr=errors, timeout=wait)
-            errors.seek(0)
-            return errors.read().decode("utf-8", "replace")
-        return ""
 
     def close(self) -> None:
         """End the connection, dead or alive."""
-        with suppress(OSError, subprocess.TimeoutExpired):
-            command = self.ssh("-O", "exit")
-            subprocess.run(command, capture_output=True, timeout=PATIENCE)
+        finished(self.ssh("-O", "exit"), PATIENCE)
         self.socket.unlink(missing_ok=True)
 
     def _is_open(self) -> bool:
@@ -214,6 +182,30 @@ class Connection:
         if code is None:
             raise LineLost(explain(said, self.machine))
         return code, said
+
+
+def finished(command: list[str], patience: float | None) -> tuple[int | None, str]:
+    """Run a command; its exit code, None if it gave no end in time, and what it said on stderr.
+
+    A process that hangs in a dead mount cannot even be killed, so that nobody waits for it. What
+    it says goes to a file: a pipe would be held open by what stays behind of it.
+    """
+    import tempfile  # slow to import
+
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(command, **pipes, stderr=errors)
+        except OSError as error:
+            raise UserError(f"{command[0]} cannot be started ({error.strerror}).") from None
+        try:
+            code = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            process.kill()
+        errors.seek(0)
+        return code, errors.read().decode("utf-8", "replace")
 
 
 def ssh_config(machine: Machine) -> str:

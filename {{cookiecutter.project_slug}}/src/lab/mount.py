@@ -10,12 +10,11 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from lab import git, project
-from lab.connection import Connection
+from lab.connection import Connection, finished
 from lab.framing import PATIENCE
 from lab.machines import Machine
 from lab.project import UserError
@@ -74,7 +73,7 @@ def mount(connection: Connection, point: Path) -> str:
     if code or point not in mounted():
         tidy(point)
         raise UserError(
-            f"sshfs could not mount {there} of {connection.name}: {said or 'no answer'}."
+            f"sshfs could not mount {there} of {connection.name}: {last(said) or 'no answer'}."
         )
     return f"{project.shown(point)}: {there} of {connection.name}; lab unmount takes it away"
 
@@ -87,7 +86,7 @@ def unmount(point: Path) -> str:
     words = ""
     for command in UNMOUNT.get(sys.platform, UNMOUNT["linux"]):
         if shutil.which(command[0]):
-            words = finished([*command, str(point)], 5)[1] or words
+            words = last(finished([*command, str(point)], 5)[1]) or words
         if point not in mounted():
             tidy(point)
             return f"{project.shown(point)}: unmounted"
@@ -117,23 +116,8 @@ def answers(point: Path) -> bool:
     return finished(["ls", str(point)], 5)[0] == 0
 
 
-def finished(command: list[str], patience: float | None) -> tuple[int | None, str]:
-    """Run a command; its exit code, None if it gave no end in time, and the last line it said.
-
-    A process that hangs in a dead mount cannot even be killed, so that nobody waits for it. What
-    it says goes to a file: a pipe would be held open by what stays behind of it.
-    """
-    with tempfile.TemporaryFile() as output:
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": output}
-        process = subprocess.Popen(command, **pipes)
-        try:
-            code = process.wait(patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = None
-        output.seek(0)
-        said = output.read().decode("utf-8", "replace").strip().splitlines()
-    return code, said[-1].rstrip(".") if said else ""
+def last(said: str) -> str:
+    return "".join(said.strip().splitlines()[-1:]).rstrip(".")
 
 
 def tidy(point: Path) -> None:
