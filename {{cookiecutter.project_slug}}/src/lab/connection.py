@@ -8,10 +8,10 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lab import machines
+from lab import machines, project
 from lab.framing import (
     PATIENCE,
     assemble,
@@ -49,10 +49,7 @@ class Connection:
         name = f"{zlib.crc32(text.encode()):08x}{zlib.adler32(text.encode()):08x}"
         self.socket = folder / name
         self.config = folder / f"{name}.config"
-        if not self.config.exists() or self.config.read_text("utf-8") != text:
-            draft = folder / f"{name}.{os.getpid()}"
-            draft.write_text(text, "utf-8")
-            draft.replace(self.config)
+        project.write(self.config, text, lasting=False)
 
     def ssh(self, *options: str) -> list[str]:
         """The command that leads to the machine; what is to run there is added to it."""
@@ -115,11 +112,12 @@ class Connection:
         source, pieces = assemble(script, variables, self.machine), []
         # should the open one go away now, ssh would connect anew: not with this as its way there
         never = ("-o", "ProxyCommand=false")
-        with suppress(OSError, LineLost):
-            if self._is_open() and not self._exchange(
-                source, subprocess.DEVNULL, pieces.append, True, seconds, *never
-            )[0]:
-                return b"".join(pieces).decode("utf-8", "surrogateescape")
+        with suppress(OSError, UserError):
+            if self._is_open():
+                whole = (pieces.append, True, seconds)
+                code, _ = self._exchange(source, subprocess.DEVNULL, *whole, *never)
+                if code == 0:
+                    return b"".join(pieces).decode("utf-8", "surrogateescape")
         return ""
 
     def open(self) -> None:

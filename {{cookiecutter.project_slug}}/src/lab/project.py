@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -109,22 +110,28 @@ def shown(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file so that nobody ever sees half of it, not even after a power cut.
+def write(path: Path, text: str | bytes, lasting: bool = True) -> bool:
+    """Write a file so that nobody ever sees half of it, if `lasting` not even after a power cut.
 
-    One that holds the same text already is left alone.
+    One that holds the same already is left alone: False. One that was there keeps its mode.
     """
-    if path.exists() and path.read_text("utf-8", errors="surrogateescape") == text:
-        return
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    path = Path(os.path.realpath(path))  # a link into a repository of dotfiles stays one
+    if path.exists() and path.read_bytes() == content:
+        return False
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with draft.open("w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            if path.exists():
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
+            file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # else some file systems keep the new name and lose the content
+            if lasting:  # else some file systems keep the new name and lose the content
+                os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+    return True
 
 
 def sha256(path: Path) -> str:

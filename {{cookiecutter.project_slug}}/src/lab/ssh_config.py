@@ -218,26 +218,13 @@ def change(config: Path, before: bytes | None, after: bytes) -> list[str]:
 
 
 def put(path: Path, content: bytes) -> str:
-    """Write a file for this user alone, at once or not at all, through a link; what was done.
-
-    A file that was there keeps its mode.
-    """
-    real = Path(os.path.realpath(path))  # a link into a repository of dotfiles stays one
-    if real.exists() and real.read_bytes() == content:
-        return f"{home(path)}: unchanged"
-    mode = real.stat().st_mode & 0o7777 if real.exists() else 0o600
-    number, draft = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
+    """Write a file for this user alone; what was done."""
+    before = os.umask(0o077)
     try:
-        with open(number, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(number)
-        os.chmod(draft, mode)
-        os.replace(draft, real)
-    except BaseException:
-        os.unlink(draft)
-        raise
-    return f"{home(path)}: written"
+        written = project.write(path, content)
+    finally:
+        os.umask(before)
+    return f"{home(path)}: {'written' if written else 'unchanged'}"
 
 
 def places() -> tuple[Path, Path, Path]:

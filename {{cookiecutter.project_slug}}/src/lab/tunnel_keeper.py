@@ -19,7 +19,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from lab import machines, tunnels
+from lab import machines, project, tunnels
 from lab.connection import Connection
 from lab.framing import PATIENCE, for_any_shell
 from lab.ssh_errors import explain
@@ -174,9 +174,7 @@ class Keeper:
 
 def say(state: Path, text: str) -> None:
     """For lab tunnels: "" if all is well, else what is not."""
-    draft = state.with_suffix(".new")
-    draft.write_text(text, "utf-8")
-    draft.replace(state)
+    project.write(state, text, lasting=False)
 
 
 def main(path: str, number: str) -> None:

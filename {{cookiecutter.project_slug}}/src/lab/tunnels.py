@@ -28,7 +28,7 @@ ANSWER = min(5.0, PATIENCE)  # seconds
 ASKED = "/data/environment"  # of TensorBoard: whether it answers
 MODULES = {"notebook": "tunnel_keeper", "tensorboard": "tensorboard_here"}
 # The files of one: what it is, and what its process makes.
-FILES = ("json", "log", "ssh", "sock", "state", "new")
+FILES = ("json", "log", "ssh", "sock", "state")
 
 
 def folder() -> Path:
