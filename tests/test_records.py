@@ -648,9 +648,9 @@ def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project,
     there("note", desk.first, "noted there")
     desk("note", desk.first, "noted later")
     desk("export", desk.first, tmp_path / "later.zip")
-    take = f"from pathlib import Path; reproduce.unpack(Path({str(tmp_path / 'later.zip')!r}))"
+    take = f"from pathlib import Path; export.unpack(Path({str(tmp_path / 'later.zip')!r}))"
     for _ in range(2):
-        there.run("python", "-c", f"from lab import reproduce; {take}")
+        there.run("python", "-c", f"from lab import export; {take}")
     notes = (there.runs / desk.first / "notes.txt").read_text().splitlines()
     assert [line.split("  ")[1] for line in notes] == ["noted there", "noted later"]
     there.change(desk.first, lambda record: record.update(result={"loss": 0}))
@@ -788,9 +788,10 @@ def test_a_record_that_is_not_whole_or_still_growing_is_not_repeated(desk):
 COMPARE = """
 import json, sys
 from pathlib import Path
-from lab import reproduce
+from lab import comparison
 old, new, tolerance = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-print(json.dumps({row["metric"]: row["verdict"] for row in reproduce.compare(old, new, tolerance)}))
+rows = comparison.compare(old, new, tolerance)
+print(json.dumps({row["metric"]: row["verdict"] for row in rows}))
 """
 
 
@@ -823,10 +824,10 @@ def test_another_device_is_named(lab):
     lab.record(OLDEST, **gpu)
     lab.record(NEWEST)
     code = f"""
-from lab import project, records, reproduce
+from lab import comparison, project, records
 runs = (project.runs_folder() / run / "run.json" for run in {[OLDEST, NEWEST]})
 old, new = map(records.read_json, runs)
-print(*reproduce.surroundings(old, new), sep="\\n")
+print(*comparison.surroundings(old, new), sep="\\n")
 """
     assert lab.python(code).splitlines() == [
         "GPUs: NVIDIA H200 when it was recorded, none now",

@@ -8,7 +8,7 @@ The first line of each file says what it is for. Together they are:
     recording a run      tracking, recorder, capture, metrics_file, ranks, interrupts, liveness,
                          mongo
     what it came from    provenance, code_state, snapshot
-    reading records      records, listing, reproduce
+    reading records      records, listing, reproduce, comparison, export
     a machine            machines, connection, framing, ssh_errors, ssh_config
     what is wrong        doctor, facts, checks, checks_there
     the copy there       workspace, ide, mount

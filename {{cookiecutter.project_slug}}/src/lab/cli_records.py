@@ -199,6 +199,6 @@ def reproduce_run(wanted: argparse.Namespace) -> int:
 
 
 def export_run(wanted: argparse.Namespace) -> None:
-    from lab import reproduce
+    from lab import export
 
-    print(reproduce.export(wanted.run, wanted.file))
+    print(export.export(wanted.run, wanted.file))
