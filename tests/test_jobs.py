@@ -240,6 +240,23 @@ def test_any_laptop_and_any_part_of_the_id_finds_a_job(laptop):
     assert f"there is no job zzzz on gpu; there are: {id}." in done.stderr
 
 
+def test_what_is_advised_for_a_second_machine_is_for_that_machine(laptop):
+    machines = laptop.path / "machines.toml"
+    first = machines.read_text()
+    machines.write_text(
+        f"{first}\n[machines.second]\nssh = 'worker'\nuser = 'ada'\ngateway = 'gateway'\n"
+        "gateway_user = 'ada'\nfolder = 'lab/second'\n"
+    )
+    done = laptop.lab("-m", "second", "sync", "--back", check=False)
+    assert done.stderr.endswith("yet: lab -m second setup makes it.\n")
+    done = laptop.lab("doctor", "-m", "second", check=False)
+    assert "lab -m second setup" in done.stdout and "lab setup" not in done.stdout
+    done = laptop.run("lab", "-m", "second", "run", "--", "true")
+    assert "its output: lab -m second logs -f" in done.stderr
+    done = laptop.run("lab", "run", "--", "true")
+    assert "its output: lab logs -f" in done.stderr
+
+
 def test_a_name_is_a_name_even_if_it_looks_like_an_id_or_the_end_of_another(laptop):
     one = start(laptop, "--name", "resnet50-lr0.01-bs12", "--", "echo", "hello")
     assert ended(laptop, one) == "finished(0)"

@@ -24,7 +24,7 @@ PROGRAMS = {
     "rsync": ("both", WARNING, (), "data is brought by a slower way: install it"),
     "tmux": ("there", WARNING, (2, 2), "jobs run, but lab shell does not stay: install it"),
     "python3": ("both", OK, (3, 8), "uv has to bring a Python"),
-    "uv": ("both", WARNING, (0, 9), "lab setup fetches one from PyPI; or put one in ~/.local/bin"),
+    "uv": ("both", WARNING, (0, 9), "setup fetches one from PyPI; or put one in ~/.local/bin"),
 }
 
 
@@ -69,8 +69,8 @@ def programs(here: Facts, there: Facts | None) -> list[Check]:
 
 def environment(here: Facts, there: Facts | None) -> list[Check]:
     """Is the environment of this lock there and here, and does its torch fit the machine?"""
-    wanted = first(here, "environment")
-    mends = {"here": "python3 bootstrap.py", "there": "lab setup, or lab doctor --fix"}
+    wanted, lab = first(here, "environment"), first(here, "lab")
+    mends = {"here": "python3 bootstrap.py", "there": f"{lab} setup, or {lab} doctor --fix"}
     states = {"yes": OK, "no": FAILED}
     verdicts = {
         "here": states.get(first(here, "in step"), UNKNOWN),
@@ -87,7 +87,7 @@ def environment(here: Facts, there: Facts | None) -> list[Check]:
     if there is not None:
         made = first(there, "work")
         verdict = {"yes": OK, "no": WARNING}.get(made, UNKNOWN)
-        advice = "the project is not on the machine yet: lab setup, or lab doctor --fix"
+        advice = f"the project is not on the machine yet: {mends['there']}"
         word = {"yes": "is there", "no": MISSING}.get(made, "?")
         checks.append(Check("work copy", "", word, verdict, advice if verdict == WARNING else ""))
     return [*checks, torch(here, there)] if first(here, "torch wanted") == "yes" else checks
@@ -108,7 +108,8 @@ def torch(here: Facts, there: Facts | None) -> Check:
         return Check(*row, UNKNOWN)
     if not cuda:
         cause = f"torch {version} there is built without CUDA, and the machine has GPUs"
-        mend = f"remove envs/{first(here, 'environment')} there while no job runs, then lab setup"
+        old, again = f"envs/{first(here, 'environment')}", f"{first(here, 'lab')} setup"
+        mend = f"remove {old} there while no job runs, then {again}"
         return Check(*row, FAILED, f"{cause}: {mend}")
     if not driver:
         return Check(*row, UNKNOWN, "nvidia-smi does not say which CUDA the driver knows")
@@ -152,7 +153,7 @@ def dataset(here: Facts, there: Facts | None) -> list[Check]:
     name = first(here, "dataset name")
     mine, theirs = (contents(facts) for facts in (here, there))
     row = (f"data {name}", mine[1], theirs[1])
-    mend = f"lab push-data {name}"
+    mend = f"{first(here, 'lab')} push-data {name}"
     if "?" in (mine[0], theirs[0]):
         return [Check(*row, UNKNOWN)]
     if not mine[0] and not theirs[0]:

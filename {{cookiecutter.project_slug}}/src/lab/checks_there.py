@@ -114,7 +114,7 @@ def sessions(here: Facts, there: Facts) -> list[Check]:
         verdict = OK if kills in no or lingers in yes else FAILED if kills in yes else UNKNOWN
         told = {OK: "jobs stay", FAILED: "jobs are killed", UNKNOWN: "?"}[verdict]
         cause = "logind there kills all processes of a user who logs out (KillUserProcesses)"
-        mend = "loginctl enable-linger there, or lab doctor --fix"
+        mend = f"loginctl enable-linger there, or {first(here, 'lab')} doctor --fix"
         advice = f"{cause}: {mend}" if verdict == FAILED else ""
         checks.append(Check("at logout", "", told, verdict, advice))
     term = first(here, "term")
@@ -122,7 +122,8 @@ def sessions(here: Facts, there: Facts) -> list[Check]:
         known = first(there, "terminal")
         verdict = {"yes": OK, "no": WARNING}.get(known, UNKNOWN)
         cause = f"the machine does not know the terminal {term}, lab attach takes a plainer one"
-        advice = f"{cause}: lab doctor --fix sends its description" if verdict == WARNING else ""
+        mend = f"{first(here, 'lab')} doctor --fix sends its description"
+        advice = f"{cause}: {mend}" if verdict == WARNING else ""
         word = {"yes": "known", "no": "not known"}.get(known, "?")
         checks.append(Check("terminal", term, word, verdict, advice))
     return checks

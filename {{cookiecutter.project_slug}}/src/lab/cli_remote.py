@@ -86,7 +86,7 @@ def set_up(wanted: argparse.Namespace) -> None:
 
     connection = connect(wanted)
     workspace.setup(connection)
-    print(f"{connection.name} is ready: lab run")
+    print(f"{connection.name} is ready: {connection.machine.lab} run")
 
 
 def start(wanted: argparse.Namespace) -> int:
@@ -112,7 +112,7 @@ def start(wanted: argparse.Namespace) -> int:
     if wanted.interactive:
         return jobs.attach(connection, job.id)
     if not wanted.follow:
-        say(f"its output: lab logs -f {job.id[-4:]}")
+        say(f"its output: {connection.machine.lab} logs -f {job.id[-4:]}")
         return 0
     follow(connection, job.id)
     return finish(connection, job.id)
@@ -131,7 +131,8 @@ def follow(connection, id: str, last: int | None = None) -> None:
     try:
         jobs.logs(connection, id, write_out, follow=True, last=last, retry=retry)
     except KeyboardInterrupt:
-        say(f"\nthe job goes on: lab logs -f {id[-4:]}; to end it: lab stop {id[-4:]}")
+        lab, short = connection.machine.lab, id[-4:]
+        say(f"\nthe job goes on: {lab} logs -f {short}; to end it: {lab} stop {short}")
         raise SystemExit(130) from None
 
 
@@ -201,7 +202,8 @@ def sync_work(wanted: argparse.Namespace) -> None:
     synced = workspace.sync(connection)
     print(f"work/ on {connection.name}: {synced.state}")
     for ref in synced.edits:
-        print(f"what was edited there is saved here: git show {ref}; as a branch: lab sync --back")
+        branch = f"{connection.machine.lab} sync --back"
+        print(f"what was edited there is saved here: git show {ref}; as a branch: {branch}")
 
 
 def open_shell(wanted: argparse.Namespace) -> int:

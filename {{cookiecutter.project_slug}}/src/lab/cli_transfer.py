@@ -36,7 +36,7 @@ def fetch_runs(wanted: argparse.Namespace) -> int:
     try:
         return watch(connection, names, not wanted.no_models)
     except KeyboardInterrupt:
-        say("\nthe runs go on; lab fetch brings what is new")
+        say(f"\nthe runs go on; {connection.machine.lab} fetch brings what is new")
         return 130
 
 

@@ -27,7 +27,7 @@ PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--vers
 
 def examine(machine: Machine) -> list[Check]:
     """Every check of this computer and of the machine; never raises for what is wrong there."""
-    here = facts_here()
+    here = {**facts_here(), "lab": [machine.lab]}
     try:
         connection = Connection(machine)
     except UserError as error:
@@ -41,7 +41,7 @@ def examine(machine: Machine) -> list[Check]:
 def examine_without(reason: str) -> list[Check]:
     """Every check of this computer, where there is no machine that could be asked."""
     verdict = WARNING if reason.startswith("no machine yet") else FAILED
-    here = {**facts_here(), "socket": ["well"]}
+    here = {**facts_here(), "lab": ["lab"], "socket": ["well"]}
     return [Check("machine", "", "", verdict, reason), *checks.judge(here, None)]
 
 

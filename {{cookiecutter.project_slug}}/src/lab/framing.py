@@ -46,7 +46,8 @@ kill $!; }}"""
 
 def assemble(script: str, variables: dict[str, object], machine: Machine) -> str:
     """A script of lab/scripts/, behind its variables, the prelude and the files that it needs."""
-    variables = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, **variables}
+    about = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, "lab": machine.lab}
+    variables = {**about, **variables}
     if any("\0" in str(value) for value in variables.values()):
         raise UserError("an argument cannot hold a NUL character.")
     lines = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]

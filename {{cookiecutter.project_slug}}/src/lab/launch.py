@@ -86,6 +86,7 @@ def start(
         "command": shlex.join(command),
         "gpus": gpus,
         "queue": "yes" if queue else "",
+        "lab": connection.machine.lab,
     }
     variables = {
         "id": id,
@@ -94,12 +95,13 @@ def start(
         "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in settings.items()),
         "interactive": "yes" if interactive else "",
     }
+    open_still = f"Whether job {id} started is open: {connection.machine.lab} jobs tells."
     try:
         answer = send(connection, "start.sh", taken.commit, **variables)
     except LineLost as lost:
-        raise LineLost(f"{lost} Whether job {id} started is open: lab jobs tells.") from None
+        raise LineLost(f"{lost} {open_still}") from None
     except KeyboardInterrupt:
-        ended = UserError(f"interrupted. Whether job {id} started is open: lab jobs tells.")
+        ended = UserError(f"interrupted. {open_still}")
         ended.exit_code = 130
         raise ended from None
     return told(connection, answer)

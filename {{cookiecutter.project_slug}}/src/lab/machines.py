@@ -25,6 +25,7 @@ class Machine(NamedTuple):
     gateway_user: str = ""
     gateway_port: int = 0
     data: str = ""  # the machine's own folder of datasets; "": data/ in `folder`
+    lab: str = "lab"  # how a command for it begins: with -m NAME if it is not the first
 
     @property
     def host(self) -> str:
@@ -32,7 +33,7 @@ class Machine(NamedTuple):
         return self.ssh
 
 
-KEYS = {key: kind for key, kind in get_type_hints(Machine).items() if key != "name"}
+KEYS = {key: kind for key, kind in get_type_hints(Machine).items() if key not in ("name", "lab")}
 
 
 def machines() -> dict[str, Machine]:
@@ -57,7 +58,8 @@ def machines() -> dict[str, Machine]:
             if key not in table:
                 file = SHARED if name in project.toml(SHARED).get("machines", {}) else PERSONAL
                 raise _mistake(file, f"machines.{name}", "", f"machine {name} has no {key}", KEYS)
-    return {name: Machine(name, **table) for name, table in found.items()}
+    calls = {name: f"lab -m {name}" if at else "lab" for at, name in enumerate(found)}
+    return {name: Machine(name, **table, lab=calls[name]) for name, table in found.items()}
 
 
 def machine(name: str | None = None) -> Machine:

@@ -75,7 +75,8 @@ def mount(connection: Connection, point: Path) -> str:
         raise UserError(
             f"sshfs could not mount {there} of {connection.name}: {last(said) or 'no answer'}."
         )
-    return f"{project.shown(point)}: {there} of {connection.name}; lab unmount takes it away"
+    end = f"{connection.machine.lab} unmount takes it away"
+    return f"{project.shown(point)}: {there} of {connection.name}; {end}"
 
 
 def unmount(point: Path) -> str:

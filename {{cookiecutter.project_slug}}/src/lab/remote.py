@@ -154,11 +154,13 @@ def _bring_records(machine: str | None) -> str:
     try:
         if not machine and not machines.machines():
             return ""
-        report = _fetch.fetch(_connection(machine), models=False)
+        connection = _connection(machine)
+        report = _fetch.fetch(connection, models=False)
     except project.UserError as error:
         return f"not the newest: {error}"
+    lab = connection.machine.lab
     amiss = len(report.kept) + len(report.absent) + len(report.wrong)
-    return f"{tables.files(amiss)} did not come; lab fetch says why" if amiss else ""
+    return f"{tables.files(amiss)} did not come; {lab} fetch says why" if amiss else ""
 
 
 def _connection(name: str | None) -> Connection:

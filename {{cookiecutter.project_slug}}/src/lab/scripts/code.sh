@@ -15,7 +15,7 @@ cause() { # of what git said; and what mends a damaged repository
     case $1 in
     *corrupt* | *"bad object"* | *"invalid reference"* | *"failed to unpack tree"* | *"unable to read sha1"* | \
         *"short to be a packfile"* | *"does not match index"*)
-        printf '. %s' "$repo is damaged: move it and $folder/work away, then lab setup makes both anew"
+        printf '. %s' "$repo is damaged: move it and $folder/work away, then $lab setup makes both anew"
         ;;
     esac
 }

@@ -21,6 +21,7 @@ from pathlib import Path
 
 START = 90  # seconds; a first start on a slow network disk takes long
 ANSWER = 10  # seconds
+LAB = sys.argv[-1]  # how a command of lab for this machine begins
 NAME = "LAB_NOTEBOOK"  # the variable by which every process of it is found
 
 
@@ -98,7 +99,7 @@ def start(place, folder, data, tcp):
             fail("your Jupyter configuration there switches the token off: it must not.")
         names = json.loads(status(known, "/api/kernelspecs", token)[1])["kernelspecs"]
         if name not in names:
-            fail(f"its Jupyter does not find the kernel {name}: lab setup.")
+            fail(f"its Jupyter does not find the kernel {name}: {LAB} setup.")
     except BaseException:
         stop(place)
         raise
@@ -115,7 +116,7 @@ def kernel():
             mark = json.loads(path.read_text("utf-8"))["metadata"]["dl-remote-template"]
             if os.path.realpath(mark["project"]) == mine:
                 return path.parent.name
-    fail("the project's kernel is not there: lab setup.")
+    fail(f"the project's kernel is not there: {LAB} setup.")
 
 
 def kernels(known):
@@ -130,7 +131,7 @@ def wait_for(known, place, seconds):
             lines = (place / "log").read_text("utf-8", "replace").strip().splitlines()
             fail(f"JupyterLab did not start: {lines[-1] if lines else 'it does not say why'}")
         if time.monotonic() > end:
-            fail("JupyterLab there does not answer: lab notebook --stop ends it.")
+            fail(f"JupyterLab there does not answer: {LAB} notebook --stop ends it.")
         time.sleep(0.1)
 
 
@@ -256,4 +257,4 @@ def fail(message):
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(*sys.argv[1:])))
+    print(json.dumps(main(*sys.argv[1:-1])))

@@ -106,7 +106,7 @@ if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
             echo "$here has no more than $have GPUs." | tee refused
             end 1
         elif [ -z "$queue" ]; then
-            echo "${why%;}. lab run --queue waits for them." >refused
+            echo "${why%;}. $lab run --queue waits for them." >refused
             end 1
         fi
         phase queued "${why%;}"

@@ -4,7 +4,7 @@
 
 work=$folder/work
 mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" && true >>"$folder/envs/.lock" ||
-    fail "$folder cannot be written on $here: see lab doctor."
+    fail "$folder cannot be written on $here: see $lab doctor."
 [ "$(tmux_conf)" = "$(cat "$folder/tmux.conf" 2>/dev/null)" ] || tmux_conf >"$folder/tmux.conf" ||
     fail "the disk of $here is full."
 cd "$work/$project" || fail "there is no $work/$project on $here."

@@ -2,7 +2,7 @@
 # Variables: project, term.
 # Needs: places.sh tmux.sh
 
-cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $here yet: lab setup."
+cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $here yet: $lab setup."
 known_terminal
 SHELL=${SHELL:-/bin/sh}
 # not a login shell: its profile would put the system's Python first again

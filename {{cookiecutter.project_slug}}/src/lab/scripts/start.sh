@@ -6,7 +6,7 @@
 job=$folder/jobs/$id
 # not by exec alone, at whose failure sh ends with words of its own
 mkdir -p "$folder/jobs" "$ours" && true >>"$folder/jobs/.lock" ||
-    fail "$folder cannot be written on $here: see lab doctor."
+    fail "$folder cannot be written on $here: see $lab doctor."
 has flock || fail "$here has no flock; it comes with util-linux."
 exec 9>>"$folder/jobs/.lock"
 flock -w 100 9 || fail "somebody else has been starting a job for long: try again."
@@ -51,7 +51,7 @@ if ! [ -e "$job/once" ]; then
     tries=0
     until [ -e "$job/pid" ] && { [ -s "$job/phase" ] || [ -e "$job/exit_code" ]; }; do
         tries=$((tries + 1))
-        [ $tries -lt 400 ] || fail "job $id was made on $here, but does not start: lab logs $id."
+        [ $tries -lt 400 ] || fail "job $id was made on $here, but does not start: $lab logs $id."
         sleep 0.05
     done
     if [ -e "$job/refused" ]; then

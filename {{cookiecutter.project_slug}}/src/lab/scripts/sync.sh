@@ -8,7 +8,7 @@
 work=$folder/work
 edits=refs/lab/edits
 mkdir -p "$folder" && true >>"$folder/.work.lock" ||
-    fail "$folder cannot be written on $here: see lab doctor."
+    fail "$folder cannot be written on $here: see $lab doctor."
 exec 9>>"$folder/.work.lock"
 flock -w 100 9 || fail "somebody else has been bringing $work in step for long: try again."
 take_commit
@@ -76,7 +76,7 @@ if ! [ -f "$work/.git" ]; then # a folder .git is of a clone that somebody made 
     if [ -d "$work" ] && [ -n "$(ls -A "$work")" ]; then
         fail "$work on $here was not made by lab and is not empty: move it away."
     fi
-    [ -z "$back" ] || fail "there is no $work on $here yet: lab setup makes it."
+    [ -z "$back" ] || fail "there is no $work on $here yet: $lab setup makes it."
     quiet_git -C "$repo" worktree prune
     said=$(quiet_git -C "$repo" worktree add --quiet --detach "$work" "$commit" 2>&1) ||
         fail "$work cannot be made on $here: $(cause "$said")"
@@ -84,7 +84,7 @@ if ! [ -f "$work/.git" ]; then # a folder .git is of a clone that somebody made 
 else
     cd "$work" || exit 1
     quiet_git rev-parse --git-dir >/dev/null 2>&1 ||
-        fail "$work on $here has lost its repository, $repo: move it away, then lab setup makes a new one."
+        fail "$work on $here has lost its repository, $repo: move it away, then $lab setup makes a new one."
     index=$(quiet_git rev-parse --git-path index)
     draft=$folder/.index.$$
     export draft
@@ -102,7 +102,7 @@ else
         said=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) || case $said in
         *"not uptodate"* | *"would be overwritten"* | *"would be removed"*)
             fail "$work is being edited right now; nothing was changed: $(cause "$said")" ;;
-        *) fail "only a part of $work on $here is in step: $(cause "$said"). Mend it, then lab sync." ;;
+        *) fail "only a part of $work on $here is in step: $(cause "$said"). Mend it, then $lab sync." ;;
         esac
         mv "$draft" "$index"
         said=$(quiet_git update-ref --no-deref HEAD "$commit" 2>&1) ||
