@@ -325,7 +325,12 @@ def rules():
             del sys.modules[name]
 
 
-HERE = {"environment": ["3.11-abc"], "torch wanted": ["yes"], "torch": ["__version__ = '2.13.0'"]}
+HERE = {
+    "environment": ["3.11-abc"],
+    "torch wanted": ["yes"],
+    "torch": ["__version__ = '2.13.0'"],
+    "lab": ["lab"],
+}
 
 
 @pytest.mark.parametrize(
