@@ -209,7 +209,7 @@ def imports(project: Path) -> Row:
     command = [".venv/bin/python", "-X", "importtime", "-m", f"{PACKAGE}.experiment"]
     lines = run([*command, "print_config"], cwd=project, stderr=subprocess.STDOUT).splitlines()
     names = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
-    slow = sorted(names & {"torch", "sklearn", "tensorboard"})
+    slow = sorted(names & {"torch", "sklearn", "tensorboard", "pandas"})
     known = "sacred" in names  # otherwise the list is not what we take it for
     shown = ", ".join(slow) or "none"
     return Row("slow imports of print_config", shown, promise="none", holds=known and not slow)

@@ -71,6 +71,7 @@ TREE = [
     "src/lab/remote.py",
     "src/lab/reproduce.py",
     "src/lab/rsync_shell.py",
+    "src/lab/sacred_import.py",
     "src/lab/scripts/attach.sh",
     "src/lab/scripts/code.sh",
     "src/lab/scripts/dataset.sh",

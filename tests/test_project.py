@@ -81,13 +81,19 @@ def test_torchrun_with_two_processes_leaves_one_record(worked):
     ]
 
 
-def test_print_config_imports_neither_torch_nor_sklearn_nor_tensorboard(worked):
+def test_print_config_imports_none_of_the_slow_packages(worked):
     command = ["python", "-X", "importtime", "-m", "zebra_count.experiment", "print_config"]
     output = worked.run(*command).stdout
     imported = {line.split("|")[-1].strip() for line in output.splitlines() if "|" in line}
     assert "sacred" in imported
-    assert not {"torch", "sklearn", "tensorboard", "accelerate"} & imported
+    assert not {"torch", "sklearn", "tensorboard", "accelerate", "pandas"} & imported
     assert "lr = 0.003" in output
+
+
+def test_a_frame_of_pandas_is_recorded_as_sacred_records_it(worked):
+    code = "from lab.sacred_import import flatten; import pandas"
+    code += '; print(flatten({"x": pandas.DataFrame({"a": [1, 2]})})["x"]["values"])'
+    assert worked.run("python", "-c", code).stdout == '{"a": [1, 2]}\n'
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ The first line of each file says what it is for. Together they are:
                          completion, tables
     the project          project, git, kernel, notebook_filter
     recording a run      tracking, recorder, capture, metrics_file, ranks, interrupts, liveness,
-                         mongo
+                         sacred_import, mongo
     what it came from    provenance, code_state, snapshot
     reading records      records, listing, reproduce, comparison, export
     a machine            machines, connection, framing, ssh_errors, ssh_config

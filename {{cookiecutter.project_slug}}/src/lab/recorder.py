@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,16 +16,7 @@ from typing import Any
 
 from lab import capture, code_state, interrupts, metrics_file, project, provenance, ranks
 from lab.project import UserError
-
-with warnings.catch_warnings():  # Sacred's use of pkg_resources, which setuptools<82 still has
-    warnings.filterwarnings("ignore", "pkg_resources is deprecated")
-    import sacred
-    from sacred.observers import FileStorageObserver
-    from sacred.serializer import flatten
-
-sacred.SETTINGS.CAPTURE_MODE = "no"  # "fd" loses lines, "sys" subprocesses: see lab.capture
-sacred.SETTINGS.DISCOVER_SOURCES = "dir"  # otherwise sources that other modules import are missed
-sacred.SETTINGS.HOST_INFO.INCLUDE_GPU_INFO = False  # dies of "N/A", waits for ever: lab.provenance
+from lab.sacred_import import FileStorageObserver, flatten
 
 OURS = {"run.json", "config.json", "cout.txt", "metrics.jsonl", "uncommitted.diff", "info.json"}
 OURS |= {"notes.txt"}  # of `lab note`
