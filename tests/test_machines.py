@@ -143,6 +143,24 @@ def test_a_setting_without_with_is_named_before_anything_is_sent(lab):
     assert said == "lab: lr=0.1 is a setting: lab run with lr=0.1 seed=1.\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--"], "there is no command: lab run -- COMMAND, or lab run for the experiment."),
+        (["--gpus", "²"], "--gpus ²: a number, as in --gpus 2."),
+        (["--gpus", "-1", "--", "true"], "--gpus -1: a number, as in --gpus 2."),
+    ],
+)
+def test_what_cannot_be_run_is_named_before_anything_is_sent(lab, words, said):
+    assert lab("run", *words, shared=GOOD, local="") == f"lab: {said}\n"
+
+
+def test_a_number_of_gpus_is_the_same_however_it_is_written(lab):
+    code = "from lab import launch; print([launch.gpu_count(n) for n in ('02', '2', '0', 'some')])"
+    said = lab.project.run(sys.executable, "-c", code, env=lab.env).stdout
+    assert said == "['2', '2', '0', 'some']\n"
+
+
 @pytest.mark.parametrize("patience", ["long", "inf", "nan", "0", "-3"])
 def test_a_patience_that_is_no_number_is_named(lab, patience):
     lab.env["LAB_PATIENCE"] = patience

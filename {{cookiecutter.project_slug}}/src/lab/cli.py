@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     dashes = arguments.index("--") if {"run", "--"} <= set(arguments) else len(arguments)
     wanted = build_parser().parse_args(arguments[:dashes])
-    wanted.after_dashes = arguments[dashes + 1 :]
+    wanted.after_dashes = arguments[dashes + 1 :] if dashes < len(arguments) else None
     try:
         return wanted.command(wanted) or 0
     except project.UserError as error:

@@ -96,7 +96,9 @@ def start(wanted: argparse.Namespace) -> int:
         raise UserError(f"{word} is not for the experiment: it comes before {wanted.arguments[0]}.")
     if wanted.interactive:
         need_terminal("--interactive", "leave it out")
-    command = wanted.after_dashes or launch.experiment(wanted.arguments, wanted.gpus)
+    command = wanted.after_dashes
+    if command is None:
+        command = launch.experiment(wanted.arguments, wanted.gpus)
     connection = connect(wanted)
     job = launch.start(
         connection,

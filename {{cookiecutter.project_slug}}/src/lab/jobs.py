@@ -21,7 +21,7 @@ COLUMNS = ("job", "state", "time", "gpu", "by", "what")
 GONE = {
     "no": "its runner was killed",
     "rebooted": "the machine was restarted",
-    "never": "it was never started: lab stop clears it",
+    "never": "it was never started: to stop it clears it",
 }
 
 

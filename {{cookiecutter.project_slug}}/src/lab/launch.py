@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shlex
 import socket
@@ -45,9 +46,16 @@ def experiment(arguments: list[str], gpus: str) -> list[str]:
     if arguments and "=" in arguments[0] and not arguments[0].startswith("-"):
         raise UserError(f"{arguments[0]} is a setting: lab run with {shlex.join(arguments)}.")
     module = ["-m", f"{project.package()}.experiment", *arguments]
-    if gpus.isdigit() and int(gpus) > 1:
+    if gpu_count(gpus) not in ("some", "0", "1"):
         return ["torchrun", "--standalone", f"--nproc-per-node={gpus}", *module]
     return ["python", *module]
+
+
+def gpu_count(wanted: str) -> str:
+    """How many GPUs to take, as the machine compares it; UserError if it is no number."""
+    if wanted != "some" and not re.fullmatch("[0-9]{1,4}", wanted):
+        raise UserError(f"--gpus {wanted}: a number, as in --gpus 2.")
+    return wanted if wanted == "some" else str(int(wanted))
 
 
 def start(
@@ -66,8 +74,9 @@ def start(
 
     Raises Refused if it cannot start there; LineLost if nobody knows whether it did.
     """
-    if gpus != "some" and not gpus.isdigit():
-        raise UserError(f"--gpus {gpus}: a number, as in --gpus 2.")
+    gpus = gpu_count(gpus)
+    if not command:
+        raise UserError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
     taken = snapshot.take()
     id = new_id()
     spec = {
