@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 
 import pytest
@@ -134,6 +135,20 @@ def test_a_changed_lock_gets_an_environment_of_its_own_and_running_jobs_keep_the
     laptop.hosts.worker.path("/tmp/go").touch()
     assert ended(laptop, first) == "finished(0)"
     assert len(list(laptop.there("envs").glob("3.11-*"))) == 2
+
+
+def test_ended_jobs_and_environments_that_nothing_uses_may_be_removed_by_hand(laptop):
+    laptop.lab("run", "--follow", "with", "quick")
+    id = job(laptop, start(laptop, "--", "true"))["id"]
+    assert ended(laptop, id) == "finished(0)"
+    for folder in ("jobs", "envs"):
+        shutil.rmtree(laptop.there(folder))
+    assert laptop.lab("jobs") == "no jobs yet\n"
+    laptop.lab("fetch")
+    assert "COMPLETED" in laptop.lab("runs")
+    assert ended(laptop, start(laptop, "--", "python", "-c", "import lab")) == "finished(0)"
+    laptop.lab("setup")
+    laptop.hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", "import lab")
 
 
 def test_stop_while_an_environment_is_made_leaves_nothing_half_made_and_others_alone(laptop):
