@@ -1,90 +1,20 @@
 """Everything a run prints, into its record as well: from Python, subprocesses and workers.
 
-Used as a module it sends what is printed through `helper`, which is this same file as a program.
-That is a process and not a thread: a C extension that prints while it holds Python's lock would
-wait forever for a thread; and a process writes the last lines even if the run is killed outright.
+Outside notebooks it goes through a process of its own, capture_helper.py.
 """
 
-import fcntl
 import os
-import re
-import selectors
-import signal
 import socket
 import subprocess
 import sys
 import termios
 import threading
-import time
 from pathlib import Path
 
-GRACE = 1.0  # seconds that the last words of surviving child processes are waited for
-QUIET = 0.3  # seconds of silence after which nothing more is expected of them
-WINDOW = 16  # rows above the cursor that nested progress bars may still redraw
-LONGEST = 65536  # bytes of an unfinished line that are kept back
-TOKEN = re.compile(rb"(\r*\n|\r|\x1b\[\d*[AK])")
-UNFINISHED = re.compile(rb"(\r+|\x1b(\[\d*)?)\Z")
+from lab import capture_helper
+from lab.capture_helper import GRACE, QUIET, Lines, copy_size, write_all
 
-
-class Lines:
-    """Turns what goes to a terminal into the lines that stand there in the end.
-
-    A carriage return begins the line anew and "cursor up" goes back to an earlier one, as progress
-    bars do; so a bar is one line in the record, however often it was drawn.
-    """
-
-    def __init__(self):
-        self.rows = [b""]
-        self.row = 0  # where the cursor is
-        self.fresh = False  # whether the cursor is at the beginning of the row
-        self.window = 0  # becomes WINDOW once a program has moved the cursor up
-        self.rest = b""  # the beginning of an escape sequence or line end
-
-    def feed(self, data: bytes) -> bytes:
-        """The lines that are finished now."""
-        data, self.rest = self.rest + data, b""
-        cut = UNFINISHED.search(data)
-        if cut:
-            data, self.rest = data[: cut.start()], data[cut.start() :]
-        for token in TOKEN.split(data):
-            self._take(token)
-        done = b""
-        while self.row > self.window:
-            done += self.rows.pop(0) + b"\n"
-            self.row -= 1
-        if self.row == 0 and len(self.rows[0]) > LONGEST:
-            done, self.rows[0] = done + self.rows[0], b""
-        return done
-
-    def _take(self, token: bytes) -> None:
-        if token.endswith(b"\n"):
-            self.row, self.fresh = self.row + 1, True
-            if self.row == len(self.rows):
-                self.rows.append(b"")
-        elif token == b"\r":
-            self.fresh = True
-        elif token.startswith(b"\x1b[") and token.endswith(b"A"):
-            self.row, self.fresh = max(0, self.row - int(token[2:-1] or 1)), True
-            self.window = WINDOW
-        elif token.startswith(b"\x1b[") and token.endswith(b"K"):
-            if self.fresh or token == b"\x1b[2K":
-                self.rows[self.row] = b""
-        elif token:
-            before = self.rows[self.row]
-            if self.fresh and before:  # drawn over; blanks are how a progress bar is wiped away
-                before, token = b"", token if token.strip(b" ") else b""
-            self.rows[self.row] = before + token
-            self.fresh = False
-
-    def finish(self) -> bytes:
-        """What is left, as if its last line were finished."""
-        left, self.rows, self.row = self.rows, [b""], 0
-        while left and not left[-1]:
-            left.pop()
-        return b"".join(row + b"\n" for row in left)
-
-
-# --- in the process of the run -------------------------------------------------------------------
+NAMES = ("stdout", "stderr")
 
 
 def start(record: Path) -> "Descriptors | Streams":
@@ -108,7 +38,15 @@ class Descriptors:
         self.control, theirs = socket.socketpair()
         channels = [fd for screen, (source, _) in pairs.values() for fd in (source, screen)]
         # -I -S: the helper needs the standard library only, and starts in 15 ms so
-        command = [sys.executable, "-I", "-S", __file__, str(record), theirs.fileno(), *channels]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            capture_helper.__file__,
+            str(record),
+            theirs.fileno(),
+            *channels,
+        ]
         self.helper = subprocess.Popen(
             [str(word) for word in command],
             pass_fds=(theirs.fileno(), *channels),
@@ -199,9 +137,6 @@ class Streams:
         return self.problem
 
 
-NAMES = ("stdout", "stderr")
-
-
 class Wrapped:
     """A stream with another `write`."""
 
@@ -229,102 +164,3 @@ def flush() -> None:
     from sacred.stdout_capturing import flush
 
     flush()
-
-
-# --- in both -------------------------------------------------------------------------------------
-
-
-def copy_size(terminal: int, other: int) -> None:
-    """Give a pseudo-terminal the size of the real one."""
-    size = fcntl.ioctl(terminal, termios.TIOCGWINSZ, bytes(8))
-    fcntl.ioctl(other, termios.TIOCSWINSZ, size)
-
-
-def write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-# --- in the helper -------------------------------------------------------------------------------
-
-
-class Channel:
-    """One way from the run to its screen (a terminal, pipe or file), and into the record."""
-
-    def __init__(self, source: int, screen: int):
-        self.source, self.screen = source, screen
-        self.lines = Lines()
-        self.terminal = os.isatty(source)
-
-    def read(self) -> bytes:
-        try:
-            return os.read(self.source, 65536)
-        except OSError:  # how a pseudo-terminal says that nobody has it open any more
-            return b""
-
-    def show(self, data: bytes) -> None:
-        while data and self.screen is not None:
-            try:
-                if self.terminal:
-                    copy_size(self.screen, self.source)
-                data = data[os.write(self.screen, data) :]
-            except BlockingIOError:
-                with selectors.DefaultSelector() as ready:
-                    ready.register(self.screen, selectors.EVENT_WRITE)
-                    ready.select()
-            except OSError:  # the terminal was closed; the record goes on
-                self.screen = None
-
-
-def helper(record: str, control: socket.socket, channels: list[Channel]) -> None:
-    """Copy until nobody can write any more; answer on `control` when the run's own part is done."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    file = os.open(record, os.O_WRONLY | os.O_APPEND)
-    problem = ""
-    deadline = None  # set when the run has ended
-    reading = selectors.DefaultSelector()
-    reading.register(control, selectors.EVENT_READ)
-    for channel in channels:
-        reading.register(channel.source, selectors.EVENT_READ, channel)
-
-    def keep(data: bytes) -> None:
-        nonlocal problem
-        try:
-            write_all(file, data)
-        except OSError as error:
-            problem = str(error)
-
-    def answer() -> None:
-        for channel in channels:
-            keep(channel.lines.finish())
-        try:
-            os.fsync(file)
-            control.send((problem or "ok").encode())
-        except OSError:
-            pass  # the run was killed: nobody listens
-
-    answered = False
-    while any(key.data for key in reading.get_map().values()):
-        ready = reading.select(QUIET if deadline and not answered else None)
-        for key, _ in ready:
-            if key.data is None:
-                deadline = time.monotonic() + GRACE
-                reading.unregister(control)
-                continue
-            data = key.data.read()
-            key.data.show(data)
-            keep(key.data.lines.feed(data))
-            if not data:
-                reading.unregister(key.fd)
-        if deadline and not answered and (not ready or time.monotonic() > deadline):
-            answered = True
-            answer()
-    answer()
-
-
-if __name__ == "__main__":
-    path, control, *numbers = sys.argv[1:]
-    numbers = [int(number) for number in numbers]
-    pairs = zip(numbers[::2], numbers[1::2], strict=True)
-    helper(path, socket.socket(fileno=int(control)), [Channel(*pair) for pair in pairs])

@@ -53,14 +53,14 @@ def condition(text: str) -> tuple[str, str]:
 
 
 def list_runs(wanted: argparse.Namespace) -> None:
-    from lab import listing, records
+    from lab import listing, selection
 
     everything = rows = listing.rows()
     conditions = [*wanted.where, *([("state", wanted.state)] if wanted.state else [])]
     for name, value in conditions:
-        rows = records.matching(rows, name, value)
+        rows = selection.matching(rows, name, value)
     if wanted.sort:
-        rows = records.ordered(rows, wanted.sort, wanted.reverse)
+        rows = selection.ordered(rows, wanted.sort, wanted.reverse)
     elif wanted.reverse:
         rows = rows[::-1]
     if wanted.json:
@@ -68,17 +68,17 @@ def list_runs(wanted: argparse.Namespace) -> None:
     elif wanted.csv:
         print_csv(rows)
     elif rows:
-        print(runs_table(rows, records.short_names(everything), wanted.sort))
+        print(runs_table(rows, selection.short_names(everything), wanted.sort))
     else:
         print(f"none of {len(everything)} runs" if everything else "no runs yet")
 
 
 def runs_table(rows: list[dict], short: dict[str, str], first: str | None) -> str:
     """The listing for people; results that do not fit beside the rest are left out, not cut."""
-    from lab import records
+    from lab import selection
 
     lines = []
-    for row, changed in zip(rows, records.differing([r["config"] for r in rows]), strict=True):
+    for row, changed in zip(rows, selection.differing([r["config"] for r in rows]), strict=True):
         changed.pop("dataset", None)
         line = {
             "run": short[row["run"]],
@@ -149,7 +149,7 @@ def show_run(wanted: argparse.Namespace) -> None:
 
 
 def compare_runs(wanted: argparse.Namespace) -> None:
-    from lab import git, listing, records
+    from lab import git, listing, records, selection
 
     folders = [records.find(one) for one in wanted.runs]
     if wanted.code:
@@ -165,7 +165,7 @@ def compare_runs(wanted: argparse.Namespace) -> None:
     if wanted.json:
         print_json(rows)
         return
-    short = records.short_names([{"run": name} for name in {folder.name for folder in folders}])
+    short = selection.short_names([{"run": name} for name in {folder.name for folder in folders}])
     lines = [
         {"": row["what"], **{short[name]: number(row[name]) for name in short}} for row in rows
     ]
