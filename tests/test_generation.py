@@ -67,6 +67,7 @@ TREE = [
     "src/lab/project.py",
     "src/lab/provenance.py",
     "src/lab/ranks.py",
+    "src/lab/record_files.py",
     "src/lab/recorder.py",
     "src/lab/records.py",
     "src/lab/remote.py",

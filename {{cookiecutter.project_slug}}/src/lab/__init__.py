@@ -5,8 +5,8 @@ The first line of each file says what it is for. Together they are:
     the command          cli, cli_machine, cli_records, cli_remote, cli_transfer, cli_tunnels,
                          completion, tables
     the project          project, git, kernel, notebook_filter
-    recording a run      tracking, recorder, capture, capture_helper, metrics_file, ranks,
-                         interrupts, liveness, sacred_import, mongo
+    recording a run      tracking, recorder, record_files, metrics_file, capture, capture_helper,
+                         ranks, interrupts, liveness, sacred_import, mongo
     what it came from    provenance, code_state, snapshot
     reading records      records, listing, selection, reproduce, comparison, export
     a machine            machines, connection, framing, ssh_errors, ssh_config

@@ -1,11 +1,8 @@
-"""A run's record, the folder runs/<id>/: whole whatever happens to the run."""
+"""A run's record, from its first moment to its last: whole whatever happens to the run."""
 
-import json
 import os
-import secrets
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,19 +13,13 @@ from typing import Any
 
 from lab import capture, code_state, interrupts, metrics_file, project, provenance, ranks
 from lab.project import UserError
-from lab.sacred_import import FileStorageObserver, flatten
+from lab.record_files import RecordError, RecordFiles
 
-OURS = {"run.json", "config.json", "cout.txt", "metrics.jsonl", "uncommitted.diff", "info.json"}
-OURS |= {"notes.txt"}  # of `lab note`
 POINT = ("steps", "values", "timestamps")
 
 
-class RecordError(UserError):
-    """A run's record is not whole."""
-
-
-class RunFolder(FileStorageObserver):
-    """Sacred's file record, with ids of ours, complete output and atomic files.
+class RunFolder(RecordFiles):
+    """Sacred's observer, with complete output, metrics of ours, and a state that is true.
 
     What cannot be written is said at once, tried again at every beat, and at the end the run has
     failed if its record is not whole: see `problem()`.
@@ -49,7 +40,7 @@ class RunFolder(FileStorageObserver):
         self.logged_here = set()
         try:
             with interrupts.held():
-                _id = self._make_folder(_id)
+                _id = self.make_folder(_id)
                 self._begin(ex_info, command, host_info, start_time, config, meta_info)
         except (OSError, UserError) as error:
             if self.dir:
@@ -109,49 +100,7 @@ class RunFolder(FileStorageObserver):
         if self.metrics.add(step, values):
             self._attempt(self.metrics.flush)
 
-    # --- the files -------------------------------------------------------------------------------
-
-    def save_json(self, obj, filename):
-        """Sacred's JSON, but atomic, valid (no NaN) and without passwords in addresses."""
-        plain = json.loads(json.dumps(flatten(obj)), parse_constant=str)  # NaN becomes "NaN"
-        text = json.dumps(plain, sort_keys=True, indent=2)
-        if filename == "run.json":
-            text = provenance.without_credentials(text)
-        project.write(Path(self.dir, filename), text + "\n")
-
-    def save_file(self, filename, target_name=None):
-        target = Path(self.dir, target_name or os.path.basename(filename))
-        if target.name in OURS:
-            raise RecordError(f"{target.name} is the name of a file of the record itself.")
-        copy(filename, target)
-
-    def find_or_save(self, filename, store_dir):
-        """Sacred's content-addressed copy; many runs may make the same one at the same time."""
-        path = Path(filename)
-        kept = Path(store_dir, f"{path.stem}_{project.sha256(path)[:32]}{path.suffix}")
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            copy(filename, kept)
-        return kept
-
     # --- inside ----------------------------------------------------------------------------------
-
-    def _make_folder(self, wanted: str | None) -> str:
-        """A new folder for the record; its name is the run's id."""
-        Path(self.basedir).mkdir(parents=True, exist_ok=True)
-        while True:
-            name = wanted or new_run_id()
-            folder = Path(self.basedir, name)
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                if wanted:
-                    raise RecordError(
-                        f"there is a run {name} already: give another --id."
-                    ) from None
-            else:
-                self.dir = str(folder)
-                return name
 
     def _begin(self, ex_info, command, host_info, start_time, config, meta_info) -> None:
         output = Path(self.dir, "cout.txt")
@@ -267,17 +216,6 @@ class RunFolder(FileStorageObserver):
         return f"the record in {self.dir} is not whole: {', '.join(self.missing)}"
 
 
-def new_run_id() -> str:
-    """An id that no other machine gives and that sorts by time: 20261122-101530-gpu1-3fa9c20d.
-
-    The last part begins with the fraction of the second (in 1/4096), the rest of it is random.
-    """
-    now = datetime.now(timezone.utc)
-    host = "".join(letter for letter in socket.gethostname().split(".")[0] if letter.isalnum())
-    last = f"{now.microsecond * 4096 // 1_000_000:03x}{secrets.randbits(20):05x}"
-    return f"{now:%Y%m%d-%H%M%S}-{host[:12].lower() or 'host'}-{last}"
-
-
 def numbers(value: Any) -> Any:
     """The value with Python's numbers for numpy's and torch's, also inside of dictionaries."""
     if isinstance(value, dict):
@@ -288,13 +226,3 @@ def numbers(value: Any) -> Any:
         return value.item()
     except (AttributeError, TypeError, ValueError, RuntimeError):  # no number, or several
         return value
-
-
-def copy(source: str | Path, target: Path) -> None:
-    """Copy a file so that nobody ever sees half of it."""
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(3)}")
-    try:
-        shutil.copyfile(source, draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)

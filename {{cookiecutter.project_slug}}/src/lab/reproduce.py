@@ -163,7 +163,7 @@ def run(
     python: str, code: Path, record: dict[str, Any], old: str, holder: str, variables: dict
 ) -> Path:
     """Run the experiment with the recorded configuration; returns the folder of the new record."""
-    from lab.recorder import new_run_id  # Sacred takes half a second to import
+    from lab.record_files import new_run_id  # Sacred takes half a second to import
 
     name = new_run_id()
     launch = [python, "-m"]

@@ -19,8 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 from lab import code_state, interrupts, project, ranks
 from lab.project import UserError
 from lab.ranks import is_main_process as is_main_process
-from lab.recorder import RecordError, RunFolder
-from lab.recorder import new_run_id as new_run_id
+from lab.record_files import RecordError
+from lab.record_files import new_run_id as new_run_id
+from lab.recorder import RunFolder
 from lab.sacred_import import sacred
 
 # The rest of Sacred's options would add a record of another kind, or want its own git support.
