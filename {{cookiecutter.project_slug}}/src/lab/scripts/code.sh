@@ -28,8 +28,12 @@ take_commit() {
             fail "$repo cannot be made on $here: disk full, or no right to write there?"
     fi
     # the folder was moved here: the repository and its worktrees look for each other where they were
+    # (git can mend that itself since 2.30, and much of what is in use is older)
     if read -r place 2>/dev/null <"$repo/worktrees/work/gitdir" && ! [ -e "$place" ]; then
-        quiet_git -C "$repo" worktree repair "$folder/work" "$folder"/jobs/*/code >/dev/null 2>&1
+        for worktree in "$repo"/worktrees/*; do
+            read -r was <"$worktree/gitdir" && is=$folder${was#"${place%/work/.git}"} && [ -f "$is" ] || continue
+            printf 'gitdir: %s\n' "$worktree" >"$is" && printf '%s\n' "$is" >"$worktree/gitdir"
+        done
     fi
     if [ "$sent" = yes ]; then
         find "$repo" -maxdepth 1 -name 'incoming.*' -mmin +1440 -exec rm -f {} + # of cut lines
