@@ -20,7 +20,7 @@ def judge(here: Facts, there: Facts | None) -> list[Check]:
 # name: where it is needed, what happens without it, how bad that is, the oldest that will do
 PROGRAMS = {
     "ssh": ("here", FAILED, (7, 3), "nothing gets there: install OpenSSH"),
-    "git": ("both", FAILED, (2, 17), "the code cannot get there: install it"),
+    "git": ("both", FAILED, (2, 25), "the code cannot get there: install it"),
     "rsync": ("both", WARNING, (), "data is brought by a slower way: install it"),
     "tmux": ("there", WARNING, (2, 2), "jobs run, but lab shell does not stay: install it"),
     "python3": ("both", OK, (3, 8), "uv has to bring a Python"),
