@@ -132,6 +132,7 @@ class Host:
         folder = shlex.quote(str(self.folder))
         uv = shlex.quote(str(Path(self.bed.uv).resolve()))
         cache = shlex.quote(self.bed.uv_cache)
+        python = shlex.quote(str(Path(self.bed.python).resolve().parents[1]))
         (self.folder / "run/boot_id").write_text(f"{uuid.uuid4()}\n")
         (self.folder / "run/sshd").mkdir()
         names = "".join(f"{address(host, self.name)} {host}\n" for host in KNOWN[self.name].split())
@@ -158,6 +159,8 @@ class Host:
             mount --bind {uv} /usr/lib/bed/uv
             mkdir /usr/lib/bed/cache
             mount --bind {cache} /usr/lib/bed/cache
+            mkdir /usr/lib/bed/python  # for bob, who cannot get into root's home
+            mount --bind {python} /usr/lib/bed/python
             mkdir -p /etc/ssh/authorized
             cp {folder}/keys/host_* /etc/ssh/
             cp {folder}/keys/id_ed25519.pub /etc/ssh/authorized/ada

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from test_jobs import GO, ended, in_terminal, job, log, logged, read_until, start, until
 
 QUICK = {"LAB_PATIENCE": "4"}  # seconds; a dead line is given up soon
+BOB = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
 
 
 def jobs(laptop) -> list[dict]:
@@ -237,8 +240,7 @@ def test_a_damaged_job_does_not_hide_the_others(laptop):
 
 def test_a_job_that_may_not_be_read_does_not_hide_the_others(laptop):
     worker = laptop.hosts.worker
-    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
-    (laptop.path / "machines.local.toml").write_text(settings)
+    (laptop.path / "machines.local.toml").write_text(BOB)
     ids = [start(laptop, "--", "true") for _ in range(2)]
     place = f"/home/bob/lab/my-experiment/jobs/{ids[0]}/job.json"
     worker.run("sh", "-c", f"chown root {place}; chmod 600 {place}")
@@ -312,20 +314,41 @@ def test_a_shallow_clone_is_told_how_to_become_whole(laptop):
 
 
 def test_another_user_of_the_machine_has_jobs_and_gpus_of_their_own(laptop):
-    hosts = laptop.hosts
     local = laptop.path / "machines.local.toml"
     mine = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
     logged(laptop, mine, "up")
-    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
-    local.write_text(settings)
+    local.write_text(BOB)
     assert laptop.lab("jobs") == "no jobs yet\n"
     done = laptop.lab("stop", mine, check=False)
     assert "there is no job" in done.stderr
-    env = hosts.worker.path("/home/bob/lab/my-experiment/envs")
-    laptop.lab("run", "--", "true", check=False)  # makes the folders, and an environment may fail
-    assert env.parent.stat().st_uid == 2001
     local.write_text('[machines.gpu]\nuser = "ada"\ngateway_user = "ada"\n')
     assert job(laptop, mine)["state"] == "running"
+
+
+def test_an_ordinary_user_without_a_right_on_anything_else_gets_a_run_home(laptop):
+    worker = laptop.hosts.worker
+    home = worker.path("/home/bob")
+    (environment,) = laptop.there("envs").glob("3.11-*")
+    own = home / "lab/my-experiment/envs" / environment.name
+    shutil.copytree(environment, own, symlinks=True)  # uv's cache here is root's alone
+    python = "/usr/lib/bed/python/bin/python3.11"
+    (own / "bin/python").unlink()
+    (own / "bin/python").symlink_to(python)
+    settings, base = own / "pyvenv.cfg", f"home = {os.path.dirname(python)}"
+    settings.write_text(re.sub("^home = .*", base, settings.read_text(), flags=re.M))
+    (home / ".bashrc").write_text("umask 077\n")
+    worker.run("chown", "-R", "bob:bob", "/home/bob")
+    (laptop.path / "machines.local.toml").write_text(BOB)
+    laptop.lab("setup")
+    laptop.lab("run", "--follow", "with", "quick")
+    laptop.lab("fetch")
+    (row,) = json.loads(laptop.lab("runs", "--json"))
+    assert row["state"] == "COMPLETED"
+    (laptop.path / "README.md").write_text("edited here\n")
+    laptop.lab("sync")
+    work = home / "lab/my-experiment/work"
+    assert (work / "README.md").read_text() == "edited here\n"
+    assert {path.lstat().st_uid for path in work.rglob("*")} == {home.stat().st_uid}
 
 
 # --- hosts as they are ---------------------------------------------------------------------------
