@@ -64,7 +64,8 @@ def test_stop_names_what_cannot_be_ended(laptop):
     worker = laptop.hosts.worker
     (environment,) = laptop.there("envs").glob("3.11-*")
     place = worker.path("/home/bob/lab/my-experiment/envs") / environment.name
-    place.mkdir(parents=True)
+    (place / "bin").mkdir(parents=True)
+    (place / "bin/python").symlink_to("/usr/bin/python3")
     (place / "lab-environment.json").touch()
     worker.program("become-root", "")
     become_root = "/usr/local/bin/become-root"

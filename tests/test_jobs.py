@@ -151,6 +151,16 @@ def test_ended_jobs_and_environments_that_nothing_uses_may_be_removed_by_hand(la
     laptop.hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", "import lab")
 
 
+def test_an_environment_whose_python_was_removed_is_made_again_before_a_job_runs_in_it(laptop):
+    (environment,) = laptop.there("envs").glob("3.11-*")
+    (environment / "bin/python").unlink()
+    (environment / "bin/python").symlink_to("/usr/bin/python-before-the-upgrade")
+    checks = json.loads(laptop.lab("doctor", "--json"))
+    assert next(c["verdict"] for c in checks if c["check"] == "environment") == "warning"
+    shown = laptop.lab("run", "--follow", "--", "python", "-c", "import sys; print(sys.prefix)")
+    assert shown.endswith(f"envs/{environment.name}\n")
+
+
 def test_stop_while_an_environment_is_made_leaves_nothing_half_made_and_others_alone(laptop):
     worker, envs = laptop.hosts.worker, laptop.there("envs")
     forever = f"echo begun >>/tmp/installs; {GO.format('/tmp/never')}"

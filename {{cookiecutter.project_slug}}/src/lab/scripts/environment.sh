@@ -1,4 +1,4 @@
-# The environment of a project's lock, for setup.sh and runner.sh. Needs folder.
+# The environment of a project's lock, for setup.sh, runner.sh and facts.sh. Needs folder.
 
 # environment_of PROJECT: sets python and environment, by its pyproject.toml and requirements.txt
 environment_of() {
@@ -6,6 +6,9 @@ environment_of() {
     python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' "$1/pyproject.toml" | head -n 1)
     environment=$folder/envs/$python-$lock
 }
+
+# made: is the environment whole? Its Python is the machine's, which an upgrade may have removed
+made() { [ -e "$environment/lab-environment.json" ] && [ -x "$environment/bin/python" ]; }
 
 python_will_do() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; }
 

@@ -1,7 +1,7 @@
 # What lab doctor wants to know of a machine: "name:" and below it, indented, what was found out.
 # Variables: environment (its name in envs/), dataset, term. The clock comes first, at once. Every
 # question has a time-out of its own, and is asked in a shell of its own: none spoils another.
-# Needs: places.sh
+# Needs: places.sh environment.sh
 
 printf 'clock:\n %s\n' "$(date +%s.%N)"
 
@@ -82,7 +82,7 @@ gpus() { # the state; then, if it is well, lines "gpu", "user" (uuid, pid, name)
 }
 
 torch_build() {
-    grep -hE '^(__version__|cuda|hip)\b' "$folder/envs/$environment"/lib/python*/site-packages/torch/version.py
+    grep -hE '^(__version__|cuda|hip)\b' "$environment"/lib/python*/site-packages/torch/version.py
 }
 
 logout() { # whether logind ends what is left running, and whether this user lingers
@@ -112,7 +112,7 @@ files() { # of the dataset: how many, and bytes in all
         END { if (bad) print "too many to count"; else printf "%d %.0f\n", n, bytes }'
 }
 
-kept() { if [ -e "$1" ]; then echo yes; else echo no; fi; }
+yes_or_no() { if "$@"; then echo yes; else echo no; fi; }
 knows_terminal() {
     has infocmp || return
     if limit 5 infocmp "$term" >&2; then echo yes; else echo no; fi
@@ -134,8 +134,9 @@ fact rsync version rsync --version
 fact python3 version python3 --version
 fact uv uv_version
 fact missing basics
-fact work kept "$folder/work/.git"
-fact environment kept "$folder/envs/$environment/lab-environment.json"
+fact work yes_or_no test -e "$folder/work/.git"
+environment=$folder/envs/$environment
+fact environment yes_or_no made
 fact torch torch_build
 fact gpus gpus
 fact disk disk "$folder"

@@ -128,7 +128,7 @@ LAB_JOB=$id # also how lab stop finds every process of the job
 export LAB_JOB
 code=$job/code/$project
 environment_of "$code"
-if ! [ -e "$environment/lab-environment.json" ]; then
+if ! made; then
     phase queued "its environment is being made"
     mkdir -p "$folder/envs"
     (
@@ -136,7 +136,7 @@ if ! [ -e "$environment/lab-environment.json" ]; then
         bootstrap "$code" --source "$folder/work/$project/src" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock"
     if_stopped
-    if ! [ -e "$environment/lab-environment.json" ]; then
+    if ! made; then
         echo "lab: the environment of this job's requirements.txt could not be made: it did not start."
         end 1
     fi
