@@ -431,7 +431,7 @@ def test_an_old_tmux_is_enough(laptop):
         shell.stdin.write("tmux detach\n")
         shell.stdin.flush()
         shown, _ = shell.communicate(timeout=20)
-    assert "detached (from session shell-my-experiment)" in shown
+    assert "detached (from session shell-my-experiment-" in shown
 
 
 def test_without_git_there_it_says_so(laptop):

@@ -410,6 +410,24 @@ def test_a_shell_opens_in_the_working_copy_with_the_environment_and_stays(laptop
         assert f"{wanted}\n" in re.sub(r"\x1b[^a-zA-Z]*[a-zA-Z]|\r", "", shown)
 
 
+def test_each_project_of_an_account_has_a_shell_of_its_own_whatever_its_folder_is_called(laptop):
+    machine = (laptop.path / "machines.local.toml").read_text()
+    for folder, name in {
+        "lab/my-experiment": "my-experiment-",
+        "other/my-experiment": "my-experiment-",  # and a number of its own
+        "other/x#(touch pwned)é:y": "x__touch_pwned____y-",
+    }.items():
+        (laptop.hosts.worker.home / folder / "work").mkdir(parents=True, exist_ok=True)
+        (laptop.path / "machines.local.toml").write_text(f'{machine}folder = "{folder}"\n')
+        with in_terminal(laptop, "lab shell") as shell:
+            read_until(shell, "# ")
+            shell.stdin.write('echo "<$PWD>"; tmux detach\n')
+            shell.stdin.flush()
+            shown, _ = shell.communicate(timeout=20)
+        assert f"<{laptop.hosts.worker.home_inside}/{folder}/work>" in shown
+        assert f"from session shell-{name}" in shown
+
+
 def test_attach_without_a_terminal_says_what_to_do(laptop):
     done = laptop.lab("attach", check=False)
     assert done.returncode == 1

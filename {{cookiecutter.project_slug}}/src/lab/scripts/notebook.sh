@@ -9,7 +9,7 @@ cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
     fail "there is no JupyterLab in the environment on $here: $lab setup."
 mkdir -p "$ours"
 chmod 700 "$ours" # the terminal below shows the token; older tmux asks nobody who he is
-place=$ours/j$(printf %s "$here:$folder" | cksum | cut -d ' ' -f 1) # short, for its sockets
+place=$ours/j$(number_of "$here:$folder") # short, for its sockets
 session=$(session_name notebook)
 # not as a file: it is not known whether the one in work/ is this one
 printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$place" "$folder" "$data" "$tcp" "$lab" || exit 1

@@ -14,8 +14,12 @@ our_tmux() {
     exec tmux -S "$ours/tmux-$here" -f "$folder/tmux.conf" "$@"
 }
 
-# session_name KIND: that of the project's session for it, in the letters that tmux takes
-session_name() { printf %s "$1-${folder##*/}" | tr '.: ' '___'; }
+# number_of TEXT: one that hardly any other text has
+number_of() { printf %s "$1" | cksum | cut -d ' ' -f 1; }
+
+# session_name KIND: that of the project's session for it. In other letters tmux sees more than a name,
+# such as a command in #(...); and the folders of two projects may end alike.
+session_name() { printf '%s-%s-%s' "$1" "$(printf %s "${folder##*/}" | tr -c A-Za-z0-9_- _)" "$(number_of "$folder")"; }
 
 # tmux_session COMMAND: the job's session, with that command in it; tmux_says tells what went wrong
 tmux_session() {
