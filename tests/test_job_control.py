@@ -232,10 +232,26 @@ def test_queued_jobs_get_gpus_in_the_order_in_which_they_came(laptop, gpus):
     assert (done.returncode, done.stderr) == (1, "lab: worker has no more than 2 GPUs.\n")
 
 
-@pytest.mark.parametrize("state", ["broken", "hang"])
-def test_a_driver_that_does_not_answer_never_hangs_a_start(laptop, gpus, state):
-    gpus(1, **{state: True})
+def test_without_a_driver_that_works_a_job_needs_no_gpu(laptop, gpus):
+    gpus(1, broken=True)
     id = start(laptop, "--", "echo", "ran")
+    assert ended(laptop, id) == "finished(0)"
+
+
+@pytest.mark.parametrize("question", ["query-gpu", "query-compute-apps"])
+def test_a_driver_that_hangs_neither_hangs_a_start_nor_counts_as_free_gpus(laptop, question):
+    worker = laptop.hosts.worker
+    hangs = f'#!/bin/sh\ncase "$*" in *{question}*) exec sleep 3600 ;; esac\n'
+    worker.program("nvidia-smi", hangs + bed.nvidia_smi(1))
+    # its 8 seconds, shortened
+    worker.program("timeout", '#!/bin/sh\nshift 3; exec /usr/bin/timeout -k 1 1 "$@"\n')
+    done = laptop.lab("run", *SHOW, check=False)
+    why = "nvidia-smi on worker gives no answer: nobody knows which GPUs are free"
+    mend = "lab run --queue waits for them, --gpus 0 does without"
+    assert (done.returncode, done.stderr) == (1, f"lab: {why}. {mend}.\n")
+    doctor = json.loads(laptop.lab("doctor", "--json", check=False).stdout)
+    assert next(row["there"] for row in doctor if row["check"] == "GPUs") == "hung"
+    id = start(laptop, "--gpus", "0", "--", "true")
     assert ended(laptop, id) == "finished(0)"
 
 

@@ -68,14 +68,15 @@ gpus() { # the state; then, if it is well, lines "gpu", "user" (uuid, pid, name)
         if [ -e /proc/driver/nvidia/version ]; then echo "broken nvidia-smi is missing"; else echo none; fi
         return
     fi
-    said=$(smi --query-gpu=index,uuid,memory.used,memory.total,driver_version,name)
+    said=$(smi --query-gpu=index,uuid,memory.used,memory.total,driver_version,name) && cards=$said &&
+        said=$(smi --query-compute-apps=gpu_uuid,pid)
     case $? in
     0) echo well ;;
     124 | 137) echo hung && return ;;
     *) echo "broken $(echo "$said" | head -n 1)" && return ;;
     esac
-    printf '%s\n' "$said" | sed 's/^/gpu /'
-    smi --query-compute-apps=gpu_uuid,pid | while IFS=', ' read -r uuid pid; do
+    printf '%s\n' "$cards" | sed 's/^/gpu /'
+    [ -z "$said" ] || printf '%s\n' "$said" | while IFS=', ' read -r uuid pid; do
         echo "user $uuid $pid $(ps -o user= -p "$pid" 2>/dev/null || echo somebody)"
     done
     limit 8 nvidia-smi | sed -n 's/.*CUDA Version: *\([0-9.]*\).*/cuda \1/p'

@@ -36,7 +36,7 @@ printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$here" >pid.new && m
 
 # --- GPUs: free are those that no process computes on and no other job of this user has taken -----
 
-smi() { timeout 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>/dev/null; }
+smi() { timeout -k 1 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>/dev/null; }
 
 lives() { # FILE: the process it begins with? Sets other_...; other_job is what else it says
     [ -e "$1" ] && read -r other_pid other_boot other_born other_job <"$1" &&
@@ -56,10 +56,10 @@ my_turn() { # does no job of this project wait that came earlier? Else sets why
 
 choose_gpus() { # sets chosen, or why; and have: how many there are
     chosen='' why='' found=0 have=$gpus
-    listed=$(smi --query-gpu=index,uuid,memory.used,memory.total) ||
-        { why="nvidia-smi on $here gives no answer"; return 1; }
+    listed=$(smi --query-gpu=index,uuid,memory.used,memory.total) &&
+        busy=$(smi --query-compute-apps=gpu_uuid,pid) ||
+        { why="nvidia-smi on $here gives no answer: nobody knows which GPUs are free"; return 1; }
     have=$(printf '%s\n' "$listed" | grep -c .)
-    busy=$(smi --query-compute-apps=gpu_uuid,pid)
     while IFS=', ' read -r index uuid used total; do
         [ -n "$index" ] || continue
         pids=$(printf '%s\n' "$busy" | sed -n "s/^$uuid, *//p")
@@ -96,8 +96,12 @@ take_gpus() { # two jobs that start at once must not take the same ones
 }
 
 if [ "$gpus" = some ]; then # unless told: one, where there are any
-    gpus=''
-    if listed=$(smi --query-gpu=index) && [ -n "$listed" ]; then gpus=1; fi
+    listed=$(smi --query-gpu=index)
+    case $? in
+    0) gpus=${listed:+1} ;;
+    124 | 137) gpus=1 ;; # it hangs: there may well be some
+    *) gpus='' ;;
+    esac
 fi
 if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
     [ -z "$queue" ] || true >waits
@@ -106,7 +110,7 @@ if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
             echo "$here has no more than $have GPUs." | tee refused
             end 1
         elif [ -z "$queue" ]; then
-            echo "${why%;}. $lab run --queue waits for them." >refused
+            echo "${why%;}. $lab run --queue waits for them, --gpus 0 does without." >refused
             end 1
         fi
         phase queued "${why%;}"

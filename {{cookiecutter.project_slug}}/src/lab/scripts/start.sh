@@ -47,11 +47,14 @@ if ! [ -e "$job/once" ]; then
         # its own session: it outlives this connection, tmux, and a Ctrl-C elsewhere
         setsid -f sh "$job/runner.sh" <"/dev/null" >>"$job/output.log" 2>&1 9>&-
     fi
-    # until the runner has said how it stands
+    # until the runner has said how it stands; nvidia-smi may take its time, three times
     tries=0
     until [ -e "$job/pid" ] && { [ -s "$job/phase" ] || [ -e "$job/exit_code" ]; }; do
         tries=$((tries + 1))
-        [ $tries -lt 400 ] || fail "job $id was made on $here, but does not start: $lab logs $id."
+        if [ $tries = 1200 ]; then
+            true >"$job/stop" # nor will it later
+            fail "job $id was made on $here, but does not start: $lab logs $id."
+        fi
         sleep 0.05
     done
     if [ -e "$job/refused" ]; then
