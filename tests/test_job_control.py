@@ -238,6 +238,24 @@ def test_without_a_driver_that_works_a_job_needs_no_gpu(laptop, gpus):
     assert ended(laptop, id) == "finished(0)"
 
 
+def test_a_home_that_cannot_be_written_is_named_though_the_project_is_elsewhere(laptop, gpus):
+    gpus(1)
+    worker, cache = laptop.hosts.worker, "/home/ada/.cache"
+    worker._sh(f"mount -t tmpfs -o size=4k none {cache}")
+    worker._sh(f"cd {cache} && mkdir dl-remote-template && head -c 4k /dev/zero >full")
+    for cause, commands in (("No space left", [["run"]]), ("Read-only", [["run"], ["setup"]])):
+        for command in commands:
+            done = laptop.lab(*command, check=False)
+            assert done.returncode == 1
+            assert f"lab: {cache}/dl-remote-template " in done.stderr
+            assert "cannot be written" in done.stderr
+        doctor = json.loads(laptop.lab("doctor", "--json", check=False).stdout)
+        disk = next(row for row in doctor if row["check"] == "disk")
+        assert (disk["verdict"], cause in disk["advice"]) == ("failed", True), disk
+        worker._sh(f"mount -o remount,ro {cache}")
+    worker._sh(f"umount {cache}")
+
+
 @pytest.mark.parametrize("question", ["query-gpu", "query-compute-apps"])
 def test_a_driver_that_hangs_neither_hangs_a_start_nor_counts_as_free_gpus(laptop, question):
     worker = laptop.hosts.worker

@@ -48,16 +48,19 @@ write_to() { # FOLDER: a file, for a moment; no other question tells of every ri
     return $result
 }
 
-disk() { # FOLDER: kilobytes in all and free, inodes in all and free, whether one can write there
+disk() { # FOLDER ...: kilobytes in all and free, inodes in all and free of the first's disk, and
+    # whether one can write to each
     place=$(nearest "$1")
     limit 8 df -Pk "$place" | awk 'NR == 2 { print $2, $4 }'
     limit 8 df -Pi "$place" | awk 'NR == 2 { print $2, $4 }'
-    if said=$(write_to "$place" 2>&1); then
-        echo writable
-    else
+    for place; do
+        place=$(nearest "$place")
+        said=$(write_to "$place" 2>&1) && continue
         said=$(printf '%s\n' "$said" | sed -n -e 's/^dd: .*: //p' -e 's/^mktemp: .*: //p')
         echo "not writable: $place${said:+ ($said)}"
-    fi
+        return
+    done
+    echo writable
 }
 
 smi() { limit 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>&1; }
@@ -140,7 +143,7 @@ environment=$folder/envs/$environment
 fact environment yes_or_no made
 fact torch torch_build
 fact gpus gpus
-fact disk disk "$folder"
+fact disk disk "$folder" "$ours"
 fact data_disk disk "$data"
 fact quota quotas
 fact logout logout

@@ -11,4 +11,10 @@ fail() {
     exit 1
 }
 
+# lock_file FILE: it is there, and can be written; not seen to by exec, at whose failure sh ends with
+# words of its own
+lock_file() {
+    mkdir -p "${1%/*}" && true >>"$1" || fail "${1%/*} cannot be written on $here: see $lab doctor."
+}
+
 has() { command -v "$1" >/dev/null 2>&1; }

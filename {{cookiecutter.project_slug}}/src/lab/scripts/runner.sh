@@ -88,7 +88,8 @@ take_gpus() { # two jobs that start at once must not take the same ones
     exec 8>>"$ours/gpus.lock"
     flock 8
     choose_gpus && { [ -z "$queue" ] || my_turn; } && for index in $(echo "$chosen" | tr , ' '); do
-        echo "$$ $boot $born $id" >"$ours/gpu-$here-$index"
+        echo "$$ $boot $born $id" >"$ours/gpu-$here-$index" ||
+            { why="$ours on $here cannot be written"; false; }
     done
     result=$?
     exec 8>&-

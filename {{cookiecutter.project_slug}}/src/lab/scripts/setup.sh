@@ -3,8 +3,11 @@
 # Needs: places.sh tmux.sh environment.sh
 
 work=$folder/work
-mkdir -p "$folder/runs" "$data" "$folder/envs" "$folder/jobs" "$ours" && true >>"$folder/envs/.lock" ||
-    fail "$folder cannot be written on $here: see $lab doctor."
+lock_file "$folder/envs/.lock"
+lock_file "$ours/gpus.lock"
+for place in "$folder/runs" "$folder/jobs" "$data"; do
+    mkdir -p "$place" || fail "$place cannot be made on $here: see $lab doctor."
+done
 [ "$(tmux_conf)" = "$(cat "$folder/tmux.conf" 2>/dev/null)" ] || tmux_conf >"$folder/tmux.conf" ||
     fail "the disk of $here is full."
 cd "$work/$project" || fail "there is no $work/$project on $here."

@@ -4,9 +4,8 @@
 # Needs: places.sh code.sh jobs.sh tmux.sh
 
 job=$folder/jobs/$id
-# not by exec alone, at whose failure sh ends with words of its own
-mkdir -p "$folder/jobs" "$ours" && true >>"$folder/jobs/.lock" ||
-    fail "$folder cannot be written on $here: see $lab doctor."
+lock_file "$folder/jobs/.lock"
+lock_file "$ours/gpus.lock"
 has flock || fail "$here has no flock; it comes with util-linux."
 exec 9>>"$folder/jobs/.lock"
 flock -w 100 9 || fail "somebody else has been starting a job for long: try again."

@@ -7,8 +7,7 @@
 
 work=$folder/work
 edits=refs/lab/edits
-mkdir -p "$folder" && true >>"$folder/.work.lock" ||
-    fail "$folder cannot be written on $here: see $lab doctor."
+lock_file "$folder/.work.lock"
 exec 9>>"$folder/.work.lock"
 flock -w 100 9 || fail "somebody else has been bringing $work in step for long: try again."
 take_commit
