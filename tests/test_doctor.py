@@ -359,8 +359,14 @@ def test_what_is_not_known_is_called_unknown_and_never_well(rules):
     assert seen["GPUs"] == seen["disk"] == seen["clock"] == seen["basic tools"] == "unknown"
 
 
-def test_a_quota_that_is_used_up_fails(rules):
-    line = "/dev/sda1 1000* 900 1000 6days 10 0 0"
-    checks = rules.disks({"quota": ["Disk quotas for user ada (uid 5):", line, "code 1"]})
-    quota = next(check for check in checks if check.check == "quota")
-    assert quota.verdict == "failed" and "remove files" in quota.advice
+def test_a_quota_that_is_used_up_fails_and_one_that_is_not_told_is_unknown(rules):
+    def quota(*lines):
+        checks = rules.disks({"quota": ["Disk quotas for user ada (uid 5):", *lines]})
+        return next(check for check in checks if check.check == "quota")
+
+    over = quota("/dev/sda1 1000* 900 1000 6days 10 0 0", "code 1")
+    assert over.verdict == "failed" and "remove files" in over.advice
+    kept = quota("/dev/sda1 100 900 1000  10 0 0", "code 0")
+    assert (kept.verdict, kept.there) == ("ok", "is kept")
+    for lines in (["code 124"], ["/dev/sda1 100 900 1000  10 0 0", "code 1"]):
+        assert quota(*lines).verdict == "unknown"

@@ -100,7 +100,7 @@ logout() { # whether logind ends what is left running, and whether this user lin
     printf 'kills %s\nlingers %s\n' "$kills" "$lingers"
 }
 
-quotas() { # the exit code tells whether one is used up
+quotas() { # a number with a star is used up; the exit code tells whether they are all there
     has quota || return
     limit 8 quota -w
     echo "code $?"
