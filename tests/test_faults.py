@@ -354,12 +354,16 @@ def test_an_ordinary_user_without_a_right_on_anything_else_gets_a_run_home(lapto
 # --- hosts as they are ---------------------------------------------------------------------------
 
 
-def test_a_git_there_that_would_change_line_ends_sends_the_same_files(laptop):
-    laptop.hosts.worker.write(".gitconfig", "[core]\n\tautocrlf = true\n")
+def test_a_git_there_that_would_change_line_ends_or_forbid_much_sends_the_same_files(laptop):
+    settings = "[core]\n\tautocrlf = true\n[protocol]\n\tallow = never\n"
+    settings += "[safe]\n\tbareRepository = explicit\n"
+    laptop.hosts.worker.write(".gitconfig", settings)
     (laptop.path / "lines.txt").write_text("one\ntwo\n")
     id = start(laptop, "--", "cat", "lines.txt")
     assert ended(laptop, id) == "finished(0)"
     assert laptop.there(f"jobs/{id}/output.log").read_bytes() == b"one\ntwo\n"
+    (laptop.there("work") / "LICENSE").write_text("edited there\n")
+    assert "edited there is saved here" in laptop.lab("sync")
 
 
 @pytest.mark.parametrize("shell", ["/usr/bin/fish", "/usr/bin/tcsh", "/bin/sh"])

@@ -3,11 +3,12 @@
 
 repo=$folder/repo.git
 
-# git without the user's hooks, which might do anything, and line ends of another kind; with nothing
-# left in the background, in English
+# git without the user's hooks, which might do anything, line ends of another kind, and settings that
+# forbid repo.git or a bundle; with nothing left in the background, in English
 quiet_git() {
     LC_ALL=C git -c core.hooksPath=/dev/null -c core.autocrlf=false -c gc.auto=0 -c maintenance.auto=false \
-        -c checkout.workers=0 -c advice.detachedHead=false "$@"
+        -c checkout.workers=0 -c advice.detachedHead=false -c safe.bareRepository=all \
+        -c protocol.file.allow=always "$@"
 }
 
 cause() { # of what git said; and what mends a damaged repository
