@@ -65,7 +65,7 @@ def test_the_machine_is_asked_in_one_round_trip_once_connected(laptop):
 
 
 def test_a_machine_without_git_tmux_rsync_and_flock_is_told_so_check_by_check(laptop):
-    for name in ("git", "tmux", "rsync", "flock"):
+    for name in ("git", "tmux", "script", "rsync", "flock"):
         laptop.hosts.worker.program(name, None)
     checks = doctor(laptop, code=1)
     assert (checks["git"]["here"], checks["git"]["there"]) == ("2.39.5", "missing")
@@ -77,6 +77,7 @@ def test_a_machine_without_git_tmux_rsync_and_flock_is_told_so_check_by_check(la
     ]
     named(checks["git"], "the machine has no git", "cannot get there", "install it")
     named(checks["tmux"], "has no tmux", "jobs run, but lab shell does not stay", "install it")
+    named(checks["script"], "has no script", "lab run --interactive needs it", "install")
     named(checks["rsync"], "has no rsync", "slower way", "install it")
     named(checks["basic tools"], "without flock", "install coreutils and util-linux")
     assert checks["disk"]["verdict"] == "ok"  # the others are well

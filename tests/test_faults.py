@@ -420,6 +420,9 @@ def test_without_tmux_jobs_run_and_attach_says_why_it_is_plain(laptop):
     assert "worker has no tmux" in shown
     done = laptop.run("script", "-qec", "lab run --interactive", "/dev/null", check=False)
     assert "worker has no tmux" in done.stdout
+    laptop.hosts.worker.program("script", None)
+    done = laptop.run("script", "-qec", "lab run --interactive", "/dev/null", check=False)
+    assert "worker has no script" in done.stdout
     assert len(jobs(laptop)) == 1
 
 

@@ -23,6 +23,7 @@ PROGRAMS = {
     "git": ("both", FAILED, (2, 25), "the code cannot get there: install it"),
     "rsync": ("both", WARNING, (), "data is brought by a slower way: install it"),
     "tmux": ("there", WARNING, (2, 2), "jobs run, but lab shell does not stay: install it"),
+    "script": ("there", WARNING, (), "lab run --interactive needs it: install util-linux"),
     "python3": ("both", OK, (3, 8), "uv has to bring a Python"),
     "uv": ("both", WARNING, (0, 9), "setup fetches one from PyPI; or put one in ~/.local/bin"),
 }

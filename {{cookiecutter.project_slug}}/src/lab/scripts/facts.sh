@@ -134,6 +134,7 @@ fact folder echo "$folder"
 fact data echo "$data"
 fact git version git --version
 fact tmux version tmux -V
+fact script version script --version
 fact rsync version rsync --version
 fact python3 version python3 --version
 fact uv uv_version

@@ -7,6 +7,8 @@ job=$folder/jobs/$id
 lock_file "$folder/jobs/.lock"
 lock_file "$ours/gpus.lock"
 has flock || fail "$here has no flock; it comes with util-linux."
+[ -z "$interactive" ] || has script ||
+    fail "$here has no script, which keeps what an interactive job shows: install util-linux (Debian: bsdutils)."
 exec 9>>"$folder/jobs/.lock"
 flock -w 100 9 || fail "somebody else has been starting a job for long: try again."
 
