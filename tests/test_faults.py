@@ -124,7 +124,7 @@ def test_a_host_that_does_not_exist_is_named(laptop):
 # or all. A quota of btrfs holds for root too, unlike those of other disks.
 DISKS = {
     "full disk": (
-        'mount -t tmpfs -o size=2m none "$1"',
+        'mount -t tmpfs -o size=3m none "$1"',
         """rm -f "$1/filler"; [ "$2" ] || exit 0
         free=$(df --output=avail -B1 "$1" | tail -n 1)
         head -c $((free - $2)) /dev/zero >"$1/filler" """,
