@@ -273,6 +273,18 @@ def test_a_driver_that_hangs_neither_hangs_a_start_nor_counts_as_free_gpus(lapto
     assert ended(laptop, id) == "finished(0)"
 
 
+def test_a_gpu_that_does_not_tell_its_processes_is_free_if_its_memory_is(laptop):
+    silent = (
+        "case \"$*\" in *query-compute-apps*) echo 'not available on this device'; exit 3 ;; esac"
+    )
+    cards = [{"memory.used": 9000}, {}]
+    laptop.hosts.worker.program("nvidia-smi", f"#!/bin/sh\n{silent}\n{bed.nvidia_smi(cards)}")
+    id = start(laptop, "--", "true")
+    assert ended(laptop, id) == "finished(0)" and job(laptop, id)["gpus"] == "1"
+    doctor = json.loads(laptop.lab("doctor", "--json", check=False).stdout)
+    assert any(row["check"] == "GPU 0" for row in doctor)
+
+
 def test_several_gpus_run_one_process_each(laptop, gpus):
     gpus(2)
     id = start(laptop, "--gpus", "2", "with", "quick")

@@ -71,11 +71,13 @@ gpus() { # the state; then, if it is well, lines "gpu", "user" (uuid, pid, name)
         if [ -e /proc/driver/nvidia/version ]; then echo "broken nvidia-smi is missing"; else echo none; fi
         return
     fi
+    cards=''
     said=$(smi --query-gpu=index,uuid,memory.used,memory.total,driver_version,name) && cards=$said &&
         said=$(smi --query-compute-apps=gpu_uuid,pid)
-    case $? in
-    0) echo well ;;
-    124 | 137) echo hung && return ;;
+    case $?${cards:+ with cards} in
+    0*) echo well ;;
+    '3 with cards') said='' && echo well ;; # such a GPU does not tell its processes
+    124* | 137*) echo hung && return ;;
     *) echo "broken $(echo "$said" | head -n 1)" && return ;;
     esac
     printf '%s\n' "$cards" | sed 's/^/gpu /'

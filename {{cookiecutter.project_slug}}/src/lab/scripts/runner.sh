@@ -57,7 +57,7 @@ my_turn() { # does no job of this project wait that came earlier? Else sets why
 choose_gpus() { # sets chosen, or why; and have: how many there are
     chosen='' why='' found=0 have=$gpus
     listed=$(smi --query-gpu=index,uuid,memory.used,memory.total) &&
-        busy=$(smi --query-compute-apps=gpu_uuid,pid) ||
+        { busy=$(smi --query-compute-apps=gpu_uuid,pid) || [ $? = 3 ]; } || # 3: this GPU does not tell
         { why="nvidia-smi on $here gives no answer: nobody knows which GPUs are free"; return 1; }
     have=$(printf '%s\n' "$listed" | grep -c .)
     while IFS=', ' read -r index uuid used total; do
