@@ -22,7 +22,9 @@ def strip(content: bytes) -> bytes:
             if cell["cell_type"] == "code" and "keep_output" not in metadata.get("tags", []):
                 cell.update(outputs=[], execution_count=None)
         notebook["metadata"].pop("widgets", None)
-        notebook["metadata"].get("language_info", {}).pop("version", None)
+        language = notebook["metadata"].get("language_info", {})
+        for key in language.keys() - {"name"}:  # the kernel tells the others in every run
+            del language[key]
         return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
     except (ValueError, LookupError, TypeError, AttributeError):
         return content
