@@ -200,6 +200,7 @@ assert "processes was 2, is 1" in refused(epochs=2, resume=first)
 assert "width was 32, is 4" in change(place, "config.json", without("width"))
 without("lr")(place / "config.json")  # 0.003 by default, as it is now
 assert f"there are: {first}." in refused(epochs=2, resume=first[:-1])
+assert "fp16 does nothing on a CPU" in refused(mixed_precision="fp16")
 train(epochs=2, resume=first)
 
 shutil.rmtree(project.runs_folder() / first)

@@ -74,6 +74,8 @@ def train(
         mixed_precision=config.mixed_precision,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
     )
+    if accelerator.device.type == "cpu" and config.mixed_precision == "fp16":
+        raise UserError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA asks for it, to be exact
     torch.use_deterministic_algorithms(True, warn_only=True)
     set_seed(config.seed)
