@@ -38,6 +38,30 @@ def test_another_split_is_not_written_over_the_first(digits):
     assert data.verify(digits) == []
 
 
+def test_a_file_with_other_content_is_not_overwritten(digits):
+    mine = next((data.folder(digits) / "train").glob("*/*.png"))
+    mine.write_bytes(b"mine")
+    with pytest.raises(UserError, match=f"{mine.name} is there with other content"):
+        data.write(digits, "again", data.digits()[:300], seed=0, val=0.2, test=0.2)
+    assert mine.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("images", "val", "test", "said"),
+    [
+        (300, 0, 0.2, "two shares above 0 that leave some for train"),
+        (300, 0.2, -0.1, "two shares above 0 that leave some for train"),
+        (300, 0.5, 0.5, "two shares above 0 that leave some for train"),
+        (12, 0.2, 0.2, "class 0 has only 2 images: none is left for train"),
+        (1, 0.2, 0.2, "needs two classes or more, and there are 1"),
+    ],
+)
+def test_a_split_with_an_empty_part_or_a_single_class_is_refused(images, val, test, said):
+    with pytest.raises(UserError, match=said):
+        data.write("none", "too few", data.digits()[:images], seed=0, val=val, test=test)
+    assert not data.folder("none").exists()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}"])
 def test_a_manifest_that_is_none_is_named(digits, text):
     (data.folder(digits) / "manifest.json").write_text(text)
@@ -104,12 +128,19 @@ def test_no_name_of_a_dataset_leads_elsewhere(name):
         data.folder(name)
 
 
-def test_a_folder_of_class_folders_is_split_without_its_duplicates(digits, folders):
+def test_a_folder_of_class_folders_is_split_and_what_is_left_out_is_named(digits, folders, capsys):
     source = folders / "source"
     for split in data.SPLITS:
         shutil.copytree(data.folder(digits) / split, source, dirs_exist_ok=True)
     shutil.copy(next((source / "0").iterdir()), source / "0" / "twin.png")
+    for name in ("0/labels", "0/notes.txt", "moving/1.gif", "moving/2.GIF"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).touch()
     assert data.main(["split", str(source), "--dataset", "mine"]) == 0
+    assert capsys.readouterr().out.startswith(
+        "left out: 2 .gif, 1 .txt, 1 without a suffix, 1 copies of the same picture,"
+        " the whole class moving\n"
+    )
     assert len(data.manifest("mine")["files"]) == 300
     assert data.verify("mine") == []
 
@@ -125,7 +156,16 @@ def test_images_that_cannot_be_used_as_they_are_are_refused(tmp_path):
     (place / "half.jpg").write_bytes((place / "whole.jpg").read_bytes()[:500])
     with pytest.raises(UserError, match=r"half.jpg is no whole image"):
         data.images_in(tmp_path)
-    Image.fromarray(pixels.astype(np.uint16) * 256).save(place / "half.png")
+    (place / "half.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"half.jpg is no image;"):
+        data.images_in(tmp_path)
     (place / "half.jpg").unlink()
+    deep = place / "deep.png"
+    Image.fromarray(pixels.astype(np.uint16) * 256).save(deep)
     with pytest.raises(UserError, match="more than 8 bits"):
+        data.images_in(tmp_path)
+    deep.unlink()
+    (tmp_path / "other").mkdir()
+    shutil.copy(place / "whole.jpg", tmp_path / "other" / "twin.jpg")
+    with pytest.raises(UserError, match=r"twin.jpg are the same picture in two classes"):
         data.images_in(tmp_path)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from lab import project
@@ -142,6 +142,8 @@ def images_in(source: Path) -> list[Sample]:
             Image.open(io.BytesIO(content)).verify()
             with Image.open(io.BytesIO(content)) as image:
                 image.load()  # verify() does not look into every kind
+        except UnidentifiedImageError:
+            raise UserError(f"{path} is no image; mend or remove it.") from None
         # Pillow calls a broken PNG a SyntaxError
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"{path} is no whole image ({error}); mend or remove it.") from None
@@ -152,10 +154,20 @@ def images_in(source: Path) -> list[Sample]:
             samples.append(Sample(path.parent.name, path.name, path.read_bytes))
         elif twin.parent.name != path.parent.name:
             raise UserError(f"{twin} and {path} are the same picture in two classes; remove one.")
-    others = sum(1 for path in source.rglob("*") if path.is_file()) - len(paths)
-    copies = len(paths) - len(samples)
-    if others or copies:
-        print(f"left out: {others} other files, {copies} copies of the same picture")
+    known = set(paths)
+    others = Counter(
+        path.suffix.lower() or "without a suffix"
+        for path in source.rglob("*")
+        if path.is_file() and path not in known
+    )
+    left_out = [f"{number} {kind}" for kind, number in sorted(others.items())]
+    if copies := len(paths) - len(samples):
+        left_out.append(f"{copies} copies of the same picture")
+    folders = {path.name for path in source.glob("[!.]*") if path.is_dir()}
+    empty = sorted(folders - {sample.label for sample in samples})
+    left_out += [f"the whole class {name}" for name in empty]
+    if left_out:
+        print(f"left out: {', '.join(left_out)}")
     return samples
 
 
