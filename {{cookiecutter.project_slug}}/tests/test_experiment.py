@@ -3,12 +3,16 @@
 import json
 
 import pytest
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from torch.utils.data import default_collate
 
 from lab import project, records, tracking
 from lab.project import UserError
 
 from {{ cookiecutter.__package }} import data
 from {{ cookiecutter.__package }}.experiment import ex
+from {{ cookiecutter.__package }}.model import SmallCNN
 
 QUICK = {"dataset": "digits", "width": 4}
 
@@ -22,6 +26,11 @@ def values(run, metric):
     """One metric of a recorded run, as (step, value) pairs."""
     table = records.metrics(run._id)
     return [tuple(row) for row in table[table["metric"] == metric][["step", "value"]].values]
+
+
+def kept(run):
+    """The folder with a run's weights and checkpoint."""
+    return data.folder("digits") / "models" / run._id
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +47,7 @@ def test_a_run_leaves_record_weights_and_tensorboard_events(digits):
     assert 0 <= record["result"]["accuracy"] <= 1
     assert json.loads((folder / "config.json").read_text())["epochs"] == 1
     assert list((folder / "tensorboard").glob("events.out.*"))
-    assert (data.folder(digits) / "models" / run._id / "best.safetensors").exists()
+    assert (kept(run) / "best.safetensors").exists()
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(digits):
@@ -54,7 +63,9 @@ def test_three_epochs_and_three_resumed_equal_six_in_one_go(digits):
     resumed = train(epochs=6, patience=0, resume=three._id)
     assert resumed.result == six.result
     for metric in ("train/loss", "val/loss", "val/accuracy"):
-        assert values(three, metric) + values(resumed, metric) == values(six, metric)
+        assert values(three, metric) + values(resumed, metric) == values(six, metric) != []
+    for run in (six, resumed):
+        assert [path.name for path in kept(run).glob("epoch-*")] == ["epoch-0006"]
 
 
 def test_a_resumed_run_refuses_another_configuration_and_names_it(digits):
@@ -66,6 +77,43 @@ def test_a_resumed_run_refuses_another_configuration_and_names_it(digits):
 def test_training_stops_when_the_validation_loss_does_not_improve(digits):
     run = train(epochs=50, lr=0.5, patience=2)
     assert len(values(run, "val/loss")) < 50
+
+
+def test_the_best_weights_are_tested_and_a_resumed_run_takes_them_over(digits):
+    settings = {"epochs": 50, "lr": 0.5, "patience": 2}
+    run = train(**settings)
+    resumed = train(**settings, resume=run._id)  # its patience is at an end already
+    best, taken_over = (kept(one) / "best.safetensors" for one in (run, resumed))
+    assert taken_over.read_bytes() == best.read_bytes()
+    split = data.ImageSplit(digits, "test", size=8, channels=1)
+    model = SmallCNN(len(split.classes), width=QUICK["width"]).eval()
+    model.load_state_dict(load_file(best))
+    images, labels = default_collate(list(split))
+    loss = cross_entropy(model(images), labels).item()
+    assert run.result["loss"] == resumed.result["loss"] == pytest.approx(loss, rel=0.01)
+
+
+def test_a_training_that_diverges_ends_and_says_so(digits):
+    with pytest.raises(UserError, match="after epoch 1: the training diverged"):
+        train(epochs=2, lr=1e30)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"image_size": 16},
+        {"channels": 3},
+        {"width": 5},
+        {"dropout": 0.5},
+        {"batch_size": 32},
+        {"lr": 0.01},
+        {"weight_decay": 0.5},
+        {"clip_norm": 1e-9},
+        {"mixed_precision": "bf16"},
+    ],
+)
+def test_a_setting_has_an_effect(digits, setting):
+    assert train(epochs=1, **setting).result != train(epochs=1).result
 
 
 @pytest.mark.parametrize("setting", [{"epoch": 3}, {"lr": "fast"}, {"epochs": 1.5}, {"lr": -1}])
