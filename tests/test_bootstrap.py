@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TEMPLATE, Project, cookiecutter, python_of, shorten
+from conftest import EXPERIMENT, FEW, RECORDED, TEMPLATE, Project, cookiecutter, python_of, shorten
 from test_generation import stub
 
 
@@ -16,9 +16,9 @@ from test_generation import stub
 def small(bake, home):
     """Make projects with a short lock; returns the function that does."""
 
-    def made(skip="venv,kernel,git", **answers) -> Project:
+    def made(skip="venv,kernel,git", names=FEW, **answers) -> Project:
         project = bake(**answers)
-        shorten(project)
+        shorten(project, names)
         if skip != "venv,kernel,git":
             project.bootstrap()
         return project
@@ -543,6 +543,14 @@ def test_what_is_no_notebook_passes_the_filter_unchanged(small, content):
 
 # --- other Pythons ----------------------------------------------------------------------------
 
+EVERY_MODULE = """
+import importlib, lab, pkgutil, sys
+names = [module.name for module in pkgutil.iter_modules(lab.__path__)]
+for name in names:
+    importlib.import_module(f"lab.{name}")
+assert len(names) > 50 and "torch" not in sys.modules
+"""
+
 
 @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
 def test_every_python_we_name_creates_sets_up_and_runs_lab(small, tmp_path, version):
@@ -550,13 +558,15 @@ def test_every_python_we_name_creates_sets_up_and_runs_lab(small, tmp_path, vers
     if not python:
         pytest.skip(f"this machine has no Python {version}")
     path = f"{os.path.dirname(python)}:{os.environ['PATH']}"
-    project = small(python_version=version)
+    project = small(names=RECORDED, python_version=version)
     project.bootstrap(python=python, env={"PATH": path})
     assert in_step(project.bootstrap("--check", python=python).stdout) == 4
     told = project.run(".venv/bin/python", "-c", "import sys; print(sys.version)").stdout
     assert told.startswith(version)
-    imports = "import sys, lab.cli, lab.kernel, lab.project; assert 'torch' not in sys.modules"
-    project.run(".venv/bin/python", "-c", imports)
+    project.run("python", "-c", EVERY_MODULE)
+    shutil.copy(EXPERIMENT, project.path / "src/my_experiment/experiment.py")
+    project.run("python", "-m", "my_experiment.experiment", "with", "quick")
+    assert "COMPLETED" in project.run("lab", "runs").stdout
     assert kernels(project)["my-experiment"]["state"] == "this project"
 
 
