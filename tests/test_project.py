@@ -261,6 +261,20 @@ def test_a_broken_machines_local_toml_is_named_in_one_line(clone, project, text,
         assert re.fullmatch(rf"error: \S+machines.local.toml{said}\n", done.stdout)
 
 
+def test_data_answers_in_lines_to_a_broken_pyproject_and_to_names_that_are_no_text(clone, project):
+    python = project.path / ".venv" / "bin" / "python"
+    environment = {"PYTHONPATH": str(clone.path / "src"), "PYTHONIOENCODING": "utf-8:strict"}
+    command = [python, "-m", "my_experiment.data"]
+    clone.run(*command, "prepare", env=environment)
+    (clone.path / os.fsdecode(b"data/digits/train/\xff.png")).touch()
+    done = clone.run(*command, "verify", env=environment, check=False)
+    assert (done.returncode, done.stdout) == (1, "foreign   train/\\udcff.png\n")
+    (clone.path / "pyproject.toml").open("a").write("x = [")
+    done = clone.run(*command, "verify", env=environment, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: \S+pyproject.toml .*\n", done.stdout)
+
+
 def test_runs_and_a_dataset_may_be_links_that_git_does_not_see(clone, project, tmp_path):
     (clone.path / "runs").symlink_to(tmp_path / "disk")
     (clone.path / "data/more").symlink_to(tmp_path)

@@ -307,6 +307,18 @@ def module() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    sys.stdout.reconfigure(errors="backslashreplace")  # for names that a terminal cannot show
+    try:
+        return command(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as ended:
+        print(f"\ninterrupted{ended}", file=sys.stderr)
+        return 130
+
+
+def command(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog=module(), description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -319,23 +331,16 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = parser.parse_args(arguments)
     if (wanted.command == "split") != (wanted.source is not None):
         parser.error("split, and only split, takes a folder of images")
-    try:
-        folder(wanted.dataset)  # a wrong name is refused before all the images are read
-        if wanted.command == "verify":
-            problems = verify(wanted.dataset)
-            print("\n".join(problems) or f"{wanted.dataset} is as its manifest says")
-            return 1 if problems else 0
-        if wanted.command == "split":
-            source, samples = str(wanted.source), images_in(wanted.source)
-        else:
-            source, samples = "sklearn.datasets.load_digits", digits()
-        known = write(wanted.dataset, source, samples, wanted.seed, wanted.val, wanted.test)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt as ended:
-        print(f"\ninterrupted{ended}", file=sys.stderr)
-        return 130
+    folder(wanted.dataset)  # a wrong name is refused before all the images are read
+    if wanted.command == "verify":
+        problems = verify(wanted.dataset)
+        print("\n".join(problems) or f"{wanted.dataset} is as its manifest says")
+        return 1 if problems else 0
+    if wanted.command == "split":
+        source, samples = str(wanted.source), images_in(wanted.source)
+    else:
+        source, samples = "sklearn.datasets.load_digits", digits()
+    known = write(wanted.dataset, source, samples, wanted.seed, wanted.val, wanted.test)
     counts = ", ".join(f"{split} {sum(known['counts'][split].values())}" for split in SPLITS)
     print(f"{project.shown(folder(wanted.dataset))}: {len(known['classes'])} classes, {counts}")
     return 0
