@@ -13,13 +13,48 @@ import unicodedata
 # tojson escapes every quote of this kind, so no answer can end the string.
 ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')  # fmt: skip
 
-# Packages that the project imports: one of the same name in src/ would hide the real one.
-# tests/test_answers.py holds this against the dependencies in pyproject.toml.
+# A package of one of these names in src/ would hide the real one. Packages have the names that they
+# are installed by and imported by: those of the lock, torch's for a GPU, the mongo extra's.
+# tests/test_answers.py holds this against requirements.txt and an environment.
 IMPORTED = {
-    "accelerate", "annotated_types", "bootstrap", "ipykernel", "jupyter", "lab", "matplotlib",
-    "numpy", "pandas", "pil", "pillow", "pydantic", "pytest", "ruff", "sacred", "scikit_learn",
-    "setuptools", "sklearn", "tensorboard", "tomli", "torch", "tqdm",
+    "absl", "absl_py", "accelerate", "annotated_types", "anyio", "appnope", "argon2", "argon2_cffi",
+    "argon2_cffi_bindings", "arrow", "asttokens", "async_lru", "attr", "attrs", "babel",
+    "beautifulsoup4", "bleach", "bs4", "bson", "certifi", "cffi", "charset_normalizer", "click",
+    "cloudpickle", "colorama", "comm", "contourpy", "cpuinfo", "cuda", "cycler", "dateutil",
+    "debugpy", "decorator", "defusedxml", "docopt", "docopt_ng", "exceptiongroup", "executing",
+    "fastjsonschema", "filelock", "fonttools", "fqdn", "fsspec", "functorch", "git", "gitdb",
+    "gitpython", "google", "gridfs", "grpc", "grpcio", "h11", "hf_xet", "httpcore", "httpcore2",
+    "httpx", "httpx2", "httpx2_jsfetch", "huggingface_hub", "idna", "iniconfig", "ipykernel",
+    "ipykernel_launcher", "ipython", "ipython_pygments_lexers", "ipywidgets", "isoduration",
+    "isympy", "jedi", "jinja2", "joblib", "json5", "jsonpickle", "jsonpointer", "jsonschema",
+    "jsonschema_specifications", "jupyter", "jupyter_builder", "jupyter_client", "jupyter_console",
+    "jupyter_core", "jupyter_events", "jupyter_lsp", "jupyter_server", "jupyter_server_terminals",
+    "jupyterlab", "jupyterlab_pygments", "jupyterlab_server", "jupyterlab_widgets", "kiwisolver",
+    "lark", "markdown", "markupsafe", "matplotlib", "matplotlib_inline", "mistune", "mpl_toolkits",
+    "mpmath", "munch", "narwhals", "nbclient", "nbconvert", "nbformat", "nest_asyncio2", "networkx",
+    "notebook", "notebook_shim", "numpy", "nvidia", "overrides", "packaging", "pandas",
+    "pandocfilters", "parso", "pexpect", "pil", "pillow", "pkg_resources", "platformdirs", "pluggy",
+    "prometheus_client", "prompt_toolkit", "protobuf", "psutil", "ptyprocess", "pure_eval", "py",
+    "py_cpuinfo", "pycparser", "pydantic", "pydantic_core", "pygments", "pylab", "pymongo",
+    "pyparsing", "pytest", "python_dateutil", "python_json_logger", "pythonjsonlogger", "pytz",
+    "pywinpty", "pyyaml", "pyzmq", "referencing", "requests", "rfc3339_validator",
+    "rfc3986_validator", "rfc3987_syntax", "rpds", "rpds_py", "ruff", "sacred", "safetensors",
+    "scikit_learn", "scipy", "send2trash", "setuptools", "six", "sklearn", "smmap", "soupsieve",
+    "stack_data", "sympy", "tensorboard", "tensorboard_data_server", "terminado", "threadpoolctl",
+    "tinycss2", "tomli", "torch", "torchgen", "tornado", "tqdm", "traitlets", "triton",
+    "truststore", "typing_extensions", "typing_inspection", "tzdata", "uri_template", "urllib3",
+    "wcwidth", "webcolors", "webencodings", "websocket", "websocket_client", "werkzeug",
+    "widgetsnbextension", "winpty", "wrapt", "yaml", "zmq",
 }  # fmt: skip
+# Modules that only some Pythons have, or that Python looks for without listing them.
+STANDARD = {
+    "aifc", "asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "chunk", "crypt",
+    "distutils", "imghdr", "imp", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev",
+    "pipes", "sitecustomize", "smtpd", "sndhdr", "spwd", "sunau", "telnetlib", "test", "tomllib",
+    "usercustomize", "uu", "xdrlib",
+}  # fmt: skip
+# The project's own modules; pytest imports those of tests/ by their bare names.
+OWN = {"bootstrap", "conftest", "lab", "test_data", "test_experiment"}
 # Kernel names that every Jupyter already has.
 KERNELS = {"python", "python2", "python3"}
 
@@ -65,13 +100,15 @@ def slug_letters(text):
 def slug_reserved(text):
     package = text.replace("-", "_")
     if keyword.iskeyword(package):
-        return "a Python keyword is no package name", f"{text}-experiment"
-    if package in sys.stdlib_module_names:
-        return "it would hide a module of Python's standard library", f"{text}-experiment"
+        return "a Python keyword is no package name", f"my-{text}"
+    if package in sys.stdlib_module_names or package in STANDARD:
+        return "it would hide a module of Python's standard library", f"my-{text}"
+    if package in OWN:
+        return "the project has a module of that name already", f"my-{text}"
     if package in IMPORTED:
-        return "it would hide a package that the project imports", f"{text}-experiment"
+        return "it would hide a package that the project needs", f"my-{text}"
     if package in KERNELS:
-        return "every Jupyter has a kernel of that name", f"{text}-experiment"
+        return "every Jupyter has a kernel of that name", f"my-{text}"
 
 
 def folder_letters(text):

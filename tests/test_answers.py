@@ -1,7 +1,6 @@
 """Answers that cannot work are refused before a file is written; the others arrive unchanged."""
 
 import json
-import keyword
 import os
 import re
 import sys
@@ -22,6 +21,8 @@ CANNOT_WORK = {
         *("2fast", "My-Exp", "naïve", "a.b", "a b", "_a", "a--b", "a" * 51),
         # Python's own names, and names that would hide a package the project imports
         *("class", "lambda", "json", "logging", "torch", "lab", "scikit-learn", "python3"),
+        # what Python does not list, what another package needs, what pytest imports
+        *("test", "packaging", "git", "test-experiment"),
         # folders elsewhere, options, nothing
         *("../up", "a/b/c", "-rf", "--help", "  "),
     ],
@@ -186,14 +187,17 @@ def test_the_remote_goes_into_machines_toml_and_the_user_name_does_not(
     assert local.get("machines", {}).get("gpu", {}) == personal
 
 
-def test_every_package_that_the_project_imports_is_a_reserved_name():
+def test_every_name_that_would_hide_a_module_is_reserved(project):
     hook = (TEMPLATE / "hooks" / "pre_gen_project.py").read_text("utf-8")
-    reserved = set(re.findall(r'"(\w+)"', hook[hook.index("IMPORTED") : hook.index("KERNELS")]))
-    settings = (TEMPLATE / "{{cookiecutter.project_slug}}" / "pyproject.toml").read_text("utf-8")
-    needed = set(re.findall(r'^ +"([\w-]+)[=<>]', settings, re.M)) | {"pytest", "ruff"}
-    assert len(needed) > 15
-    assert {name.replace("-", "_") for name in needed} <= reserved
-    assert not any(keyword.iskeyword(name) for name in reserved)
+    reserved = set(re.findall(r'"(\w+)"', hook[hook.index("IMPORTED =") : hook.index("NAME =")]))
+    lock = (project.path / "requirements.txt").read_text("utf-8")
+    packages = set(re.findall(r"^([\w-]+)==", lock, re.M))
+    installed = next(project.path.glob(".venv/lib/python3*/site-packages"))
+    modules = {re.split(r"[.-]", path.name)[0].lower() for path in installed.iterdir()}
+    tests = {path.stem for path in project.path.glob("tests/*.py")}
+    assert len(packages) > 100 and "sklearn" in modules and "conftest" in tests
+    needed = {name.replace("-", "_") for name in packages | modules | tests} - {project.package}
+    assert {name for name in needed if re.match("[a-z]", name)} <= reserved
 
 
 def test_every_prompt_is_explained_and_every_derived_name_is_private():

@@ -580,7 +580,7 @@ def test_the_hooks_run_under_every_python_we_name(tmp_path, version):
     subprocess.run(["uv", "pip", "install", "--quiet", *into, "cookiecutter"], check=True)
     command = [tmp_path / "venv/bin/python", "-m", "cookiecutter", "--no-input", TEMPLATE]
     environment = {**os.environ, "DL_TEMPLATE_SKIP": "venv,kernel"}
-    for answer, code in (("project_slug=fine", 0), ("project_slug=json", 1)):
+    for answer, code in (("project_slug=fine", 0), ("project_slug=distutils", 1)):
         out = tmp_path / answer
         done = subprocess.run([*command, "-o", out, answer], env=environment, capture_output=True)
         assert done.returncode == code, done.stderr
