@@ -386,6 +386,33 @@ def test_broken_off_at_any_step_and_run_again_all_is_well(small, tmp_path, call,
     assert_works(project)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_broken_off_while_git_holds_its_lock_and_run_again_all_is_well(small, tmp_path, number):
+    project, only_git = small(), ("bootstrap.py", "--no-venv", "--no-kernel")
+    for name in ("pipe", "never"):
+        os.mkfifo(tmp_path / name)
+    # git asks the notebook filter in the middle of git add
+    stub(tmp_path / "bin/python3", f"echo halted > {tmp_path}/pipe; read -r _ < {tmp_path}/never")
+    running = subprocess.Popen(
+        [sys.executable, *only_git],
+        cwd=project.path,
+        env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+        start_new_session=True,
+    )
+    assert (tmp_path / "pipe").read_text() == "halted\n"
+    assert list(project.path.glob(".git*/**/index.lock"))
+    os.killpg(running.pid, number)
+    assert running.wait() != 0
+    assert not (project.path / ".git").exists()
+    project.run(sys.executable, *only_git)
+    assert not list(project.path.glob(".git.*"))
+    assert "building" not in project.git("ls-files")
+    assert project.git("status", "--porcelain") == ""
+    assert project.git("config", "--get-all", "core.bare") == "false"
+    found = [path for path in project.path.glob(".git/**/*") if path.is_file()]
+    assert not [path for path in found if b"building-" in path.read_bytes()]
+
+
 def test_a_broken_off_creation_keeps_its_files_and_is_finished_by_bootstrap(tmp_path, home):
     uv = shutil.which("uv")
     for name in ("pipe", "never"):

@@ -322,10 +322,10 @@ def make_kernel(venv):
     return run(install, env=own_environment()).strip()
 
 
-def git(*arguments):
+def git(*arguments, **location):
     """Run git in this folder, whatever repository a calling git hook may have set."""
     variables = {k: v for k, v in os.environ.items() if k not in GIT_LOCATION}
-    options = {"env": {**variables, "LC_ALL": "C"}, "stderr": subprocess.PIPE}
+    options = {"env": {**variables, "LC_ALL": "C", **location}, "stderr": subprocess.PIPE}
     return run(["git", *arguments], **options).strip()
 
 
@@ -333,50 +333,68 @@ def make_repository():
     """Make what is missing of the git repository, its notebook filter and the first commit."""
     if not shutil.which("git"):
         raise Skip("git is not installed")
-    done = []
+    remove_left_overs(ROOT / ".git")
     try:
         top = git("rev-parse", "--show-toplevel")
     except Problem as problem:
         if "not a git repository" not in str(problem):
             raise
-        try:
-            branch = git("config", "init.defaultBranch")
-        except Problem:
-            branch = "main"
-        git("-c", f"init.defaultBranch={branch}", "init", "--quiet")
-        done.append("made")
-    else:
-        if not os.path.samefile(top, ROOT):
-            raise Skip(f"this folder is part of the repository {top}")
-    if git("config", "--default", "", "--get", FILTER) != NOTEBOOK_FILTER:
-        git("config", FILTER, NOTEBOOK_FILTER)
-    if commits():
-        return "; ".join(done) or "is there, with its notebook filter"
+        return f"made; {new_repository()}"
+    if not os.path.samefile(top, ROOT):
+        raise Skip(f"this folder is part of the repository {top}")
+    return complete_repository() or "is there, with its notebook filter"
+
+
+def new_repository():
+    """Make a repository beside its place, where a kill leaves no lock of git's; then move it."""
+    building = Path(f"{ROOT}/.git.{mark()}")
+    location = {"GIT_DIR": f"{building}/.git", "GIT_WORK_TREE": str(ROOT)}
     try:
-        git("var", "GIT_COMMITTER_IDENT")
+        branch = git("config", "init.defaultBranch")
+    except Problem:
+        branch = "main"
+    try:
+        git("-c", f"init.defaultBranch={branch}", "init", "--quiet", building)
+        done = complete_repository(**location)
+        os.rename(location["GIT_DIR"], ROOT / ".git")
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return done
+
+
+def complete_repository(**location):
+    """Give a repository its notebook filter and a first commit; what was done, "" if nothing."""
+    if git("config", "--default", "", "--get", FILTER, **location) != NOTEBOOK_FILTER:
+        git("config", FILTER, NOTEBOOK_FILTER, **location)
+    if commits(**location):
+        return ""
+    try:
+        git("var", "GIT_COMMITTER_IDENT", **location)
     except Problem:
         raise Problem(
             "the first commit needs to know who you are: git config --global user.name NAME;"
             " git config --global user.email ADDRESS; then run python3 bootstrap.py."
         ) from None
-    git("add", "--all")
+    git("add", "--all", **location)
     message = f"Start {setting('name')} from dl-remote-template"
-    # not --no-verify: with it a prepare-commit-msg hook of the user's still runs
-    hooks = ("-c", "core.hooksPath=/dev/null")
-    git(*hooks, "commit", "--quiet", "--no-gpg-sign", "--message", message)
-    done.append("first commit")
+    # not --no-verify: with it a prepare-commit-msg hook of the user's still runs; and nothing that
+    # git would do in the background may hold the folder while it is renamed
+    alone = ("-c", "core.hooksPath=/dev/null", "-c", "maintenance.auto=false")
+    git(*alone, "commit", "--quiet", "--no-gpg-sign", "--message", message, **location)
     others = ("--others", "--directory", "--no-empty-directory")
-    left = git("ls-files", *others, "--exclude-per-directory=.gitignore").splitlines()
-    if left:
-        names = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-        done.append(f"your own git settings ignore {names}: git add --force what is to be in it")
-    return "; ".join(done)
+    left = git("ls-files", *others, "--exclude-per-directory=.gitignore", **location).splitlines()
+    if not left:
+        return "first commit"
+    names = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+    return (
+        f"first commit; your own git settings ignore {names}: git add --force what is to be in it"
+    )
 
 
-def commits():
+def commits(**location):
     """Whether the repository has a commit."""
     try:
-        return bool(git("rev-parse", "--verify", "--quiet", "HEAD"))
+        return bool(git("rev-parse", "--verify", "--quiet", "HEAD", **location))
     except Problem:
         return False
 
