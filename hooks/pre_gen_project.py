@@ -173,19 +173,28 @@ def refusals(answers):
 
 def unsaved_work():
     """Why the files of an existing project (`cookiecutter -f`) must not be overwritten, or None."""
-    if not os.listdir("."):
+    if not set(os.listdir(".")) - {".git"}:
         return None
     import subprocess  # slow to import, and seldom needed
 
-    git = ["git", "status", "--porcelain", "--untracked-files=all", "--", "."]
+    def git(*arguments):
+        command = ["git", *arguments, "--", "."]
+        options = {"capture_output": True, "text": True, "encoding": "utf-8", "check": True}
+        return subprocess.run(command, **options).stdout.splitlines()
+
     try:
-        status = subprocess.run(git, capture_output=True, text=True, encoding="utf-8")
+        tracked = git("ls-files")
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        # also what only the user's own settings ignore
+        changes += git("ls-files", "--others", "--exclude-per-directory=.gitignore")
     except OSError:
         return "it already holds files, and there is no git here to tell whether they are saved"
-    if status.returncode != 0:
-        return "it already holds files that are in no git repository"
-    if status.stdout:
-        return f"it holds {len(status.stdout.splitlines())} changes that are not committed"
+    except subprocess.CalledProcessError:
+        tracked = []
+    if not tracked:  # no repository, or one around the project that ignores it
+        return "it already holds files that git does not track"
+    if changes:
+        return f"it holds {len(changes)} changes that are not committed, as {ascii(changes[0])}"
     return None
 
 
@@ -256,8 +265,9 @@ def main():
         say(
             f"Nothing was written into {ascii(os.path.basename(os.getcwd()))}: {reason}.",
             "",
-            "  The template would overwrite files there. Commit them first (git add -A; git",
-            "  commit), then run cookiecutter again; or choose another project_slug.",
+            "  The template would overwrite files there. Commit them first (git add -A, with",
+            "  --force what only your own settings ignore; git commit), then run cookiecutter",
+            "  again; or choose another project_slug.",
         )
         return 1
     if os.path.exists("machines.local.toml"):  # personal, and in no commit: it is put back

@@ -316,7 +316,7 @@ def test_a_project_stays_when_nobody_reads_what_its_creation_prints(tmp_path):
 # --- again, over a project that is there ----------------------------------------------------
 
 
-def test_a_second_bake_over_uncommitted_work_writes_nothing(bake):
+def test_a_second_bake_over_uncommitted_work_writes_nothing(bake, home):
     project = bake(skip="venv,kernel")
     readme = project.path / "README.md"
     readme.write_text("my work")
@@ -330,6 +330,11 @@ def test_a_second_bake_over_uncommitted_work_writes_nothing(bake):
     hidden["GIT_CONFIG_VALUE_0"] = "no"
     done = cookiecutter(project.path.parent, "-f", skip="venv,kernel", env=hidden)
     assert "1 changes that are not committed" in done.stdout.split("Traceback")[0]
+    assert readme.read_text() == "my work"
+    (home / "ignore").write_text("*.md\n")
+    project.git("config", "--global", "core.excludesFile", "~/ignore")
+    done = cookiecutter(project.path.parent, "-f", skip="venv,kernel")
+    assert "1 changes that are not committed, as 'README.md'" in done.stdout.split("Traceback")[0]
     assert readme.read_text() == "my work"
 
 
@@ -350,10 +355,19 @@ def test_a_second_bake_over_committed_work_keeps_its_history_and_commits_nothing
 
 def test_a_bake_over_files_that_are_in_no_repository_writes_nothing(bake):
     project = bake()
-    (project.path / "README.md").write_text("my work")
-    done = cookiecutter(project.path.parent, "-f", skip=EVERY_STEP)
-    assert "in no git repository" in done.stdout.split("Traceback")[0]
-    assert (project.path / "README.md").read_text() == "my work"
+    folder, readme = Project(project.path.parent), project.path / "README.md"
+    readme.write_text("my work")
+    for ignored in (None, f"/{project.path.name}/\n"):
+        if ignored:  # by the repository around it
+            (folder.path / ".gitignore").write_text(ignored)
+            folder.git("init", "--quiet")
+        done = cookiecutter(folder.path, "-f", skip=EVERY_STEP)
+        assert "files that git does not track" in done.stdout.split("Traceback")[0]
+        assert readme.read_text() == "my work"
+    shutil.rmtree(project.path)
+    subprocess.run(["git", "init", "--quiet", project.path], check=True)
+    assert cookiecutter(folder.path, "-f", skip="venv,kernel").returncode == 0
+    assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
 
 
 # --- cruft, which renders into throw-away folders -------------------------------------------
