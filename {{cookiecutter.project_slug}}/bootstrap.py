@@ -464,10 +464,18 @@ def check_packages(python):
     if not os.access(python, os.X_OK):
         raise Problem("no environment to look into")
     options = {"env": uv_environment(), "stderr": subprocess.STDOUT}
-    asked = ["install", "--dry-run", "--offline", "--requirement", LOCK, "--python", python]
-    if "Would make no changes" not in run([find_uv(), "pip", *asked], **options):
-        raise Problem("some are missing or differ from requirements.txt")
-    run([find_uv(), "pip", "check", "--python", python], **options)
+    asked = ["pip", "install", "--dry-run", "--offline", "--python", python, "--requirement"]
+    for file, reason in {
+        LOCK: "some are missing or differ from requirements.txt",
+        ROOT / "pyproject.toml": "requirements.txt lacks what pyproject.toml asks for;"
+        " first: python3 bootstrap.py lock",
+    }.items():
+        try:
+            said = run([find_uv(), *asked, file], **options)
+        except Problem:  # what is missing is not in uv's cache either
+            said = ""
+        if "Would make no changes" not in said:
+            raise Problem(reason)
     return f"{count_packages(python.parent.parent)} installed, as locked"
 
 
