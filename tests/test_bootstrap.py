@@ -231,6 +231,46 @@ def test_a_failing_uv_is_named_and_leaves_nothing_half_made(small, tmp_path):
     assert_works(project)
 
 
+@pytest.mark.parametrize(
+    ("told", "handed_on", "calls"),
+    [
+        ({}, {}, ["--torch-backend=auto --offline", "--torch-backend=auto"]),
+        (
+            {
+                "PIP_FIND_LINKS": "/wheels /more",
+                "PIP_INDEX_URL": "https://one.invalid",
+                "PIP_EXTRA_INDEX_URL": "https://two.invalid https://three.invalid",
+            },
+            {
+                "UV_FIND_LINKS": "/wheels,/more",
+                "UV_DEFAULT_INDEX": "https://one.invalid",
+                "UV_INDEX": "https://two.invalid https://three.invalid",
+            },
+            [""],
+        ),
+        ({"UV_TORCH_BACKEND": "cpu"}, {"UV_TORCH_BACKEND": "cpu"}, ["--offline", ""]),
+    ],
+    ids=["nothing told", "pip's variables", "UV_TORCH_BACKEND"],
+)
+def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
+    bake, tmp_path, monkeypatch, told, handed_on, calls
+):
+    project, log = bake(), tmp_path / "log"
+    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+        monkeypatch.delenv(name)
+    # it installs nothing: the packages of a GPU's torch are gigabytes
+    logging = f'echo "$*" >> {log}; env | grep ^UV_ >> {log}; [ "$2" != pip ]'
+    stub(tmp_path / "bin/uv", f'case "$1" in --version) echo "uv 9.9.9"; exit;; esac; {logging}')
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    done = project.bootstrap("--no-kernel", "--no-git", check=False, env={"PATH": path, **told})
+    assert done.returncode == 1
+    lines = log.read_text().splitlines()
+    installs = [line.split() for line in lines if " pip install " in line]
+    options = ("--torch-backend=auto", "--offline")
+    assert [" ".join(word for word in words if word in options) for words in installs] == calls
+    assert dict(line.split("=", 1) for line in lines if line.startswith("UV_")) == handed_on
+
+
 def bare_path(tmp_path) -> str:
     """A PATH with git and Python, but without uv."""
     tools = tmp_path / "tools"
@@ -385,8 +425,8 @@ def test_broken_off_at_any_step_and_run_again_all_is_well(small, tmp_path, call,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_broken_off_while_git_holds_its_lock_and_run_again_all_is_well(small, tmp_path, number):
-    project, only_git = small(), ("bootstrap.py", "--no-venv", "--no-kernel")
+def test_broken_off_while_git_holds_its_lock_and_run_again_all_is_well(bake, tmp_path, number):
+    project, only_git = bake(), ("bootstrap.py", "--no-venv", "--no-kernel")
     for name in ("pipe", "never"):
         os.mkfifo(tmp_path / name)
     # git asks the notebook filter in the middle of git add
