@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -74,6 +75,13 @@ def install() -> str:
     """
     if not find_spec("ipykernel"):
         raise project.UserError("ipykernel is not installed; run python3 bootstrap.py lock.")
+    try:
+        import_module("ipykernel")
+    except Exception as error:
+        raise project.UserError(
+            f"ipykernel cannot be imported ({error!r}); delete {sys.prefix} and run"
+            " python3 bootstrap.py."
+        ) from None
     wanted = project.name()
     names = [*mine(), wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
     name = next(name for name in names if may_take(folder() / name))
