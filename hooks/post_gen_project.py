@@ -42,9 +42,12 @@ def main():
 
     folder = os.path.basename(os.getcwd())
     command = [sys.executable, "bootstrap.py", *flags]
+    # plain ASCII, as all that the hooks print: paths in the summary may have foreign letters
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:backslashreplace"}
     sys.stdout.flush()
     try:
-        finished = subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 0
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, env=environment)
+        finished = done.returncode == 0
     except (OSError, KeyboardInterrupt):
         finished = False
     if not finished or "venv" in wished:

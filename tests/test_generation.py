@@ -1,5 +1,6 @@
 """What a new project consists of, and that creating it never harms anything that was there."""
 
+import json
 import os
 import re
 import shutil
@@ -291,11 +292,18 @@ def stub(path, script):
 
 def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_foreign_letters(tmp_path, home):
     folder = tmp_path / "größer als 日本"
+    kernel = home / "jupyter/kernels/my-experiment/kernel.json"  # the summary names whose it is
+    for place in (folder, kernel.parent):
+        place.mkdir(parents=True)
+    belongs = {"dl-remote-template": {"project": str(folder)}}
+    kernel.write_text(json.dumps({"argv": [sys.executable], "metadata": belongs}))
     command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", folder]
     shell = " ".join(f"'{word}'" for word in command) + " <&-"
     environment = {**os.environ, "LC_ALL": "C", "DL_TEMPLATE_SKIP": ""}
     done = subprocess.run(shell, shell=True, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert f"belongs to {folder}".encode("ascii", "backslashreplace").decode() in done.stdout
+    assert done.stdout.isascii()
     project = Project(folder / "my-experiment")
     project.run("lab", "kernel", "list")
     assert "stale" not in project.bootstrap("--check").stdout
