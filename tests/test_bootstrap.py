@@ -135,6 +135,12 @@ def spoil_package(project):
     shutil.rmtree(next(project.path.glob(".venv/lib/python3*/site-packages/ipykernel-*")))
 
 
+def empty_environment(project):
+    (packages,) = project.path.glob(".venv/lib/python3*/site-packages")
+    shutil.rmtree(packages)
+    packages.mkdir()
+
+
 def spoil_kernel(project):
     project.run("lab", "kernel", "remove")
 
@@ -152,12 +158,13 @@ def spoil_environment(project):
     [
         (spoil_lock, "stale    environment  .venv is older than requirements.txt"),
         (spoil_package, "stale    packages"),
+        (empty_environment, "stale    packages"),
         (spoil_kernel, "stale    kernel       not registered with Jupyter"),
         (spoil_filter, "stale    repository   the notebook filter is missing"),
         (spoil_environment, "stale    environment  .venv is missing"),
     ],
 )
-def test_check_finds_what_is_out_of_step_and_names_the_mend(small, spoil, row):
+def test_check_finds_what_is_out_of_step_and_names_what_mends_it(small, spoil, row):
     project = small(skip="")
     assert_works(project)
     spoil(project)
@@ -165,6 +172,8 @@ def test_check_finds_what_is_out_of_step_and_names_the_mend(small, spoil, row):
     assert done.returncode == 1
     assert row in done.stdout
     assert "To mend it: python3 bootstrap.py" in done.stdout
+    project.bootstrap()
+    project.bootstrap("--check")
 
 
 @pytest.mark.parametrize("name", ["einops", "of-no-index"])

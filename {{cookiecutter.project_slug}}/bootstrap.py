@@ -76,14 +76,16 @@ def setting(name):
 
 def run(command, **options):
     """Run a command in the project and return what it printed; Problem if it fails."""
-    options = {"cwd": ROOT, "text": True, "stdout": subprocess.PIPE, **options}
+    usual = {"cwd": ROOT, "text": True, "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    options = {**usual, **options}
     try:
         done = subprocess.run([str(word) for word in command], **options)
     except OSError as error:
         raise Problem(f"{command[0]} cannot be started: {error.strerror}.") from None
     if done.returncode != 0:
         name = " ".join(Path(str(word)).name for word in command[:3])
-        said = (done.stderr or done.stdout or "").strip().splitlines() or ["see above"]
+        silent = "see above" if done.stderr is None else "it said nothing"
+        said = (done.stderr or done.stdout or "").strip().splitlines() or [silent]
         cause = next((line for line in said if line.startswith(("fatal", "error"))), said[-1])
         raise Problem(f"{name} failed ({done.returncode}): {cause}")
     return done.stdout
@@ -246,10 +248,22 @@ def out_of_step(venv):
     return None
 
 
+def would_change(python, file):
+    """Whether an environment lacks something that requirements.txt or pyproject.toml asks for."""
+    asked = ["pip", "install", "--dry-run", "--offline", "--python", python, "--requirement", file]
+    try:
+        said = run([find_uv(), *asked], env=uv_environment(), stderr=subprocess.STDOUT)
+    except Problem:  # what is missing is not in uv's cache either
+        return True
+    return "Would make no changes" not in said
+
+
 def make_environment(venv):
     """Build the environment beside its place and move it there; returns what was done."""
     remove_left_overs(venv)
     reason = out_of_step(venv)
+    if not reason and would_change(venv / "bin/python", LOCK):
+        reason = "has lost packages, or has others than requirements.txt"
     if not reason:
         return f"{venv.name} is in step with requirements.txt"
     empty = venv.is_dir() and not os.listdir(venv)
@@ -319,7 +333,7 @@ def make_kernel(venv):
     if not os.access(venv / "bin/python", os.X_OK):
         raise Skip("there is no environment to run it")
     install = [venv / "bin/python", "-m", "lab.cli", "kernel", "install"]
-    return run(install, env=own_environment()).strip()
+    return run(install, env=own_environment(), stderr=subprocess.PIPE).strip()
 
 
 def git(*arguments, **location):
@@ -375,7 +389,7 @@ def complete_repository(**location):
             "the first commit needs to know who you are: git config --global user.name NAME;"
             " git config --global user.email ADDRESS; then run python3 bootstrap.py."
         ) from None
-    git("add", "--all", **location)
+    git("-c", "core.safecrlf=false", "add", "--all", **location)
     message = f"Start {setting('name')} from dl-remote-template"
     # not --no-verify: with it a prepare-commit-msg hook of the user's still runs; and nothing that
     # git would do in the background may hold the folder while it is renamed
@@ -463,19 +477,12 @@ def check_packages(python):
     """Hold the installed packages against the lock, and the lock against pyproject.toml."""
     if not os.access(python, os.X_OK):
         raise Problem("no environment to look into")
-    options = {"env": uv_environment(), "stderr": subprocess.STDOUT}
-    asked = ["pip", "install", "--dry-run", "--offline", "--python", python, "--requirement"]
-    for file, reason in {
-        LOCK: "some are missing or differ from requirements.txt",
-        ROOT / "pyproject.toml": "requirements.txt lacks what pyproject.toml asks for;"
-        " first: python3 bootstrap.py lock",
-    }.items():
-        try:
-            said = run([find_uv(), *asked, file], **options)
-        except Problem:  # what is missing is not in uv's cache either
-            said = ""
-        if "Would make no changes" not in said:
-            raise Problem(reason)
+    if would_change(python, LOCK):
+        raise Problem("some are missing or differ from requirements.txt")
+    if would_change(python, ROOT / "pyproject.toml"):
+        raise Problem(
+            "requirements.txt lacks what pyproject.toml asks for; first: python3 bootstrap.py lock"
+        )
     return f"{count_packages(python.parent.parent)} installed, as locked"
 
 
@@ -483,7 +490,7 @@ def check_kernel(python):
     if not os.access(python, os.X_OK):
         raise Problem("no environment to run it")
     listing = [python, "-m", "lab.cli", "kernel", "list", "--json"]
-    kernels = json.loads(run(listing, env=own_environment()))
+    kernels = json.loads(run(listing, env=own_environment(), stderr=subprocess.PIPE))
     names = [kernel["name"] for kernel in kernels if kernel["state"] == "this project"]
     if not names:
         raise Problem("not registered with Jupyter")
@@ -551,7 +558,7 @@ def pins_only(compiled):
 
 def main():
     global SOURCE
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="backslashreplace")  # a console may not know every letter
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
