@@ -401,6 +401,13 @@ def test_a_home_with_spaces_and_foreign_letters_works(laptop):
     assert json.loads((record / "run.json").read_text())["status"] == "COMPLETED"
 
 
+def test_a_home_here_with_spaces_and_foreign_letters_works(laptop):
+    laptop.hosts.laptop.account(home="/home/paths with spaces é")
+    assert laptop.lab("jobs") == "no jobs yet\n"
+    folder = laptop.hosts.laptop.path("/tmp/lab-ssh-0")
+    assert list(folder.glob("*.config")) and folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_project_folder_with_spaces_quotes_and_foreign_letters_works(laptop):
     local = laptop.path / "machines.local.toml"
     local.write_text(local.read_text() + 'folder = "it\'s my $HOME; ü/-x"\n')

@@ -3,6 +3,7 @@
 import fcntl
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -223,9 +224,13 @@ Host *
 
 
 def socket_folder(kind: str) -> Path:
-    """A folder of this user's alone, with a path that is short enough for a socket."""
+    """A folder of this user's alone, with a path that is short and plain enough for ssh.
+
+    It adds 17 letters of its own to our 16, and a socket has 104 in all; and it pastes the path of
+    its configuration into the shell command that calls a gateway.
+    """
     folder = Path.home() / ".cache" / "dl-remote-template" / kind
-    if len(os.fsencode(folder)) > 60:  # ssh adds 17 letters of its own to our 16, and 104 are all
+    if len(str(folder)) > 60 or not re.fullmatch("[A-Za-z0-9/._-]*", str(folder)):
         folder = Path("/tmp", f"lab-{kind}-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
