@@ -410,10 +410,10 @@ def test_a_home_here_with_spaces_and_foreign_letters_works(laptop):
 
 def test_a_project_folder_with_spaces_quotes_and_foreign_letters_works(laptop):
     local = laptop.path / "machines.local.toml"
-    local.write_text(local.read_text() + 'folder = "it\'s my $HOME; ü/-x"\n')
+    local.write_text(local.read_text() + 'folder = "it\'s my home; ü/-x"\n')
     assert "is ready" in laptop.lab("setup")
     assert laptop.lab("run", "--follow", "with", "quick")
-    assert (laptop.hosts.worker.home / "it's my $HOME; ü/-x/runs").is_dir()
+    assert (laptop.hosts.worker.home / "it's my home; ü/-x/runs").is_dir()
 
 
 def test_without_tmux_jobs_run_and_attach_says_why_it_is_plain(laptop):

@@ -1,5 +1,6 @@
 """machines.toml: what may stand in it, how mistakes are named; nothing in it becomes a command."""
 
+import json
 import subprocess
 import sys
 
@@ -102,10 +103,24 @@ def test_a_mistake_is_named_with_file_and_line(lab, text, line, said):
     assert said in shown and len(shown.splitlines()) == 1
 
 
-@pytest.mark.parametrize("folder", ["", " ", ".", "~", "/", "a/../..", "a\\nb"])
+@pytest.mark.parametrize("folder", ["", " ", ".", "~", "~/", "/", "a/../..", "a\\nb"])
 def test_a_folder_is_one_of_its_own(lab, folder):
     shared = f'[machines.gpu]\nssh = "gpu1"\nfolder = "{folder}"\n'
     assert "machines.toml:3: folder = " in lab("jobs", shared=shared, local="")
+
+
+@pytest.mark.parametrize("path", ["a:b", 'a"b', "a\\b", "a\tb", "$SCRATCH/x", "~bob/x", "~"])
+def test_what_no_path_there_can_hold_is_refused(lab, path):
+    for key, text in (("folder", '[machines.gpu]\nssh = "gpu1"\n'), ("data", GOOD)):
+        said = lab("jobs", shared=f"{text}{key} = {json.dumps(path)}\n", local="")
+        assert f":{len(text.splitlines()) + 1}: {key} = " in said and len(said.splitlines()) == 1
+        assert "~ only as in ~/" in said or "printable" in said
+
+
+def test_a_path_there_may_have_spaces_quotes_and_foreign_letters(lab):
+    paths = "folder = \"~/it's my ü; x~1/-y\"\ndata = '/big disk/ü'\n"
+    lab("ide", shared=f'[machines.gpu]\nssh = "gpu1"\n{paths}', local="")
+    assert "hostname gpu1\n" in config(lab)
 
 
 def test_a_file_that_is_no_toml_is_named(lab):

@@ -10,6 +10,7 @@ SHARED, PERSONAL = "machines.toml", "machines.local.toml"
 NAME = "[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 HOST = re.compile(f"{NAME}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 USER = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]*")
+PLACE = re.compile(r'(~/)?[^~:"\\$][^:"\\$]*')  # it comes into PATH and TOML; no shell expands it
 
 
 class Machine(NamedTuple):
@@ -100,6 +101,8 @@ def _broken_rule(key: str, value) -> str | None:
         return "a user name: letters, digits, '.', '_', '-'"
     if not value.isprintable() or not value.strip():
         return "printable letters, and not blank"
+    if key in ("folder", "data") and not PLACE.fullmatch(value):
+        return 'a path as it is there: no : " \\ or $, and ~ only as in ~/'
     if key == "folder" and (value.strip("/~") in ("", ".") or ".." in value.split("/")):
         return "a folder of its own, below the home folder or absolute"
     if key == "key" and '"' in value:
