@@ -32,6 +32,7 @@ def sh(laptop, script: str) -> str:
 
 
 def test_the_folder_there_is_a_folder_here_until_it_is_unmounted(laptop):
+    config = laptop.hosts.laptop.write(".ssh/config", "Host *\n    RequestTTY force\n")
     said = lab(laptop, "mount")
     assert "remote/gpu: /home/ada/lab/my-experiment of gpu" in said
     assert "work" in sh(laptop, "ls remote/gpu").split()
@@ -43,6 +44,7 @@ def test_the_folder_there_is_a_folder_here_until_it_is_unmounted(laptop):
     assert sh(laptop, "ls -d remote 2>/dev/null || echo gone") == "gone\n"
     assert "nothing is mounted" in lab(laptop, "unmount")
     laptop.there("runs/note").unlink()
+    config.unlink()
 
 
 def test_another_folder_may_be_chosen_with_a_space_in_its_name(laptop):
@@ -69,6 +71,13 @@ def test_a_machine_that_cannot_be_reached_leaves_no_mount_point(laptop):
     laptop.hosts.refuse()
     said = lab(laptop, "mount", code=1)
     assert said.count("\n") == 1 and "gateway cannot be reached" in said
+    assert not (laptop.path / "remote").exists()
+
+
+def test_a_mount_that_comes_to_no_end_is_given_up_and_undone(laptop):
+    laptop.hosts.laptop.program("sshfs", '#!/bin/sh\n/usr/bin/sshfs "$@"\nexec sleep 100\n')
+    assert "sshfs could not mount" in lab(laptop, "mount", code=1, LAB_PATIENCE="1")
+    assert "remote/gpu" not in sh(laptop, "cat /proc/mounts")
     assert not (laptop.path / "remote").exists()
 
 

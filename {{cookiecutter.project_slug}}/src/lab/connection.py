@@ -215,6 +215,7 @@ Host *
     {forwards}
     ControlMaster no
     RemoteCommand none
+    RequestTTY no
     ConnectTimeout {round(PATIENCE) or 1}
     ServerAliveInterval {round(PATIENCE) or 1}
     ServerAliveCountMax 3

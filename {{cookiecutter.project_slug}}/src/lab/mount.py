@@ -70,8 +70,9 @@ def mount(connection: Connection, point: Path) -> str:
     command = ["sshfs", "-F", str(connection.config), "-o", OPTIONS, f"{host}:{there}", str(point)]
     patience = None if sys.stdin.isatty() else 4 * PATIENCE  # somebody may type a password
     code, said = finished(command, patience)
-    if code or point not in mounted():
-        tidy(point)
+    if code != 0 or point not in mounted():  # None: it came to no end
+        with suppress(UserError):
+            unmount(point)
         raise UserError(
             f"sshfs could not mount {there} of {connection.name}: {last(said) or 'no answer'}."
         )
