@@ -92,11 +92,22 @@ def test_a_worker_that_is_down_is_not_taken_for_the_gateway(laptop):
     assert "gateway answers, but does not reach worker" in said
 
 
-def test_a_changed_host_key_is_refused_with_the_way_out(laptop):
+@pytest.mark.parametrize("name", ["worker", "[worker]:2200"])
+def test_a_changed_host_key_is_refused_with_the_way_out(laptop, name):
     laptop.hosts.worker.change_host_key()
+    if name != "worker":  # an alias, and another port
+        laptop.hosts.worker.run("/usr/sbin/sshd", "-o", "ListenAddress=0.0.0.0:2200")
+        ssh, local = laptop.hosts.laptop.home / ".ssh", laptop.path / "machines.local.toml"
+        (ssh / "config").write_text("Host my-gpu\n    HostName worker\n    Port 2200\n")
+        known = (ssh / "known_hosts").read_text()
+        (ssh / "known_hosts").write_text(known + known.replace("worker ", f"{name} "))
+        local.write_text(local.read_text() + 'ssh = "my-gpu"\n')
     said = refused(laptop, "jobs")
-    assert "the host key of worker is not the known one" in said
-    assert "ssh-keygen -R worker" in said
+    assert f"the host key of {name} is not the known one" in said
+    mend = re.search("ssh-keygen -R .*[^.\n]", said)[0]
+    assert mend == f'ssh-keygen -R "{name}"'
+    laptop.run("sh", "-c", mend)
+    assert "is not known yet" in refused(laptop, "jobs")
 
 
 def test_an_unknown_host_key_is_not_accepted_without_asking(laptop):

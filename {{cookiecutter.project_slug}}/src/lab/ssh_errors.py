@@ -7,9 +7,9 @@ from lab.machines import Machine
 # What OpenSSH says, and what it means to the person at the keyboard: {host} and {gateway}.
 CAUSES = [
     (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
-        "the host key of {spot} is not the known one: somebody may be listening in. If its"
-        " administrator confirms the change: ssh-keygen -R {spot}",
+        r"Host key for (\S+) has changed",
+        "the host key of {0} is not the known one: somebody may be listening in. If its"
+        ' administrator confirms the change: ssh-keygen -R "{0}"',
     ),
     (
         r"Host key verification failed|No .* host key is known",
