@@ -110,6 +110,25 @@ def test_a_changed_host_key_is_refused_with_the_way_out(laptop, name):
     assert "is not known yet" in refused(laptop, "jobs")
 
 
+def test_who_follows_is_told_each_cause_once_and_gives_up_on_one_that_stays(laptop):
+    id, hosts = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000"), laptop.hosts
+    hosts.laptop.program("ssh", '#!/bin/sh\necho >>/tmp/tries\nexec /usr/bin/ssh "$@"\n')
+    following = laptop.popen("lab", "logs", "-f", id, env=QUICK)
+    watching = laptop.popen("lab", "fetch", "--watch", id, env=QUICK)
+    assert following.stdout.readline() == "up\n"
+    hosts.refuse()
+    tries = hosts.laptop.path("/tmp/tries")
+    before = tries.stat().st_size
+    until(lambda: tries.stat().st_size > before + 12, what="trying again")
+    hosts.worker.change_host_key()
+    hosts.heal()
+    for one in (following, watching):
+        said = one.communicate(timeout=30)[1].splitlines()
+        assert one.returncode == 1
+        assert "the host key of worker is not the known one" in said[-1]
+        assert sum("cannot be reached" in line for line in said) <= 1, said
+
+
 def test_an_unknown_host_key_is_not_accepted_without_asking(laptop):
     (laptop.hosts.laptop.home / ".ssh/known_hosts").unlink()
     said = refused(laptop, "jobs")

@@ -125,9 +125,17 @@ def follow(connection, id: str, last: int | None = None) -> None:
     import time
 
     from lab import jobs
+    from lab.connection import ShutOut
+
+    said = ""
 
     def retry(lost) -> None:
-        say(f"lab: {lost} Trying again ...")
+        nonlocal said
+        if isinstance(lost, ShutOut):
+            raise lost
+        if str(lost) != said:
+            said = str(lost)
+            say(f"lab: {said} Trying again ...")
         time.sleep(1)  # while the network is gone ssh fails at once
 
     try:

@@ -23,13 +23,17 @@ from lab.framing import (
 )
 from lab.machines import Machine
 from lab.project import UserError
-from lab.ssh_errors import explain
+from lab.ssh_errors import LASTING, explain
 
 KEPT = 600  # seconds that an idle connection stays open for the next command
 
 
 class LineLost(UserError):
     """The connection failed, or ended before the answer was whole: what happened there is open."""
+
+
+class ShutOut(LineLost):
+    """The connection fails for a cause that stays, such as a changed host key or a refused one."""
 
 
 class Refused(UserError):
@@ -124,7 +128,7 @@ class Connection:
     def open(self) -> None:
         """Make sure of a living connection; ssh may ask for a password on the terminal.
 
-        Raises LineLost with the cause and the next step.
+        Raises LineLost with the cause and the next step; ShutOut if the cause stays.
         """
         if self._is_open():
             return
@@ -140,7 +144,8 @@ class Connection:
                 if "UNKNOWN port" in said:  # the jump host's ssh ended, and what it said is lost
                     plain = [*self.ssh("-S", "none", "-o", "BatchMode=yes"), "true"]
                     said = finished(plain, 4 * PATIENCE)[1] or said
-                raise LineLost(explain(said, self.machine))
+                kind = ShutOut if LASTING.search(said) else LineLost
+                raise kind(explain(said, self.machine))
 
     def close(self) -> None:
         """End the connection, dead or alive."""

@@ -30,6 +30,8 @@ CAUSES = [
         "{spot} cannot be reached ({last}): is it up, and the network or VPN?",
     ),
 ]
+# What stays so until somebody mends it: to try again is of no use.
+LASTING = re.compile("[Hh]ost key|Permission denied|Too many authentication|Bad configuration")
 
 
 def explain(said: str, machine: Machine) -> str:
