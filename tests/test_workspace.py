@@ -1,6 +1,7 @@
 """Setting a machine up, and bringing its working copy in step: no edit made there is lost."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -210,6 +211,17 @@ def test_nothing_ignored_is_lost_whatever_its_name_and_kind(laptop):
     assert {laptop.git("show", f"{ref}:{name}") for name in theirs} == {"theirs", "/nowhere"}
     assert {(work / name).read_text() for name in ours} == {"ours"}
     assert (work / "other.csv").read_text() == "stays" and "other.csv" not in saved
+
+
+def test_what_was_edited_there_may_be_big(laptop):
+    big = os.urandom(30_000_000)
+    (laptop.there("work") / "big").write_bytes(big)
+    lab = "import resource; from lab import cli; cli.main(['sync'])"
+    lab += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    *said, kilobytes = laptop.run("python", "-c", lab).stdout.splitlines()
+    assert "saved here" in said[-1] and int(kilobytes) < 90_000
+    (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
+    assert laptop.git("cat-file", "-s", f"{ref}:big") == str(len(big))
 
 
 def test_what_keeps_git_there_from_saving_is_named(laptop):

@@ -1,6 +1,7 @@
 """The ssh connection to a machine: one for all commands, a time-out on every wait, plain errors."""
 
 import fcntl
+import io
 import math
 import os
 import re
@@ -66,37 +67,40 @@ class Connection:
         *,
         stdin=subprocess.DEVNULL,
         receive: Callable[[bytes], None] | None = None,
+        output=None,
         again: bool = True,
         within: float = math.inf,
         **variables: object,
     ) -> str:
         """Run a script of lab/scripts/ there, and return what it printed.
 
-        `variables` are its shell variables; `stdin` is a file; `receive` is handed the output in
-        pieces instead. A script that may run twice is tried `again` once, on a fresh connection.
-        An answer that is not whole `within` these seconds is given up.
+        `variables` are its shell variables; `stdin` is a file. What it prints goes into the file
+        `output` instead, or to `receive`, in pieces. A script that may run twice is tried `again`
+        once, on a fresh connection. An answer that is not whole `within` these seconds is given up.
 
         Raises Refused with the script's own words, or LineLost.
         """
         source = assemble(script, variables, self.machine)
-        pieces: list[bytes] = []
+        printed = output or io.BytesIO()
         for last in (not again, True):
-            pieces.clear()
+            printed.seek(0)
+            printed.truncate()
             try:
                 self.open()
                 code, said = self._exchange(
-                    source, stdin, receive or pieces.append, not receive, within
+                    source, stdin, receive or printed.write, not receive, within
                 )
                 break
             except LineLost:
                 self.close()
-                if last or (receive and pieces):
+                if last:
                     raise
                 if hasattr(stdin, "seek"):
                     stdin.seek(0)
         if code:
             raise Refused(words(said) or f"{script} ended with {code} on {self.name}.", code)
-        return b"".join(pieces).decode("utf-8", "surrogateescape")
+        printed.seek(0)
+        return "" if output else printed.read().decode("utf-8", "surrogateescape")
 
     @property
     def name(self) -> str:

@@ -1,12 +1,14 @@
 """The project's place on a machine: set up, and its working copy for editors brought in step."""
 
 import os
+import shutil
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 
-from lab import git, launch, snapshot
+from lab import git, launch, snapshot, transfer
 from lab.connection import Connection, LineLost, Refused, explain
 
 EDITS = "refs/lab/edits"  # here, by machine: what was edited there, as commits
@@ -32,28 +34,31 @@ def sync(connection: Connection, back: bool = False) -> Synced:
     mine = f"{EDITS}/{connection.name}/"
     listed = git.run("for-each-ref", "--format=%(refname)", mine)
     known = " ".join(ref.removeprefix(mine) for ref in listed.split())
-    answer = launch.send(
-        connection,
-        "sync.sh",
-        taken.commit,
-        back="yes" if back else "",
-        known=known,
-        stamp=time.strftime("%Y%m%d-%H%M%S"),
-    )
-    head, _, bundle = answer.partition("\n\n")
-    told = [line.split(" ", 1) for line in head.splitlines()]
-    (state,), names, nested = (
-        [value for key, value in told if key == wanted] for wanted in ("state", "edits", "nested")
-    )
-    for name in nested:
-        place = f"{name} in work/ on {connection.name}"
-        print(f"{place} is a git repository of its own: not saved, left alone", file=sys.stderr)
-    if names:
-        with tempfile.NamedTemporaryFile(prefix="lab-edits-") as file:
-            file.write(bundle.encode("utf-8", "surrogateescape"))
-            file.flush()
-            refs = [f"+{EDITS}/{name}:{mine}{name}" for name in names]
-            git.run("fetch", "--quiet", "--no-tags", file.name, *refs)
+    # what was edited there may be big
+    with transfer.plain_errors(), tempfile.TemporaryFile() as answer:
+        launch.send(
+            connection,
+            "sync.sh",
+            taken.commit,
+            back="yes" if back else "",
+            known=known,
+            stamp=time.strftime("%Y%m%d-%H%M%S"),
+            output=answer,
+        )
+        head = [os.fsdecode(line.rstrip(b"\n")) for line in takewhile(bytes.strip, answer)]
+        told = [line.split(" ", 1) for line in head]
+        (state,), names, nested = (
+            [value for key, value in told if key == one] for one in ("state", "edits", "nested")
+        )
+        for name in nested:
+            place = f"{name} in work/ on {connection.name}"
+            print(f"{place} is a git repository of its own: not saved, left alone", file=sys.stderr)
+        if names:
+            with tempfile.NamedTemporaryFile(prefix="lab-edits-") as bundle:
+                shutil.copyfileobj(answer, bundle)
+                bundle.flush()
+                refs = [f"+{EDITS}/{name}:{mine}{name}" for name in names]
+                git.run("fetch", "--quiet", "--no-tags", bundle.name, *refs)
     return Synced(state, [mine + name for name in names])
 
 
