@@ -5,7 +5,7 @@ import subprocess
 import unicodedata
 
 import pytest
-from test_jobs import ended, start
+from test_jobs import ended, in_terminal, read_until, start
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and line feed
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -109,3 +109,15 @@ def test_a_setup_that_fails_on_a_terminal_ends_with_one_line_and_1(laptop, fault
         assert re.search(r"lab: gpu: no answer, or the line was cut.*same command", done.stdout)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
+
+
+def test_ctrl_c_in_a_setup_interrupts_it(laptop):
+    waiting = "#!/bin/sh\necho waiting >/dev/tty\nexec sleep 1000\n"
+    laptop.hosts.worker.program("sha256sum", waiting)
+    with in_terminal(laptop, "lab setup") as session:
+        read_until(session, "waiting")
+        session.stdin.write("\x03")
+        session.stdin.flush()
+        shown, _ = session.communicate(timeout=20)
+    assert shown.rstrip().endswith("lab: interrupted") and session.returncode == 130
+    assert not [line for _, _, line in laptop.hosts.worker.processes() if "sleep 1000" in line]

@@ -107,10 +107,11 @@ class Connection:
         return self.machine.name
 
     def terminal(self, script: str, **variables: object) -> int:
-        """Run a script there in this terminal; returns its exit code."""
+        """Run a script there in this terminal; returns its exit code, 130 after Ctrl-C."""
         self.open()
         term = os.environ.get("TERM", "xterm-256color")
         source = assemble(script, {**variables, "term": term}, self.machine)
+        source = f"trap 'exit 130' INT\n{source}"  # ssh calls an end by a signal 255
         return subprocess.run([*self.ssh("-tt", "-q"), for_any_shell(source)]).returncode
 
     def ask_if_open(self, script: str, seconds: float, **variables: object) -> str:

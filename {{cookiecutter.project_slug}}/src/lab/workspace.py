@@ -90,6 +90,8 @@ def setup(connection: Connection) -> None:
     variables = {"project": git.inside(), "plain": os.environ.get("NO_COLOR", "")}
     if all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         code = connection.terminal("setup.sh", **variables)  # in one, uv shows its progress
+        if code == 130:
+            raise KeyboardInterrupt
         if code == 255:
             raise LineLost(explain("", connection.machine))
         if code:
