@@ -98,7 +98,8 @@ def test_a_changed_host_key_is_refused_with_the_way_out(laptop, name):
     if name != "worker":  # an alias, and another port
         laptop.hosts.worker.run("/usr/sbin/sshd", "-o", "ListenAddress=0.0.0.0:2200")
         ssh, local = laptop.hosts.laptop.home / ".ssh", laptop.path / "machines.local.toml"
-        (ssh / "config").write_text("Host my-gpu\n    HostName worker\n    Port 2200\n")
+        config = "Host my-gpu\n    HostName worker\n    Port 2200\nHost *\n    LogLevel QUIET\n"
+        (ssh / "config").write_text(config)
         known = (ssh / "known_hosts").read_text()
         (ssh / "known_hosts").write_text(known + known.replace("worker ", f"{name} "))
         local.write_text(local.read_text() + 'ssh = "my-gpu"\n')

@@ -220,9 +220,11 @@ def finished(command: list[str], patience: float | None) -> tuple[int | None, st
 def ssh_config(machine: Machine) -> str:
     """ssh's configuration for our own calls: ours first, then the user's and the system's."""
     forwards = "ClearAllForwardings yes"  # every call would try those of the user's Host block
+    loud = "LogLevel INFO"  # as it is without the user's own: ssh_errors.py reads what ssh says
     return f"""{machines.config(machine)}
 Host *
     {forwards}
+    {loud}
     ControlMaster no
     RemoteCommand none
     RequestTTY no
