@@ -1,10 +1,13 @@
 """On a terminal `lab` fits and shows that it works; elsewhere it prints plain lines."""
 
+import os
 import re
+import shutil
 import subprocess
 import unicodedata
 
 import pytest
+from test_datasets import dataset
 from test_jobs import ended, in_terminal, read_until, start
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and line feed
@@ -93,6 +96,17 @@ def test_sending_much_shows_a_bar_on_a_terminal_alone_and_sending_little_none(la
     laptop.hosts.delay(0)
     big.write_text("little\n")
     assert "sending" not in on_terminal(laptop, "lab sync").stdout
+
+
+def test_a_dataset_that_tar_brings_shows_how_much_has_come(laptop):
+    laptop.hosts.worker.program("rsync", None)
+    dataset(laptop.path / "data", **{"train/cat/big": os.urandom(12_000_000)})
+    laptop.hosts.delay(0.1)
+    for command, what in (("push-data", "sending"), ("fetch-data", "receiving")):
+        shown = on_terminal(laptop, f"lab {command} pets").stdout
+        assert len(re.findall(rf"{what}: [\d.]+MB? ", shown)) > 2, shown
+        assert "12.0 MB came" in shown
+        shutil.rmtree(laptop.path / "data/pets")
 
 
 @pytest.mark.parametrize("fault", ["lock", "line"])

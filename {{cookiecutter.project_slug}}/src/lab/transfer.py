@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -171,8 +171,7 @@ def _pull_tar(connection, base, names, stage: Path, links: bool) -> None:
     thread = threading.Thread(target=unpack, daemon=True)
     thread.start()
     try:
-        with os.fdopen(writing, "wb", buffering=0) as pipe, listed(names) as file:
-            receive = lambda piece: _write_all(pipe, piece)  # noqa: E731
+        with _passing(writing, "receiving") as receive, listed(names) as file:
             variables = {"base": base, "links": "yes" if links else ""}
             connection.run("pack.sh", stdin=file, receive=receive, again=False, **variables)
     except (BrokenPipeError, LineLost) as ended:
@@ -186,9 +185,21 @@ def _pull_tar(connection, base, names, stage: Path, links: bool) -> None:
         raise UserError(f"tar on {connection.name} sent what is none: {problem}")
 
 
-def _write_all(pipe, piece: bytes) -> None:
-    while piece:
-        piece = piece[pipe.write(piece) :]
+@contextmanager
+def _passing(writing: int, what: str) -> Iterator[Callable[[bytes], None]]:
+    """A function that writes into this pipe; a terminal shows how much, if it takes its time."""
+    from tqdm import tqdm
+
+    with os.fdopen(writing, "wb", buffering=0) as pipe:
+        options = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False, "disable": None}
+        with tqdm(desc=what, **options) as bar:
+
+            def write(piece: bytes) -> None:
+                bar.update(len(piece))
+                while piece:
+                    piece = piece[pipe.write(piece) :]
+
+            yield write
 
 
 def _write(stage: Path, name: str, content, member) -> None:
@@ -208,8 +219,18 @@ def _push_tar(connection, base: Path, names, stage: str) -> None:
         packing = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
+        reading, writing = os.pipe()
+
+        def pass_on() -> None:
+            with suppress(BrokenPipeError), _passing(writing, "sending") as send:
+                for piece in iter(lambda: packing.stdout.read(1 << 16), b""):
+                    send(piece)
+
+        thread = threading.Thread(target=pass_on)
+        thread.start()
         try:
-            connection.run("unpack.sh", stage=stage, stdin=packing.stdout, again=False)
+            with os.fdopen(reading, "rb") as pipe:
+                connection.run("unpack.sh", stage=stage, stdin=pipe, again=False)
         except LineLost:
             raise cut(connection) from None
         except Refused as refused:
@@ -217,9 +238,10 @@ def _push_tar(connection, base: Path, names, stage: str) -> None:
                 raise
             raise full(connection.name) from None
         finally:
-            packing.stdout.close()
             packing.kill()
             packing.wait()
+            thread.join()
+            packing.stdout.close()
 
 
 @contextmanager
