@@ -31,7 +31,10 @@ CAUSES = [
     ),
 ]
 # What stays so until somebody mends it: to try again is of no use.
-LASTING = re.compile("[Hh]ost key|Permission denied|Too many authentication|Bad configuration")
+LASTING = re.compile(
+    "Host key (for|verification)|host key is known|Permission denied|Too many authentication"
+    "|Bad configuration|Bad owner"
+)
 
 
 def explain(said: str, machine: Machine) -> str:
