@@ -415,7 +415,7 @@ def test_each_project_of_an_account_has_a_shell_of_its_own_whatever_its_folder_i
     for folder, name in {
         "lab/my-experiment": "my-experiment-",
         "other/my-experiment": "my-experiment-",  # and a number of its own
-        "other/x#(touch pwned)é:y": "x__touch_pwned____y-",
+        "other/x#(touch pwned)é.y": "x__touch_pwned____y-",
     }.items():
         (laptop.hosts.worker.home / folder / "work").mkdir(parents=True, exist_ok=True)
         (laptop.path / "machines.local.toml").write_text(f'{machine}folder = "{folder}"\n')
