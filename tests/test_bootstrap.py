@@ -349,12 +349,11 @@ def test_a_kernel_that_cannot_be_written_is_named_and_the_rest_is_done(small, ho
 
 def test_an_ipykernel_that_is_missing_or_broken_is_named(small):
     project = small(skip="")
-    project.run("uv", "pip", "uninstall", "--quiet", "-p", project.path / ".venv", "ipykernel")
-    done = project.bootstrap(check=False)
-    assert done.returncode == 1
-    assert "ipykernel is not installed" in done.stdout
-    broken = next(project.path.glob(".venv/lib/python3*/site-packages")) / "ipykernel.py"
-    broken.write_text("raise OSError('libzmq.so.5: no such file')")
+    (site,) = project.path.glob(".venv/lib/python3*/site-packages")
+    (site / "ipykernel").rename(site / "aside")
+    done = project.run("lab", "kernel", "install", check=False)
+    assert done.returncode == 1 and "ipykernel is not installed" in done.stdout
+    (site / "ipykernel.py").write_text("raise OSError('libzmq.so.5: no such file')")
     done = project.bootstrap(check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
     assert "ipykernel cannot be imported (OSError('libzmq.so.5: no such file'))" in done.stdout
