@@ -104,21 +104,36 @@ def uv_version(uv):
         return 0, 0
 
 
+def uv_folder():
+    """The helper environment for a uv of our own."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "dl-remote-template", "uv")
+
+
 @functools.lru_cache(maxsize=None)  # noqa: UP033 (Python 3.8)
-def find_uv():
-    """A uv that is new enough: the user's own, or one from PyPI in a helper environment."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dl-remote-template")
-    helper = cache / "uv"
+def uv_at_hand():
+    """A uv on this machine that is new enough, or None."""
     # a shell that ssh starts has no ~/.local/bin in its PATH
-    homes = [Path.home() / ".local/bin/uv", Path.home() / ".cargo/bin/uv", helper / "bin/uv"]
+    homes = [Path.home() / ".local/bin/uv", Path.home() / ".cargo/bin/uv", uv_folder() / "bin/uv"]
     for candidate in [shutil.which("uv"), *map(str, homes)]:
         if candidate and os.path.exists(candidate) and uv_version(candidate) >= OLDEST_UV:
             return candidate
+    return None
+
+
+def find_uv():
+    """A uv that is new enough: the user's own, or one from PyPI in a helper environment."""
+    return uv_at_hand() or fetch_uv()
+
+
+@functools.lru_cache(maxsize=None)  # noqa: UP033 (Python 3.8)
+def fetch_uv():
+    helper = uv_folder()
     print("uv is fetched from PyPI ...", flush=True)
     building = Path(f"{helper}.{mark()}")
     options = {"stderr": subprocess.STDOUT}
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        helper.parent.mkdir(parents=True, exist_ok=True)
         remove_left_overs(helper)
         try:
             run([sys.executable, "-m", "venv", building], **options)
@@ -262,10 +277,11 @@ def make_environment(venv):
     """Build the environment beside its place and move it there; returns what was done."""
     remove_left_overs(venv)
     reason = out_of_step(venv)
-    if not reason and would_change(venv / "bin/python", LOCK):
+    if not reason and uv_at_hand() and would_change(venv / "bin/python", LOCK):
         reason = "has lost packages, or has others than requirements.txt"
     if not reason:
-        return f"{venv.name} is in step with requirements.txt"
+        doubt = "" if uv_at_hand() else ", as far as can be told without uv"
+        return f"{venv.name} is in step with requirements.txt{doubt}"
     empty = venv.is_dir() and not os.listdir(venv)
     if venv.exists() and not empty and not (venv / "pyvenv.cfg").exists():
         raise Problem(f"{venv} exists and is no environment; choose another --venv folder.")
