@@ -8,10 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_jobs import GO, ended, in_terminal, job, log, logged, read_until, start, until
+from test_jobs import BOB, GO, ended, in_terminal, job, log, logged, read_until, start, until
 
 QUICK = {"LAB_PATIENCE": "4"}  # seconds; a dead line is given up soon
-BOB = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
 
 
 def jobs(laptop) -> list[dict]:

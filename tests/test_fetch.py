@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Laptop
+from test_jobs import BOB
 
 SHORT = {"LAB_PATIENCE": "4"}
 RUN = "20260101-101010-worker-00000001"
@@ -200,10 +201,9 @@ exec /usr/bin/rsync "$@"
 
 def test_a_folder_that_may_not_be_read_is_named(laptop):
     worker = laptop.hosts.worker
-    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
     personal = laptop.path / "machines.local.toml"
     before = personal.read_text()
-    personal.write_text(settings)
+    personal.write_text(BOB)
     try:
         for name in ("open", "shut"):
             put(worker.path(f"/home/bob/lab/my-experiment/runs/{name}/run.json"), "{}")

@@ -4,7 +4,7 @@ import json
 
 import hosts as bed
 import pytest
-from test_jobs import GO, ended, job, log, logged, start, until
+from test_jobs import BOB, GO, ended, job, log, logged, start, until
 
 
 def members(laptop, id: str) -> list[str]:
@@ -71,8 +71,7 @@ def test_stop_names_what_cannot_be_ended(laptop):
     become_root = "/usr/local/bin/become-root"
     worker._sh(f"cp $(command -v setpriv) {become_root}; chmod 4755 {become_root}")
     worker.run("chown", "-R", "bob", "/home/bob/lab")
-    settings = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
-    (laptop.path / "machines.local.toml").write_text(settings)
+    (laptop.path / "machines.local.toml").write_text(BOB)
     id = start(laptop, "--", "become-root", "--reuid=0", "--clear-groups", "sleep", "1239")
     (pid,) = until(lambda: alive(laptop, "sleep 1239"))
     done = laptop.lab("stop", id, "--grace", "0", check=False)

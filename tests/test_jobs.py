@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+# for machines.local.toml: the account of the ordinary user
+BOB = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
 GO = "while ! [ -e {} ]; do sleep 0.05; done"  # a job that waits for a file
 
 

@@ -128,6 +128,7 @@ def find_uv():
 
 @functools.lru_cache(maxsize=None)  # noqa: UP033 (Python 3.8)
 def fetch_uv():
+    """Bring uv from PyPI into its helper environment; returns the program."""
     helper = uv_folder()
     print("uv is fetched from PyPI ...", flush=True)
     building = Path(f"{helper}.{mark()}")

@@ -120,22 +120,31 @@ def start(wanted: argparse.Namespace) -> int:
     return finish(connection, job.id)
 
 
+def try_again(lost: Exception, said: str) -> str:
+    """Say why the line was lost, unless that is what was `said` last; returns what is said now.
+
+    A cause that stays is raised: to try again is of no use.
+    """
+    from lab.connection import ShutOut
+
+    if isinstance(lost, ShutOut):
+        raise lost
+    if str(lost) != said:
+        say(f"lab: {lost} Trying again ...")
+    return str(lost)
+
+
 def follow(connection, id: str, last: int | None = None) -> None:
     """A job's output until it ends, whatever becomes of the line; Ctrl-C only leaves."""
     import time
 
     from lab import jobs
-    from lab.connection import ShutOut
 
     said = ""
 
     def retry(lost) -> None:
         nonlocal said
-        if isinstance(lost, ShutOut):
-            raise lost
-        if str(lost) != said:
-            said = str(lost)
-            say(f"lab: {said} Trying again ...")
+        said = try_again(lost, said)
         time.sleep(1)  # while the network is gone ssh fails at once
 
     try:

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from lab.cli_remote import add_machine, connect, say
+from lab.cli_remote import add_machine, connect, say, try_again
 from lab.project import UserError
 from lab.tables import files
 
@@ -60,7 +60,7 @@ def meant(connection, name: str) -> str:
 def watch(connection, names: list[str], models: bool) -> int:
     """Fetch until all the jobs that are meant have ended, whatever becomes of the line."""
     from lab import fetch, jobs
-    from lab.connection import LineLost, ShutOut
+    from lab.connection import LineLost
     from lab.framing import PATIENCE
 
     every = min(10.0, PATIENCE)  # seconds
@@ -73,12 +73,8 @@ def watch(connection, names: list[str], models: bool) -> int:
             if report.files or not going:
                 worst = tell(connection, report)
             said = ""
-        except ShutOut:
-            raise
         except LineLost as lost:
-            if str(lost) != said:
-                say(f"lab: {lost} Trying again ...")
-            going, said = [None], str(lost)
+            going, said = [None], try_again(lost, said)
         if not going:
             return worst
         time.sleep(every)

@@ -149,7 +149,7 @@ class Connection:
                 if "UNKNOWN port" in said:  # the jump host's ssh ended, and what it said is lost
                     plain = [*self.ssh("-S", "none", "-o", "BatchMode=yes"), "true"]
                     said = finished(plain, 4 * PATIENCE)[1] or said
-                kind = ShutOut if LASTING.search(said) else LineLost
+                kind = ShutOut if re.search(LASTING, said) else LineLost
                 raise kind(explain(said, self.machine))
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ CAUSES = [
     ),
 ]
 # What stays so until somebody mends it: to try again is of no use.
-LASTING = re.compile(
+LASTING = (
     "Host key (for|verification)|host key is known|Permission denied|Too many authentication"
     "|Bad configuration|Bad owner"
 )

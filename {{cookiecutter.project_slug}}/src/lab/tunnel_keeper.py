@@ -101,7 +101,7 @@ class Keeper:
         for path in (self.control, self.socket):
             path.unlink(missing_ok=True)
         options = ["-M", "-S", str(self.control), "-T", "-o", "BatchMode=yes"]
-        options += ["-o", "ControlPersist=no", "-o", "LogLevel=INFO"]
+        options += ["-o", "ControlPersist=no"]
         with open(self.ssh_log, "wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self.connection.ssh(*options),
