@@ -76,7 +76,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         write_records(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
         os.environ["LAB_RUNS"] = place
-        from lab import listing
+        from lab.runs import listing
 
         kept = Path(place, listing.LISTING)
         loop = compile(LOOP, "loop", "exec")

@@ -322,7 +322,7 @@ def test_locks_that_a_killed_git_left_are_named_and_hide_no_job(laptop):
     head.unlink()
     assert laptop.lab("sync") == "work/ on gpu: synced\n", "nothing was taken for an edit"
     assert ended(laptop, start(laptop, "--", "true")) == "finished(0)"
-    code = "from lab import snapshot; print(snapshot.take().commit)"
+    code = "from lab.code import snapshot; print(snapshot.take().commit)"
     (laptop.path / "new.txt").write_text("newer")
     commit = laptop.run("python", "-c", code).stdout.strip()
     laptop.there(f"repo.git/refs/lab/snapshots/{commit}.lock").touch()

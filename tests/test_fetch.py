@@ -401,7 +401,7 @@ def test_two_fetches_at_once_harm_nothing(laptop):
 
 UNITS = """
 import json
-from lab import fetch_plan as fetch, transfer
+from lab.transfer import fetch_plan as fetch, copying as transfer
 known = [[1, 1], [[5, 5], [1, 2]]]
 ways = [((1, 1), None, None), ((1, 1), known, None), ((1, 1), known, (1, 2)),
         ((2, 1), known, (1, 2)), ((2, 1), known, (5, 5)), ((1, 1), known, (5, 5)),

@@ -28,7 +28,7 @@ def lab(bake, home):
 
 def config(lab, name: str | None = None) -> str:
     """What our own configuration makes of a machine, as ssh itself tells it."""
-    code = f"from lab import connection, machines; m = machines.machine({name!r});"
+    code = f"from lab.ssh import connection, machines; m = machines.machine({name!r});"
     code += "c = connection.Connection(m); print(*c.ssh('-G'), sep='\\n')"
     words = [sys.executable, "-c", code]
     command = lab.project.run(*words, env=lab.env).stdout.splitlines()
@@ -171,7 +171,7 @@ def test_what_cannot_be_run_is_named_before_anything_is_sent(lab, words, said):
 
 
 def test_a_number_of_gpus_is_the_same_however_it_is_written(lab):
-    code = "from lab import launch; print([launch.gpu_count(n) for n in ('02', '2', '0', 'some')])"
+    code = "from lab.jobs import launch; print([launch.gpu_count(n) for n in ('02', '2', '0', 'some')])"
     said = lab.project.run(sys.executable, "-c", code, env=lab.env).stdout
     assert said == "['2', '2', '0', 'some']\n"
 
@@ -184,7 +184,7 @@ def test_a_patience_that_is_no_number_is_named(lab, patience):
 
 
 def test_help_imports_nothing_heavy(lab):
-    code = "import sys; sys.argv = ['lab', '--help']\nfrom lab import cli\n"
+    code = "import sys; sys.argv = ['lab', '--help']\nfrom lab.cli import main as cli\n"
     code += "try: cli.main()\nexcept SystemExit: pass\n"
     code += "print([m for m in ('asyncio', 'numpy', 'sacred', 'subprocess') if m in sys.modules])"
     shown = lab.project.run(sys.executable, "-c", code, env=lab.env).stdout

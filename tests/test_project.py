@@ -91,7 +91,7 @@ def test_print_config_imports_none_of_the_slow_packages(worked):
 
 
 def test_a_frame_of_pandas_is_recorded_as_sacred_records_it(worked):
-    code = "from lab.sacred_import import flatten; import pandas"
+    code = "from lab.recording.sacred_import import flatten; import pandas"
     code += '; print(flatten({"x": pandas.DataFrame({"a": [1, 2]})})["x"]["values"])'
     assert worked.run("python", "-c", code).stdout == '{"a": [1, 2]}\n'
 
@@ -290,7 +290,7 @@ def test_runs_and_a_dataset_may_be_links_that_git_does_not_see(clone, project, t
     assert clone.run(*lab, env=environment).stdout == "no runs yet\n"
     # and a run that misses its data so has a record
     (tmp_path / "data").symlink_to(tmp_path / "lost")
-    ask = [lab[0], "-c", "from lab import provenance; print(provenance.data('digits'))"]
+    ask = [lab[0], "-c", "from lab.recording import provenance; print(provenance.data('digits'))"]
     known = clone.run(*ask, env={**environment, "LAB_DATA": str(tmp_path / "data")}).stdout
     assert known == "{'dataset': 'digits', 'manifest_sha256': None}\n"
 

@@ -317,7 +317,7 @@ def watch(event, arguments):
     if event == "open":
         opened[str(arguments[0]).rpartition("/")[2]] += 1
 sys.addaudithook(watch)
-from lab import listing
+from lab.runs import listing
 rows = listing.rows()
 print(json.dumps([opened["run.json"] + opened["config.json"], rows]))
 """
@@ -601,7 +601,7 @@ def test_a_signal_ends_a_repetition_and_its_run_and_removes_the_checkout(desk, n
 
 def test_other_code_gives_a_difference_and_exit_code_1(desk):
     """The record is made to name a snapshot in which the learning rate is three times as high."""
-    take = "from lab import snapshot; print(snapshot.take().commit)"
+    take = "from lab.code import snapshot; print(snapshot.take().commit)"
     commit = desk.run("python", "-c", take).stdout.strip()
     other = desk.copy(desk.first, "x-other", lambda record: record["code"].update(commit=commit))
     output = desk("reproduce", other, "--keep", code=1)
@@ -650,7 +650,7 @@ def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project,
     desk("export", desk.first, tmp_path / "later.zip")
     take = f"from pathlib import Path; export.unpack(Path({str(tmp_path / 'later.zip')!r}))"
     for _ in range(2):
-        there.run("python", "-c", f"from lab import export; {take}")
+        there.run("python", "-c", f"from lab.runs import export; {take}")
     notes = (there.runs / desk.first / "notes.txt").read_text().splitlines()
     assert [line.split("  ")[1] for line in notes] == ["noted there", "noted later"]
     there.change(desk.first, lambda record: record.update(result={"loss": 0}))
@@ -764,7 +764,7 @@ def test_a_lock_that_cannot_be_installed_is_named(desk):
     lock = desk.project.path / "requirements.txt"
     text = lock.read_text()
     lock.write_text(re.sub(r"^tqdm==.*$", "tqdm==4.0.999", text, flags=re.M))
-    take = "from lab import provenance, snapshot; print(snapshot.take().commit)"
+    take = "from lab.code import snapshot; from lab.recording import provenance; print(snapshot.take().commit)"
     commit = desk.run("python", "-c", take).stdout.strip()
     lock.write_text(text)
 
@@ -788,7 +788,7 @@ def test_a_record_that_is_not_whole_or_still_growing_is_not_repeated(desk):
 COMPARE = """
 import json, sys
 from pathlib import Path
-from lab import comparison
+from lab.runs import comparison
 old, new, tolerance = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 rows = comparison.compare(old, new, tolerance)
 print(json.dumps({row["metric"]: row["verdict"] for row in rows}))
@@ -824,7 +824,8 @@ def test_another_device_is_named(lab):
     lab.record(OLDEST, **gpu)
     lab.record(NEWEST)
     code = f"""
-from lab import comparison, project, records
+from lab import project, records
+from lab.runs import comparison
 runs = (project.runs_folder() / run / "run.json" for run in {[OLDEST, NEWEST]})
 old, new = map(records.read_json, runs)
 print(*comparison.surroundings(old, new), sep="\\n")

@@ -90,7 +90,9 @@ def lab(monkeypatch):
     """The lab package as it lies in the template."""
     monkeypatch.syspath_prepend(GENERATED / "src")
     others = {n: sys.modules.pop(n) for n in list(sys.modules) if n.split(".")[0] == "lab"}
-    from lab import git, project, snapshot
+    from lab import project
+    from lab.code import snapshot
+    from lab.ground import git
 
     yield SimpleNamespace(git=git, project=project, snapshot=snapshot)
     for name in [n for n in sys.modules if n.split(".")[0] == "lab"]:

@@ -20,7 +20,9 @@ SCRIPT = """
 import ctypes, json, os, shutil, signal, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
-from lab import interrupts, project, ranks, records, tracking
+from lab import project, records, tracking
+from lab.ground import interrupts
+from lab.recording import ranks
 
 @dataclass(frozen=True)
 class Config:
@@ -144,7 +146,7 @@ import time
 from lab import tracking
 ids = []
 for _ in range(200):
-    ids.append(tracking.new_run_id())
+    ids.append(tracking.new_id())
     until = time.time() + 0.0003
     while time.time() < until:
         pass
@@ -465,7 +467,7 @@ def test_a_run_is_judged_by_process_boot_host_and_heartbeat(tiny):
     """Every way in which a record that says RUNNING can be read."""
     body = """
     from datetime import datetime, timedelta, timezone
-    from lab import liveness
+    from lab.ground import liveness
     now = datetime.now(timezone.utc)
     def judged(beat=timedelta(), **changed):
         heartbeat = (now - beat).replace(tzinfo=None).isoformat()
@@ -940,7 +942,7 @@ def test_nvidia_smi_is_asked_and_harms_nothing_when_it(tiny, case):
     pass
 
 os.environ["PATH"] = {fake!r} + ":" + os.environ["PATH"]
-from lab import provenance
+from lab.recording import provenance
 provenance.TIMEOUT = 1
 """
     tiny.run(body, env={"CUDA_VISIBLE_DEVICES": visible} if visible else {})

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from lab import project
 from lab.project import UserError
 
-SPLITS = ("train", "val", "test")
+SPLITS = project.SPLITS
 KEPT = 2**30  # bytes: a split that takes less, as 8-bit pixels, is kept in memory once it is read
 IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 

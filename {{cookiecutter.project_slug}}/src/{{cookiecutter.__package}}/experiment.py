@@ -58,7 +58,7 @@ def run(_config, _run) -> dict[str, float]:
     splits = {name: data.ImageSplit(config.dataset, name, size, channels) for name in data.SPLITS}
     models = data.folder(config.dataset) / "models"
     with tracking.metrics(_run) as log:
-        result = training.train(config, splits, models, _run._id or tracking.new_run_id(), log)
+        result = training.train(config, splits, models, _run._id or tracking.new_id(), log)
     if tracking.is_main_process():
         record = tracking.record_folder(_run)
         print(f"record    {project.shown(record) if record else 'none was wished'}")

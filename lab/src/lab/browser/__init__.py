@@ -1,0 +1,1 @@
+"""JupyterLab and TensorBoard in this computer's browser."""

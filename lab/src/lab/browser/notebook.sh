@@ -1,0 +1,22 @@
+# Starts this project's JupyterLab, re-uses the one that runs, or ends it.
+# Variables: project, action (start or stop), tcp (yes: sshd here forwards no sockets), program: the
+# text of notebook_server.py, which does it, and says what it prints.
+# Needs: places.sh tmux.sh
+
+cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
+    fail "the project is not on $here yet: $lab setup."
+.venv/bin/python -c 'import jupyterlab' 2>/dev/null ||
+    fail "there is no JupyterLab in the environment on $here: $lab setup."
+mkdir -p "$ours"
+chmod 700 "$ours" # the terminal below shows the token; older tmux asks nobody who he is
+place=$ours/j$(number_of "$here:$folder") # short, for its sockets
+session=$(session_name notebook)
+# not as a file: it is not known whether the one in work/ is this one
+printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$place" "$folder" "$data" "$tcp" "$lab" || exit 1
+has tmux || exit 0 # it shows the messages; Jupyter itself does not need it
+if [ "$action" = stop ]; then
+    (our_tmux kill-session -t "=$session") 2>/dev/null
+else
+    (our_tmux new-session -d -s "$session" "exec tail -n 1000 -F $(quoted "$place/log")") 2>/dev/null
+fi
+exit 0

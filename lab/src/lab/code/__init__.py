@@ -1,0 +1,1 @@
+"""The working tree as a commit, and sending it to a machine."""

@@ -1,0 +1,176 @@
+"""The working tree as a commit: what ran is in git, in whatever state the user's work is."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lab.ground import git, project
+from lab.ground.errors import UserError
+
+REFS = "refs/lab/snapshots"  # a ref for each keeps them from git's garbage collection
+MEGABYTE = 1_000_000
+# The user's settings that would stop or alter a snapshot, or write beside the temporary index. The
+# time-out, in milliseconds, is for many snapshots of one tree at once: they want the same ref.
+OVERRULED = """core.hooksPath=/dev/null core.fsmonitor= core.splitIndex=false core.safecrlf=false
+    core.sparseCheckout=false core.filesRefLockTimeout=60000 i18n.commitEncoding=UTF-8"""
+SETTINGS = [word for setting in OVERRULED.split() for word in ("-c", setting)]
+Git = Callable[..., str]  # git.run at the top of the working tree, on the temporary index
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A commit that holds everything in the working tree that git does not ignore."""
+
+    commit: str
+    parent: str | None  # HEAD at that time; None in a repository without commits
+    dirty: bool  # whether it differs from HEAD; if it does not, the commit is HEAD itself
+    branch: str | None  # None on a detached HEAD
+    folder: str  # the project's, inside the commit; "." unless the repository is a bigger one
+
+
+def take(limit_mb: float = 25) -> Snapshot:
+    """Commit the working tree, uncommitted and untracked work included, beside the user's git.
+
+    HEAD, index, stash and working tree stay as they are. The same tree on the same HEAD gives the
+    same commit, and a tree that equals HEAD's gives HEAD. Where the project is part of a bigger
+    repository all of that is taken: the code may use what lies beside the project.
+
+    Raises UserError, before anything is made, for submodules, other repositories inside this one,
+    and new or changed files above `limit_mb`. Of a file with a filter, as with git-lfs, what git
+    stores of it counts. UserError also without git, outside of a repository, and when git fails.
+    """
+    top, index = _locate()
+    try:
+        with tempfile.TemporaryDirectory(prefix="lab-snapshot-") as folder:
+            copy = Path(folder, "index")
+            if index.exists():  # a fresh repository has none
+                times = index.stat()  # they tell git which entries are too fresh to be trusted
+                shutil.copyfile(index, copy)
+                os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
+            run = partial(git.run, *SETTINGS, cwd=top, GIT_INDEX_FILE=str(copy))
+            submodules = _reveal(run, top)
+            head, branch, changed = _status(run)
+            inside = submodules + [name for name in changed if name.endswith("/")]
+            mend = "ignore them (submodules: git rm --cached first), or remove their .git."
+            _refuse("a snapshot cannot hold other repositories", inside, mend)
+            tree = _tree(run, top, changed, limit_mb * MEGABYTE)
+            commit = _commit(run, tree, head)
+    except OSError as error:
+        raise UserError(f"no snapshot can be made: {error}.") from None
+    return Snapshot(commit, head, commit != head, branch, os.path.relpath(project.root(), top))
+
+
+def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
+    """What was dirty: `git diff HEAD SNAPSHOT` as text, cut off at `limit` bytes.
+
+    Raises UserError if the snapshot is not in this repository.
+    """
+    if not snapshot.dirty:
+        return ""
+    # unlike git diff, this takes none of the user's colours and programs for showing differences
+    command = ["diff-tree", "--root", "--no-commit-id", "--patch", snapshot.commit]
+    patch = os.fsencode(git.run(*command, limit=limit))
+    if len(patch) > limit:
+        whole_lines = patch[: patch.rfind(b"\n", 0, limit) + 1]
+        patch = whole_lines + f"... cut off; all of it: git show {snapshot.commit}\n".encode()
+    return patch.decode("utf-8", "backslashreplace")
+
+
+def _locate() -> tuple[Path, Path]:
+    """The top of the working tree that the project is in, and its index file."""
+    top = git.top()
+    if top != project.root() and git.run("check-ignore", ".", accept=(0, 1)):
+        raise UserError(
+            f"{project.root()} is ignored by the repository around it: give it one of its own with"
+            " git init, then run python3 bootstrap.py."
+        )
+    return top, project.root() / git.run("rev-parse", "--git-path", "index").removesuffix("\n")
+
+
+def _reveal(run: Git, top: Path) -> list[str]:
+    """Make the index see the files that git was told not to look at; returns the submodules."""
+    listed = [entry.split("\t", 1) for entry in git.entries(run("ls-files", "-vsz"))]
+    assumed = [name for about, name in listed if about[0].islower()]
+    # in a sparse checkout the files that are not there stay as they are in HEAD
+    skipped = [name for about, name in listed if about[0] in "Ss" and os.path.lexists(top / name)]
+    for option, names in [("assume-unchanged", assumed), ("skip-worktree", skipped)]:
+        if names:
+            run("update-index", f"--no-{option}", "-z", "--stdin", stdin="\0".join(names))
+    return [name for about, name in listed if about.split()[1] == "160000"]
+
+
+def _status(run: Git) -> tuple[str | None, str | None, list[str]]:
+    """HEAD, its branch, and what differs from HEAD or is untracked ("name/": a repository)."""
+    options = ["--branch", "--no-ahead-behind", "--no-renames", "--ignore-submodules=all"]
+    listed = git.entries(run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options))
+    fields = {"1": 8, "u": 10, "?": 1}  # before the name, by the kind of entry
+    changed = [entry.split(" ", fields[entry[0]])[-1] for entry in listed if entry[0] != "#"]
+    about = dict(entry.split(" ", 2)[1:] for entry in listed if entry[0] == "#")
+    head = about["branch.oid"].replace("(initial)", "") or None
+    branch = about["branch.head"].replace("(detached)", "") or None
+    return head, branch, changed
+
+
+def _tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
+    """A tree of everything. Large files are refused; those with a filter when that has run."""
+    sizes = {}
+    for name in changed:
+        with suppress(OSError):  # deleted; of a link, its own size counts
+            sizes[name] = (top / name).lstat().st_size
+    large = [name for name in sizes if sizes[name] > limit]
+    filtered = _filtered(run, large) if large else set()
+    _refuse_large({name: sizes[name] for name in large if name not in filtered}, limit)
+    for attempts_left in (2, 1, 0):  # an editor's temporary file may vanish before git reads it
+        try:
+            run("add", "--all")
+            break
+        except UserError:
+            if not attempts_left:
+                raise
+    tree = run("write-tree").strip()
+    if filtered:
+        blobs = [entry.split("\t", 1) for entry in git.entries(run("ls-tree", "-rlz", tree))]
+        sizes = {name: int(about.split()[3]) for about, name in blobs if name in filtered}
+        _refuse_large({name: size for name, size in sizes.items() if size > limit}, limit)
+    return tree
+
+
+def _filtered(run: Git, names: list[str]) -> set[str]:
+    """Those of the files that an installed filter, such as git-lfs, turns into something else."""
+    keys = run("config", "-z", "--name-only", "--get-regexp", r"^filter\.", accept=(0, 1))
+    installed = {key[len("filter.") :].rpartition(".")[0] for key in git.entries(keys)}
+    words = git.entries(run("check-attr", "-z", "--stdin", "filter", stdin="\0".join(names)))
+    return {name for name, value in zip(words[::3], words[2::3], strict=True) if value in installed}
+
+
+def _refuse_large(sizes: dict[str, int], limit: float) -> None:
+    names = [f"{name} ({size / MEGABYTE:.0f} MB)" for name, size in sizes.items()]
+    mend = "add them to .gitignore (git rm --cached what git has), or track them with git-lfs."
+    _refuse(f"a snapshot takes no files above {limit / MEGABYTE:g} MB", names, mend)
+
+
+def _refuse(why: str, names: list[str], mend: str) -> None:
+    """Raise UserError if there are names."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:10]]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    if names:
+        raise UserError(f"{why}: {', '.join(shown)}{more}; {mend}")
+
+
+def _commit(run: Git, tree: str, head: str | None) -> str:
+    """A commit of the tree on HEAD, with nothing in it of when and by whom; or HEAD itself."""
+    commit, head_tree, date = head, "", "0"
+    if head:
+        head_tree, date = run("rev-list", "-1", "--format=%T %ct", head).split()[-2:]
+    if tree != head_tree:
+        dates = {f"GIT_{role}_DATE": f"@{date} +0000" for role in ("AUTHOR", "COMMITTER")}
+        parents = ["-p", head] if head else []
+        message = ["--no-gpg-sign", "-m", "The working tree of a run"]
+        commit = run("commit-tree", *parents, *message, tree, **dates).strip()
+    run("update-ref", f"{REFS}/{commit}", commit)
+    return commit

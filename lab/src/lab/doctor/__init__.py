@@ -1,0 +1,1 @@
+"""What is wrong on this computer and on a machine, and what fixes it."""

@@ -1,0 +1,155 @@
+# What lab doctor wants to know of a machine: "name:" and below it, indented, what was found out.
+# Variables: environment (its name in envs/), dataset, term. The clock comes first, at once. Every
+# question has a time-out of its own, and is asked in a shell of its own: none spoils another.
+# Needs: places.sh environment.sh
+
+printf 'clock:\n %s\n' "$(date +%s.%N)"
+
+limit() { # SECONDS COMMAND ...
+    if has timeout; then
+        timeout -k 1 "$@"
+    else
+        shift
+        "$@"
+    fi
+}
+
+fact() { # NAME COMMAND ...: what the command prints is the fact
+    printf '%s:\n' "$1"
+    shift
+    ("$@") 2>/dev/null </dev/null | head -n 200 | sed 's/^/ /'
+}
+
+version() { # PROGRAM OPTION
+    if ! has "$1"; then
+        echo missing
+    elif said=$(limit 5 "$@" 2>&1); then
+        echo "$said"
+    else
+        echo broken
+    fi
+}
+uv_version() { # the helper is what bootstrap.py fetches where there is none
+    PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/$cache/uv/bin
+    version uv --version
+}
+
+nearest() { # FOLDER: itself, or what there is of the way to it
+    place=$1
+    until [ -e "$place" ] || [ "$place" = / ]; do place=$(dirname "$place"); done
+    printf '%s\n' "$place"
+}
+
+write_to() { # FOLDER: a file, for a moment; no other question tells of every right and quota
+    probe=$(limit 8 env LC_ALL=C mktemp "$1/.lab-doctor.XXXXXX") || return
+    limit 8 env LC_ALL=C dd if=/dev/zero of="$probe" bs=64k count=1 conv=fsync
+    result=$?
+    rm -f "$probe"
+    return $result
+}
+
+disk() { # FOLDER ...: kilobytes in all and free, inodes in all and free of the first's disk, and
+    # whether one can write to each
+    place=$(nearest "$1")
+    limit 8 df -Pk "$place" | awk 'NR == 2 { print $2, $4 }'
+    limit 8 df -Pi "$place" | awk 'NR == 2 { print $2, $4 }'
+    for place; do
+        place=$(nearest "$place")
+        said=$(write_to "$place" 2>&1) && continue
+        said=$(printf '%s\n' "$said" | sed -n -e 's/^dd: .*: //p' -e 's/^mktemp: .*: //p')
+        echo "not writable: $place${said:+ ($said)}"
+        return
+    done
+    echo writable
+}
+
+smi() { limit 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>&1; }
+
+gpus() { # the state; then, if it is well, lines "gpu", "user" (uuid, pid, name) and "cuda"
+    if ! has nvidia-smi; then
+        # a card whose driver is not whole still shows up here
+        if [ -e /proc/driver/nvidia/version ]; then echo "broken nvidia-smi is missing"; else echo none; fi
+        return
+    fi
+    cards=''
+    said=$(smi --query-gpu=index,uuid,memory.used,memory.total,driver_version,name) && cards=$said &&
+        said=$(smi --query-compute-apps=gpu_uuid,pid)
+    case $?${cards:+ with cards} in
+    0*) echo well ;;
+    '3 with cards') said='' && echo well ;; # such a GPU does not tell its processes
+    124* | 137*) echo hung && return ;;
+    *) echo "broken $(echo "$said" | head -n 1)" && return ;;
+    esac
+    printf '%s\n' "$cards" | sed 's/^/gpu /'
+    [ -z "$said" ] || printf '%s\n' "$said" | while IFS=', ' read -r uuid pid; do
+        echo "user $uuid $pid $(ps -o user= -p "$pid" 2>/dev/null || echo somebody)"
+    done
+    limit 8 nvidia-smi | sed -n 's/.*CUDA Version: *\([0-9.]*\).*/cuda \1/p'
+}
+
+torch_build() {
+    grep -hE '^(__version__|cuda|hip)\b' "$environment"/lib/python*/site-packages/torch/version.py
+}
+
+logout() { # whether logind ends what is left running, and whether this user lingers
+    { has loginctl && limit 5 loginctl --no-pager list-users >&2; } || return
+    kills=$(limit 5 busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
+        org.freedesktop.login1.Manager KillUserProcesses) ||
+        kills=$(limit 5 loginctl show-session --property=KillUserProcesses)
+    user=$(id -un)
+    lingers=$(limit 5 loginctl show-user "$user" --property=Linger)
+    if [ -e "/var/lib/systemd/linger/$user" ]; then lingers=yes; fi
+    printf 'kills %s\nlingers %s\n' "$kills" "$lingers"
+}
+
+quotas() { # a number with a star is used up; the exit code tells whether they are all there
+    has quota || return
+    limit 8 quota -w
+    echo "code $?"
+}
+
+files() { # of the dataset: how many, and bytes in all
+    cd "$data/$dataset" || return
+    sha256sum <manifest.json | cut -c 1-12
+    {
+        limit 8 find $splits -type f ! -name '.*' -exec ls -ln {} +
+        case $? in 124 | 137) echo incomplete ;; esac
+    } | awk '/^-/ { n += 1; bytes += $5 } /^incomplete/ { bad = 1 }
+        END { if (bad) print "too many to count"; else printf "%d %.0f\n", n, bytes }'
+}
+
+yes_or_no() { if "$@"; then echo yes; else echo no; fi; }
+knows_terminal() {
+    has infocmp || return
+    if limit 5 infocmp "$term" >&2; then echo yes; else echo no; fi
+}
+basics() { # those without which no job starts
+    for name in base64 flock setsid sha256sum tail awk sed; do
+        has "$name" || echo "$name"
+    done
+    echo asked
+}
+
+fact host echo "$here"
+fact system uname -sr
+fact folder echo "$folder"
+fact data echo "$data"
+fact git version git --version
+fact tmux version tmux -V
+fact script version script --version
+fact rsync version rsync --version
+fact python3 version python3 --version
+fact uv uv_version
+fact missing basics
+fact work yes_or_no test -e "$folder/work/.git"
+environment=$folder/envs/$environment
+fact environment yes_or_no made
+fact torch torch_build
+fact gpus gpus
+fact disk disk "$folder" "$ours"
+fact data_disk disk "$data"
+fact quota quotas
+fact logout logout
+fact terminal knows_terminal
+fact dataset files
+exit 0

@@ -1,0 +1,1 @@
+"""The project's environment: kernel, lock, package, repository."""

@@ -1,0 +1,1 @@
+"""What every other room stands on: the project's folder and settings, files, git, processes, text."""

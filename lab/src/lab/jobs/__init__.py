@@ -1,0 +1,1 @@
+"""Jobs on a machine: started once, their state, their output, their end."""

@@ -1,0 +1,165 @@
+# One job: gets its GPUs, sees to its environment, runs it, and writes down how it ended.
+# start.sh starts it in a session of its own; "terminal": it has a terminal that is to be recorded.
+# shellcheck disable=SC2154  # job.sh holds the variables: what lab run was told, and the places
+
+job=$(cd "$(dirname "$0")" && pwd) || exit 1
+cd "$job" || exit 1
+if [ "${1:-}" = terminal ]; then
+    # its own file would have lines of script's in it
+    script -qefc "sh runner.sh recorded" /dev/null | tee -a output.log
+    exit
+fi
+mkdir once 2>/dev/null || exit 0 # whoever comes second has nothing to do
+. ./job.sh
+. ./jobs.sh
+. ./environment.sh
+trap : INT HUP TERM # they are for the command; this has to stay to see how it ends
+
+end() { # CODE: the space is there already, so that this works on a full disk
+    LAB_JOB='' # what is left is not for lab stop to wait for
+    ended_at=$(date +%s)
+    # some disks take not even that, once a quota is used up: then it is written when they do
+    until { printf '%-40s\n' "$1 $ended_at" 1<>exit_code.new; } && mv exit_code.new exit_code; do
+        sleep 5
+    done 2>/dev/null
+    exit "$1"
+}
+
+phase() { # what the job is doing, for lab jobs
+    printf '%s\n' "$*" >phase.new && mv phase.new phase
+}
+
+if_stopped() { if [ -e stop ]; then end 143; fi; }
+
+born=$(started $$)
+printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$here" >pid.new && mv pid.new pid || end 1
+
+# --- GPUs: free are those that no process computes on and no other job of this user has taken -----
+
+smi() { timeout -k 1 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>/dev/null; }
+
+lives() { # FILE: the process it begins with? Sets other_...; other_job is what else it says
+    [ -e "$1" ] && read -r other_pid other_boot other_born other_job <"$1" &&
+        [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
+}
+
+my_turn() { # does no job of this project wait that came earlier? Else sets why
+    for waits in "$folder"/jobs/*/waits; do
+        lives "${waits%waits}pid" || continue
+        if [ "$other_born" -lt "$born" ] || { [ "$other_born" = "$born" ] && [ "$other_pid" -lt $$ ]; }; then
+            other=${waits%/waits}
+            why="job ${other##*/} came first, and waits for GPUs of $here"
+            return 1
+        fi
+    done
+}
+
+choose_gpus() { # sets chosen, or why; and have: how many there are
+    chosen='' why='' found=0 have=$gpus
+    listed=$(smi --query-gpu=index,uuid,memory.used,memory.total) &&
+        { busy=$(smi --query-compute-apps=gpu_uuid,pid) || [ $? = 3 ]; } || # 3: this GPU does not tell
+        { why="nvidia-smi on $here gives no answer: nobody knows which GPUs are free"; return 1; }
+    have=$(printf '%s\n' "$listed" | grep -c .)
+    while IFS=', ' read -r index uuid used total; do
+        [ -n "$index" ] || continue
+        pids=$(printf '%s\n' "$busy" | sed -n "s/^$uuid, *//p")
+        holder=$(for pid in $pids; do ps -o user= -p "$pid" || echo somebody; done | sort -u | xargs)
+        # without a process to be seen, as in a container, memory in use tells
+        case $used$total in
+        *[!0-9]*) ;;
+        *) [ -n "$holder" ] || [ "$used" -lt $((total / 20 + 500)) ] || holder=somebody ;;
+        esac
+        if lives "$ours/gpu-$here-$index"; then holder="job $other_job"; fi
+        if [ -n "$holder" ]; then
+            why="$why GPU $index: $holder;"
+        elif [ "$found" -lt "$gpus" ]; then
+            chosen=${chosen:+$chosen,}$index
+            found=$((found + 1))
+        fi
+    done <<LISTED
+$listed
+LISTED
+    [ "$found" = "$gpus" ] && return 0
+    why="$here has fewer free GPUs than $gpus:$why"
+    return 1
+}
+
+take_gpus() { # two jobs that start at once must not take the same ones
+    exec 8>>"$ours/gpus.lock"
+    flock 8
+    choose_gpus && { [ -z "$queue" ] || my_turn; } && for index in $(echo "$chosen" | tr , ' '); do
+        echo "$$ $boot $born $id" >"$ours/gpu-$here-$index" ||
+            { why="$ours on $here cannot be written"; false; }
+    done
+    result=$?
+    exec 8>&-
+    return $result
+}
+
+if [ "$gpus" = some ]; then # unless told: one, where there are any
+    listed=$(smi --query-gpu=index)
+    case $? in
+    0) gpus=${listed:+1} ;;
+    124 | 137) gpus=1 ;; # it hangs: there may well be some
+    *) gpus='' ;;
+    esac
+fi
+if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
+    [ -z "$queue" ] || true >waits
+    until take_gpus; do
+        if [ "$have" -lt "$gpus" ]; then
+            echo "$here has no more than $have GPUs." | tee refused
+            end 1
+        elif [ -z "$queue" ]; then
+            echo "${why%;}. $lab run --queue waits for them, --gpus 0 does without." >refused
+            end 1
+        fi
+        phase queued "${why%;}"
+        if_stopped
+        sleep 5
+    done
+    rm -f waits
+    echo "$chosen" >gpus
+    CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
+    export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
+elif [ "$gpus" = 0 ]; then
+    CUDA_VISIBLE_DEVICES=''
+    export CUDA_VISIBLE_DEVICES
+fi
+
+# --- the environment of this job's own lock, and the command in it -------------------------------
+
+LAB_JOB=$id # also how lab stop finds every process of the job
+export LAB_JOB
+code=$job/code/$project
+environment_of "$code"
+if ! made; then
+    phase queued "its environment is being made"
+    mkdir -p "$folder/envs"
+    (
+        flock 7 || exit # lab stop has ended the waiting
+        bootstrap "$code" --source "$folder/work/$project/src" --no-kernel --no-git
+    ) 7>>"$folder/envs/.lock"
+    if_stopped
+    if ! made; then
+        echo "lab: the environment of this job's requirements.txt could not be made: it did not start."
+        end 1
+    fi
+fi
+if_stopped
+VIRTUAL_ENV=$environment
+PATH=$environment/bin:$PATH
+PYTHONPATH=$code/src${PYTHONPATH:+:$PYTHONPATH}
+PYTHONUNBUFFERED=1
+LAB_PROJECT=$code
+LAB_RUNS=$folder/runs
+LAB_DATA=$data
+export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA
+mkdir -p "$LAB_RUNS" "$LAB_DATA"
+eval "set -- $command"
+phase running
+cd "$code" || end 1
+"$@"
+ended=$?
+cd "$job" || exit 1
+end $ended

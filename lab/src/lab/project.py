@@ -1,0 +1,49 @@
+"""The project you stand in: its names, its folders, and what is wrong in one line.
+
+What experiments and notebooks may use of it; a change of what is listed here is a new major version.
+
+    name()              short name: of folder, Jupyter kernel and, with _ for -, the package
+    title()             name as people read it
+    package()           name of the experiment's package in src/
+    root()              the project's folder (Path)
+    default_dataset()   the dataset that a run takes unless it is told another one
+    data_folder()       of all datasets: LAB_DATA, `data` of [here] in machines.local.toml, or data/
+    dataset_folder(X)   of one dataset
+    runs_folder()       of all records: LAB_RUNS, `runs` of [here], or runs/
+    shown(path)         a path as people want to read it: from the project's folder
+    write(path, text)   a file that nobody ever sees half of
+    sha256(path)        of a file's content
+    SPLITS              the folders of a dataset: train, val, test
+    UserError           an error that is shown as one line: the cause and the next step
+"""
+
+from lab.ground.errors import UserError
+from lab.ground.files import sha256, write
+from lab.ground.project import (
+    SPLITS,
+    data_folder,
+    dataset_folder,
+    default_dataset,
+    name,
+    package,
+    root,
+    runs_folder,
+    shown,
+    title,
+)
+
+__all__ = [
+    "SPLITS",
+    "UserError",
+    "data_folder",
+    "dataset_folder",
+    "default_dataset",
+    "name",
+    "package",
+    "root",
+    "runs_folder",
+    "sha256",
+    "shown",
+    "title",
+    "write",
+]

@@ -1,0 +1,1 @@
+"""Sacred made trustworthy: a whole record of every run, whatever happens to it."""

@@ -1,0 +1,45 @@
+"""Reading recorded runs: one by its id, several compared, tables and curves for notebooks.
+
+What notebooks may use; a change of what is listed here is a new major version.
+
+    runs(...)             a table (pandas) of all runs, or of those that are selected
+    metrics(RUN, ...)     every point of these runs: run, metric, step, value, time
+    curves(table, NAME)   a figure of one metric; `table` as metrics() gives it
+    comparison(...)       settings that differ, and the last metrics, side by side
+    find(RUN)             the folder of a run, by its id or the beginning of it
+    read(FOLDER)          all of a record but its curves
+    final(FOLDER)         the last value of each metric
+    points(FILE)          the points of a metrics.jsonl
+    notes(FOLDER)         its notes; note(FOLDER, TEXT) adds one
+    plot(FOLDERS, NAME, FILE)   curves() as an image file
+"""
+
+from lab.runs.records import (
+    WrongUsage,
+    comparison,
+    curves,
+    final,
+    find,
+    metrics,
+    note,
+    notes,
+    plot,
+    points,
+    read,
+    runs,
+)
+
+__all__ = [
+    "WrongUsage",
+    "comparison",
+    "curves",
+    "final",
+    "find",
+    "metrics",
+    "note",
+    "notes",
+    "plot",
+    "points",
+    "read",
+    "runs",
+]

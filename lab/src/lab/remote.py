@@ -1,0 +1,172 @@
+"""Jobs on a machine, from a notebook: remote.run("with", "lr=0.01"), remote.jobs(), remote.fetch().
+
+A long run does not belong into a notebook, whose end would be its end: this starts it as `lab run`
+does, and shows how it stands.
+"""
+
+import html
+import time
+from collections.abc import Iterable
+
+from lab.ground import errors, project, tables
+from lab.jobs import control as _jobs
+from lab.jobs import launch
+from lab.runs import listing, records
+from lab.ssh import machines
+from lab.ssh.connection import Connection
+from lab.transfer import fetch as _fetch
+from lab.transfer import report as _report
+
+
+class Job:
+    """A job as it was when it was last asked for; as the last value of a cell it shows that."""
+
+    def __init__(self, connection: Connection, seen: _jobs.Job):
+        self.connection, self.seen = connection, seen
+
+    @property
+    def id(self) -> str:
+        return self.seen.id
+
+    @property
+    def state(self) -> str:
+        """queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown."""
+        return self.seen.state
+
+    @property
+    def ended(self) -> bool:
+        return self.seen.ended
+
+    def refresh(self) -> "Job":
+        """Ask the machine how it stands now."""
+        self.seen = _jobs.one(self.connection, self.id)
+        return self
+
+    def logs(self, last: int | None = None) -> "Text":
+        """Its output so far, or the last lines of it."""
+        pieces: list[bytes] = []
+        _jobs.logs(self.connection, self.id, pieces.append, last=last)
+        return Text(b"".join(pieces).decode("utf-8", "replace"))
+
+    def stop(self, grace: int = 60) -> "Job":
+        """End it with all that it started: gently, and after `grace` seconds by force."""
+        self.seen = _jobs.stop(self.connection, self.id, grace)
+        return self
+
+    def __repr__(self) -> str:
+        row = self.seen.row()
+        gpus = f"on GPU {row['gpu']}" if row["gpu"] else ""
+        shown = (row["job"], row["state"], row["time"], gpus, row["what"])
+        return "  ".join(tables.shown(word) for word in shown if word)
+
+    def _repr_html_(self) -> str:
+        return _html([self])
+
+
+class Jobs(list[Job]):
+    """Some jobs, newest first; as the last value of a cell they are a table."""
+
+    def __repr__(self) -> str:
+        rows = [job.seen.row() for job in self]
+        return tables.table(rows, list(_jobs.COLUMNS)) if rows else "no jobs yet"
+
+    def _repr_html_(self) -> str:
+        return _html(self) if self else "no jobs yet"
+
+
+class Text(str):
+    """A text that a notebook shows as it would be printed."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _html(jobs: Iterable[Job]) -> str:
+    """A table; what came from the machine is only text in it."""
+    heads = "".join(f"<th>{name}</th>" for name in _jobs.COLUMNS)
+    lines = []
+    for job in jobs:
+        row = {name: html.escape(str(cell or "")) for name, cell in job.seen.row().items()}
+        lines.append("".join(f"<td>{row[name]}</td>" for name in _jobs.COLUMNS))
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def run(
+    *arguments: str,
+    gpus: int | str = "some",
+    queue: bool = False,
+    name: str = "",
+    machine: str | None = None,
+) -> Job:
+    """Start a run there, of this working tree: run("with", "lr=0.01", gpus=2), as `lab run` does.
+
+    run("--", "python", "-m", "...") starts any other command. Without `machine` it is the first.
+    """
+    there = _connection(machine)
+    if arguments[:1] == ("--",):
+        command = list(arguments[1:])
+    else:
+        command = launch.experiment(list(arguments), str(gpus))
+    return Job(there, launch.start(there, command, gpus=str(gpus), queue=queue, name=name))
+
+
+def jobs(machine: str | None = None, all: bool = False) -> Jobs:
+    """The jobs there, newest first: those that have not ended and the newest, or all."""
+    there = _connection(machine)
+    found = _jobs.listing(there, 0 if all else _jobs.LISTED)
+    return Jobs(Job(there, job) for job in reversed(found))
+
+
+def fetch(*names: str, machine: str | None = None, models: bool = True) -> None:
+    """Bring what is new of these jobs or runs, or of all, and say what came; as `lab fetch`."""
+    there = _connection(machine)
+    ids = [_report.find(there, name) for name in names]
+    _report.show(there, _fetch.fetch(there, ids, models))
+
+
+def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | None = None) -> None:
+    """Draw the curves of the newest runs, their records fetched first if there is a machine.
+
+    With `every` it does so again after so many seconds, until the cell is interrupted.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import clear_output, display
+
+    try:
+        while True:
+            said = _bring_records(machine)
+            rows = listing.rows()[:newest]
+            table = records.metrics(*(row["run"] for row in rows)) if rows else records.metrics()
+            clear_output(wait=True)
+            for metric in metrics:
+                figure = records.curves(table, metric)
+                display(figure)
+                plt.close(figure)
+            if said:
+                print(said)
+            if not every:
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        print("no longer followed; the runs go on")
+
+
+def _bring_records(machine: str | None) -> str:
+    """Fetch without models; what went wrong, in a line: the records that are here can be shown."""
+    project.read_again()
+    try:
+        if not machine and not machines.machines():
+            return ""
+        connection = _connection(machine)
+        report = _fetch.fetch(connection, models=False)
+    except errors.UserError as error:
+        return f"not the newest: {error}"
+    lab = connection.machine.lab
+    amiss = len(report.kept) + len(report.absent) + len(report.wrong)
+    return f"{tables.count_files(amiss)} did not come; {lab} fetch says why" if amiss else ""
+
+
+def _connection(name: str | None) -> Connection:
+    project.read_again()  # a notebook lives long, and machines.toml may have been edited
+    return Connection(machines.machine(name))

@@ -1,0 +1,1 @@
+"""Reading records: listed, selected, compared, repeated, exported."""

@@ -1,0 +1,210 @@
+"""Reading recorded runs: one by its id, several compared, tables and curves for notebooks."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.ground import project
+from lab.ground.errors import UserError
+from lab.runs import listing
+from lab.runs.reading import names, part, read_json
+
+if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing does without
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class WrongUsage(UserError):
+    """A name that was typed and that no run knows."""
+
+    exit_code = 2
+
+
+# --- one record ----------------------------------------------------------------------------------
+
+
+def find(wanted: str) -> Path:
+    """The folder of the run with this id, or with the only id that begins so.
+
+    A path to the folder is taken as well. UserError with the candidates if there is no such run,
+    or more than one.
+    """
+    name, known = Path(wanted).name, sorted(names(), reverse=True)
+    found = [one for one in known if one == name] or [
+        one for one in known if name and one.startswith(name)
+    ]
+    if len(found) == 1:
+        return project.runs_folder() / found[0]
+    shown = (found or known)[:10]
+    more = f" and {len(found or known) - 10} more" if len(found or known) > 10 else ""
+    cause = f"{len(found)} runs begin so" if found else "no run begins so"
+    raise UserError(f"{wanted}: {cause}; there are: {', '.join(shown) or 'none'}{more}.")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """All of a record but its curves: row, record, config, metrics (the last values), notes."""
+    record, config = read_json(folder / "run.json"), read_json(folder / "config.json")
+    return {
+        "row": listing.summary(folder.name, record, config),
+        "record": record,
+        "config": config,
+        "metrics": final(folder),
+        "notes": notes(folder),
+    }
+
+
+def points(path: Path) -> list[tuple[str, int, float, float]]:
+    """The points of a metrics.jsonl: metric, step, value, time; "NaN" is a float again."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            one = json.loads(line)
+            found.append((one["metric"], one["step"], float(one["value"]), one["time"]))
+        except (ValueError, LookupError, TypeError):
+            continue  # being written at this moment, or cut off by a full disk
+    return found
+
+
+def final(folder: Path) -> dict[str, float]:
+    """The last value of each metric of a run."""
+    return {metric: value for metric, _, value, _ in points(folder / "metrics.jsonl")}
+
+
+def note(folder: Path, text: str) -> None:
+    """Add a line to a record's notes; UserError if that fails, WrongUsage if it says nothing."""
+    if not text.split():
+        raise WrongUsage("a note needs some words.")
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    add_notes(folder, [f"{when}  {' '.join(text.split())}"])
+
+
+def add_notes(folder: Path, lines: list[str]) -> None:
+    """Add those of the lines that a record's notes lack; UserError if that fails."""
+    known = notes(folder)
+    new = [f"{line}\n" for line in lines if line not in known]
+    try:
+        with open(folder / "notes.txt", "a", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(new)
+    except OSError as error:
+        raise UserError(f"the note cannot be written: {error}.") from None
+
+
+def notes(folder: Path) -> list[str]:
+    """The lines of a record's notes, each with its time (UTC)."""
+    try:
+        return (folder / "notes.txt").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+# --- several records -----------------------------------------------------------------------------
+
+
+def comparison(folders: list[Path]) -> list[dict[str, Any]]:
+    """In what runs differ, then the last value of each metric: kind, what, and a value per run."""
+    found = {folder.name: read(folder) for folder in folders}
+    about = {}
+    for name, one in found.items():
+        row, record = one["row"], one["record"]
+        about[name] = {key: row[key] for key in ("state", "dataset", "machine", "commit")}
+        data, software = part(record, "data"), part(record, "software")
+        facts = {"data manifest": data.get("manifest_sha256"), "lock": software.get("lock_sha256")}
+        about[name] |= facts | {key: software.get(key) for key in ("python", "torch")}
+    results = {name: one["row"]["result"] | one["metrics"] for name, one in found.items()}
+    configs = {name: one["config"] for name, one in found.items()}
+    rows = []
+    for kind, values in (("setting", configs), ("about", about), ("metric", results)):
+        for key in dict.fromkeys(key for one in values.values() for key in one):
+            row = {name: values[name].get(key) for name in found}
+            if kind == "metric" or len(set(map(str, row.values()))) > 1:
+                rows.append({"kind": kind, "what": key or "result", **row})
+    return rows
+
+
+# --- for notebooks -------------------------------------------------------------------------------
+
+
+def runs() -> "pd.DataFrame":
+    """One row per recorded run, newest first: the listing as a table.
+
+    The index is the run's id, start is a time in UTC, duration in seconds. Each value of the result
+    and each setting has a column; a setting with the name of another column is called config.NAME.
+    """
+    import pandas as pd
+
+    rows = listing.rows()
+    taken = {"run", "state", "start", "duration", "machine", "commit"}
+    taken |= {name for row in rows for name in row["result"]}
+    table = {}
+    for row in rows:
+        plain = {key: row[key] for key in row if key not in ("run", "dataset", "result", "config")}
+        results = {name or "result": value for name, value in row["result"].items()}
+        settings = {
+            f"config.{name}" if name in taken else name: value
+            for name, value in row["config"].items()
+        }
+        table[row["run"]] = {**plain, **results, **settings}
+    frame = pd.DataFrame.from_dict(table, orient="index").rename_axis("run")
+    if "start" in frame:
+        frame["start"] = pd.to_datetime(frame["start"], utc=True, format="ISO8601", errors="coerce")
+    return frame
+
+
+def metrics(*ids: str) -> "pd.DataFrame":
+    """Every recorded value of these runs, or of all: run, metric, step, value, time.
+
+    `time` is in seconds since 1970. A line that is not whole is left out.
+    """
+    import pandas as pd
+
+    columns = ["run", "metric", "step", "value", "time"]
+    tables = []
+    for name in sorted(names(), reverse=True):
+        if not ids or name in ids:
+            found = points(project.runs_folder() / name / "metrics.jsonl")
+            tables.append(pd.DataFrame(found, columns=columns[1:]).assign(run=name))
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
+    """Write curves() of these runs as a picture; returns its path. WrongUsage: no such metric."""
+    import matplotlib
+
+    matplotlib.use("Agg")  # without a screen
+    table = metrics(*(folder.name for folder in folders))
+    if metric not in set(table["metric"]):
+        known = ", ".join(sorted(set(table["metric"]))) or "none"
+        raise WrongUsage(f"these runs have no metric {metric}; there are: {known}.")
+    words = [metric, *(folder.name for folder in folders[:3])]
+    name = re.sub(r"[^\w.-]+", "-", "_".join(words)) + ".png"
+    file = file or project.runs_folder() / "_plots" / name
+    try:
+        file = file if file.suffix else file.with_suffix(".png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        curves(table, metric).savefig(file, dpi=150, bbox_inches="tight")
+    except (OSError, ValueError) as error:  # a full disk; a kind of picture that there is not
+        raise UserError(f"{file} cannot be written: {error}.") from None
+    return file
+
+
+def curves(metrics: "pd.DataFrame", name: str) -> "Figure":
+    """A picture of one metric of several runs over their steps; `metrics` as metrics() gives it."""
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for run, values in metrics[metrics["metric"] == name].groupby("run"):
+        axis.plot(values["step"], values["value"], label=run)
+    axis.set(xlabel="step", ylabel=name)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize="small")
+    axis.grid(alpha=0.3)
+    return figure

@@ -1,0 +1,190 @@
+"""Repeating a recorded run: code, environment and data as they were, and its numbers compared."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from shlex import quote
+from typing import Any, NamedTuple
+
+from lab.code import snapshot
+from lab.ground import git, interrupts, project
+from lab.ground.errors import UserError
+from lab.ground.files import sha256_or_none
+from lab.ground.ids import new_id
+from lab.runs import comparison, export, reading, records
+
+STAMP = "lab-environment.json"  # bootstrap.py leaves it in an environment that is whole
+
+
+class Outcome(NamedTuple):
+    """What came of a repetition."""
+
+    run: str  # the id of the new record
+    rows: list[dict[str, Any]]  # metric, recorded, now (the last values), verdict
+    other: list[str]  # in what else the two runs differ: packages, processor, GPUs
+    same: bool  # all numbers are identical, or within the tolerance
+
+
+@interrupts.as_exceptions()  # so that the checkout is removed, whatever ends this
+def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcome:
+    """Run a recorded run again, from its snapshot, and compare every number.
+
+    `wanted` is a run, or a file of lab export. The code is checked out beside the project and
+    removed at the end, unless `keep`; the new record is kept and names the old one. UserError says
+    what cannot be restored: code, data or environment.
+    """
+    file = Path(wanted)
+    old = export.unpack(file) if file.suffix == ".zip" else records.find(wanted)
+    record, config = (reading.read_json(old / name) for name in ("run.json", "config.json"))
+    state = reading.state(record) if config else "without a readable config.json"
+    if state in ("UNREADABLE", "RUNNING") or not config:
+        raise UserError(f"{old.name} is {state}: it cannot be repeated.")
+    commit = export.require_code(old.name, record)
+    check_manifest(record)
+    beside = git.top().parent
+    beside = beside if os.access(beside, os.W_OK) else None
+    holder = Path(tempfile.mkdtemp(prefix=f"{project.root().name}-reproduce-", dir=beside))
+    try:
+        add = ["worktree", "add", "--quiet", "--detach", str(holder / "code"), commit]
+        git.run(*snapshot.SETTINGS, "-c", "checkout.workers=0", *add)
+        code = holder / "code" / export.folder_of(record)
+        say("code", f"{commit[:12]} in {code}")
+        python = environment(code, record)
+        variables = child_environment(code, record)
+        verify_data(python, code, record, variables)
+        (holder / "config.json").write_text(json.dumps(config), "utf-8")
+        new = run(python, code, record, old.name, os.path.relpath(holder, code), variables)
+    finally:
+        if keep:
+            say("kept", f"{holder}; to remove it: rm -r {quote(str(holder))}; git worktree prune")
+        else:
+            git.run("worktree", "remove", "--force", str(holder / "code"), accept=range(256))
+            shutil.rmtree(holder, ignore_errors=True)
+    again = reading.read_json(new / "run.json")
+    if not again:
+        raise UserError("the run did not start, or left no record: see above.")
+    state = reading.state(again)
+    if state not in comparison.ENDED:
+        raise UserError(f"the repetition, {new.name}, is {state}: its numbers say nothing.")
+    rows = comparison.compare(old, new, tolerance)
+    if not rows:
+        raise UserError(f"{old.name} recorded no number that {new.name} could be compared with.")
+    same = all(row["verdict"].startswith(("identical", "within")) for row in rows)
+    return Outcome(new.name, rows, comparison.surroundings(record, again), same)
+
+
+def say(what: str, details: str) -> None:
+    print(f"{what:<12} {details}", flush=True)
+
+
+# --- restoring -----------------------------------------------------------------------------------
+
+
+def check_manifest(record: dict[str, Any]) -> None:
+    """UserError if the dataset is another one than the run had."""
+    data = reading.part(record, "data")
+    dataset, expected = data.get("dataset"), data.get("manifest_sha256")
+    if not isinstance(dataset, str) or expected is None:
+        return
+    manifest = project.data_folder() / dataset / "manifest.json"
+    found = sha256_or_none(manifest)
+    if found != expected:
+        cause = f"is another one ({found[:12]})" if found else "is missing"
+        raise UserError(
+            f"the dataset {dataset} cannot be restored: {project.shown(manifest)} {cause}, the run"
+            f" had {expected[:12]}. Bring that dataset here, or point LAB_DATA to it."
+        )
+
+
+def environment(code: Path, record: dict[str, Any]) -> str:
+    """The Python of an environment with the recorded packages: the present one if it is such."""
+    lock, recorded = sha256_or_none(code / "requirements.txt"), reading.part(record, "software")
+    if lock is None or recorded.get("lock_sha256") not in (None, lock):
+        raise UserError("the recorded lock is not the requirements.txt of the recorded commit.")
+    settings = project.parse_toml((code / "pyproject.toml").read_text("utf-8"))
+    stamp = reading.read_json(Path(sys.prefix, STAMP))
+    if (stamp.get("lock"), stamp.get("python")) == (lock, settings["tool"]["lab"]["python"]):
+        say("environment", f"{sys.prefix}, of the same lock")
+        return sys.executable
+    say("environment", f"is built from the recorded lock {lock[:12]} ...")
+    bootstrap = [sys.executable, "bootstrap.py", "--no-kernel", "--no-git"]
+    if wait(bootstrap, cwd=code):
+        raise UserError(f"the recorded lock {lock[:12]} cannot be installed here: see above.")
+    return str(code / ".venv" / "bin" / "python")
+
+
+def child_environment(code: Path, record: dict[str, Any]) -> dict[str, str]:
+    """The variables for the repeated run: this project's folders, the recorded settings."""
+    determinism, seeds = reading.part(record, "determinism"), reading.part(record, "seeds")
+    variables = {**os.environ, "PYTHONPATH": str(code / "src"), "LAB_PROJECT": str(code)}
+    variables["LAB_DATA"] = str(project.data_folder().resolve())
+    variables["LAB_RUNS"] = str(project.runs_folder().resolve())
+    if str(seeds.get("PYTHONHASHSEED", "random")).isdigit():
+        variables["PYTHONHASHSEED"] = str(seeds["PYTHONHASHSEED"])
+    if determinism.get("threads"):  # sums over other parts of a tensor round differently
+        variables["OMP_NUM_THREADS"] = str(determinism["threads"])
+    if determinism.get("CUBLAS_WORKSPACE_CONFIG"):
+        variables["CUBLAS_WORKSPACE_CONFIG"] = str(determinism["CUBLAS_WORKSPACE_CONFIG"])
+    if "torch" in record and not reading.part(record, "usage").get("gpus"):
+        variables["CUDA_VISIBLE_DEVICES"] = ""  # it ran on the CPU
+    return variables
+
+
+def verify_data(python: str, code: Path, record: dict[str, Any], variables: dict[str, str]) -> None:
+    """Let the run's own code hold every file of the dataset against the manifest."""
+    dataset = reading.part(record, "data").get("dataset")
+    package = module_of(code, record).partition(".")[0]
+    if not isinstance(dataset, str) or not (code / "src" / package / "data.py").exists():
+        return
+    command = [python, "-m", f"{package}.data", "verify", "--dataset", dataset]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, cwd=code, env=variables, **options)
+    if done.returncode:
+        lines = done.stdout.strip().splitlines()
+        print(*lines[:20], f"... {len(lines) - 20} more" if len(lines) > 20 else "", sep="\n")
+        raise UserError(f"the dataset {dataset} is not as its manifest says: mend what is above.")
+    say("data", f"{dataset} is as recorded")
+
+
+def module_of(code: Path, record: dict[str, Any]) -> str:
+    """What was run, as `python -m` takes it."""
+    main = reading.part(record, "experiment").get("mainfile")
+    paths = [Path(main)] if isinstance(main, str) and not main.startswith("lab/") else []
+    paths += [path.relative_to(code / "src") for path in code.glob("src/*/experiment.py")]
+    for path in paths:
+        if (code / "src" / path).is_file() and not path.is_absolute():
+            return ".".join(path.with_suffix("").parts)
+    raise UserError("the recorded code has no src/*/experiment.py to run.")
+
+
+def run(
+    python: str, code: Path, record: dict[str, Any], old: str, holder: str, variables: dict
+) -> Path:
+    """Run the experiment with the recorded configuration; returns the folder of the new record."""
+    name = new_id()
+    launch = [python, "-m"]
+    processes = reading.part(record, "job").get("processes", 1)
+    if isinstance(processes, int) and processes > 1:
+        launch += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    options = ["--id", name, "--comment", f"reproduces {old}"]
+    what = [record.get("command") or "run", "with", f"{holder}/config.json"]
+    say("run", name)
+    wait([*launch, module_of(code, record), *options, *what], cwd=code, env=variables)
+    return project.runs_folder() / name
+
+
+def wait(command: list[str], **options) -> int:
+    """Run a command to its end, also if a signal brings that about; returns its exit code."""
+    process = subprocess.Popen(command, **options)
+    try:
+        return process.wait()
+    except KeyboardInterrupt as ended:
+        # on Ctrl-C the terminal has told it too: another SIGINT would count as a second press
+        process.send_signal(getattr(ended, "number", signal.SIGTERM))
+        process.wait()  # it finishes its record
+        raise

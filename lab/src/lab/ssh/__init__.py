@@ -1,0 +1,1 @@
+"""machines.toml, one connection for each machine, and ssh's own configuration."""

@@ -1,0 +1,9 @@
+# Where the datasets are, and what is no single project's.
+
+case $data in
+'') data=$folder/data ;;
+'~/'*) data=$HOME/${data#'~/'} ;;
+/*) ;;
+*) data=$HOME/$data ;;
+esac
+ours=$HOME/.cache/$cache # locks, which job has which GPU, tmux

@@ -1,0 +1,1 @@
+"""Records, models and datasets brought across, checked."""

@@ -1,0 +1,24 @@
+# What there is of a dataset. Variables: dataset; stage: the name of a staging folder, which is made,
+# or "". Prints, each ended by a NUL: the dataset's folder, the staging folder, rsync's version,
+# manifest.json, and for every file "there SIZE TIME PATH" or, in the staging folder, "staged ...".
+# Needs: places.sh
+
+target=$data/$dataset
+if [ -n "$stage" ]; then
+    stage=$data/$stage-$(id -u) # two people may be known here by one name
+    mkdir -p "$stage/files" "$stage/tmp" 2>/dev/null ||
+        fail "$stage cannot be made on $here: disk full, or no right to write there?"
+fi
+printf '%s\0' "$target" "$stage" "$(rsync --version 2>/dev/null | head -n 1)"
+cat "$target/manifest.json" 2>/dev/null
+printf '\0'
+
+files() { # KIND FOLDER: of the splits, also where they are links
+    cd "$2" 2>/dev/null || return
+    for split in $splits; do
+        if [ -d "$split" ]; then find -L "$split" -type f -printf "$1 %s %T@ %p\0" 2>/dev/null; fi
+    done
+}
+(files there "$target")
+[ -z "$stage" ] || (files staged "$stage/files")
+exit 0

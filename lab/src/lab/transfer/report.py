@@ -1,0 +1,60 @@
+"""What is to be fetched, by the names that people type; and what came of it, in words."""
+
+import re
+import sys
+
+from lab.ground import project
+from lab.ground.errors import UserError
+from lab.ground.tables import count_files, say
+from lab.jobs import control as jobs
+from lab.runs import reading
+from lab.ssh.connection import Connection, LineLost, Refused
+from lab.transfer.fetch import Report
+
+
+def find(connection: Connection, name: str) -> str:
+    """The id of the job that is meant; a name that no job has may be a run's."""
+    try:
+        return jobs.find(connection, name)
+    except (LineLost, Refused):
+        raise
+    except UserError:
+        if not re.fullmatch(r"\d{8}-\d{6}-[\w.-]+", name):
+            raise
+        return name
+
+
+def show(connection: Connection, report: Report) -> int:
+    """Say what came, and what did not; 1 if something is amiss."""
+    if not report.rsync:
+        say(f"rsync 3.1 or later, here and on {connection.name}, would be quicker: tar was used")
+    if report.files:
+        print(f"{count_files(report.files)}, {report.bytes / 1e6:.1f} MB from {connection.name}")
+    elif not (report.kept or report.wrong or report.absent):
+        print("nothing new")
+    for run in sorted(report.runs):
+        record = project.runs_folder() / run / "run.json"
+        if not run.startswith("_"):
+            print(f"{run}  {reading.state(reading.read_json(record))}")
+    sys.stdout.flush()
+    for path in report.special:
+        say(f"not taken, as it is no ordinary file: {path!r}")
+    for path in report.kept:
+        say(f"kept, as it differs: {path}")
+    for path in report.wrong:
+        say(f"arrived damaged: {path}")
+    for path in report.absent:
+        say(f"did not come: {path}")
+    if report.kept:
+        say(
+            f"lab: {count_files(len(report.kept))} stayed as here, while {connection.name} has others; to"
+            " get those, move ours away and fetch again."
+        )
+    if report.wrong:
+        say(
+            f"lab: {count_files(len(report.wrong))} arrived damaged, none was put in place: try again."
+        )
+    if report.absent:
+        unread = count_files(len(report.absent))
+        say(f"lab: {unread} could not be read on {connection.name}, or went away.")
+    return 1 if report.kept or report.wrong or report.absent else 0

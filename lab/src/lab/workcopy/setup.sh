@@ -1,0 +1,33 @@
+# Makes what the project needs beside its code: folders, environment, kernel. Variables: project,
+# plain (NO_COLOR of the one who looks at it). It prints bootstrap.py's own table.
+# Needs: places.sh tmux.sh environment.sh runner_scripts.sh
+
+work=$folder/work
+lock_file "$folder/envs/.lock"
+lock_file "$ours/gpus.lock"
+for place in "$folder/runs" "$folder/jobs" "$data"; do
+    mkdir -p "$place" || fail "$place cannot be made on $here: see $lab doctor."
+done
+[ "$(tmux_conf)" = "$(cat "$folder/tmux.conf" 2>/dev/null)" ] || tmux_conf >"$folder/tmux.conf" ||
+    fail "the disk of $here is full."
+bring_scripts
+cd "$work/$project" || fail "there is no $work/$project on $here."
+# the notebooks here see the data and runs of the jobs, wherever those are by now
+places="# Where this machine keeps things; lab setup writes this, but not with a line of yours in it.
+[here]
+data = \"$data\"
+runs = \"$folder/runs\""
+if ! [ -e machines.local.toml ] ||
+    { grep -q 'lab setup writes this' machines.local.toml && [ "$(wc -l <machines.local.toml)" = 4 ]; }; then
+    [ "$places" = "$(cat machines.local.toml 2>/dev/null)" ] || printf '%s\n' "$places" >machines.local.toml
+fi
+# of uv's bars one is coloured all the same
+if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
+environment_of .
+exec 7>>"$folder/envs/.lock"
+flock 7
+python_will_do || has uv ||
+    fail "$here has neither Python 3.8 nor uv: install one of them, such as uv into ~/.local/bin."
+(bootstrap . --no-git) 2>&1 || exit 1
+# a name that stays, for the interpreter in editors
+if [ -L .venv ] || ! [ -e .venv ]; then ln -sfn "$environment" .venv; fi

@@ -1,9 +1,0 @@
-# Where the datasets are, and what is no single project's.
-
-case $data in
-'') data=$folder/data ;;
-'~/'*) data=$HOME/${data#'~/'} ;;
-/*) ;;
-*) data=$HOME/$data ;;
-esac
-ours=$HOME/.cache/dl-remote-template # locks, which job has which GPU, tmux
