@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ENVIRONMENT := .venv
 
-.PHONY: test demo lock bench bench-records bench-remote clean
+.PHONY: test demo wheel lock bench bench-records bench-remote clean
 
 test: $(ENVIRONMENT)/ready-to-test
 	$(ENVIRONMENT)/bin/ruff check .
@@ -30,11 +30,15 @@ bench-records: demo
 bench-remote: $(ENVIRONMENT)/ready-to-test
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python benchmarks/remote.py
 
+# Build lab/ into the template: the wheel in vendor/, its pin and its line in the lock.
+wheel: $(ENVIRONMENT)/ready
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python scripts/wheel.py
+
 # Compile the generated project's requirements.txt anew; UV_ARGS="--upgrade" takes the newest.
 lock: $(ENVIRONMENT)/ready
 	rm -rf build/lock
 	DL_TEMPLATE_SKIP=venv,kernel,git $(ENVIRONMENT)/bin/python -m cookiecutter --no-input . -o build/lock
-	cd build/lock/my-experiment && PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(PYTHON) bootstrap.py lock $(UV_ARGS)
+	cd build/lock/my-experiment && PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" PYTHONPATH="$(CURDIR)/lab/src" $(PYTHON) -m lab.cli lock $(UV_ARGS)
 	cp build/lock/my-experiment/requirements.txt '{{cookiecutter.project_slug}}/requirements.txt'
 
 $(ENVIRONMENT)/ready: pyproject.toml scripts/prepare.sh

@@ -23,7 +23,7 @@ def build(folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as clean:  # only what is the package's: no caches, no drafts
         source = Path(clean, "lab")
         source.mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
             shutil.copyfile(ROOT / "lab" / name, source / name)
         for path in sorted((ROOT / "lab/src/lab").rglob("*")):
             if path.suffix in (".py", ".sh") or path.name == "py.typed":

@@ -16,6 +16,7 @@ import pytest
 
 TEMPLATE = Path(__file__).resolve().parents[1]
 EVERY_STEP = "venv,kernel,git"
+LAB = TEMPLATE / "lab/src"  # the package, for tests that need no environment
 # The uv cache stays the developer's, so that packages are fetched once and not for each run.
 UV_CACHE = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True).stdout.strip()
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # before HOME is isolated
@@ -43,12 +44,25 @@ class Project:
         """Run the project's bootstrap.py."""
         return self.run(python, "bootstrap.py", *arguments, **options)
 
+    def check(self, **options):
+        """What lab check says, of the environment that is there."""
+        return self.run("lab", "check", **options)
+
+    def lock(self, *arguments, **options):
+        """Run lab lock, without an environment."""
+        command = [sys.executable, "-m", "lab.cli", "lock", *arguments]
+        return self.run(*command, env={"PYTHONPATH": str(LAB)}, **options)
+
     def git(self, *arguments) -> str:
         return self.run("git", *arguments).stdout.strip()
 
     @property
     def package(self) -> str:
         return self.path.name.replace("-", "_")
+
+    def texts(self) -> list[str]:
+        """Every file but the wheel."""
+        return [name for name in self.files() if not name.endswith(".whl")]
 
     def files(self) -> list[str]:
         """Every file of the project that git would not ignore, and machines.local.toml."""
@@ -181,9 +195,13 @@ def shorten(project: Project, names: tuple[str, ...] = FEW) -> None:
     lines = [line for line in lines if line not in dependencies or line in wanted]
     lines = [line for line in lines if not line.startswith("dev = ")]
     settings.write_text("".join(lines), "utf-8")
+    of_lab = (LAB.parent / "pyproject.toml").read_text("utf-8").splitlines(keepends=True)
+    wanted += [line for line in of_lab if line.strip(' "').startswith(names)]
     lock = project.path / "requirements.txt"
-    wanted = re.search(r"dependencies = \[(.*?)\n\]", settings.read_text("utf-8"), re.S).group(1)
-    lock.write_text(short_lock(wanted, lock.read_text("utf-8")), "utf-8")
+    all_of_it = lock.read_text("utf-8").splitlines(keepends=True)
+    own = [line for line in all_of_it if line.startswith(("./", "-e"))]
+    pins = "".join(line for line in all_of_it if line not in own)
+    lock.write_text(own[0] + short_lock("".join(wanted), pins) + own[1], "utf-8")
 
 
 @functools.cache

@@ -27,15 +27,15 @@ def small(bake, home):
 
 
 def assert_works(project: Project) -> None:
-    """Everything is in step, nothing half-made is left, and the kernel's Python has the package."""
-    table = project.bootstrap("--check").stdout
-    assert in_step(table) == 4, table
+    """All is up to date, nothing half-made is left, and the kernel's Python has the package."""
+    table = project.check().stdout
+    assert up_to_date(table) == 5, table
     assert not list(project.path.glob(".venv?*")), "half-made folders are left"
     project.run(".venv/bin/python", "-c", f"import lab, {project.package}, ipykernel")
 
 
-def in_step(table: str) -> int:
-    """How many rows of what --check printed are in step."""
+def up_to_date(table: str) -> int:
+    """How many rows of what lab check printed are up to date."""
     return sum(line.startswith("  ok ") for line in table.splitlines())
 
 
@@ -49,7 +49,8 @@ def test_the_environment_has_the_python_and_the_packages_of_the_lock(project):
         name, _, rest = line.partition("==")
         locked.setdefault(name, set()).add(rest.split(" ")[0])
     for name, version in installed.items():
-        assert name == "my-experiment" or version in locked[name], name
+        own = ("my-experiment", "dl-remote-lab")
+        assert name in own or version in locked[name], name
 
 
 def test_a_second_run_changes_nothing(small):
@@ -103,12 +104,11 @@ def test_a_file_in_the_place_of_the_environment_stays(small):
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
-def test_a_missing_file_is_named(clone, project, name):
+def test_a_missing_file_is_named(clone, name):
     (clone.path / name).unlink()
-    of_project = ["--venv", project.path / ".venv", "--source", project.path / "src"]
-    done = clone.bootstrap("--check", *of_project, check=False)
+    done = clone.bootstrap("--no-kernel", "--no-git", check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
-    assert f"No such file or directory: '{clone.path / name}'" in done.stdout
+    assert str(clone.path / name) in done.stdout and "No such file" in done.stdout
 
 
 def test_an_environment_of_the_users_own_is_set_aside_and_kept(small):
@@ -119,7 +119,7 @@ def test_an_environment_of_the_users_own_is_set_aside_and_kept(small):
         project.bootstrap().stdout
     )
     assert (project.path / ".venv.before-bootstrap" / "mine").read_text() == "1"
-    table = project.bootstrap("--check").stdout
+    table = project.check().stdout
     assert "stale" not in table
 
 
@@ -149,10 +149,6 @@ def spoil_filter(project):
     project.git("config", "--unset", "filter.notebook-output.clean")
 
 
-def spoil_environment(project):
-    shutil.rmtree(project.path / ".venv")
-
-
 @pytest.mark.parametrize(
     ("spoil", "row"),
     [
@@ -161,19 +157,18 @@ def spoil_environment(project):
         (empty_environment, "stale    packages"),
         (spoil_kernel, "stale    kernel       not registered with Jupyter"),
         (spoil_filter, "stale    repository   the notebook filter is missing"),
-        (spoil_environment, "stale    environment  .venv is missing"),
     ],
 )
-def test_check_finds_what_is_out_of_step_and_names_what_mends_it(small, spoil, row):
+def test_check_finds_what_is_out_of_date_and_names_what_fixes_it(small, spoil, row):
     project = small(skip="")
     assert_works(project)
     spoil(project)
-    done = project.bootstrap("--check", check=False)
+    done = project.check(check=False)
     assert done.returncode == 1
     assert row in done.stdout
-    assert "To mend it: python3 bootstrap.py" in done.stdout
+    assert "To fix it: python3 bootstrap.py" in done.stdout
     project.bootstrap()
-    project.bootstrap("--check")
+    project.check()
 
 
 @pytest.mark.parametrize("name", ["einops", "of-no-index"])
@@ -182,7 +177,7 @@ def test_a_dependency_that_is_not_in_the_lock_is_found(small, name):
     settings = project.path / "pyproject.toml"
     text = settings.read_text().replace("dependencies = [", f'dependencies = [\n    "{name}",')
     settings.write_text(text)
-    done = project.bootstrap("--check", check=False)
+    done = project.check(check=False)
     assert done.returncode == 1
     assert "packages     requirements.txt lacks what pyproject.toml asks for" in done.stdout
 
@@ -330,7 +325,7 @@ def test_the_lab_of_another_project_in_pythonpath_is_not_taken(project, tmp_path
     (tmp_path / "lab" / "__init__.py").touch()
     foreign = {"PYTHONPATH": str(tmp_path)}
     assert "done     kernel" in project.bootstrap(env=foreign).stdout
-    assert in_step(project.bootstrap("--check", env=foreign).stdout) == 4
+    assert up_to_date(project.check(env=foreign).stdout) == 5
 
 
 def test_a_kernel_that_cannot_be_written_is_named_and_the_rest_is_done(small, home):
@@ -366,7 +361,7 @@ mount -t tmpfs -o size=2m none "$1" && cp -r . "$1" && cd "$1"
 echo "left: $(ls -dA .venv* 2>/dev/null)"
 mount -o remount,size=500m "$1"
 "$2" bootstrap.py; echo "second: $?"
-"$2" bootstrap.py --check; echo "check: $?"
+.venv/bin/lab check; echo "check: $?"
 """
 READ_ONLY = """
 mount -t tmpfs none "$1" && cp -r . "$1" && mount -o remount,ro "$1" && cd "$1"
@@ -374,7 +369,7 @@ mount -t tmpfs none "$1" && cp -r . "$1" && mount -o remount,ro "$1" && cd "$1"
 echo "left: $(ls -dA .venv* 2>/dev/null)"
 mount -o remount,rw "$1"
 "$2" bootstrap.py; echo "second: $?"
-"$2" bootstrap.py --check; echo "check: $?"
+.venv/bin/lab check; echo "check: $?"
 """
 
 
@@ -624,9 +619,9 @@ def test_what_is_no_notebook_passes_the_filter_unchanged(small, content):
 
 EVERY_MODULE = """
 import importlib, lab, pkgutil, sys
-names = [module.name for module in pkgutil.iter_modules(lab.__path__)]
+names = [module.name for module in pkgutil.walk_packages(lab.__path__, "lab.")]
 for name in names:
-    importlib.import_module(f"lab.{name}")
+    importlib.import_module(name)
 assert len(names) > 50 and "torch" not in sys.modules
 """
 
@@ -639,7 +634,7 @@ def test_every_python_we_name_creates_sets_up_and_runs_lab(small, tmp_path, vers
     path = f"{os.path.dirname(python)}:{os.environ['PATH']}"
     project = small(names=RECORDED, python_version=version)
     project.bootstrap(python=python, env={"PATH": path})
-    assert in_step(project.bootstrap("--check", python=python).stdout) == 4
+    assert up_to_date(project.check().stdout) == 5
     told = project.run(".venv/bin/python", "-c", "import sys; print(sys.version)").stdout
     assert told.startswith(version)
     project.run("python", "-c", EVERY_MODULE)

@@ -28,93 +28,6 @@ TREE = [
     "notebooks/explore_data.ipynb",
     "pyproject.toml",
     "requirements.txt",
-    "src/lab/__init__.py",
-    "src/lab/capture.py",
-    "src/lab/capture_helper.py",
-    "src/lab/checks.py",
-    "src/lab/checks_there.py",
-    "src/lab/cli.py",
-    "src/lab/cli_machine.py",
-    "src/lab/cli_records.py",
-    "src/lab/cli_remote.py",
-    "src/lab/cli_transfer.py",
-    "src/lab/cli_tunnels.py",
-    "src/lab/code_state.py",
-    "src/lab/comparison.py",
-    "src/lab/completion.py",
-    "src/lab/connection.py",
-    "src/lab/datasets.py",
-    "src/lab/doctor.py",
-    "src/lab/export.py",
-    "src/lab/facts.py",
-    "src/lab/fetch.py",
-    "src/lab/fetch_plan.py",
-    "src/lab/framing.py",
-    "src/lab/git.py",
-    "src/lab/ide.py",
-    "src/lab/interrupts.py",
-    "src/lab/jobs.py",
-    "src/lab/kernel.py",
-    "src/lab/known_jobs.py",
-    "src/lab/launch.py",
-    "src/lab/listing.py",
-    "src/lab/liveness.py",
-    "src/lab/machines.py",
-    "src/lab/metrics_file.py",
-    "src/lab/mongo.py",
-    "src/lab/mount.py",
-    "src/lab/notebook.py",
-    "src/lab/notebook_filter.py",
-    "src/lab/project.py",
-    "src/lab/provenance.py",
-    "src/lab/ranks.py",
-    "src/lab/record_files.py",
-    "src/lab/recorder.py",
-    "src/lab/records.py",
-    "src/lab/remote.py",
-    "src/lab/reproduce.py",
-    "src/lab/rsync_shell.py",
-    "src/lab/sacred_import.py",
-    "src/lab/scripts/attach.sh",
-    "src/lab/scripts/code.sh",
-    "src/lab/scripts/dataset.sh",
-    "src/lab/scripts/discard.sh",
-    "src/lab/scripts/environment.sh",
-    "src/lab/scripts/facts.sh",
-    "src/lab/scripts/files.sh",
-    "src/lab/scripts/follow.sh",
-    "src/lab/scripts/hashes.sh",
-    "src/lab/scripts/jobs.sh",
-    "src/lab/scripts/kernel.sh",
-    "src/lab/scripts/list.sh",
-    "src/lab/scripts/mend.sh",
-    "src/lab/scripts/notebook.py",
-    "src/lab/scripts/notebook.sh",
-    "src/lab/scripts/pack.sh",
-    "src/lab/scripts/place.sh",
-    "src/lab/scripts/places.sh",
-    "src/lab/scripts/prelude.sh",
-    "src/lab/scripts/runner.sh",
-    "src/lab/scripts/setup.sh",
-    "src/lab/scripts/shell.sh",
-    "src/lab/scripts/start.sh",
-    "src/lab/scripts/stop.sh",
-    "src/lab/scripts/sync.sh",
-    "src/lab/scripts/tmux.sh",
-    "src/lab/scripts/unpack.sh",
-    "src/lab/scripts/view.sh",
-    "src/lab/scripts/where.sh",
-    "src/lab/selection.py",
-    "src/lab/snapshot.py",
-    "src/lab/ssh_config.py",
-    "src/lab/ssh_errors.py",
-    "src/lab/tables.py",
-    "src/lab/tensorboard_here.py",
-    "src/lab/tracking.py",
-    "src/lab/transfer.py",
-    "src/lab/tunnel_keeper.py",
-    "src/lab/tunnels.py",
-    "src/lab/workspace.py",
     "src/my_experiment/__init__.py",
     "src/my_experiment/checkpoints.py",
     "src/my_experiment/data.py",
@@ -125,6 +38,7 @@ TREE = [
     "tests/conftest.py",
     "tests/test_data.py",
     "tests/test_experiment.py",
+    "vendor/dl_remote_lab-1.0.0-py3-none-any.whl",
 ]
 
 
@@ -164,7 +78,7 @@ def test_without_a_licence_there_is_no_file_and_no_word_of_one(bake):
 
 def test_no_template_tag_is_left_in_any_file(bake):
     project = bake()
-    for name in project.files():
+    for name in project.texts():
         text = (project.path / name).read_text("utf-8")
         assert "cookiecutter." not in text, name
         assert "{%" not in text, name
@@ -172,14 +86,14 @@ def test_no_template_tag_is_left_in_any_file(bake):
 
 def test_another_package_and_dataset_name_reach_every_place(bake):
     project = bake(project_slug="cell-count", dataset_name="cells")
-    assert sorted(path.name for path in (project.path / "src").iterdir()) == ["cell_count", "lab"]
+    assert sorted(path.name for path in (project.path / "src").iterdir()) == ["cell_count"]
     assert sorted(p.name for p in (project.path / "data/cells").iterdir()) == [
         "models",
         "test",
         "train",
         "val",
     ]
-    for name in project.files():
+    for name in project.texts():
         assert "my_experiment" not in (project.path / name).read_text("utf-8"), name
 
 
@@ -187,7 +101,7 @@ def test_git_ignores_data_and_records_but_never_source_files(bake):
     project = bake(skip="venv,kernel")
     ignored = ["data/digits/train/1/a.png", "data/digits/manifest.json", "runs/x/run.json"]
     ignored += ["data/digits/models/r/best.safetensors", ".venv/bin/python", "machines.local.toml"]
-    kept = ["src/my_experiment/data.py", "data/digits/train/.gitkeep", "src/lab/runs.py"]
+    kept = ["src/my_experiment/data.py", "data/digits/train/.gitkeep", "vendor/x.whl"]
     kept += ["src/my_experiment/data/loader.py", "notebooks/new.ipynb", "data/README.md"]
     for name in ignored + kept:
         (project.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -261,7 +175,7 @@ def test_a_failing_git_keeps_the_files_and_is_named(tmp_path):
     stub(tmp_path / "tools" / "git", "echo 'fatal: not a git repository' >&2; exit 128")
     path = f"{tmp_path}/tools:{os.environ['PATH']}"
     done = cookiecutter(tmp_path / "out", skip="venv,kernel", env={"PATH": path})
-    assert "failed   repository   git" in done.stdout
+    assert "failed   repository" in done.stdout and "git rev-parse" in done.stdout
     assert Project(tmp_path / "out" / "my-experiment").files() == TREE
 
 
@@ -278,9 +192,11 @@ def test_the_users_git_settings_do_not_spoil_the_first_commit(tmp_path, home):
     ) in done.stdout
     project = Project(tmp_path / "out" / "my-experiment")
     project.git("worktree", "add", "../clone")  # sh reads no CRLF, and a job's code is one like it
-    scripts = list((tmp_path / "out/clone/src/lab/scripts").glob("*.sh"))
-    assert len(scripts) > 20
+    scripts = list((tmp_path / "out/clone").glob("*.py"))
+    assert scripts
     assert not [script.name for script in scripts if b"\r" in script.read_bytes()]
+    (wheel,) = project.path.glob("vendor/*.whl")
+    assert (tmp_path / "out/clone/vendor" / wheel.name).read_bytes() == wheel.read_bytes()
 
 
 def stub(path, script):
@@ -306,7 +222,7 @@ def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_foreign_letters(tm
     assert done.stdout.isascii()
     project = Project(folder / "my-experiment")
     project.run("lab", "kernel", "list")
-    assert "stale" not in project.bootstrap("--check").stdout
+    assert "stale" not in project.check().stdout
     project.run("python", "-m", "my_experiment.experiment", "print_config")
 
 

@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import pytest
+from conftest import LAB
 
 
 @pytest.fixture
 def lab(bake, home):
     """A project without an environment; runs lab in it with the machines that a test writes."""
     project = bake(remote="ada@gpu1.example.org", remote_gateway="eve@gate.example.org")
-    env = {"PYTHONPATH": str(project.path / "src")}
+    env = {"PYTHONPATH": str(LAB)}
 
     def run(*arguments, shared=None, local=None, code=1) -> str:
         for name, text in (("machines.toml", shared), ("machines.local.toml", local)):
@@ -171,7 +172,8 @@ def test_what_cannot_be_run_is_named_before_anything_is_sent(lab, words, said):
 
 
 def test_a_number_of_gpus_is_the_same_however_it_is_written(lab):
-    code = "from lab.jobs import launch; print([launch.gpu_count(n) for n in ('02', '2', '0', 'some')])"
+    code = "from lab.jobs.launch import gpu_count as count;"
+    code += "print([count(n) for n in ('02', '2', '0', 'some')])"
     said = lab.project.run(sys.executable, "-c", code, env=lab.env).stdout
     assert said == "['2', '2', '0', 'some']\n"
 

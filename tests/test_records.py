@@ -197,7 +197,9 @@ def in_terminal(lab, columns: int, *arguments) -> list[str]:
     path = f"{lab.project.path}/.venv/bin:{os.environ['PATH']}"
     environment = {**os.environ, **lab.env, "PATH": path}
     environment.pop("COLUMNS", None)
-    process = subprocess.Popen(["lab", *arguments], stdout=theirs, env=environment)
+    process = subprocess.Popen(
+        ["lab", *arguments], stdout=theirs, env=environment, cwd=lab.project.path
+    )
     os.close(theirs)
     shown = b""
     while True:
@@ -764,7 +766,8 @@ def test_a_lock_that_cannot_be_installed_is_named(desk):
     lock = desk.project.path / "requirements.txt"
     text = lock.read_text()
     lock.write_text(re.sub(r"^tqdm==.*$", "tqdm==4.0.999", text, flags=re.M))
-    take = "from lab.code import snapshot; from lab.recording import provenance; print(snapshot.take().commit)"
+    take = "from lab.code import snapshot; from lab.recording import provenance;"
+    take += "print(snapshot.take().commit)"
     commit = desk.run("python", "-c", take).stdout.strip()
     lock.write_text(text)
 
@@ -788,7 +791,7 @@ def test_a_record_that_is_not_whole_or_still_growing_is_not_repeated(desk):
 COMPARE = """
 import json, sys
 from pathlib import Path
-from lab.runs import comparison
+from lab.runs import comparison, reading
 old, new, tolerance = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 rows = comparison.compare(old, new, tolerance)
 print(json.dumps({row["metric"]: row["verdict"] for row in rows}))
@@ -825,9 +828,9 @@ def test_another_device_is_named(lab):
     lab.record(NEWEST)
     code = f"""
 from lab import project, records
-from lab.runs import comparison
+from lab.runs import comparison, reading
 runs = (project.runs_folder() / run / "run.json" for run in {[OLDEST, NEWEST]})
-old, new = map(records.read_json, runs)
+old, new = map(reading.read_json, runs)
 print(*comparison.surroundings(old, new), sep="\\n")
 """
     assert lab.python(code).splitlines() == [

@@ -6,7 +6,7 @@ import shlex
 import shutil
 
 import pytest
-from conftest import TEMPLATE, Laptop
+from conftest import LAB, TEMPLATE, Laptop
 from test_jobs import ended, start
 
 README = (TEMPLATE / "README.md").read_text("utf-8")
@@ -95,7 +95,7 @@ def test_every_command_of_the_document_and_of_the_projects_readme_works(laptop):
 
 
 def test_the_states_of_the_document_are_those_of_the_code(laptop):
-    source = (laptop.path / "src/lab/jobs.py").read_text()
+    source = (LAB / "lab/jobs/control.py").read_text()
     states = re.findall(
         r"^\| ([a-z]+)(?:\([A-Z]+\))? \| ", section(DOCUMENT, "Set up, run, look"), re.M
     )

@@ -114,7 +114,7 @@ print(remote.jobs(machine="new"))
 # the small environment has neither pandas nor matplotlib: what would be drawn is printed
 FOLLOW = """
 import sys, types
-from lab import records
+from lab.runs import records
 for name in ("matplotlib", "matplotlib.pyplot"):
     sys.modules[name] = types.ModuleType(name)
 sys.modules["matplotlib"].pyplot = sys.modules["matplotlib.pyplot"]

@@ -1,6 +1,5 @@
 """A snapshot holds exactly the working tree, and leaves no trace on the user's own git."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import LAB
 
 GENERATED = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
 LARGE = 26_000_000
@@ -39,7 +39,7 @@ class Repository:
         """The one line that a snapshot is refused with; nothing was made, and nothing is left."""
         made = [["count-objects"], ["for-each-ref", "refs/lab"]]
         before = self.state(), [self.git(*command) for command in made]
-        with pytest.raises(self.lab.project.UserError) as caught:
+        with pytest.raises(self.lab.errors.UserError) as caught:
             self.take(**options)
         assert (self.state(), [self.git(*command) for command in made]) == before
         assert not left_over() and "\n" not in str(caught.value)
@@ -88,13 +88,15 @@ def left_over() -> list[str]:
 @pytest.fixture
 def lab(monkeypatch):
     """The lab package as it lies in the template."""
-    monkeypatch.syspath_prepend(GENERATED / "src")
+    monkeypatch.syspath_prepend(LAB)
     others = {n: sys.modules.pop(n) for n in list(sys.modules) if n.split(".")[0] == "lab"}
-    from lab import project
     from lab.code import snapshot
-    from lab.ground import git
+    from lab.environment import repository
+    from lab.ground import errors, git, project
 
-    yield SimpleNamespace(git=git, project=project, snapshot=snapshot)
+    yield SimpleNamespace(
+        errors=errors, git=git, project=project, repository=repository, snapshot=snapshot
+    )
     for name in [n for n in sys.modules if n.split(".")[0] == "lab"]:
         del sys.modules[name]
     sys.modules.update(others)
@@ -106,7 +108,7 @@ def fresh(lab, tmp_path, monkeypatch) -> Repository:
     path = (tmp_path / "project").resolve()
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(lab.project, "ROOT", path)
+    monkeypatch.setattr(lab.project, "root", lambda: path)
     subprocess.run(["git", "-c", "init.defaultBranch=main", "init", "--quiet", path], check=True)
     return Repository(path, lab)
 
@@ -262,7 +264,7 @@ def test_diff_of_a_snapshot_without_parent_is_everything(fresh):
 
 def test_diff_of_a_snapshot_that_is_not_here_is_one_clear_line(repository):
     unknown = repository.lab.snapshot.Snapshot("1" * 40, "2" * 40, True, "main", ".")
-    with pytest.raises(repository.lab.project.UserError, match="^git failed: .*1111.*$"):
+    with pytest.raises(repository.lab.errors.UserError, match="^git failed: .*1111.*$"):
         repository.lab.snapshot.diff(unknown)
 
 
@@ -309,7 +311,7 @@ def test_what_a_filter_leaves_large_is_refused(repository):
     repository.write({".gitattributes": "*.pt filter=same\n"})
     repository.git("config", "filter.same.clean", "cat")
     repository.large("model.pt")
-    with pytest.raises(repository.lab.project.UserError, match=r"model\.pt \(26 MB\)"):
+    with pytest.raises(repository.lab.errors.UserError, match=r"model\.pt \(26 MB\)"):
         repository.take()
     assert repository.git("for-each-ref", "refs/lab") == ""
 
@@ -357,7 +359,7 @@ def test_a_linked_worktree_gives_its_own_tree(dirty, tmp_path, monkeypatch):
     dirty = replace(dirty, path=dirty.path.rename(tmp_path / "a\nrepository"))
     there = (tmp_path / "there").resolve()
     dirty.git("worktree", "add", "--quiet", "-b", "side/branch", str(there))
-    monkeypatch.setattr(dirty.lab.project, "ROOT", there)
+    monkeypatch.setattr(dirty.lab.project, "root", lambda: there)
     (there / "a.py").write_text("there\n")
     (there / "staged").write_text("1\n")
     subprocess.run(["git", "add", "staged"], cwd=there, check=True)
@@ -465,7 +467,7 @@ def test_it_does_not_matter_where_it_is_called_from(dirty, tmp_path, monkeypatch
 def test_a_project_inside_a_bigger_repository_takes_all_of_it(repository, monkeypatch):
     repository.commit({"projects/mine/experiment.py": "1\n", "library/shared.py": "1\n"})
     repository.write({"projects/mine/new.py": "2\n", "library/shared.py": "2\n"})
-    monkeypatch.setattr(repository.lab.project, "ROOT", repository.path / "projects/mine")
+    monkeypatch.setattr(repository.lab.project, "root", lambda: repository.path / "projects/mine")
     snapshot = repository.take()
     files = repository.files(snapshot.commit)
     assert files["projects/mine/new.py"] == files["library/shared.py"] == b"2\n"
@@ -477,7 +479,7 @@ def test_a_project_inside_a_bigger_repository_takes_all_of_it(repository, monkey
 
 def test_a_project_that_the_repository_around_it_ignores_is_refused(repository, monkeypatch):
     repository.write({"ignored/mine/experiment.py": "1\n"})
-    monkeypatch.setattr(repository.lab.project, "ROOT", repository.path / "ignored/mine")
+    monkeypatch.setattr(repository.lab.project, "root", lambda: repository.path / "ignored/mine")
     assert "git init" in repository.refused()
 
 
@@ -488,13 +490,11 @@ def notebook(output: str) -> str:
 
 
 def test_notebooks_are_taken_without_their_output(repository):
-    spec = importlib.util.spec_from_file_location("bootstrap", GENERATED / "bootstrap.py")
-    bootstrap = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bootstrap)
-    repository.git("config", bootstrap.FILTER, bootstrap.NOTEBOOK_FILTER)
+    lab = repository.lab.repository
+    repository.git("config", lab.FILTER, lab.NOTEBOOK_FILTER)
     repository.write({".gitattributes": (GENERATED / ".gitattributes").read_bytes()})
-    filter_file = "src/lab/notebook_filter.py"
-    repository.write({filter_file: (GENERATED / filter_file).read_bytes()})
+    (wheel,) = GENERATED.glob("vendor/*.whl")
+    repository.write({f"vendor/{wheel.name}": wheel.read_bytes()})
     repository.commit({"explore.ipynb": notebook("one")})
     for output in ("two", "x" * LARGE):
         repository.write({"explore.ipynb": notebook(output)})
@@ -621,7 +621,7 @@ def test_a_snapshot_waits_for_a_ref_that_another_one_is_writing(dirty):
 
 def test_without_git_it_says_so_in_one_line(repository, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(repository.lab.project.UserError) as caught:
+    with pytest.raises(repository.lab.errors.UserError) as caught:
         repository.take()
     assert str(caught.value) == "git cannot be started (No such file or directory): install it."
 
@@ -630,14 +630,14 @@ def test_outside_of_a_repository_it_names_the_next_step(fresh, monkeypatch):
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("LANGUAGE", "de")  # where git has its translations, it would speak German
     shutil.rmtree(fresh.path / ".git")
-    with pytest.raises(fresh.lab.project.UserError) as caught:
+    with pytest.raises(fresh.lab.errors.UserError) as caught:
         fresh.take()
     assert str(caught.value).endswith("project is in no git repository: run python3 bootstrap.py.")
 
 
 def test_a_repository_without_working_tree_is_refused(repository):
     repository.git("config", "core.bare", "true")
-    with pytest.raises(repository.lab.project.UserError, match="must be run in a work tree"):
+    with pytest.raises(repository.lab.errors.UserError, match="must be run in a work tree"):
         repository.take()
 
 
@@ -648,7 +648,7 @@ def test_a_repository_of_another_user_is_refused_with_the_mend(repository, tmp_p
     program.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {real} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    with pytest.raises(repository.lab.project.UserError) as caught:
+    with pytest.raises(repository.lab.errors.UserError) as caught:
         repository.take()
     assert "belongs to another user" in str(caught.value) and "\n" not in str(caught.value)
     mend = f"git config --global --add safe.directory {repository.path}"
@@ -666,11 +666,11 @@ def test_what_git_itself_refuses_is_passed_on_in_one_line(repository, monkeypatc
     complaint = (
         r"^git failed: external filter 'false' failed.*; a.new: clean filter 'broken' failed\."
     )
-    with pytest.raises(repository.lab.project.UserError, match=complaint):
+    with pytest.raises(repository.lab.errors.UserError, match=complaint):
         repository.take()
     assert not left_over()
     monkeypatch.setattr(tempfile, "tempdir", str(repository.path / "not there"))
-    with pytest.raises(repository.lab.project.UserError, match="no snapshot can be made: .*there"):
+    with pytest.raises(repository.lab.errors.UserError, match="no snapshot can be made: .*there"):
         repository.take()
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from lab import project, records, tracking
 from lab.ground import interrupts
+from lab.ground import project as the_project
 from lab.recording import ranks
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Tiny:
         self.project, self.folder = project, folder
         self.runs = folder / "runs"
         self.env = {"LAB_RUNS": str(self.runs), "LAB_DATA": str(folder / "data")}
+        self.env["LAB_PROJECT"] = str(project.path)
 
     def script(self, body: str) -> Path:
         path = self.folder / "tiny.py"
@@ -187,7 +189,7 @@ sys.exit(any(codes))
         assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
         assert f"I am {seed}\n" in (folder / "cout.txt").read_text()
         assert json.loads((folder / "metrics.jsonl").read_text())["value"] == 0.5
-        assert re.fullmatch(r"\d{8}-\d{6}-[a-z0-9]+-[0-9a-f]{8}", folder.name)
+        assert re.fullmatch(r"\d{8}-\d{6}-[2-9a-z]{6}", folder.name)
         assert before <= folder.name
     for source in (tiny.runs / "_sources").iterdir():
         assert source.read_bytes() or source.name.startswith("__init__"), f"{source} is cut off"
@@ -790,6 +792,7 @@ def package(clone, tiny):
     for file, content in PACKAGE.items():
         (clone.path / "src/my_experiment" / file).write_text(content)
     environment = {**os.environ, **tiny.env, "PYTHONPATH": f"{clone.path}/src"}
+    environment["LAB_PROJECT"] = str(clone.path)
 
     def start(*arguments, script=("-m", "my_experiment.experiment")):
         command = [f"{tiny.project.path}/.venv/bin/python", *script]
@@ -877,7 +880,8 @@ def test_a_wrong_setting_is_refused_before_the_modules_are_loaded(package, tiny)
 def test_uncommitted_changes_are_recorded_and_no_git_or_no_commit_harms_nothing(tiny):
     body = """
 repository = Path(os.environ["REPOSITORY"])
-project.ROOT = repository
+the_project.root = lambda: repository
+ex.root = repository
 for step in ("no git", "no commit", "clean", "dirty"):
     if step == "no commit":
         subprocess.run(["git", "init", "-q", repository], check=True)

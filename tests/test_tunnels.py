@@ -488,11 +488,11 @@ def test_tensorboard_local_asks_no_machine(laptop):
 
 
 def test_a_tensorboard_at_which_nobody_looked_for_twelve_hours_ends_and_leaves_nothing(laptop):
-    ends_unused(laptop, ["tensorboard", "--local"], "data/runs", "lab.tensorboard_here")
+    ends_unused(laptop, ["tensorboard", "--local"], "data/runs", "lab.browser.tensorboard_here")
 
 
 def test_the_sockets_have_short_plain_paths_wherever_the_home_is(tmp_path):
-    path = TEMPLATE / "{{cookiecutter.project_slug}}/src/lab/scripts/notebook.py"
+    path = TEMPLATE / "lab/src/lab/browser/notebook_server.py"
     socket_folder = runpy.run_path(str(path))["socket_folder"]
     with tempfile.TemporaryDirectory() as short:
         assert socket_folder(Path(short)) == short

@@ -1,6 +1,6 @@
 """The project you stand in: its names, its folders, and what is wrong in one line.
 
-What experiments and notebooks may use of it; a change of what is listed here is a new major version.
+What experiments and notebooks may use; a change of what is listed here is a new major version.
 
     name()              short name: of folder, Jupyter kernel and, with _ for -, the package
     title()             name as people read it

@@ -1,4 +1,4 @@
-"""The commands for the environment: kernel, lock, check."""
+"""The commands for the environment: check, lock, update, kernel."""
 
 import argparse
 
@@ -11,6 +11,9 @@ def add(commands) -> None:
     check = commands.add_parser("check", help="is this computer up to date with the project?")
     check.set_defaults(command=check_all)
     check.add_argument("--json", action="store_true", help="for programs")
+    update = commands.add_parser("update", help="another lab: the newest, a version, or a wheel")
+    update.set_defaults(command=update_lab)
+    update.add_argument("wanted", nargs="?", default="", metavar="VERSION", help="or a wheel")
     lock = commands.add_parser("lock", help="compile requirements.txt from pyproject.toml")
     lock.set_defaults(command=compile_lock)
     lock.add_argument("uv", nargs=argparse.REMAINDER, metavar="...", help="for uv, as --upgrade")
@@ -40,6 +43,20 @@ def check_all(wanted: argparse.Namespace) -> int:
         if stale:
             print(f"To fix it: {check.SET_UP}")
     return int(stale)
+
+
+def update_lab(wanted: argparse.Namespace) -> None:
+    from lab.environment import update
+
+    done = update.update(wanted.wanted)
+    if done.old == done.new and not done.changes:
+        print(f"lab is {done.new} already")
+        return
+    if done.news:
+        print(done.news, end="\n\n")
+    print("\n".join(done.changes))
+    print(f"lab {done.old} -> {done.new}, in {', '.join(update.FILES)}. Now: python3 bootstrap.py,")
+    print(f'and git add -A {" ".join(update.FILES)}; git commit -m "lab {done.new}"')
 
 
 def compile_lock(wanted: argparse.Namespace) -> None:

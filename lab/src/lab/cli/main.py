@@ -68,10 +68,20 @@ class Later:
         return getattr(self._made, name)
 
 
+class Version(argparse.Action):
+    """Prints the version; it is looked up only then."""
+
+    def __call__(self, parser, *_) -> None:
+        import importlib.metadata
+
+        parser.exit(message=f"lab {importlib.metadata.version('dl-remote-lab')}\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = argparse.ArgumentParser(prog="lab", description="Run and record experiments.")
     parser.add_argument("-m", "--machine", metavar="NAME", help="[the first of machines.toml]")
+    parser.add_argument("--version", action=Version, nargs=0, help="which lab this is")
     commands = parser.add_subparsers(
         title="commands", required=True, metavar="COMMAND", parser_class=Later
     )

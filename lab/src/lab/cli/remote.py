@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lab.ground.errors import UserError
-from lab.ground.tables import print_json, say, table
+from lab.ground.tables import print_json, say, shown, table
 
 # of lab run; Sacred's own -m, for a MongoDB, is for `lab run -- COMMAND` only
 OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive", "--machine", "-m"}
@@ -71,6 +71,17 @@ def connect(wanted: argparse.Namespace):
     return connection.Connection(machines.machine(wanted.machine))
 
 
+def connect_aloud(wanted: argparse.Namespace):
+    """The same, for what changes something there: first it names the project and the machine."""
+    from lab.ground import project
+
+    connection = connect(wanted)
+    machine = connection.machine
+    place = f"{project.name()} in {shown(project.root())}"
+    say(f"{place}, on {machine.name}: {shown(machine.ssh)}:{shown(machine.folder)}")
+    return connection
+
+
 def need_terminal(what: str, instead: str) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError(f"{what} needs a terminal; {instead}.")
@@ -79,7 +90,7 @@ def need_terminal(what: str, instead: str) -> None:
 def set_up(wanted: argparse.Namespace) -> None:
     from lab.workcopy import workspace
 
-    connection = connect(wanted)
+    connection = connect_aloud(wanted)
     workspace.setup(connection)
     print(f"{connection.name} is ready: {connection.machine.lab} run")
 
@@ -95,7 +106,8 @@ def start(wanted: argparse.Namespace) -> int:
     command = wanted.after_dashes
     if command is None:
         command = launch.experiment(wanted.arguments, wanted.gpus)
-    connection = connect(wanted)
+    launch.require_command(command, wanted.gpus)
+    connection = connect_aloud(wanted)
     job = launch.start(
         connection,
         command,
@@ -209,7 +221,7 @@ def stop_job(wanted: argparse.Namespace) -> int:
 def sync_work(wanted: argparse.Namespace) -> None:
     from lab.workcopy import workspace
 
-    connection = connect(wanted)
+    connection = connect_aloud(wanted)
     if wanted.back:
         branches = workspace.bring_back(connection)
         print("\n".join(branches) if branches else f"nothing was edited on {connection.name}")

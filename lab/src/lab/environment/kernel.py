@@ -74,7 +74,7 @@ def install() -> str:
     and the first free of NAME-2, NAME-3, ... is taken.
     """
     if not find_spec("ipykernel"):
-        raise errors.UserError("ipykernel is not installed; run python3 bootstrap.py lock.")
+        raise errors.UserError("ipykernel is not installed; run lab lock.")
     try:
         import_module("ipykernel")
     except Exception as error:

@@ -8,6 +8,7 @@ import glob
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,8 @@ LOCATION = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 # there is neither, git goes on.
 FILTER = "filter.notebook-output.clean"
 NOTEBOOK_FILTER = """\
-strip='import sys; sys.path[:0] = sys.argv[1:]; from lab.environment import notebook_filter as f; f.main()'; \
+strip='import sys; sys.path[:0] = sys.argv[1:]
+from lab.environment.notebook_filter import main; main()'; \
 set -- vendor/dl_remote_lab-*.whl; \
 if [ -f "$1" ] && command -v python3 >/dev/null; then exec python3 -I -c "$strip" "$1"; fi; \
 if [ -x .venv/bin/python ]; then exec .venv/bin/python -I -c "$strip"; fi; \
@@ -73,7 +75,7 @@ def make(root):
 
 
 def mark():
-    """What a half-made repository's name ends with: whose it is, so that it can be removed later."""
+    """What a half-made repository's name ends with: whose it is, to be removed later."""
     return f"building-{socket.gethostname()}-{os.getpid()}"
 
 
@@ -161,6 +163,7 @@ def check(root):
 
 def main():
     """Make the repository of the working directory; one line, and 0 or 1."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half-made stays
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:

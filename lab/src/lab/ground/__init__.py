@@ -1,1 +1,1 @@
-"""What every other room stands on: the project's folder and settings, files, git, processes, text."""
+"""What every other room stands on: the project, files, git, processes, text."""

@@ -29,6 +29,13 @@ def experiment(arguments: list[str], gpus: str) -> list[str]:
     return ["python", *module]
 
 
+def require_command(command: list[str], gpus: str) -> str:
+    """The number of GPUs as the machine compares it; UserError for what cannot be run."""
+    if not command:
+        raise UserError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
+    return gpu_count(gpus)
+
+
 def gpu_count(wanted: str) -> str:
     """How many GPUs to take, as the machine compares it; UserError if it is no number."""
     if wanted != "some" and not re.fullmatch("[0-9]{1,4}", wanted):
@@ -52,9 +59,7 @@ def start(
 
     Raises Refused if it cannot start there; LineLost if nobody knows whether it did.
     """
-    gpus = gpu_count(gpus)
-    if not command:
-        raise UserError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
+    gpus = require_command(command, gpus)
     taken = snapshot.take()
     id = new_id()
     spec = {

@@ -23,7 +23,7 @@ def contents() -> dict[str, str]:
 
 
 def variables(sent: bool = False) -> dict[str, str]:
-    """What runner_scripts.sh wants to know: their hash and, if they are to be `sent`, an archive."""
+    """What runner_scripts.sh wants to know: their hash and, if `sent`, an archive."""
     digest = hashlib.sha256(repr(contents()).encode()).hexdigest()[:12]
     return {"scripts": digest, "archive": archive() if sent else ""}
 

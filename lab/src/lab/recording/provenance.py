@@ -19,6 +19,7 @@ from typing import Any
 
 from lab.ground import files, liveness, project
 from lab.ground.errors import UserError
+from lab.recording import package
 
 TIMEOUT = 5  # seconds for nvidia-smi; a broken driver lets it hang
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST")
@@ -32,6 +33,7 @@ def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
         "software": {
             "python": platform.python_version(),
             "torch": version("torch"),
+            "lab": package.identity(),
             "lock_sha256": files.sha256_or_none(project.root() / "requirements.txt"),
         },
         "job": {

@@ -155,8 +155,9 @@ class RunFolder(RecordFiles):
             if not self.running:
                 return
             self.running = False
-            doubt = self.imports.doubt()
-            if doubt:
+            doubts = [self.imports.doubt(), self.run_entry["software"]["lab"]["problem"]]
+            doubt = " ".join(filter(None, doubts))
+            if doubt and not self.run_entry["code"].get("problem"):
                 self.run_entry["code"]["problem"] = doubt
                 print(f"warning: {doubt}", file=sys.stderr)
             lost = self.capture.stop()

@@ -48,16 +48,17 @@ kill $!; }}"""
 def assemble(script: str, variables: dict[str, object], machine: Machine) -> str:
     """A script of ours, behind its variables, the prelude and the files that it needs."""
     about = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, "lab": machine.lab}
-    about |= {"cache": project.CACHE, "splits": " ".join(project.SPLITS)}
     variables = {**about, **variables}
     if any("\0" in str(value) for value in variables.values()):
         raise UserError("an argument cannot hold a NUL character.")
-    lines = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
     body = read_script(script)
     needed = re.search("^# Needs: (.*)", body, re.M)
     names = ["prelude.sh", *(needed[1].split() if needed else [])]
-    parts = [*map(read_script, names), body]
-    return "\n".join([*lines, *(_without_comments(part) for part in parts)])
+    text = "\n".join(_without_comments(part) for part in [*map(read_script, names), body])
+    for name, value in (("cache", project.CACHE), ("splits", " ".join(project.SPLITS))):
+        if f"${name}" in text:  # each byte may be one too many for a packet
+            variables[name] = value
+    return "\n".join([*(f"{k}={shlex.quote(str(v))}" for k, v in variables.items()), text])
 
 
 def read_script(name: str) -> str:

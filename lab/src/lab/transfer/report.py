@@ -47,12 +47,13 @@ def show(connection: Connection, report: Report) -> int:
         say(f"did not come: {path}")
     if report.kept:
         say(
-            f"lab: {count_files(len(report.kept))} stayed as here, while {connection.name} has others; to"
-            " get those, move ours away and fetch again."
+            f"lab: {count_files(len(report.kept))} stayed, while {connection.name} has others;"
+            " to get those, move ours away and fetch again."
         )
     if report.wrong:
         say(
-            f"lab: {count_files(len(report.wrong))} arrived damaged, none was put in place: try again."
+            f"lab: {count_files(len(report.wrong))} arrived damaged, none was put in place:"
+            " try again."
         )
     if report.absent:
         unread = count_files(len(report.absent))

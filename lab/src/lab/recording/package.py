@@ -1,0 +1,73 @@
+"""Which lab records a run: its version, its wheel, and whether it is what that wheel holds."""
+
+import base64
+import csv
+import hashlib
+import importlib.metadata
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from lab.ground import files, project
+from lab.ground.errors import UserError
+
+DISTRIBUTION = "dl-remote-lab"
+
+
+def identity() -> dict[str, Any]:
+    """`version`, `wheel_sha256` of the wheel in vendor/ (None without one), and `problem` or ""."""
+    try:
+        installed = importlib.metadata.distribution(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return {"version": None, "wheel_sha256": None, "problem": "lab is not installed."}
+    version = installed.version
+    wheel = wheel_of(version)
+    known = {"version": version, "wheel_sha256": wheel and files.sha256_or_none(wheel)}
+    if is_editable(installed):
+        return {**known, "problem": "lab is installed as editable: its code is in no record."}
+    changed = changed_files(Path(str(installed.locate_file(""))), wheel, installed)
+    problem = f"lab is not as it was installed: {', '.join(changed[:3])}." if changed else ""
+    return {**known, "problem": problem}
+
+
+def wheel_of(version: str) -> Path | None:
+    """The project's wheel of this version; None if it has none."""
+    try:
+        vendor = project.root() / "vendor"
+    except UserError:
+        return None
+    return next(iter(vendor.glob(f"dl_remote_lab-{version}-*.whl")), None)
+
+
+def is_editable(installed: importlib.metadata.Distribution) -> bool:
+    try:
+        origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return False
+    return bool(origin.get("dir_info", {}).get("editable"))
+
+
+def changed_files(
+    folder: Path, wheel: Path | None, installed: importlib.metadata.Distribution
+) -> list[str]:
+    """The files of lab that are not as the wheel's list says; without one, as the installer's."""
+    text = installed.read_text("RECORD") or ""
+    if wheel:
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/RECORD")]
+                text = archive.read(name).decode("utf-8")
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return [wheel.name]
+    changed = []
+    for name, digest, _ in csv.reader(text.splitlines()):
+        if name.startswith("lab/") and digest.startswith("sha256="):
+            try:
+                content = (folder / name).read_bytes()
+            except OSError:
+                content = b""
+            found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+            if digest != f"sha256={found.decode()}":
+                changed.append(name)
+    return changed

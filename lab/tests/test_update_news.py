@@ -1,0 +1,50 @@
+"""What lab update tells of a CHANGELOG, and which files it takes for a wheel of lab."""
+
+import zipfile
+
+import pytest
+
+from lab.environment import update
+from lab.ground.errors import UserError
+
+LOG = "# Changes\n\nwords\n\n## 1.2.0\n\n- two\n\n## 1.1.0\n\n- one\n\n## 1.0.0\n\n- first\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "told"),
+    [
+        ("1.0.0", ["1.2.0", "1.1.0"]),
+        ("1.1.0", ["1.2.0"]),
+        ("1.1.0+team.2", ["1.2.0"]),
+        ("1.2.0", []),
+        ("0.1", ["1.2.0", "1.1.0", "1.0.0"]),
+    ],
+)
+def test_the_news_are_the_sections_behind_the_old_version(old, told):
+    news = update.news(LOG, old)
+    assert [line[3:] for line in news.splitlines() if line.startswith("## ")] == told
+
+
+def wheel(folder, name="dl_remote_lab-1.1.0-py3-none-any.whl", version="1.1.0"):
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        archive.writestr("dl_remote_lab-1.1.0.dist-info/METADATA", f"Version: {version}\n")
+        archive.writestr("dl_remote_lab-1.1.0.dist-info/licenses/CHANGELOG.md", LOG)
+    return folder / name
+
+
+def test_a_wheel_tells_its_version_and_its_changes(tmp_path):
+    assert update.look_into(wheel(tmp_path)) == ("1.1.0", LOG)
+
+
+@pytest.mark.parametrize("what", ["another name", "another version", "no zip", "missing"])
+def test_what_is_no_wheel_of_lab_is_refused(tmp_path, what):
+    if what == "another name":
+        path = wheel(tmp_path, "numpy-1.1.0-py3-none-any.whl")
+    elif what == "another version":
+        path = wheel(tmp_path, version="1.1.1")
+    else:
+        path = tmp_path / "dl_remote_lab-1.1.0-py3-none-any.whl"
+        if what == "no zip":
+            path.write_text("text")
+    with pytest.raises(UserError):
+        update.look_into(path)

@@ -1,0 +1,179 @@
+"""The package is in the project as a wheel, and the project is thin."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import FEW, LAB, RECORDED, TEMPLATE, Project, shorten
+from test_generation import TREE
+
+sys.path.insert(0, str(TEMPLATE / "scripts"))
+import wheel as making  # noqa: E402
+
+GENERATED = TEMPLATE / "{{cookiecutter.project_slug}}"
+
+
+def committed_wheel() -> Path:
+    (found,) = GENERATED.glob("vendor/*.whl")
+    return found
+
+
+def test_the_wheel_in_the_template_is_what_its_source_builds_to(tmp_path):
+    built = making.build(tmp_path)
+    assert built.name == committed_wheel().name
+    assert built.read_bytes() == committed_wheel().read_bytes(), "make wheel"
+
+
+def test_the_lock_names_the_wheel_and_its_content():
+    before = (GENERATED / "requirements.txt").read_bytes()
+    line = subprocess.check_output(["sha256sum", committed_wheel()], text=True).split()[0]
+    assert f"./vendor/{committed_wheel().name} # sha256 {line}\n".encode() in before
+
+
+def test_the_wheel_holds_licence_types_and_every_script(tmp_path):
+    shutil.unpack_archive(committed_wheel(), tmp_path, "zip")
+    for name in ("lab/py.typed", "lab/jobs/runner.sh", "lab/browser/notebook_server.py"):
+        assert (tmp_path / name).exists(), name
+    (licence,) = tmp_path.glob("*.dist-info/licenses/LICENSE")
+    assert licence.read_bytes() == (TEMPLATE / "LICENSE").read_bytes()
+    scripts = {path.name for path in LAB.rglob("*.sh")}
+    assert {path.name for path in tmp_path.rglob("*.sh")} == scripts
+
+
+def test_a_project_is_thin(project):
+    names = project.git("ls-files").splitlines()
+    assert len(names) <= 36
+    lines = [
+        (project.path / name).read_bytes().count(b"\n") for name in names if name[-4:] != ".whl"
+    ]
+    assert sum(lines) <= 2800
+    assert project.git("check-attr", "diff", names[-1]).endswith("diff: unset")  # the wheel
+
+
+def test_bootstrap_is_short_and_the_user_s_folders_are_his_own(project):
+    assert len((GENERATED / "bootstrap.py").read_text().splitlines()) <= 300
+    assert [path.name for path in (project.path / "src").iterdir()] == ["my_experiment"]
+    assert sorted(name for name in TREE if "lab" in name.split("/")) == []
+
+
+def test_plain_venv_and_pip_are_all_a_colleague_needs(bake, tmp_path, monkeypatch):
+    project = bake(skip="venv,kernel")
+    shorten(project, RECORDED)
+    project.run(sys.executable, "-m", "venv", "env")
+    # the lock of a test is short: what lab wants besides is not in it
+    wheel, *rest = [x for x in (project.path / "requirements.txt").read_text().splitlines() if x]
+    project.run("env/bin/pip", "install", "--quiet", "--no-deps", "-r", "requirements.txt")
+    project.run("env/bin/python", "-c", "import lab.tracking, my_experiment")
+    assert "no runs yet" in project.run("env/bin/lab", "runs").stdout
+    assert "env/" not in project.git("status", "--porcelain")
+
+
+def test_the_record_names_lab_and_says_if_it_was_changed(small_run):
+    project, run = small_run
+    lab = run()["software"]["lab"]
+    digest = subprocess.check_output(["sha256sum", committed_wheel()], text=True).split()[0]
+    assert (lab["version"], lab["wheel_sha256"], lab["problem"]) == ("1.0.0", digest, "")
+    (packages,) = project.path.glob(".venv/lib/python*/site-packages")
+    with (packages / "lab/runs/selection.py").open("a") as file:
+        file.write("# edited\n")
+    record = run()
+    assert "lab/runs/selection.py" in record["code"]["problem"]
+    project.run("uv", "pip", "install", "--quiet", "--no-deps", "-p", ".venv", "-e", LAB.parent)
+    assert "editable" in run()["code"]["problem"]
+
+
+@pytest.fixture
+def small_run(bake, home):
+    """A project with the experiment of the remote tests, and a function that runs it."""
+    project = bake(skip="venv,kernel")
+    shorten(project, RECORDED)
+    shutil.copy(
+        TEMPLATE / "tests/small_experiment.py", project.path / "src/my_experiment/experiment.py"
+    )
+    project.bootstrap("--no-kernel")
+
+    def run() -> dict:
+        before = set(project.path.glob("runs/2*"))
+        project.run("python", "-m", "my_experiment.experiment", "with", "quick")
+        (folder,) = set(project.path.glob("runs/2*")) - before
+        return json.loads((folder / "run.json").read_text())
+
+    return project, run
+
+
+# --- lab update -------------------------------------------------------------------------------
+
+
+def fork(folder: Path, version: str) -> Path:
+    """A team's own lab, as docs/updating.md tells: its wheel."""
+    copy = folder / "lab"
+    shutil.copytree(LAB.parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = copy / "pyproject.toml"
+    text = re.sub(r'^version = ".*"', f'version = "{version}"', settings.read_text(), flags=re.M)
+    settings.write_text(text)
+    log = copy / "CHANGELOG.md"
+    log.write_text(log.read_text().replace("## 1.0.0", f"## {version}\n\n- ours\n\n## 1.0.0"))
+    subprocess.run(["uv", "build", "--quiet", "--wheel", "-o", folder, copy], check=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def update(project: Project, *arguments, **options):
+    command = [sys.executable, "-m", "lab.cli", "update", *arguments]
+    return project.run(*command, env={"PYTHONPATH": str(LAB)}, **options)
+
+
+def test_a_fork_of_lab_is_built_put_in_place_used_and_updated_again(bake, tmp_path, home):
+    project = bake(skip="venv,kernel")
+    for number in (1, 2):
+        version = f"1.0.0+team.{number}"
+        (tmp_path / str(number)).mkdir()
+        said = update(project, fork(tmp_path / str(number), version)).stdout
+        assert f"## {version}\n\n- ours" in said and "## 1.0.0\n" not in said
+        assert f"-> {version}" in said
+        changed = project.git("status", "--porcelain", "-uall").splitlines()
+        assert sorted(line.split("/")[-1].split()[-1] for line in changed) == sorted(
+            [
+                f"dl_remote_lab-{version}-py3-none-any.whl",
+                "dl_remote_lab-1.0.0-py3-none-any.whl"
+                if number == 1
+                else "dl_remote_lab-1.0.0+team.1-py3-none-any.whl",
+                "pyproject.toml",
+                "requirements.txt",
+            ]
+        )
+        project.git("add", "--all")
+        project.git("commit", "--quiet", "--message", version)
+    shorten(project, FEW)
+    project.bootstrap("--no-kernel")
+    assert project.run("lab", "--version").stdout == "lab 1.0.0+team.2\n"
+
+
+def test_lab_update_with_edits_in_the_way_changes_nothing(bake, tmp_path):
+    project = bake(skip="venv,kernel")
+    with (project.path / "requirements.txt").open("a") as file:
+        file.write("# mine\n")
+    before = {name: (project.path / name).read_bytes() for name in project.files()}
+    done = update(project, fork(tmp_path, "1.0.0+team.1"), check=False)
+    assert done.returncode == 1 and "requirements.txt has changes" in done.stdout
+    assert {name: (project.path / name).read_bytes() for name in project.files()} == before
+
+
+def test_lab_update_that_finds_no_lock_puts_everything_back(bake, tmp_path):
+    project = bake(skip="venv,kernel")
+    settings = project.path / "pyproject.toml"
+    settings.write_text(settings.read_text().replace('"numpy>=2.0"', '"numpy>=2000"'))
+    project.git("commit", "--quiet", "--all", "--message", "an impossible wish")
+    done = update(project, fork(tmp_path, "1.0.0+team.1"), check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_the_same_wheel_again_changes_nothing(bake):
+    project = bake(skip="venv,kernel")
+    assert "lab is 1.0.0 already" in update(project, committed_wheel()).stdout
+    assert project.git("status", "--porcelain") == ""

@@ -1,0 +1,80 @@
+"""Every command acts on the project that one stands in, whichever environment is active."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Project
+
+
+def other(project, tmp_path, kind: str) -> Project:
+    """Another folder of the same project, or another project, without an environment."""
+    place = tmp_path / kind / "my-experiment"
+    if kind == "worktree":
+        project.git("worktree", "add", "--quiet", "--detach", place)
+    elif kind == "clone":
+        subprocess.run(["git", "clone", "--quiet", project.path, place], check=True)
+    else:
+        shutil.copytree(project.path, place, ignore=shutil.ignore_patterns(".venv", "runs"))
+        edit = place / "pyproject.toml"
+        edit.write_text(edit.read_text().replace('name = "my-experiment"', 'name = "another"'))
+    return Project(place)
+
+
+@pytest.fixture(params=["worktree", "clone", "another project"])
+def elsewhere(request, project, tmp_path):
+    place = other(project, tmp_path, request.param)
+    yield place
+    if request.param == "worktree":
+        project.git("worktree", "remove", "--force", place.path)
+
+
+def lab(project, place: Path, *arguments, **options):
+    """Run lab of the project's environment in a folder."""
+    return project.run("lab", *arguments, cwd=place, **options)
+
+
+def test_commands_act_there_and_not_on_the_project_of_the_environment(project, elsewhere):
+    (elsewhere.path / "runs/20260101-000000-here22").mkdir(parents=True)
+    for place in (elsewhere.path, elsewhere.path / "src"):
+        assert "20260101-000000" in lab(project, place, "runs").stdout
+    assert not (project.path / "runs/20260101-000000-here22").exists()
+
+
+def test_a_run_of_the_other_folder_s_code_is_refused_with_the_line_that_fixes_it(
+    project, elsewhere
+):
+    command = ["python", "-m", "my_experiment.experiment", "with", "smoke"]
+    before = sorted(project.path.glob("runs/*"))
+    done = project.run(*command, cwd=elsewhere.path, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert "python3 bootstrap.py" in done.stdout and str(elsewhere.path) in done.stdout
+    assert sorted(project.path.glob("runs/*")) == before
+    assert not list(elsewhere.path.glob("runs/*/run.json"))
+
+
+def test_lab_project_names_the_project_from_anywhere(project, elsewhere, tmp_path):
+    (elsewhere.path / "runs/20260101-000000-here22").mkdir(parents=True)
+    env = {"LAB_PROJECT": str(elsewhere.path)}
+    assert "20260101-000000" in lab(project, tmp_path, "runs", env=env).stdout
+
+
+def test_in_no_project_one_line_says_so(project, tmp_path):
+    done = lab(project, tmp_path, "runs", check=False)
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert "is in no project" in done.stdout
+
+
+def test_a_linked_folder_and_jupyter_s_working_directory_are_the_project(project, tmp_path):
+    (tmp_path / "link").symlink_to(project.path)
+    code = "from lab import project; print(project.root())"
+    for place in (tmp_path / "link", tmp_path / "link/notebooks", project.path / "notebooks"):
+        assert project.run("python", "-c", code, cwd=place).stdout == f"{project.path}\n"
+
+
+def test_a_run_started_through_a_link_keeps_its_code_and_sources(project, tmp_path):
+    (tmp_path / "link").symlink_to(project.path)
+    code = "from my_experiment.experiment import ex; print(*[s.filename for s in ex.sources])"
+    sources = project.run("python", "-c", code, cwd=tmp_path / "link").stdout
+    assert "my_experiment/experiment.py" in sources
