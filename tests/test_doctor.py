@@ -322,7 +322,7 @@ def rules():
     """The module checks.py, which needs nothing but Python."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(TEMPLATE / "{{cookiecutter.project_slug}}/src")
-        yield importlib.import_module("lab.checks")
+        yield importlib.import_module("lab.doctor.checks")
         for name in [name for name in sys.modules if name.split(".")[0] == "lab"]:
             del sys.modules[name]
 

@@ -333,6 +333,25 @@ def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(
     assert not kernels.exists()
 
 
+def test_cruft_brings_another_wheel_byte_for_byte(template_copy, tmp_path, home):
+    options = ["--no-input", "--output-dir", str(tmp_path / "out")]
+    skip = {"DL_TEMPLATE_SKIP": "venv,kernel"}
+    template_copy.run("cruft", "create", template_copy.path, *options, env=skip)
+    project = Project(tmp_path / "out" / "my-experiment")
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "cruft")
+    vendor = template_copy.path / "{{cookiecutter.project_slug}}/vendor"
+    (old,) = vendor.iterdir()
+    old.unlink()
+    content = os.urandom(100_000)
+    (vendor / "dl_remote_lab-1.0.1-py3-none-any.whl").write_bytes(content)
+    template_copy.git("add", "--all", "--force")
+    template_copy.git("commit", "--quiet", "--message", "another lab")
+    project.run("cruft", "update", "--skip-apply-ask", env=skip)
+    (new,) = (project.path / "vendor").iterdir()
+    assert (new.name, new.read_bytes()) == ("dl_remote_lab-1.0.1-py3-none-any.whl", content)
+
+
 def edit(path, old, new):
     text = path.read_text("utf-8")
     assert old in text

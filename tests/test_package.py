@@ -60,13 +60,12 @@ def test_bootstrap_is_short_and_the_user_s_folders_are_his_own(project):
     assert sorted(name for name in TREE if "lab" in name.split("/")) == []
 
 
-def test_plain_venv_and_pip_are_all_a_colleague_needs(bake, tmp_path, monkeypatch):
+def test_plain_venv_and_pip_are_all_a_colleague_needs(bake):
     project = bake(skip="venv,kernel")
-    shorten(project, RECORDED)
+    shorten(project, (*RECORDED, "ipython", "matplotlib", "pandas", "tensorboard"))
     project.run(sys.executable, "-m", "venv", "env")
-    # the lock of a test is short: what lab wants besides is not in it
-    wheel, *rest = [x for x in (project.path / "requirements.txt").read_text().splitlines() if x]
-    project.run("env/bin/pip", "install", "--quiet", "--no-deps", "-r", "requirements.txt")
+    project.run("env/bin/pip", "install", "--quiet", "-r", "requirements.txt")
+    project.run("env/bin/pip", "check")
     project.run("env/bin/python", "-c", "import lab.tracking, my_experiment")
     assert "no runs yet" in project.run("env/bin/lab", "runs").stdout
     assert "env/" not in project.git("status", "--porcelain")
@@ -78,8 +77,10 @@ def test_the_record_names_lab_and_says_if_it_was_changed(small_run):
     digest = subprocess.check_output(["sha256sum", committed_wheel()], text=True).split()[0]
     assert (lab["version"], lab["wheel_sha256"], lab["problem"]) == ("1.0.0", digest, "")
     (packages,) = project.path.glob(".venv/lib/python*/site-packages")
-    with (packages / "lab/runs/selection.py").open("a") as file:
-        file.write("# edited\n")
+    edited = packages / "lab/runs/selection.py"
+    text = edited.read_text()
+    edited.unlink()  # it is a hard link into uv's cache
+    edited.write_text(text + "# edited\n")
     record = run()
     assert "lab/runs/selection.py" in record["code"]["problem"]
     project.run("uv", "pip", "install", "--quiet", "--no-deps", "-p", ".venv", "-e", LAB.parent)
@@ -103,6 +104,20 @@ def small_run(bake, home):
         return json.loads((folder / "run.json").read_text())
 
     return project, run
+
+
+def test_the_lock_has_all_that_lab_and_the_project_ask_for(project):
+    project.run("uv", "pip", "check", "--quiet", "-p", project.path / ".venv")
+
+
+def test_a_wheel_that_is_not_the_one_of_the_lock_is_not_installed(bake):
+    project = bake(skip="venv,kernel")
+    shorten(project, FEW)
+    (wheel,) = project.path.glob("vendor/*.whl")
+    wheel.write_bytes(wheel.read_bytes() + b"x")
+    done = project.bootstrap("--no-kernel", "--no-git", check=False)
+    assert done.returncode == 1 and "is not the file that requirements.txt names" in done.stdout
+    assert not (project.path / ".venv").exists()
 
 
 # --- lab update -------------------------------------------------------------------------------

@@ -73,6 +73,28 @@ def test_a_linked_folder_and_jupyter_s_working_directory_are_the_project(project
         assert project.run("python", "-c", code, cwd=place).stdout == f"{project.path}\n"
 
 
+def test_run_sync_and_setup_say_first_which_project_goes_to_which_machine(laptop):
+    first = "my-experiment in /home/ada/my-experiment, on gpu: worker:lab/my-experiment"
+    for command in (["run", "--", "true"], ["sync"], ["setup"]):
+        done = laptop.lab(*command, check=False)
+        assert done.returncode == 0 and done.stderr.splitlines()[0] == first
+
+
+def test_another_lab_brings_its_scripts_once_and_harms_no_job_that_runs(laptop):
+    job = laptop.lab("run", "--gpus", "0", "with", "wait_for=/tmp/go").split()[0]
+    (kept,) = laptop.there("lab").iterdir()
+    (script,) = laptop.path.glob(".venv/lib/python*/site-packages/lab/jobs/view.sh")
+    text = script.read_text()
+    script.unlink()  # it may be a link into a cache
+    script.write_text(text + "# of another version\n")
+    for _ in range(2):
+        laptop.lab("run", "--gpus", "0", "--follow", "--", "true")
+    assert len(list(laptop.there("lab").iterdir())) == 2 and kept.is_dir()
+    laptop.hosts.worker.path("/tmp/go").touch()
+    laptop.lab("logs", "-f", job)
+    assert f"{job}  finished(0)" in laptop.lab("jobs")
+
+
 def test_a_run_started_through_a_link_keeps_its_code_and_sources(project, tmp_path):
     (tmp_path / "link").symlink_to(project.path)
     code = "from my_experiment.experiment import ex; print(*[s.filename for s in ex.sources])"

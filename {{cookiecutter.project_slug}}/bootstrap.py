@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Set this project up on any machine: environment, Jupyter kernel, git repository.
 
-    python3 bootstrap.py            set up, or bring up to date; safe to run again at any time
-    python3 bootstrap.py --uv ...   run uv as it is run here, for lab lock and lab check
+python3 bootstrap.py            set up, or bring up to date; safe to run again at any time
+python3 bootstrap.py --uv ...   run uv as it is run here, for lab lock and lab check
 """
 
 import argparse

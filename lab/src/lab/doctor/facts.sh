@@ -30,7 +30,7 @@ version() { # PROGRAM OPTION
     fi
 }
 uv_version() { # the helper is what bootstrap.py fetches where there is none
-    PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/$cache/uv/bin
+    PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/${ours##*/}/uv/bin
     version uv --version
 }
 
@@ -112,7 +112,7 @@ files() { # of the dataset: how many, and bytes in all
     cd "$data/$dataset" || return
     sha256sum <manifest.json | cut -c 1-12
     {
-        limit 8 find $splits -type f ! -name '.*' -exec ls -ln {} +
+        limit 8 find train val test -type f ! -name '.*' -exec ls -ln {} +
         case $? in 124 | 137) echo incomplete ;; esac
     } | awk '/^-/ { n += 1; bytes += $5 } /^incomplete/ { bad = 1 }
         END { if (bad) print "too many to count"; else printf "%d %.0f\n", n, bytes }'

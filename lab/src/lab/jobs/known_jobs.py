@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.ground import project
+from lab.ground import files, project
 from lab.ssh.machines import Machine
 
 FRESH = 10  # seconds in which the machine is not asked again
@@ -41,11 +41,10 @@ def remember(machine: Machine, found: list, *, all_of_them: bool) -> None:
         f"{job.id}\t{job.state}\t{job.name}\t{job.ended:d}\n" for job in sorted(known.values())
     )
     file = place(machine)
-    draft = file.with_name(f"{file.name}.{os.getpid()}")
     with suppress(OSError, ValueError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text("".join(lines), "utf-8")
-        draft.replace(file)
+        if not files.write(file, "".join(lines), lasting=False):
+            file.touch()  # its time tells when the machine was asked
 
 
 def recall(machine: Machine) -> list[Known]:

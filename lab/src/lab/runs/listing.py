@@ -4,12 +4,11 @@ import gc
 import json
 import os
 import re
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab.ground import project
+from lab.ground import files, project
 from lab.runs.reading import as_object, commit, identity, names, part, read_text, state
 
 FINAL = {"COMPLETED", "FAILED", "INTERRUPTED", "TERMINATED"}  # states that nothing changes any more
@@ -107,10 +106,6 @@ def _read_listing(base: str) -> dict[str, list]:
 
 def _write_listing(base: str, rows: dict[str, Any]) -> None:
     """Keep the rows for the next listing, if the folder can be written; it is only for speed."""
-    draft = Path(base, f".{LISTING}.{os.getpid()}.{time.time_ns()}")
-    try:
-        draft.write_text(json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":")))
-        draft.replace(f"{base}/{LISTING}")
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()
+    text = json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":"))
+    with suppress(OSError):
+        files.write(Path(base, LISTING), text, lasting=False)

@@ -55,9 +55,8 @@ def assemble(script: str, variables: dict[str, object], machine: Machine) -> str
     needed = re.search("^# Needs: (.*)", body, re.M)
     names = ["prelude.sh", *(needed[1].split() if needed else [])]
     text = "\n".join(_without_comments(part) for part in [*map(read_script, names), body])
-    for name, value in (("cache", project.CACHE), ("splits", " ".join(project.SPLITS))):
-        if f"${name}" in text:  # each byte may be one too many for a packet
-            variables[name] = value
+    if "$splits" in text:  # each byte may be one too many for a packet
+        variables["splits"] = " ".join(project.SPLITS)
     return "\n".join([*(f"{k}={shlex.quote(str(v))}" for k, v in variables.items()), text])
 
 

@@ -6,4 +6,4 @@ case $data in
 /*) ;;
 *) data=$HOME/$data ;;
 esac
-ours=$HOME/.cache/$cache # locks, which job has which GPU, tmux
+ours=$HOME/.cache/dl-remote-template # locks, which job has which GPU, tmux

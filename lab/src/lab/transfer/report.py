@@ -46,9 +46,10 @@ def show(connection: Connection, report: Report) -> int:
     for path in report.absent:
         say(f"did not come: {path}")
     if report.kept:
+        kept = count_files(len(report.kept))
         say(
-            f"lab: {count_files(len(report.kept))} stayed, while {connection.name} has others;"
-            " to get those, move ours away and fetch again."
+            f"lab: {kept} stayed as here, while {connection.name} has others; to get those, move"
+            " ours away and fetch again."
         )
     if report.wrong:
         say(
