@@ -7,7 +7,7 @@ import sys
 
 import hosts as bed
 import pytest
-from conftest import TEMPLATE
+from conftest import LAB
 
 ENV = {"LAB_PATIENCE": "4"}
 SMALL = ("machines.toml", "machines.local.toml", "requirements.txt")
@@ -321,7 +321,7 @@ def test_a_socket_folder_that_is_open_to_others_fails(laptop):
 def rules():
     """The module checks.py, which needs nothing but Python."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(TEMPLATE / "{{cookiecutter.project_slug}}/src")
+        patch.syspath_prepend(LAB)
         yield importlib.import_module("lab.doctor.checks")
         for name in [name for name in sys.modules if name.split(".")[0] == "lab"]:
             del sys.modules[name]
