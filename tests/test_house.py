@@ -33,7 +33,7 @@ def test_make_demo_ends_with_a_recorded_run_and_its_score(template_copy, home):
 def test_every_command_of_the_readme_is_run_by_a_test():
     commands = [line for block in blocks() for line in block]
     make = {line for line in commands if line.startswith("make ")}
-    assert make == {"make demo", "make test", "make lock", "make bench", "make bench-remote"}
+    assert make == {f"make {x}" for x in ("demo", "test", "wheel", "lock", "bench", "bench-remote")}
     # demo: above; test: this; bench: has promises of its own, in benchmarks/; lock: test_lock.py
     targets = re.findall(r"^([a-z-]+):", (TEMPLATE / "Makefile").read_text("utf-8"), re.M)
     assert {f"make {target}" for target in targets} >= make
@@ -70,11 +70,15 @@ def test_the_map_of_lab_names_each_of_its_rooms_once():
     assert sorted(named) == sorted(there)
 
 
-def test_make_lock_makes_the_lock_that_is_there(template_copy):
+def test_make_lock_and_make_wheel_make_what_is_there(template_copy):
     lock = "{{cookiecutter.project_slug}}/requirements.txt"
     edit(template_copy.path / lock, "sacred==0.8.7\n", "")  # pyproject.toml allows no other
     template_copy.run("make", "lock")
     assert (template_copy.path / lock).read_bytes() == (TEMPLATE / lock).read_bytes()
+    for wheel in template_copy.path.glob("*/vendor/*.whl"):
+        wheel.unlink()
+    template_copy.run("make", "wheel")
+    assert template_copy.git("status", "--porcelain") == ""
 
 
 def test_no_file_names_a_path_of_the_machine_it_was_made_on():

@@ -83,12 +83,21 @@ def remove_left_overs(root):
     """Remove what earlier set-ups that were interrupted left."""
     start = f"{root}/.git.building-{socket.gethostname()}-"
     for left in glob.glob(glob.escape(start) + "*"):
-        try:
-            os.kill(int(left[len(start) :]), 0)
-        except (ProcessLookupError, ValueError):
+        pid = left[len(start) :]
+        if not (pid.isdigit() and is_alive(int(pid))):
             shutil.rmtree(left, ignore_errors=True)
-        except PermissionError:
-            pass  # that process lives, under another user
+
+
+def is_alive(pid):
+    """Whether there is such a process, maybe another user's, that has not ended."""
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's, or a system without /proc
+        return True
+    return stat.rpartition(")")[2].split()[0] not in "ZX"  # nobody may have waited for it
 
 
 def make_new(root):
