@@ -30,7 +30,7 @@ version() { # PROGRAM OPTION
     fi
 }
 uv_version() { # the helper is what bootstrap.py fetches where there is none
-    PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/${ours##*/}/uv/bin
+    PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/dl-remote-template/uv/bin
     version uv --version
 }
 
