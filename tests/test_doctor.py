@@ -354,7 +354,7 @@ def test_the_torch_build_is_held_against_the_driver(rules, version, cuda, gpus, 
 
 
 def test_what_is_not_known_is_called_unknown_and_never_well(rules):
-    nothing = sys.modules["lab.facts"].parse("clock:\nhost:\n w\ngpus:\ndisk:\n")
+    nothing = sys.modules["lab.doctor.facts"].parse("clock:\nhost:\n w\ngpus:\ndisk:\n")
     seen = {check.check: check.verdict for check in rules.judge(HERE, nothing)}
     for name in ("git", "environment", "torch", "GPUs", "disk", "clock", "basic tools"):
         assert seen[name] != "ok", name

@@ -259,7 +259,7 @@ def ends_unused(laptop, command, path: str, process: str) -> None:
 
 
 def test_a_tunnel_that_nobody_used_for_twelve_hours_ends_and_leaves_nothing(laptop):
-    ends_unused(laptop, ["notebook"], "/api/status", "lab.tunnel_keeper")
+    ends_unused(laptop, ["notebook"], "/api/status", "lab.browser.tunnel_keeper")
 
 
 def test_closing_leaves_nothing_behind(laptop):
@@ -279,7 +279,7 @@ def test_closing_leaves_nothing_behind(laptop):
 
 def test_a_killed_tunnel_takes_its_ssh_along_and_is_recognised_as_dead(laptop):
     url = notebook(laptop)
-    laptop.run("pkill", "-KILL", "-f", "lab.tunnel_keeper")
+    laptop.run("pkill", "-KILL", "-f", "lab.browser.tunnel_keeper")
     host = laptop.hosts.laptop
     until(lambda: not [c for c in everything(host).values() if "ControlPersist=no" in c])
     assert tunnels(laptop) == []
