@@ -121,7 +121,8 @@ def _values(action: argparse.Action, parser, machine: str | None) -> list[tuple[
     if action.choices:
         return [(choice, "") for choice in action.choices]
     if action.nargs == argparse.REMAINDER:
-        return [("with", "settings"), ("--", "another command")]
+        known = [("with", "settings"), ("--", "another command")]
+        return known if action.dest == "arguments" else []  # lab run's; others are uv's
     if action.dest == "machine":
         return machine_names()
     kinds = {"RUN": run_ids, "DATASET": dataset_names}

@@ -16,7 +16,9 @@ def add(commands) -> None:
     update.add_argument("wanted", nargs="?", default="", metavar="VERSION", help="or a wheel")
     lock = commands.add_parser("lock", help="compile requirements.txt from pyproject.toml")
     lock.set_defaults(command=compile_lock)
-    lock.add_argument("uv", nargs=argparse.REMAINDER, metavar="...", help="for uv, as --upgrade")
+    lock.add_argument(
+        "uv", nargs=argparse.REMAINDER, metavar="...", help="options of uv pip compile"
+    )
     kernel = commands.add_parser("kernel", help="the project's Jupyter kernel")
     actions = kernel.add_subparsers(required=True, metavar="ACTION")
     kernels = actions.add_parser("list", help="every kernel, and whether its environment is there")
