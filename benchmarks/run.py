@@ -151,7 +151,10 @@ def creation(place: Path) -> list[Row]:
 
     def uv_alone(folder, *options):
         run(["uv", "venv", "--no-project", "--python", PYTHON_VERSION, folder / "venv"])
-        install = ["uv", "pip", "install", "--python", folder / "venv", "-r", LOCK]
+        pins = folder / "pins.txt"  # what lies in a project is not there without one
+        lines = LOCK.read_text("utf-8").splitlines(keepends=True)
+        pins.write_text("".join(line for line in lines if not line.startswith(("./", "-e"))))
+        install = ["uv", "pip", "install", "--python", folder / "venv", "-r", pins]
         run([*install, *options], **sources)
 
     def uv_offline(folder):
