@@ -163,8 +163,8 @@ def _bring_records(machine: str | None) -> str:
     except errors.UserError as error:
         return f"not the newest: {error}"
     lab = connection.machine.lab
-    amiss = len(report.kept) + len(report.absent) + len(report.wrong)
-    return f"{tables.count_files(amiss)} did not come; {lab} fetch says why" if amiss else ""
+    missing = len(report.kept) + len(report.absent) + len(report.wrong)
+    return f"{tables.count_files(missing)} did not come; {lab} fetch says why" if missing else ""
 
 
 def _connection(name: str | None) -> Connection:

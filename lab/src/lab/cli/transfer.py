@@ -25,13 +25,11 @@ def add(commands) -> None:
 
 
 def fetch_runs(wanted: argparse.Namespace) -> int:
-    connection = connect(wanted)
-    from lab.transfer import report
+    from lab.transfer import fetch, report
 
+    connection = connect(wanted)
     names = [report.find(connection, name) for name in wanted.jobs]
     if not wanted.watch:
-        from lab.transfer import fetch
-
         return report.show(connection, fetch.fetch(connection, names, not wanted.no_models))
     try:
         return watch(connection, names, not wanted.no_models)
@@ -45,8 +43,7 @@ def watch(connection, names: list[str], models: bool) -> int:
     from lab.jobs import control as jobs
     from lab.ssh.connection import LineLost
     from lab.ssh.framing import PATIENCE
-    from lab.transfer import fetch
-    from lab.transfer import report as outcome
+    from lab.transfer import fetch, report
 
     every = min(10.0, PATIENCE)  # seconds
     worst, said = 0, ""
@@ -54,9 +51,9 @@ def watch(connection, names: list[str], models: bool) -> int:
         try:
             listed = jobs.listing(connection)  # first: what a job wrote last must come too
             going = [job for job in listed if not job.ended and job.id in (names or [job.id])]
-            report = fetch.fetch(connection, names, models)
-            if report.files or not going:
-                worst = outcome.show(connection, report)
+            brought = fetch.fetch(connection, names, models)
+            if brought.files or not going:
+                worst = report.show(connection, brought)
             said = ""
         except LineLost as lost:
             going, said = [None], try_again(lost, said)

@@ -46,8 +46,8 @@ def _explained(refused: Refused) -> Refused:
         return refused
     if git.run("rev-parse", "--is-shallow-repository").strip() != "true":
         return refused
-    mend = "This clone is shallow: git fetch --unshallow brings the history that is missing."
-    return Refused(f"{refused}. {mend}", refused.code)
+    advice = "This clone is shallow: git fetch --unshallow brings the history that is missing."
+    return Refused(f"{refused}. {advice}", refused.code)
 
 
 @contextmanager

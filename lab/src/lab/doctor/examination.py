@@ -4,7 +4,6 @@ The machine is asked by one script, scripts/facts.sh; what the answers mean is t
 """
 
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from lab.doctor import checks
 from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first, parse
+from lab.environment.check import read_stamp
 from lab.ground import files, project
 from lab.ground.errors import UserError
 from lab.ssh import ssh_config
@@ -144,10 +144,7 @@ def version(name: str, option: str) -> str:
 
 def in_step(wanted: dict[str, str]) -> str:
     """Whether .venv is the environment of this lock, by the stamp of bootstrap.py: yes or no."""
-    try:
-        stamp = json.loads((project.root() / ".venv/lab-environment.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return "no"
+    stamp = read_stamp(project.root() / ".venv")
     return "yes" if stamp | wanted == stamp else "no"
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lab.environment import lock, repository
 from lab.ground import files, project
@@ -39,6 +39,15 @@ def check() -> list[dict[str, str]]:
     return rows
 
 
+def read_stamp(environment: Path) -> dict[str, Any]:
+    """What bootstrap.py says of an environment that it has made; {} if it is none, or not whole."""
+    try:
+        stamp = json.loads((environment / STAMP).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
 def venv() -> Path:
     """The project's environment; UserError if there is none."""
     place = project.root() / ".venv"
@@ -49,10 +58,9 @@ def venv() -> Path:
 
 def environment() -> str:
     """Whether .venv is whole and that of this lock."""
-    try:
-        stamp = json.loads((venv() / STAMP).read_text("utf-8"))
-    except (OSError, ValueError):
-        raise Stale(".venv was not made by bootstrap.py, or not wholly") from None
+    stamp = read_stamp(venv())
+    if not stamp:
+        raise Stale(".venv was not made by bootstrap.py, or not wholly")
     digest = files.sha256(project.root() / "requirements.txt")
     python = project.toml("pyproject.toml")["tool"]["lab"]["python"]
     if stamp.get("python") != python:
@@ -92,7 +100,8 @@ def package() -> str:
     lines = (project.root() / "requirements.txt").read_text("utf-8").splitlines()
     if f"./vendor/{wheel.name} # sha256 {files.sha256(wheel)}" not in lines:
         raise Stale(f"requirements.txt does not name {wheel.name}; first: lab lock")
-    version = re.sub(r"dl_remote_lab-([^-]+)-.*", r"\1", wheel.name)
+    named = lock.WHEEL.fullmatch(wheel.name)
+    version = named[1] if named else wheel.name
     if not list(venv().glob(f"lib/python*/site-packages/dl_remote_lab-{version}.dist-info")):
         raise Stale(f".venv has another lab than {version}")
     return version

@@ -12,6 +12,7 @@ from lab.ground.errors import UserError
 # torch pins its CUDA libraries itself; in the lock they would cost CPU machines gigabytes.
 LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+cpu
 CUDA_PACKAGES = re.compile(r"(nvidia-|cuda-|triton\b)")
+WHEEL = re.compile(r"dl_remote_lab-([^-]+)-py3-none-any\.whl")
 LAB = re.compile(r"dl-remote-lab==\S+")  # its wheel stands in its place, if there is one
 HEADER = """\
 # Every package of the environment, pinned: one lock for macOS and Linux, with a GPU or without.

@@ -12,7 +12,6 @@ from lab.environment import lock
 from lab.ground import git, project
 from lab.ground.errors import UserError
 
-NAME = re.compile(r"dl_remote_lab-([^-]+)-py3-none-any\.whl")
 PIN = re.compile(r'"dl-remote-lab==([^"]*)"')
 FILES = ("vendor", "pyproject.toml", "requirements.txt")
 
@@ -80,7 +79,7 @@ def download(version: str, folder: Path) -> Path:
 
 def look_into(wheel: Path) -> tuple[str, str]:
     """Version and CHANGELOG of a wheel; UserError if it is none of lab's."""
-    named = NAME.fullmatch(wheel.name)
+    named = lock.WHEEL.fullmatch(wheel.name)
     try:
         with zipfile.ZipFile(wheel) as archive:
             about = f"dl_remote_lab-{named[1]}.dist-info" if named else ""

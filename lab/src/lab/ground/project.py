@@ -187,4 +187,5 @@ def _here() -> dict[str, str]:
 
 def shown(path: Path) -> str:
     """A path as people want to read it: from the project's folder if it lies in there."""
-    return str(path.relative_to(root()) if path.is_relative_to(root()) else path)
+    top = root()
+    return str(path.relative_to(top) if path.is_relative_to(top) else path)

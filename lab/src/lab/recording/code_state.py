@@ -98,7 +98,8 @@ def imported() -> set[str]:
     files = (str(getattr(module, "__file__", "")) for module in list(sys.modules.values()))
     installed = (sys.prefix, sys.base_prefix)  # the rest is little: it may be asked for its links
     real = (os.path.realpath(file) for file in files if not file.startswith(installed))
-    return {file for file in real if file.startswith(f"{sources()}/")}
+    inside = f"{sources()}/"
+    return {file for file in real if file.startswith(inside)}
 
 
 def edited(since: Mapping[str, int], besides: Set[str] = frozenset()) -> str:

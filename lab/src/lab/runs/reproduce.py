@@ -12,13 +12,12 @@ from shlex import quote
 from typing import Any, NamedTuple
 
 from lab.code import snapshot
+from lab.environment.check import read_stamp
 from lab.ground import git, interrupts, project
 from lab.ground.errors import UserError
 from lab.ground.files import sha256_or_none
 from lab.ground.ids import new_id
 from lab.runs import comparison, export, reading, records
-
-STAMP = "lab-environment.json"  # bootstrap.py leaves it in an environment that is whole
 
 
 class Outcome(NamedTuple):
@@ -107,7 +106,7 @@ def environment(code: Path, record: dict[str, Any]) -> str:
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
         raise UserError("the recorded lock is not the requirements.txt of the recorded commit.")
     settings = project.parse_toml((code / "pyproject.toml").read_text("utf-8"))
-    stamp = reading.read_json(Path(sys.prefix, STAMP))
+    stamp = read_stamp(Path(sys.prefix))
     if (stamp.get("lock"), stamp.get("python")) == (lock, settings["tool"]["lab"]["python"]):
         say("environment", f"{sys.prefix}, of the same lock")
         return sys.executable

@@ -25,7 +25,7 @@ def find(connection: Connection, name: str) -> str:
 
 
 def show(connection: Connection, report: Report) -> int:
-    """Say what came, and what did not; 1 if something is amiss."""
+    """Say what came, and what did not; 1 if something is wrong."""
     if not report.rsync:
         say(f"rsync 3.1 or later, here and on {connection.name}, would be quicker: tar was used")
     if report.files:
