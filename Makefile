@@ -8,7 +8,7 @@ ENVIRONMENT := .venv
 test: $(ENVIRONMENT)/ready-to-test
 	$(ENVIRONMENT)/bin/ruff check .
 	$(ENVIRONMENT)/bin/ruff format --check .
-	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest $(ARGS)
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 # Bake a project with the default answers into build/, then train its first recorded run.
 demo: $(ENVIRONMENT)/ready
