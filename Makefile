@@ -3,12 +3,15 @@
 PYTHON ?= python3
 ENVIRONMENT := .venv
 
-.PHONY: test demo wheel lock bench bench-records bench-remote clean
+.PHONY: test check demo wheel lock bench bench-records bench-remote clean
 
-test: $(ENVIRONMENT)/ready-to-test
+test: $(ENVIRONMENT)/ready-to-test check
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+
+# The linters; the tests hold the walls between the package's rooms.
+check: $(ENVIRONMENT)/ready
 	$(ENVIRONMENT)/bin/ruff check .
 	$(ENVIRONMENT)/bin/ruff format --check .
-	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
 # Bake a project with the default answers into build/, then train its first recorded run.
 demo: $(ENVIRONMENT)/ready

@@ -147,7 +147,7 @@ def test_a_stopped_run_is_continued_from_the_command_line(worked, tmp_path):
 DAMAGE = """
 import json, shutil
 from lab import project
-from lab.project import UserError
+from lab.project import LabError
 from zebra_count import data
 from zebra_count.experiment import ex
 
@@ -163,7 +163,7 @@ def refused(**settings):
     before = sorted(models.iterdir())
     try:
         train(**settings)
-    except UserError as error:
+    except LabError as error:
         assert sorted(models.iterdir()) == before, "something half-made is left"
         assert "\\n" not in str(error), error
         return str(error)

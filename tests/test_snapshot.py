@@ -39,7 +39,7 @@ class Repository:
         """The one line that a snapshot is refused with; nothing was made, and nothing is left."""
         made = [["count-objects"], ["for-each-ref", "refs/lab"]]
         before = self.state(), [self.git(*command) for command in made]
-        with pytest.raises(self.lab.errors.UserError) as caught:
+        with pytest.raises(self.lab.errors.LabError) as caught:
             self.take(**options)
         assert (self.state(), [self.git(*command) for command in made]) == before
         assert not left_over() and "\n" not in str(caught.value)
@@ -264,7 +264,7 @@ def test_diff_of_a_snapshot_without_parent_is_everything(fresh):
 
 def test_diff_of_a_snapshot_that_is_not_here_is_one_clear_line(repository):
     unknown = repository.lab.snapshot.Snapshot("1" * 40, "2" * 40, True, "main", ".")
-    with pytest.raises(repository.lab.errors.UserError, match="^git failed: .*1111.*$"):
+    with pytest.raises(repository.lab.errors.LabError, match="^git failed: .*1111.*$"):
         repository.lab.snapshot.diff(unknown)
 
 
@@ -311,7 +311,7 @@ def test_what_a_filter_leaves_large_is_refused(repository):
     repository.write({".gitattributes": "*.pt filter=same\n"})
     repository.git("config", "filter.same.clean", "cat")
     repository.large("model.pt")
-    with pytest.raises(repository.lab.errors.UserError, match=r"model\.pt \(26 MB\)"):
+    with pytest.raises(repository.lab.errors.LabError, match=r"model\.pt \(26 MB\)"):
         repository.take()
     assert repository.git("for-each-ref", "refs/lab") == ""
 
@@ -621,7 +621,7 @@ def test_a_snapshot_waits_for_a_ref_that_another_one_is_writing(dirty):
 
 def test_without_git_it_says_so_in_one_line(repository, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(repository.lab.errors.UserError) as caught:
+    with pytest.raises(repository.lab.errors.LabError) as caught:
         repository.take()
     assert str(caught.value) == "git cannot be started (No such file or directory): install it."
 
@@ -630,14 +630,14 @@ def test_outside_of_a_repository_it_names_the_next_step(fresh, monkeypatch):
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("LANGUAGE", "de")  # where git has its translations, it would speak German
     shutil.rmtree(fresh.path / ".git")
-    with pytest.raises(fresh.lab.errors.UserError) as caught:
+    with pytest.raises(fresh.lab.errors.LabError) as caught:
         fresh.take()
     assert str(caught.value).endswith("project is in no git repository: run python3 bootstrap.py.")
 
 
 def test_a_repository_without_working_tree_is_refused(repository):
     repository.git("config", "core.bare", "true")
-    with pytest.raises(repository.lab.errors.UserError, match="must be run in a work tree"):
+    with pytest.raises(repository.lab.errors.LabError, match="must be run in a work tree"):
         repository.take()
 
 
@@ -648,7 +648,7 @@ def test_a_repository_of_another_user_is_refused_with_the_mend(repository, tmp_p
     program.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {real} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    with pytest.raises(repository.lab.errors.UserError) as caught:
+    with pytest.raises(repository.lab.errors.LabError) as caught:
         repository.take()
     assert "belongs to another user" in str(caught.value) and "\n" not in str(caught.value)
     mend = f"git config --global --add safe.directory {repository.path}"
@@ -666,11 +666,11 @@ def test_what_git_itself_refuses_is_passed_on_in_one_line(repository, monkeypatc
     complaint = (
         r"^git failed: external filter 'false' failed.*; a.new: clean filter 'broken' failed\."
     )
-    with pytest.raises(repository.lab.errors.UserError, match=complaint):
+    with pytest.raises(repository.lab.errors.LabError, match=complaint):
         repository.take()
     assert not left_over()
     monkeypatch.setattr(tempfile, "tempdir", str(repository.path / "not there"))
-    with pytest.raises(repository.lab.errors.UserError, match="no snapshot can be made: .*there"):
+    with pytest.raises(repository.lab.errors.LabError, match="no snapshot can be made: .*there"):
         repository.take()
 
 

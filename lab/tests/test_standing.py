@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from lab.ground import project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_what_moved_is_found_where_it_is_now(tmp_path, monkeypatch):
 
 
 def test_without_a_project_one_line_says_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="is in no project .* LAB_PROJECT") as caught:
+    with pytest.raises(LabError, match="is in no project .* LAB_PROJECT") as caught:
         project.root()
     assert "\n" not in str(caught.value)
 
@@ -64,7 +64,7 @@ def test_lab_project_goes_before_the_working_directory(tmp_path, monkeypatch):
 def test_a_lab_project_that_is_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(make(tmp_path / "here"))
     monkeypatch.setenv("LAB_PROJECT", str(tmp_path))
-    with pytest.raises(UserError, match="LAB_PROJECT"):
+    with pytest.raises(LabError, match="LAB_PROJECT"):
         project.root()
 
 

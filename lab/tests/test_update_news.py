@@ -5,7 +5,7 @@ import zipfile
 import pytest
 
 from lab.environment import update
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 LOG = "# Changes\n\nwords\n\n## 1.2.0\n\n- two\n\n## 1.1.0\n\n- one\n\n## 1.0.0\n\n- first\n"
 
@@ -46,5 +46,5 @@ def test_what_is_no_wheel_of_lab_is_refused(tmp_path, what):
         path = tmp_path / "dl_remote_lab-1.1.0-py3-none-any.whl"
         if what == "no zip":
             path.write_text("text")
-    with pytest.raises(UserError):
+    with pytest.raises(LabError):
         update.look_into(path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab.project import UserError
+from lab.project import LabError
 
 from {{ cookiecutter.__package }} import data, plots
 
@@ -33,7 +33,7 @@ def test_writing_twice_changes_nothing(digits, folders):
 
 
 def test_another_split_is_not_written_over_the_first(digits):
-    with pytest.raises(UserError, match="not of this split"):
+    with pytest.raises(LabError, match="not of this split"):
         data.write(digits, "again", data.digits()[:300], seed=1, val=0.2, test=0.2)
     assert data.verify(digits) == []
 
@@ -41,7 +41,7 @@ def test_another_split_is_not_written_over_the_first(digits):
 def test_a_file_with_other_content_is_not_overwritten(digits):
     mine = next((data.folder(digits) / "train").glob("*/*.png"))
     mine.write_bytes(b"mine")
-    with pytest.raises(UserError, match=f"{mine.name} is there with other content"):
+    with pytest.raises(LabError, match=f"{mine.name} is there with other content"):
         data.write(digits, "again", data.digits()[:300], seed=0, val=0.2, test=0.2)
     assert mine.read_bytes() == b"mine"
 
@@ -57,7 +57,7 @@ def test_a_file_with_other_content_is_not_overwritten(digits):
     ],
 )
 def test_a_split_with_an_empty_part_or_a_single_class_is_refused(images, val, test, said):
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(LabError, match=said):
         data.write("none", "too few", data.digits()[:images], seed=0, val=val, test=test)
     assert not data.folder("none").exists()
 
@@ -65,7 +65,7 @@ def test_a_split_with_an_empty_part_or_a_single_class_is_refused(images, val, te
 @pytest.mark.parametrize("text", ["", "[]", "{}"])
 def test_a_manifest_that_is_none_is_named(digits, text):
     (data.folder(digits) / "manifest.json").write_text(text)
-    with pytest.raises(UserError, match="manifest.json cannot be read"):
+    with pytest.raises(LabError, match="manifest.json cannot be read"):
         data.verify(digits)
 
 
@@ -100,7 +100,7 @@ def test_a_split_is_read_from_the_disk_once_if_it_fits_into_memory(digits, monke
     assert (large[0][0] == first).all()
     (small.folder / small.paths[0]).unlink()
     assert (small[0][0] == first).all()
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(LabError, match="No such file"):
         large[0]
 
 
@@ -124,7 +124,7 @@ def test_an_image_is_as_a_viewer_shows_it():
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
 def test_no_name_of_a_dataset_leads_elsewhere(name):
-    with pytest.raises(UserError, match="is no name of a dataset"):
+    with pytest.raises(LabError, match="is no name of a dataset"):
         data.folder(name)
 
 
@@ -154,18 +154,18 @@ def test_images_that_cannot_be_used_as_they_are_are_refused(tmp_path):
     (found,) = data.images_in(tmp_path)
     assert found.name == "whole.jpg"
     (place / "half.jpg").write_bytes((place / "whole.jpg").read_bytes()[:500])
-    with pytest.raises(UserError, match=r"half.jpg is no whole image"):
+    with pytest.raises(LabError, match=r"half.jpg is no whole image"):
         data.images_in(tmp_path)
     (place / "half.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"half.jpg is no image;"):
+    with pytest.raises(LabError, match=r"half.jpg is no image;"):
         data.images_in(tmp_path)
     (place / "half.jpg").unlink()
     deep = place / "deep.png"
     Image.fromarray(pixels.astype(np.uint16) * 256).save(deep)
-    with pytest.raises(UserError, match="more than 8 bits"):
+    with pytest.raises(LabError, match="more than 8 bits"):
         data.images_in(tmp_path)
     deep.unlink()
     (tmp_path / "other").mkdir()
     shutil.copy(place / "whole.jpg", tmp_path / "other" / "twin.jpg")
-    with pytest.raises(UserError, match=r"twin.jpg are the same picture in two classes"):
+    with pytest.raises(LabError, match=r"twin.jpg are the same picture in two classes"):
         data.images_in(tmp_path)

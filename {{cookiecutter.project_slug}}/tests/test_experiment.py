@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import default_collate
 
 from lab import project, records, tracking
-from lab.project import UserError
+from lab.project import LabError
 
 from {{ cookiecutter.__package }} import data
 from {{ cookiecutter.__package }}.experiment import ex
@@ -70,7 +70,7 @@ def test_three_epochs_and_three_resumed_equal_six_in_one_go(digits):
 
 def test_a_resumed_run_refuses_another_configuration_and_names_it(digits):
     first = train(epochs=1)
-    with pytest.raises(UserError, match="lr was 0.003, is 0.1"):
+    with pytest.raises(LabError, match="lr was 0.003, is 0.1"):
         train(epochs=2, lr=0.1, resume=first._id)
 
 
@@ -94,7 +94,7 @@ def test_the_best_weights_are_tested_and_a_resumed_run_takes_them_over(digits):
 
 
 def test_a_training_that_diverges_ends_and_says_so(digits):
-    with pytest.raises(UserError, match="after epoch 1: the training diverged"):
+    with pytest.raises(LabError, match="after epoch 1: the training diverged"):
         train(epochs=2, lr=1e30)
 
 

@@ -14,10 +14,10 @@ What experiments and notebooks may use; a change of what is listed here is a new
     write(path, text)   a file that nobody ever sees half of
     sha256(path)        of a file's content
     SPLITS              the folders of a dataset: train, val, test
-    UserError           an error that is shown as one line: the cause and the next step
+    LabError           an error that is shown as one line: the cause and the next step
 """
 
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.files import sha256, write
 from lab.ground.project import (
     SPLITS,
@@ -34,7 +34,7 @@ from lab.ground.project import (
 
 __all__ = [
     "SPLITS",
-    "UserError",
+    "LabError",
     "data_folder",
     "dataset_folder",
     "default_dataset",

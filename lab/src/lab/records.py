@@ -15,7 +15,7 @@ What notebooks may use; a change of what is listed here is a new major version.
 """
 
 from lab.runs.records import (
-    WrongUsage,
+    UsageError,
     comparison,
     curves,
     final,
@@ -30,7 +30,7 @@ from lab.runs.records import (
 )
 
 __all__ = [
-    "WrongUsage",
+    "UsageError",
     "comparison",
     "curves",
     "final",

@@ -160,7 +160,7 @@ def _bring_records(machine: str | None) -> str:
             return ""
         connection = _connection(machine)
         report = _fetch.fetch(connection, models=False)
-    except errors.UserError as error:
+    except errors.LabError as error:
         return f"not the newest: {error}"
     lab = connection.machine.lab
     missing = len(report.kept) + len(report.absent) + len(report.wrong)

@@ -17,7 +17,7 @@ from docopt import DocoptExit
 from pydantic import TypeAdapter, ValidationError
 
 from lab.ground import interrupts, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.ids import new_id as new_id
 from lab.recording import code_state, ranks
 from lab.recording.ranks import is_main_process as is_main_process
@@ -30,7 +30,7 @@ OPTIONS = {"--beat-interval", "--comment", "--debug", "--force", "--help", "--id
 OPTIONS |= {"--name", "--pdb", "--print-config", "--unobserved"}
 
 
-class ConfigError(UserError):
+class ConfigError(LabError):
     """A setting or option that there is not, or a value that does not fit it."""
 
     exit_code = 2
@@ -80,7 +80,7 @@ class Experiment(sacred.Experiment):
 
         try:
             self.observers.append(RunFolder(project.runs_folder()))
-        except UserError as error:
+        except LabError as error:
             raise SystemExit(f"error: {error}") from None
         if os.environ.get("SACRED_MONGO_URL"):
             from lab.recording.mongo import Mongo
@@ -90,7 +90,7 @@ class Experiment(sacred.Experiment):
     def run(self, *arguments, **options) -> sacred.run.Run:
         """Sacred's run; RecordError at its end if its record is not whole."""
         if self.root.resolve() != project.root():
-            raise UserError(project.other_project(self.root, project.root()))
+            raise LabError(project.other_project(self.root, project.root()))
         code_state.begin()
         self.current_run = None  # an earlier one says nothing about this one
         if None in (sys.stdin, sys.stdout, sys.stderr):  # their numbers would go to files of ours
@@ -107,7 +107,7 @@ class Experiment(sacred.Experiment):
                         importlib.import_module(*module)
                 run()
         except BaseException as error:
-            if isinstance(error, UserError):  # a DataLoader's worker puts its traceback before it
+            if isinstance(error, LabError):  # a DataLoader's worker puts its traceback before it
                 error.args = (str(error).rpartition(f"{type(error).__name__}: ")[2].strip(),)
             self._failed(error)
             raise
@@ -128,7 +128,7 @@ class Experiment(sacred.Experiment):
                     ranks.report(Path(observer.basedir), text)
 
     def run_commandline(self, argv: list[str] | None = None):
-        """Sacred's command line; a UserError or a signal ends it with one line, no traceback."""
+        """Sacred's command line; a LabError or a signal ends it with one line, no traceback."""
         run, self.run = self.run, self._run_or_exit
         try:
             return super().run_commandline(argv)
@@ -141,7 +141,7 @@ class Experiment(sacred.Experiment):
     def _run_or_exit(self, *arguments, **options):
         try:
             return type(self).run(self, *arguments, **options)
-        except UserError as error:
+        except LabError as error:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt as error:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lab.project import UserError
+from lab.project import LabError
 
 if TYPE_CHECKING:
     from .experiment import Config
@@ -29,11 +29,11 @@ FREE_ON_RESUME = {"epochs", "patience", "resume", "workers"}
 
 
 def begin(folder: Path) -> None:
-    """Make a new run's folder; UserError if that cannot be."""
+    """Make a new run's folder; LabError if that cannot be."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made: {error.strerror}.") from None
+        raise LabError(f"{folder} cannot be made: {error.strerror}.") from None
 
 
 def save_weights(accelerator: Accelerator, model: nn.Module, folder: Path) -> None:
@@ -61,7 +61,7 @@ def save(accelerator: Accelerator, folder: Path, epoch: int, config: "Config") -
 
 @contextmanager
 def drafted(draft: Path) -> Iterator[Path]:
-    """Remove what cannot be finished; UserError if that is the disk's doing."""
+    """Remove what cannot be finished; LabError if that is the disk's doing."""
     try:
         yield draft
     except BaseException as error:
@@ -70,7 +70,7 @@ def drafted(draft: Path) -> Iterator[Path]:
         else:
             draft.unlink(missing_ok=True)
         if isinstance(error, (OSError, RuntimeError, SafetensorError)):  # torch's is a RuntimeError
-            raise UserError(
+            raise LabError(
                 f"{draft} cannot be written ({first_line(error)}); is the disk or the quota full?"
             ) from error
         raise
@@ -82,19 +82,19 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def find_run(models: Path, wanted: str) -> Path:
-    """The models folder of the run with this id; UserError, with ids that are like it, if none."""
+    """The models folder of the run with this id; LabError, with ids that are like it, if none."""
     runs = [path.name for path in sorted(models.glob("*")) if checkpoints(path)]
     if wanted in runs:
         return models / wanted
     alike = [name for name in runs if name.startswith(wanted)] or runs[-5:]
     there = ", ".join(alike) or "none"
-    raise UserError(f"resume={wanted} is no run with a checkpoint in {models}; there are: {there}.")
+    raise LabError(f"resume={wanted} is no run with a checkpoint in {models}; there are: {there}.")
 
 
 def resume(accelerator: Accelerator, previous: Path, folder: Path, config: "Config") -> None:
     """Load the last checkpoint of an earlier run, and take its best weights over into `folder`.
 
-    UserError if the checkpoint is damaged, or if the configuration or the number of processes
+    LabError if the checkpoint is damaged, or if the configuration or the number of processes
     differs in more than how long to go on: it would be neither the old run nor a new one.
     """
     checkpoint = checkpoints(previous)[-1]
@@ -106,7 +106,7 @@ def resume(accelerator: Accelerator, previous: Path, folder: Path, config: "Conf
     differing = sorted(key for key in new if key not in FREE_ON_RESUME and old[key] != new[key])
     if differing:
         changes = ", ".join(f"{key} was {old[key]!r}, is {new[key]!r}" for key in differing)
-        raise UserError(f"{previous.name} cannot be resumed with another configuration: {changes}.")
+        raise LabError(f"{previous.name} cannot be resumed with another configuration: {changes}.")
     with readable(previous):
         load_file(previous / WEIGHTS)
         # Accelerate goes on without random states that it cannot read
@@ -122,11 +122,11 @@ def resume(accelerator: Accelerator, previous: Path, folder: Path, config: "Conf
 
 @contextmanager
 def readable(run: Path) -> Iterator[None]:
-    """UserError for whatever goes wrong: torch, pickle and safetensors have errors of their own."""
+    """LabError for whatever goes wrong: torch, pickle and safetensors have errors of their own."""
     try:
         yield
     except Exception as error:
-        raise UserError(
+        raise LabError(
             f"{run} cannot be continued: what it kept is damaged, or of another model"
             f" ({first_line(error)})."
         ) from error

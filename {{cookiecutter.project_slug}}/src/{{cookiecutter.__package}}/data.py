@@ -26,7 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from lab import project
-from lab.project import UserError
+from lab.project import LabError
 
 SPLITS = project.SPLITS
 KEPT = 2**30  # bytes: a split that takes less, as 8-bit pixels, is kept in memory once it is read
@@ -78,7 +78,7 @@ class ImageSplit:
                 image = as_shown(image).convert(self.mode)
                 return np.atleast_3d(np.asarray(image.resize(self.size))).transpose(2, 0, 1)
         except OSError as error:
-            raise UserError(f"{path}: {error}; {module()} verify tells more.") from None
+            raise LabError(f"{path}: {error}; {module()} verify tells more.") from None
 
 
 def as_shown(image: Image.Image) -> Image.Image:
@@ -105,12 +105,12 @@ def manifest(dataset: str) -> dict:
             raise ValueError("it does not say what is in a dataset")
         return known
     except FileNotFoundError:
-        raise UserError(
+        raise LabError(
             f"there is no dataset {dataset} yet in {project.shown(project.data_folder())};"
             f" {module()} prepare makes it, and split makes one of your own images."
         ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise LabError(f"{path} cannot be read: {error}") from None
 
 
 def digits() -> list[Sample]:
@@ -129,7 +129,7 @@ def digits() -> list[Sample]:
 def images_in(source: Path) -> list[Sample]:
     """Every image of a folder that has one sub-folder per class; the same picture counts once."""
     if not source.is_dir():
-        raise UserError(f"{source} is no folder; split wants one with a sub-folder per class.")
+        raise LabError(f"{source} is no folder; split wants one with a sub-folder per class.")
     samples, first_with = [], {}
     paths = sorted(
         path
@@ -143,17 +143,17 @@ def images_in(source: Path) -> list[Sample]:
             with Image.open(io.BytesIO(content)) as image:
                 image.load()  # verify() does not look into every kind
         except UnidentifiedImageError:
-            raise UserError(f"{path} is no image; mend or remove it.") from None
+            raise LabError(f"{path} is no image; mend or remove it.") from None
         # Pillow calls a broken PNG a SyntaxError
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path} is no whole image ({error}); mend or remove it.") from None
+            raise LabError(f"{path} is no whole image ({error}); mend or remove it.") from None
         if image.mode.startswith(("I", "F")):  # they would be cut off at 255
-            raise UserError(f"{path} has more than 8 bits for each colour: convert it first.")
+            raise LabError(f"{path} has more than 8 bits for each colour: convert it first.")
         twin = first_with.setdefault(sha256(content), path)
         if twin is path:
             samples.append(Sample(path.parent.name, path.name, path.read_bytes))
         elif twin.parent.name != path.parent.name:
-            raise UserError(f"{twin} and {path} are the same picture in two classes; remove one.")
+            raise LabError(f"{twin} and {path} are the same picture in two classes; remove one.")
     known = set(paths)
     others = Counter(
         path.suffix.lower() or "without a suffix"
@@ -181,13 +181,13 @@ def assign(samples: Iterable[Sample], seed: int, val: float, test: float) -> dic
     for sample in samples:
         by_class[sample.label].append(sample)
     if len(by_class) < 2:
-        raise UserError(f"a split needs two classes or more, and there are {len(by_class)}.")
+        raise LabError(f"a split needs two classes or more, and there are {len(by_class)}.")
     drawn = {}
     for label, members in sorted(by_class.items()):
         splits = ["val"] * max(1, round(val * len(members)))
         splits += ["test"] * max(1, round(test * len(members)))
         if len(splits) >= len(members):
-            raise UserError(
+            raise LabError(
                 f"class {label} has only {len(members)} images: none is left for train."
             )
         splits += ["train"] * (len(members) - len(splits))
@@ -207,12 +207,12 @@ def write(
     Anything else in the three folders is refused by name: it is never overwritten or removed.
     """
     if not 0 < val < 1 or not 0 < test < 1 or val + test >= 1:
-        raise UserError(f"val {val} and test {test}: two shares above 0 that leave some for train.")
+        raise LabError(f"val {val} and test {test}: two shares above 0 that leave some for train.")
     drawn = assign(samples, seed, val, test)
     place = folder(dataset)
     foreign = sorted(set(files_in(dataset)) - set(drawn))
     if foreign:
-        raise UserError(
+        raise LabError(
             f"{project.shown(place)} holds {len(foreign)} files that are not of this split, such as"
             f" {foreign[0]}; move them away, or choose another name with --dataset."
         )
@@ -234,7 +234,7 @@ def write(
         (place / "models").mkdir(exist_ok=True)
         put(place / "manifest.json", (json.dumps(known, indent=1) + "\n").encode(), replace=True)
     except OSError as error:
-        raise UserError(
+        raise LabError(
             f"{error.filename or place}: {error.strerror}; mend it and repeat."
         ) from None
     except KeyboardInterrupt:
@@ -252,7 +252,7 @@ def put(path: Path, content: bytes, replace: bool = False) -> None:
     """Write a file so that it is there wholly or not at all; one with other content is refused."""
     if path.exists() and not replace:
         if path.read_bytes() != content:
-            raise UserError(f"{path} is there with other content; move it away first.")
+            raise LabError(f"{path} is there with other content; move it away first.")
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")
@@ -310,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # for names that a terminal cannot show
     try:
         return command(arguments)
-    except UserError as error:
+    except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as ended:

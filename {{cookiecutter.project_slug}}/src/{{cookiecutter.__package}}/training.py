@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from lab.project import UserError
+from lab.project import LabError
 
 from . import checkpoints
 from .model import SmallCNN
@@ -75,7 +75,7 @@ def train(
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
     )
     if accelerator.device.type == "cpu" and config.mixed_precision == "fp16":
-        raise UserError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
+        raise LabError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA asks for it, to be exact
     torch.use_deterministic_algorithms(True, warn_only=True)
     set_seed(config.seed)
@@ -108,7 +108,7 @@ def train(
                 numbers = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
                 bar.write(f"epoch {progress.epoch}/{config.epochs}: val {numbers}")
             if not math.isfinite(scores["loss"]):
-                raise UserError(
+                raise LabError(
                     f"val/loss is {scores['loss']} after epoch {progress.epoch}: the training"
                     " diverged; a smaller lr or clip_norm may help."
                 )

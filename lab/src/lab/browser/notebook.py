@@ -6,7 +6,7 @@ from typing import Any
 
 from lab.browser import tunnels
 from lab.ground import git
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
 
 PORT = 8888
@@ -16,7 +16,7 @@ FORBIDDEN = ("prohibited", "unknown channel type", "connect failed")  # ssh, of 
 def start(connection: Connection, port: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Start or re-use the server there and the tunnel here; (what runs there, the tunnel).
 
-    Raises Refused if it cannot run there, LineLost, or UserError if the tunnel does not lead to it.
+    Raises Refused if it cannot run there, LineLost, or LabError if the tunnel does not lead to it.
     """
     there = ask(connection, "start")
     tunnel = lead(connection, there, port)
@@ -25,7 +25,7 @@ def start(connection: Connection, port: int | None) -> tuple[dict[str, Any], dic
         tunnel = lead(connection, there, port)
     code, _ = tunnels.ask(tunnel, "/api/status", there["token"])
     if code != 200:
-        raise UserError(
+        raise LabError(
             f"JupyterLab runs on {connection.name}, but does not answer through the tunnel"
             f" ({tunnels.state(tunnel)}): lab tunnels --close, and try again."
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.browser import tunnels
 from lab.browser.tunnel_keeper import IDLE, say
 from lab.ground import project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh import machines
 from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
@@ -61,7 +61,7 @@ def follow(machine: str, state: Path) -> None:
         try:
             fetch.fetch(connection, models=False)
             text = ""
-        except UserError as error:
+        except LabError as error:
             text = f"shows what was fetched before; {error}"
         with saying:
             say(state, text)

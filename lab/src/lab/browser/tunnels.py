@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.ground import files, liveness, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh import connection
 from lab.ssh.framing import PATIENCE
 
@@ -75,7 +75,7 @@ def forget(path: Path) -> None:
 def start(kind: str, machine: str, target: str, wanted: int | None, usual: int) -> dict[str, Any]:
     """The one of this kind: re-used if it has that target, and the `wanted` port if any, else new.
 
-    A new one gets the wanted or the `usual` port, or the next that is free. Raises UserError with
+    A new one gets the wanted or the `usual` port, or the next that is free. Raises LabError with
     the reason if it does not come up; it is then gone.
     """
     path = place(kind, machine)
@@ -112,7 +112,7 @@ def start(kind: str, machine: str, target: str, wanted: int | None, usual: int) 
     if found:
         end(found)
     forget(path)
-    raise UserError(f"{entry['name']}: {reason.rstrip('.')}.")
+    raise LabError(f"{entry['name']}: {reason.rstrip('.')}.")
 
 
 def said(path: Path) -> str | None:
@@ -142,7 +142,7 @@ def spawn(path: Path, entry: dict[str, Any], listening: socket.socket) -> None:
 
 
 def listener(wanted: int) -> socket.socket:
-    """A socket that listens here on the wanted port or the next free one; UserError if none is."""
+    """A socket that listens here on the wanted port or the next free one; LabError if none is."""
     for port in range(wanted, min(wanted + 100, 65536)):
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -152,7 +152,7 @@ def listener(wanted: int) -> socket.socket:
             return listening
         except OSError:
             listening.close()
-    raise UserError(f"no port from {wanted} on is free here: choose another with --port.")
+    raise LabError(f"no port from {wanted} on is free here: choose another with --port.")
 
 
 def end(entry: dict[str, Any]) -> None:
@@ -176,7 +176,7 @@ def close(name: str | None, kind: str = "") -> list[str]:
         found = found or [entry for entry in known if entry["name"] == name]
         if not found:
             names = ", ".join(entry["name"] for entry in known) or "none"
-            raise UserError(f"there is no tunnel {name}; there are: {names}.")
+            raise LabError(f"there is no tunnel {name}; there are: {names}.")
     else:
         found = mine
     for entry in found:

@@ -54,7 +54,7 @@ def answer(parser: argparse.ArgumentParser, words: list[str]) -> None:
     """Print the candidates for the last word, a line each: the word, a tab, what it is."""
     try:
         found = candidates(parser, words[1:] or [""])  # without the dashes
-    except errors.UserError:  # in machines.toml, say: not the moment for it
+    except errors.LabError:  # in machines.toml, say: not the moment for it
         return
     for word, about in found:
         if SAFE.fullmatch(word):

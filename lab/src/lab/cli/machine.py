@@ -3,7 +3,7 @@
 import argparse
 
 from lab.cli.remote import add_machine, connect
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.tables import print_json, say, table
 
 
@@ -47,7 +47,7 @@ def examine(wanted: argparse.Namespace) -> int:
 
     try:
         machine = machines.machine(wanted.machine)
-    except UserError as error:
+    except LabError as error:
         if wanted.machine:
             raise
         machine, found = None, doctor.examine_without(str(error))

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     wanted.after_dashes = arguments[dashes + 1 :] if dashes < len(arguments) else None
     try:
         return wanted.command(wanted) or 0
-    except errors.UserError as error:
+    except errors.LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as ended:

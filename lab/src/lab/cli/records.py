@@ -157,7 +157,7 @@ def compare_runs(wanted: argparse.Namespace) -> None:
         commits = [reading.commit(reading.read_json(folder / "run.json")) for folder in folders]
         for name, commit in zip(wanted.runs, commits, strict=True):
             if not commit:
-                raise errors.UserError(f"{name} has no recorded code.")
+                raise errors.LabError(f"{name} has no recorded code.")
         for commit in commits[1:]:
             # unlike git diff, this takes none of the user's programs for showing differences
             print(git.run("diff-tree", "-r", "--patch", commits[0], commit), end="")

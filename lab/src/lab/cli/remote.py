@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.tables import print_json, say, shown, table
 
 # of lab run; Sacred's own -m, for a MongoDB, is for `lab run -- COMMAND` only
@@ -84,7 +84,7 @@ def connect_aloud(wanted: argparse.Namespace):
 
 def need_terminal(what: str, instead: str) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UserError(f"{what} needs a terminal; {instead}.")
+        raise LabError(f"{what} needs a terminal; {instead}.")
 
 
 def set_up(wanted: argparse.Namespace) -> None:
@@ -100,7 +100,7 @@ def start(wanted: argparse.Namespace) -> int:
     from lab.jobs import launch
 
     for word in OPTIONS & {word.partition("=")[0] for word in wanted.arguments}:
-        raise UserError(f"{word} is not for the experiment: it comes before {wanted.arguments[0]}.")
+        raise LabError(f"{word} is not for the experiment: it comes before {wanted.arguments[0]}.")
     if wanted.interactive:
         need_terminal("--interactive", "leave it out")
     command = wanted.after_dashes

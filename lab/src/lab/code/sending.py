@@ -11,7 +11,7 @@ from typing import Any
 
 from lab.code import snapshot
 from lab.ground import git
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh.connection import Connection, Refused
 
 SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
@@ -34,7 +34,7 @@ def send(connection: Connection, script: str, commit: str, **variables) -> str:
                 if refused.code != RESEND or not base:
                     raise _explained(refused) from None
                 continue  # the repository there was made anew: everything, then
-        with suppress(UserError):  # it only saves sending: what was asked for is done
+        with suppress(LabError):  # it only saves sending: what was asked for is done
             git.run("update-ref", _sent(connection), commit)
         return answer
     raise AssertionError("a whole bundle needs nothing to be there")

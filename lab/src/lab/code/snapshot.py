@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from lab.ground import git, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 REFS = "refs/lab/snapshots"  # a ref for each keeps them from git's garbage collection
 MEGABYTE = 1_000_000
@@ -40,9 +40,9 @@ def take(limit_mb: float = 25) -> Snapshot:
     same commit, and a tree that equals HEAD's gives HEAD. Where the project is part of a bigger
     repository all of that is taken: the code may use what lies beside the project.
 
-    Raises UserError, before anything is made, for submodules, other repositories inside this one,
+    Raises LabError, before anything is made, for submodules, other repositories inside this one,
     and new or changed files above `limit_mb`. Of a file with a filter, as with git-lfs, what git
-    stores of it counts. UserError also without git, outside of a repository, and when git fails.
+    stores of it counts. LabError also without git, outside of a repository, and when git fails.
     """
     top, index = _locate()
     try:
@@ -61,14 +61,14 @@ def take(limit_mb: float = 25) -> Snapshot:
             tree = _tree(run, top, changed, limit_mb * MEGABYTE)
             commit = _commit(run, tree, head)
     except OSError as error:
-        raise UserError(f"no snapshot can be made: {error}.") from None
+        raise LabError(f"no snapshot can be made: {error}.") from None
     return Snapshot(commit, head, commit != head, branch, os.path.relpath(project.root(), top))
 
 
 def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
     """What was dirty: `git diff HEAD SNAPSHOT` as text, cut off at `limit` bytes.
 
-    Raises UserError if the snapshot is not in this repository.
+    Raises LabError if the snapshot is not in this repository.
     """
     if not snapshot.dirty:
         return ""
@@ -85,7 +85,7 @@ def _locate() -> tuple[Path, Path]:
     """The top of the working tree that the project is in, and its index file."""
     top = git.top()
     if top != project.root() and git.run("check-ignore", ".", accept=(0, 1)):
-        raise UserError(
+        raise LabError(
             f"{project.root()} is ignored by the repository around it: give it one of its own with"
             " git init, then run python3 bootstrap.py."
         )
@@ -129,7 +129,7 @@ def _tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
         try:
             run("add", "--all")
             break
-        except UserError:
+        except LabError:
             if not attempts_left:
                 raise
     tree = run("write-tree").strip()
@@ -155,11 +155,11 @@ def _refuse_large(sizes: dict[str, int], limit: float) -> None:
 
 
 def _refuse(why: str, names: list[str], mend: str) -> None:
-    """Raise UserError if there are names."""
+    """Raise LabError if there are names."""
     shown = [name if name.isprintable() else repr(name) for name in names[:10]]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     if names:
-        raise UserError(f"{why}: {', '.join(shown)}{more}; {mend}")
+        raise LabError(f"{why}: {', '.join(shown)}{more}; {mend}")
 
 
 def _commit(run: Git, tree: str, head: str | None) -> str:

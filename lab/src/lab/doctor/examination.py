@@ -18,7 +18,7 @@ from lab.doctor import checks
 from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first, parse
 from lab.environment.check import read_stamp
 from lab.ground import files, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh import ssh_config
 from lab.ssh.connection import Connection, LineLost
 from lab.ssh.machines import Machine
@@ -33,7 +33,7 @@ def examine(machine: Machine) -> list[Check]:
     here = {**facts_here(), "lab": [machine.lab]}
     try:
         connection = Connection(machine)
-    except UserError as error:
+    except LabError as error:
         here["socket"] = [str(error)]
         return checks.judge(here, None)
     here["socket"] = ["well"]
@@ -57,7 +57,7 @@ def reach(connection: Connection, here: Facts) -> tuple[Facts | None, list[Check
         route = f"by way of {by}" if by else "directly"
         connection.open()
         there, milliseconds = facts_there(connection, here)
-    except UserError as error:  # LineLost and Refused too
+    except LabError as error:  # LineLost and Refused too
         host_key = "host key of" in str(error)
         name = "host key" if host_key else "connection"
         return None, [Check(name, "", "not reached", FAILED, str(error))]
@@ -107,7 +107,7 @@ def facts_here() -> Facts:
     try:
         text = (project.root() / "requirements.txt").read_bytes()
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}.") from None
+        raise LabError(f"{error.filename}: {error.strerror}.") from None
     lock = hashlib.sha256(text).hexdigest()
     python = project.toml("pyproject.toml")["tool"]["lab"]["python"]
     facts = {name: [version(name, option)] for name, option in PROGRAMS.items()}
@@ -204,7 +204,7 @@ def attempt(name: str, step) -> str:
     """Take a step; what became of it."""
     try:
         step()
-    except (UserError, OSError) as error:
+    except (LabError, OSError) as error:
         return f"{name}: could not be mended: {error}"
     return f"{name}: mended"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.environment import lock, repository
 from lab.ground import files, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 STAMP = "lab-environment.json"  # bootstrap.py leaves it in an environment that is whole
 SET_UP = "python3 bootstrap.py"
@@ -33,7 +33,7 @@ def check() -> list[dict[str, str]]:
             state, details = "ok", step()
         except repository.Skip as reason:
             state, details = "skipped", str(reason)
-        except (Stale, UserError, repository.Problem, OSError) as error:
+        except (Stale, LabError, repository.Problem, OSError) as error:
             state, details = "stale", str(error)
         rows.append({"state": state, "part": part, "details": details})
     return rows
@@ -49,7 +49,7 @@ def read_stamp(environment: Path) -> dict[str, Any]:
 
 
 def venv() -> Path:
-    """The project's environment; UserError if there is none."""
+    """The project's environment; LabError if there is none."""
     place = project.root() / ".venv"
     if not os.access(place / "bin/python", os.X_OK):
         raise Stale(".venv is missing, or has lost its Python")

@@ -74,11 +74,11 @@ def install() -> str:
     and the first free of NAME-2, NAME-3, ... is taken.
     """
     if not find_spec("ipykernel"):
-        raise errors.UserError("ipykernel is not installed; run lab lock.")
+        raise errors.LabError("ipykernel is not installed; run lab lock.")
     try:
         import_module("ipykernel")
     except Exception as error:
-        raise errors.UserError(
+        raise errors.LabError(
             f"ipykernel cannot be imported ({error!r}); delete {sys.prefix} and run"
             " python3 bootstrap.py."
         ) from None
@@ -99,7 +99,7 @@ def install() -> str:
         offer_only(name)
         bound = bind_notebooks(name, title)
     except OSError as error:
-        raise errors.UserError(f"{error.filename}: {error.strerror}.") from None
+        raise errors.LabError(f"{error.filename}: {error.strerror}.") from None
     said = [name]
     if name != wanted:
         said.append(f"because the name {wanted} belongs to {owner(wanted)}")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from lab.ground import files, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 # torch pins its CUDA libraries itself; in the lock they would cost CPU machines gigabytes.
 LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+cpu
@@ -23,7 +23,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
     """Compile requirements.txt anew; what is pinned there stays if it still fits. The changes.
 
     One lock serves macOS and Linux, with a GPU or without: no addresses, no CUDA packages, no
-    local versions. Further arguments are uv's, such as --upgrade. UserError if uv fails.
+    local versions. Further arguments are uv's, such as --upgrade. LabError if uv fails.
     """
     root = project.root()
     lock = root / "requirements.txt"
@@ -31,7 +31,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
     wanted = project.toml("pyproject.toml").get("project", {}).get("requires-python", "")
     oldest = re.search(r">=\s*([0-9.]+)", str(wanted))
     if not oldest:
-        raise UserError("requires-python in pyproject.toml has to name the oldest: >=3.10.")
+        raise LabError("requires-python in pyproject.toml has to name the oldest: >=3.10.")
     before = lock.read_text("utf-8") if lock.exists() else ""
     try:
         draft.write_text(pins(before), "utf-8")
@@ -46,7 +46,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
         after = whole(pins(draft.read_text("utf-8")))
         files.write(lock, after)
     except OSError as error:
-        raise UserError(f"{error.filename or lock}: {error.strerror}.") from None
+        raise LabError(f"{error.filename or lock}: {error.strerror}.") from None
     finally:
         draft.unlink(missing_ok=True)
     old, new = set(before.splitlines()), set(after.splitlines())
@@ -71,18 +71,18 @@ def wheel() -> Path | None:
     """The wheel of lab in this project; None for a team that has it on a package index."""
     found = sorted(project.root().glob("vendor/dl_remote_lab-*.whl"))
     if len(found) > 1:
-        raise UserError(f"vendor/ holds {len(found)} wheels of lab: keep the one you want.")
+        raise LabError(f"vendor/ holds {len(found)} wheels of lab: keep the one you want.")
     return found[0] if found else None
 
 
 def uv(*arguments: object) -> None:
-    """Run the uv that bootstrap.py uses, in the project; UserError if it fails."""
+    """Run the uv that bootstrap.py uses, in the project; LabError if it fails."""
     done = run_uv("--quiet", *arguments)
     if done.returncode:
         lines = done.stdout.strip().splitlines() or ["it said nothing"]
         cause = next((line for line in lines if line.startswith("error")), lines[-1])
         print(*lines, sep="\n", file=sys.stderr)
-        raise UserError(f"uv {arguments[0]} {arguments[1]} failed: {cause.strip()}")
+        raise LabError(f"uv {arguments[0]} {arguments[1]} failed: {cause.strip()}")
 
 
 def run_uv(*arguments: object, text: str | None = None) -> subprocess.CompletedProcess:

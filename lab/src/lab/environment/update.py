@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.environment import lock
 from lab.ground import git, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 PIN = re.compile(r'"dl-remote-lab==([^"]*)"')
 FILES = ("vendor", "pyproject.toml", "requirements.txt")
@@ -29,20 +29,20 @@ class Update:
 def update(wanted: str = "") -> Update:
     """Bring a lab into the project: a version, or a wheel; without either the newest of the index.
 
-    UserError if what it would change has been edited, if there is no such lab, or if no lock fits;
+    LabError if what it would change has been edited, if there is no such lab, or if no lock fits;
     everything is then as it was.
     """
     root = project.root()
     edited = git.run("status", "--porcelain", "--", *FILES)
     if edited:
-        raise UserError(
+        raise LabError(
             f"{edited.splitlines()[0][3:]} has changes that are not committed: commit them, or"
             " git checkout them, before lab update."
         )
     settings, locked, old = root / "pyproject.toml", root / "requirements.txt", lock.wheel()
     pinned = PIN.search(settings.read_text("utf-8"))
     if not pinned:
-        raise UserError('pyproject.toml has no dependency "dl-remote-lab==VERSION": put it back.')
+        raise LabError('pyproject.toml has no dependency "dl-remote-lab==VERSION": put it back.')
     before = {path: path.read_bytes() for path in (settings, locked, old) if path and path.exists()}
     with tempfile.TemporaryDirectory(prefix="lab-update-") as folder:
         wheel = Path(wanted) if wanted.endswith(".whl") else download(wanted, Path(folder))
@@ -63,7 +63,7 @@ def update(wanted: str = "") -> Update:
             for path, content in before.items():
                 path.write_bytes(content)
             if isinstance(error, OSError):
-                raise UserError(f"{error.filename}: {error.strerror}; nothing changed.") from None
+                raise LabError(f"{error.filename}: {error.strerror}; nothing changed.") from None
             raise
     return Update(pinned[1], version, news(changelog, pinned[1]), changes)
 
@@ -78,7 +78,7 @@ def download(version: str, folder: Path) -> Path:
 
 
 def look_into(wheel: Path) -> tuple[str, str]:
-    """Version and CHANGELOG of a wheel; UserError if it is none of lab's."""
+    """Version and CHANGELOG of a wheel; LabError if it is none of lab's."""
     named = lock.WHEEL.fullmatch(wheel.name)
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -88,9 +88,9 @@ def look_into(wheel: Path) -> tuple[str, str]:
             log = next((name for name in names if name.endswith("/CHANGELOG.md")), None)
             changelog = archive.read(log).decode("utf-8") if log else ""
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{wheel} is no wheel of dl-remote-lab: {error}") from None
+        raise LabError(f"{wheel} is no wheel of dl-remote-lab: {error}") from None
     if not re.search(rf"^Version: {re.escape(named[1])}$", metadata, re.M):
-        raise UserError(f"{wheel} holds another version than its name says.")
+        raise LabError(f"{wheel} holds another version than its name says.")
     return named[1], changelog
 
 

@@ -1,11 +1,20 @@
-"""What a person can fix is an error of one line; every other error is a fault of ours."""
+"""The errors that a user can fix, each shown as one line; any other exception is a bug in lab."""
 
 
-class UserError(Exception):
-    """A mistake that the person at the keyboard can fix: one line, the cause and the next step."""
+class LabError(Exception):
+    """Something that the user can fix. The message is one line: the cause and the next step.
+
+    A more precise type exists wherever some code, or a user's notebook, acts on the difference.
+    """
 
     exit_code = 1
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows of it."""
+        """Return what a notebook shows in place of a traceback."""
         return [f"error: {self}"]
+
+
+class UsageError(LabError):
+    """The command was called in a way that cannot work, whatever the state of the project."""
+
+    exit_code = 2

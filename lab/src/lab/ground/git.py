@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from lab.ground import project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 # The only variables of git's that it gets; others, as in a hook, may name another repository.
 KEPT = ("GIT_CONFIG_", "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_")
@@ -17,7 +17,7 @@ def run(*arguments, cwd=None, stdin="", limit=None, accept=(0,), **variables) ->
     """What git printed; after more than `limit` bytes it is ended and the rest left out.
 
     It runs in the project's folder unless `cwd` names another one. Names come back as Python keeps
-    those of files. Raises UserError if git is missing, or if its exit code is not in `accept`.
+    those of files. Raises LabError if git is missing, or if its exit code is not in `accept`.
     """
     environment = _clean_environment(os.environ) | variables
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -25,14 +25,14 @@ def run(*arguments, cwd=None, stdin="", limit=None, accept=(0,), **variables) ->
         command = ["git", *arguments]
         process = subprocess.Popen(command, cwd=cwd or project.root(), env=environment, **pipes)
     except OSError as error:
-        raise UserError(f"git cannot be started ({error.strerror}): install it.") from None
+        raise LabError(f"git cannot be started ({error.strerror}): install it.") from None
     with process:
         output = process.stdout.read(limit + 1) if limit else b""
         if limit and len(output) > limit:
             return os.fsdecode(output)  # its pipe is closed, which ends git
         rest, said = process.communicate(os.fsencode(stdin))
     if process.returncode not in accept:
-        raise UserError(_explain(said.decode("utf-8", "replace")))
+        raise LabError(_explain(said.decode("utf-8", "replace")))
     return os.fsdecode(output + rest)
 
 

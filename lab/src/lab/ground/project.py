@@ -6,7 +6,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 CACHE = "dl-remote-template"  # the name of our folder in ~/.cache
 SPLITS = ("train", "val", "test")  # the folders of a dataset
@@ -21,14 +21,14 @@ def root() -> Path:
     and is ended if that is not the one you stand in: the environment of one would run its own code
     while you look at the code of the other.
 
-    Raises UserError if there is no project.
+    Raises LabError if there is no project.
     """
     standing, own = _standing(), _of_script()
     if own and standing and own != standing:
         sys.exit(f"error: {other_project(own, standing)}")
     found = own or standing
     if not found:
-        raise UserError(
+        raise LabError(
             f"{Path.cwd()} is in no project (no folder above it has a pyproject.toml with"
             " [tool.lab]): cd into one, or name it by LAB_PROJECT."
         )
@@ -48,12 +48,12 @@ def _standing() -> Path | None:
     if told:
         found = Path(told).resolve()
         if not is_project(found):
-            raise UserError(f"LAB_PROJECT={told}: there is no pyproject.toml with [tool.lab].")
+            raise LabError(f"LAB_PROJECT={told}: there is no pyproject.toml with [tool.lab].")
         return found
     try:
         return holding(Path.cwd())
     except FileNotFoundError:
-        raise UserError("the working directory has been deleted: cd into a project.") from None
+        raise LabError("the working directory has been deleted: cd into a project.") from None
 
 
 def _of_script() -> Path | None:
@@ -104,7 +104,7 @@ def _toml(path: Path) -> dict:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+        raise LabError(f"{path} cannot be read: {error}") from None
 
 
 def parse_toml(text: str) -> dict:
@@ -143,9 +143,9 @@ def data_folder() -> Path:
 
 
 def dataset_folder(dataset: str) -> Path:
-    """Where a dataset lies here. UserError for what is no name of one."""
+    """Where a dataset lies here. LabError for what is no name of one."""
     if not DATASET.fullmatch(dataset):
-        raise UserError(
+        raise LabError(
             f"{dataset!r} is no name of a dataset: letters, digits, '.', '_' and '-', beginning"
             " with a letter."
         )
@@ -167,7 +167,7 @@ def _folder(variable: str, key: str) -> Path:
     path = root() / os.path.expanduser(told)
     if path.is_symlink() and not path.exists():  # a new folder in its place would not be seen
         target = os.readlink(path)
-        raise UserError(f"{shown(path)} is a link to {target}, which is not there: mount its disk?")
+        raise LabError(f"{shown(path)} is a link to {target}, which is not there: mount its disk?")
     return path
 
 
@@ -178,7 +178,7 @@ def _here() -> dict[str, str]:
     for key, value in table.items() if isinstance(table, dict) else [("here", table)]:
         text = isinstance(value, str) and value.strip() and value.isprintable()
         if key not in ("data", "runs") or not text:
-            raise UserError(
+            raise LabError(
                 f'{root() / file}: {key} = {value!r}: [here] takes data = "FOLDER" and'
                 ' runs = "FOLDER", nothing else.'
             )

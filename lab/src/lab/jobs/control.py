@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.ids import FORMAT as ID
 from lab.ground.tables import duration
 from lab.jobs import known_jobs, paths
@@ -120,7 +120,7 @@ def find(connection: Connection, wanted: str | None) -> str:
         return wanted
     known = listing(connection, 0 if wanted else LISTED)
     if not known:
-        raise UserError(f"there are no jobs on {connection.name} yet.")
+        raise LabError(f"there are no jobs on {connection.name} yet.")
     if not wanted:
         return known[-1].id
     named = {job.id for job in known if job.spec.get("name") == wanted}
@@ -130,7 +130,7 @@ def find(connection: Connection, wanted: str | None) -> str:
         return found[0]
     cause = f"{len(found)} jobs are meant by" if found else "there is no job"
     near = ", ".join(found[-5:] or [job.id for job in known[-5:]])
-    raise UserError(f"{cause} {wanted} on {connection.name}; there are: {near}.")
+    raise LabError(f"{cause} {wanted} on {connection.name}; there are: {near}.")
 
 
 def stop(connection: Connection, id: str, grace: int = 60) -> Job:

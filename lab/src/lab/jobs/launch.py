@@ -9,7 +9,7 @@ from getpass import getuser
 
 from lab.code import sending, snapshot
 from lab.ground import project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.ids import new_id
 from lab.jobs import paths, runner
 from lab.jobs.control import Job, told
@@ -19,10 +19,10 @@ from lab.ssh.connection import Connection, LineLost, Refused
 def experiment(arguments: list[str], gpus: str) -> list[str]:
     """The command of a run: Python, or torchrun with one process for each of several GPUs.
 
-    Raises UserError for settings without the word that Sacred wants before them.
+    Raises LabError for settings without the word that Sacred wants before them.
     """
     if arguments and "=" in arguments[0] and not arguments[0].startswith("-"):
-        raise UserError(f"{arguments[0]} is a setting: lab run with {shlex.join(arguments)}.")
+        raise LabError(f"{arguments[0]} is a setting: lab run with {shlex.join(arguments)}.")
     module = ["-m", f"{project.package()}.experiment", *arguments]
     if gpu_count(gpus) not in ("some", "0", "1"):
         return ["torchrun", "--standalone", f"--nproc-per-node={gpus}", *module]
@@ -30,16 +30,16 @@ def experiment(arguments: list[str], gpus: str) -> list[str]:
 
 
 def require_command(command: list[str], gpus: str) -> str:
-    """The number of GPUs as the machine compares it; UserError for what cannot be run."""
+    """The number of GPUs as the machine compares it; LabError for what cannot be run."""
     if not command:
-        raise UserError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
+        raise LabError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
     return gpu_count(gpus)
 
 
 def gpu_count(wanted: str) -> str:
-    """How many GPUs to take, as the machine compares it; UserError if it is no number."""
+    """How many GPUs to take, as the machine compares it; LabError if it is no number."""
     if wanted != "some" and not re.fullmatch("[0-9]{1,4}", wanted):
-        raise UserError(f"--gpus {wanted}: a number, as in --gpus 2.")
+        raise LabError(f"--gpus {wanted}: a number, as in --gpus 2.")
     return wanted if wanted == "some" else str(int(wanted))
 
 
@@ -101,7 +101,7 @@ def start(
     except LineLost as lost:
         raise LineLost(f"{lost} {open_still}") from None
     except KeyboardInterrupt:
-        ended = UserError(f"interrupted. {open_still}")
+        ended = LabError(f"interrupted. {open_still}")
         ended.exit_code = 130
         raise ended from None
     return told(connection, answer)

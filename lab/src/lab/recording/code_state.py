@@ -13,14 +13,14 @@ from typing import Any
 
 from lab.code import snapshot
 from lab.ground import git, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 
 def sources() -> str:
     """The folder src/ of the project, without links; "" where there is no project."""
     try:
         return str(project.root() / "src")
-    except UserError:
+    except LabError:
         return ""
 
 
@@ -40,14 +40,14 @@ class Imports:
         self.before |= {file: time for file, time in written().items() if file not in files}
 
     def snapshot(self) -> dict[str, Any]:
-        """The snapshot that holds what is imported; UserError if there is none.
+        """The snapshot that holds what is imported; LabError if there is none.
 
         Where a file was edited between two runs of one process, it is that of the run before.
         """
         since, code = written(), take()
         changed = edited(self.before)
         if changed and not self.code:
-            raise UserError(f"{changed} was edited while the run was starting: start it again.")
+            raise LabError(f"{changed} was edited while the run was starting: start it again.")
         if not changed:
             self.code, self.known, self.since = code, imported(), since
         return dict(self.code)
@@ -69,7 +69,7 @@ def take() -> dict[str, Any]:
     try:
         taken = snapshot.take()
         return {**asdict(taken), "remotes": git.remotes(), "diff": snapshot.diff(taken)}
-    except UserError as error:
+    except LabError as error:
         print(f"warning: the code of this run is not kept: {error}", file=sys.stderr)
         names = [field.name for field in fields(snapshot.Snapshot)]
         return {**dict.fromkeys(names), "remotes": {}, "diff": "", "problem": str(error)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.ground import files, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 DISTRIBUTION = "dl-remote-lab"
 
@@ -35,7 +35,7 @@ def wheel_of(version: str) -> Path | None:
     """The project's wheel of this version; None if it has none."""
     try:
         vendor = project.root() / "vendor"
-    except UserError:
+    except LabError:
         return None
     return next(iter(vendor.glob(f"dl_remote_lab-{version}-*.whl")), None)
 

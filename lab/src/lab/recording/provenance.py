@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from lab.ground import files, liveness, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.recording import package
 
 TIMEOUT = 5  # seconds for nvidia-smi; a broken driver lets it hang
@@ -77,7 +77,7 @@ def data(dataset: Any) -> dict[str, Any]:
     if not isinstance(dataset, str):
         return {"dataset": None, "manifest_sha256": None}
     found = None
-    with suppress(UserError):  # the run itself will say what is wrong with the data folder
+    with suppress(LabError):  # the run itself will say what is wrong with the data folder
         found = files.sha256_or_none(project.data_folder() / dataset / "manifest.json")
     return {"dataset": dataset, "manifest_sha256": found}
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from lab.ground import files
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.ids import new_id
 from lab.recording import provenance
 from lab.recording.sacred_import import FileStorageObserver, flatten
@@ -16,7 +16,7 @@ OURS = {"run.json", "config.json", "cout.txt", "metrics.jsonl", "uncommitted.dif
 OURS |= {"notes.txt"}  # of `lab note`
 
 
-class RecordError(UserError):
+class RecordError(LabError):
     """A run's record is not whole."""
 
 

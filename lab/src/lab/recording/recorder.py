@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.ground import files, interrupts
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.recording import capture, code_state, metrics_file, provenance, ranks
 from lab.recording.record_files import RecordError, RecordFiles
 
@@ -43,11 +43,11 @@ class RunFolder(RecordFiles):
             with interrupts.held():
                 _id = self.make_folder(_id)
                 self._begin(ex_info, command, host_info, start_time, config, meta_info)
-        except (OSError, UserError) as error:
+        except (OSError, LabError) as error:
             if self.dir:
                 shutil.rmtree(self.dir, ignore_errors=True)  # our own, of a moment ago
                 self.dir = None
-            if isinstance(error, UserError):
+            if isinstance(error, LabError):
                 raise
             raise RecordError(f"no record can be written in {self.basedir}: {error}") from None
         return _id

@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.code import snapshot
 from lab.ground import git, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.runs import reading, records
 
 RECORD, BUNDLE = "record/", "code.bundle"  # in the file
@@ -23,14 +23,14 @@ def export(wanted: str, file: Path) -> Path:
     folder = records.find(wanted)
     record = reading.read_json(folder / "run.json")
     if reading.state(record) == "RUNNING":
-        raise UserError(f"{folder.name} is RUNNING: export it when it has ended.")
+        raise LabError(f"{folder.name} is RUNNING: export it when it has ended.")
     commit = require_code(folder.name, record)
     if git.run("rev-parse", "--is-shallow-repository").strip() == "true":
-        raise UserError("this clone has only a part of the history: git fetch --unshallow first.")
+        raise LabError("this clone has only a part of the history: git fetch --unshallow first.")
     if file.suffix != ".zip" and not file.exists():
         file = file.with_name(f"{file.name}.zip")
     if file.exists():
-        raise UserError(f"{file} exists: choose another name.")
+        raise LabError(f"{file} exists: choose another name.")
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with tempfile.TemporaryDirectory() as place:
@@ -47,7 +47,7 @@ def export(wanted: str, file: Path) -> Path:
                 pack.writestr("requirements.txt", git.run("show", f"{commit}:{lock}"))
         os.replace(draft, file)
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error}.") from None
+        raise LabError(f"{file} cannot be written: {error}.") from None
     finally:
         draft.unlink(missing_ok=True)
     return file
@@ -71,11 +71,11 @@ def unpack(file: Path) -> Path:
             if not kept.exists():
                 record.rename(kept)
             elif reading.read_json(kept / "run.json") != content:
-                raise UserError(f"{project.shown(kept)} is another record than that of {file}.")
+                raise LabError(f"{project.shown(kept)} is another record than that of {file}.")
             else:
                 records.add_notes(kept, records.notes(record))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is no file of lab export: {error}.") from None
+        raise LabError(f"{file} is no file of lab export: {error}.") from None
     return kept
 
 
@@ -83,11 +83,11 @@ def unpack(file: Path) -> Path:
 
 
 def code_of(name: str, record: dict[str, Any]) -> str:
-    """The commit that holds exactly the code that ran; UserError if none is recorded."""
+    """The commit that holds exactly the code that ran; LabError if none is recorded."""
     commit = str(reading.commit(record) or "")
     if not re.fullmatch("[0-9a-f]{40,64}", commit):
         why = reading.part(record, "code").get("problem") or "no commit is recorded."
-        raise UserError(f"the code of {name} cannot be restored: {why}")
+        raise LabError(f"the code of {name} cannot be restored: {why}")
     return commit
 
 
@@ -100,7 +100,7 @@ def require_code(name: str, record: dict[str, Any]) -> str:
     """code_of(), and that it is in this repository."""
     commit = code_of(name, record)
     if not git.run("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", accept=(0, 1, 128)):
-        raise UserError(
+        raise LabError(
             f"the code of {name} is not in this repository: fetch commit {commit}, or take"
             " the file that lab export makes where it ran."
         )

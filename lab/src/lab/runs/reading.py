@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.ground import liveness, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 
 def names() -> list[str]:
@@ -17,7 +17,7 @@ def names() -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"the records cannot be read: {error}.") from None
+        raise LabError(f"the records cannot be read: {error}.") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

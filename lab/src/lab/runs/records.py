@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.ground import project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError, UsageError
 from lab.runs import listing
 from lab.runs.reading import names, part, read_json
 
@@ -16,19 +16,13 @@ if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing 
     from matplotlib.figure import Figure
 
 
-class WrongUsage(UserError):
-    """A name that was typed and that no run knows."""
-
-    exit_code = 2
-
-
 # --- one record ----------------------------------------------------------------------------------
 
 
 def find(wanted: str) -> Path:
     """The folder of the run with this id, or with the only id that begins so.
 
-    A path to the folder is taken as well. UserError with the candidates if there is no such run,
+    A path to the folder is taken as well. LabError with the candidates if there is no such run,
     or more than one.
     """
     name, known = Path(wanted).name, sorted(names(), reverse=True)
@@ -40,7 +34,7 @@ def find(wanted: str) -> Path:
     shown = (found or known)[:10]
     more = f" and {len(found or known) - 10} more" if len(found or known) > 10 else ""
     cause = f"{len(found)} runs begin so" if found else "no run begins so"
-    raise UserError(f"{wanted}: {cause}; there are: {', '.join(shown) or 'none'}{more}.")
+    raise LabError(f"{wanted}: {cause}; there are: {', '.join(shown) or 'none'}{more}.")
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -77,22 +71,22 @@ def final(folder: Path) -> dict[str, float]:
 
 
 def note(folder: Path, text: str) -> None:
-    """Add a line to a record's notes; UserError if that fails, WrongUsage if it says nothing."""
+    """Add a line to a record's notes; LabError if that fails, UsageError if it says nothing."""
     if not text.split():
-        raise WrongUsage("a note needs some words.")
+        raise UsageError("a note needs some words.")
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     add_notes(folder, [f"{when}  {' '.join(text.split())}"])
 
 
 def add_notes(folder: Path, lines: list[str]) -> None:
-    """Add those of the lines that a record's notes lack; UserError if that fails."""
+    """Add those of the lines that a record's notes lack; LabError if that fails."""
     known = notes(folder)
     new = [f"{line}\n" for line in lines if line not in known]
     try:
         with open(folder / "notes.txt", "a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(new)
     except OSError as error:
-        raise UserError(f"the note cannot be written: {error}.") from None
+        raise LabError(f"the note cannot be written: {error}.") from None
 
 
 def notes(folder: Path) -> list[str]:
@@ -176,14 +170,14 @@ def metrics(*ids: str) -> "pd.DataFrame":
 
 
 def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
-    """Write curves() of these runs as a picture; returns its path. WrongUsage: no such metric."""
+    """Write curves() of these runs as a picture; returns its path. UsageError: no such metric."""
     import matplotlib
 
     matplotlib.use("Agg")  # without a screen
     table = metrics(*(folder.name for folder in folders))
     if metric not in set(table["metric"]):
         known = ", ".join(sorted(set(table["metric"]))) or "none"
-        raise WrongUsage(f"these runs have no metric {metric}; there are: {known}.")
+        raise UsageError(f"these runs have no metric {metric}; there are: {known}.")
     words = [metric, *(folder.name for folder in folders[:3])]
     name = re.sub(r"[^\w.-]+", "-", "_".join(words)) + ".png"
     file = file or project.runs_folder() / "_plots" / name
@@ -192,7 +186,7 @@ def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         curves(table, metric).savefig(file, dpi=150, bbox_inches="tight")
     except (OSError, ValueError) as error:  # a full disk; a kind of picture that there is not
-        raise UserError(f"{file} cannot be written: {error}.") from None
+        raise LabError(f"{file} cannot be written: {error}.") from None
     return file
 
 

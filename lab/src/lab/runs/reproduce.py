@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from lab.code import snapshot
 from lab.environment.check import read_stamp
 from lab.ground import git, interrupts, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.files import sha256_or_none
 from lab.ground.ids import new_id
 from lab.runs import comparison, export, reading, records
@@ -34,7 +34,7 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     """Run a recorded run again, from its snapshot, and compare every number.
 
     `wanted` is a run, or a file of lab export. The code is checked out beside the project and
-    removed at the end, unless `keep`; the new record is kept and names the old one. UserError says
+    removed at the end, unless `keep`; the new record is kept and names the old one. LabError says
     what cannot be restored: code, data or environment.
     """
     file = Path(wanted)
@@ -42,7 +42,7 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     record, config = (reading.read_json(old / name) for name in ("run.json", "config.json"))
     state = reading.state(record) if config else "without a readable config.json"
     if state in ("UNREADABLE", "RUNNING") or not config:
-        raise UserError(f"{old.name} is {state}: it cannot be repeated.")
+        raise LabError(f"{old.name} is {state}: it cannot be repeated.")
     commit = export.require_code(old.name, record)
     check_manifest(record)
     beside = git.top().parent
@@ -66,13 +66,13 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
             shutil.rmtree(holder, ignore_errors=True)
     again = reading.read_json(new / "run.json")
     if not again:
-        raise UserError("the run did not start, or left no record: see above.")
+        raise LabError("the run did not start, or left no record: see above.")
     state = reading.state(again)
     if state not in comparison.ENDED:
-        raise UserError(f"the repetition, {new.name}, is {state}: its numbers say nothing.")
+        raise LabError(f"the repetition, {new.name}, is {state}: its numbers say nothing.")
     rows = comparison.compare(old, new, tolerance)
     if not rows:
-        raise UserError(f"{old.name} recorded no number that {new.name} could be compared with.")
+        raise LabError(f"{old.name} recorded no number that {new.name} could be compared with.")
     same = all(row["verdict"].startswith(("identical", "within")) for row in rows)
     return Outcome(new.name, rows, comparison.surroundings(record, again), same)
 
@@ -85,7 +85,7 @@ def say(what: str, details: str) -> None:
 
 
 def check_manifest(record: dict[str, Any]) -> None:
-    """UserError if the dataset is another one than the run had."""
+    """LabError if the dataset is another one than the run had."""
     data = reading.part(record, "data")
     dataset, expected = data.get("dataset"), data.get("manifest_sha256")
     if not isinstance(dataset, str) or expected is None:
@@ -94,7 +94,7 @@ def check_manifest(record: dict[str, Any]) -> None:
     found = sha256_or_none(manifest)
     if found != expected:
         cause = f"is another one ({found[:12]})" if found else "is missing"
-        raise UserError(
+        raise LabError(
             f"the dataset {dataset} cannot be restored: {project.shown(manifest)} {cause}, the run"
             f" had {expected[:12]}. Bring that dataset here, or point LAB_DATA to it."
         )
@@ -104,7 +104,7 @@ def environment(code: Path, record: dict[str, Any]) -> str:
     """The Python of an environment with the recorded packages: the present one if it is such."""
     lock, recorded = sha256_or_none(code / "requirements.txt"), reading.part(record, "software")
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
-        raise UserError("the recorded lock is not the requirements.txt of the recorded commit.")
+        raise LabError("the recorded lock is not the requirements.txt of the recorded commit.")
     settings = project.parse_toml((code / "pyproject.toml").read_text("utf-8"))
     stamp = read_stamp(Path(sys.prefix))
     if (stamp.get("lock"), stamp.get("python")) == (lock, settings["tool"]["lab"]["python"]):
@@ -113,7 +113,7 @@ def environment(code: Path, record: dict[str, Any]) -> str:
     say("environment", f"is built from the recorded lock {lock[:12]} ...")
     bootstrap = [sys.executable, "bootstrap.py", "--no-kernel", "--no-git"]
     if wait(bootstrap, cwd=code):
-        raise UserError(f"the recorded lock {lock[:12]} cannot be installed here: see above.")
+        raise LabError(f"the recorded lock {lock[:12]} cannot be installed here: see above.")
     return str(code / ".venv" / "bin" / "python")
 
 
@@ -146,7 +146,7 @@ def verify_data(python: str, code: Path, record: dict[str, Any], variables: dict
     if done.returncode:
         lines = done.stdout.strip().splitlines()
         print(*lines[:20], f"... {len(lines) - 20} more" if len(lines) > 20 else "", sep="\n")
-        raise UserError(f"the dataset {dataset} is not as its manifest says: mend what is above.")
+        raise LabError(f"the dataset {dataset} is not as its manifest says: mend what is above.")
     say("data", f"{dataset} is as recorded")
 
 
@@ -158,7 +158,7 @@ def module_of(code: Path, record: dict[str, Any]) -> str:
     for path in paths:
         if (code / "src" / path).is_file() and not path.is_absolute():
             return ".".join(path.with_suffix("").parts)
-    raise UserError("the recorded code has no src/*/experiment.py to run.")
+    raise LabError("the recorded code has no src/*/experiment.py to run.")
 
 
 def run(

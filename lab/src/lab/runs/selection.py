@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lab.ground import project
-from lab.runs.records import WrongUsage, final
+from lab.ground.errors import UsageError
+from lab.runs.records import final
 
 
 def short_names(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -47,12 +48,12 @@ def value_of(row: dict[str, Any], key: str) -> Any:
 
 def matching(rows: list[dict[str, Any]], key: str, wanted: str) -> list[dict[str, Any]]:
     """The rows whose setting or column is as wanted: 0.01 and 1e-2 are the same, a commit may be
-    cut short. WrongUsage if no run knows the name.
+    cut short. UsageError if no run knows the name.
     """
     values = [value_of(row, key) for row in rows]
     if rows and all(value is None for value in values):
         known = sorted({name for row in rows for name in row["config"]})
-        raise WrongUsage(f"no run has {key}; there are state, machine, {', '.join(known)}.")
+        raise UsageError(f"no run has {key}; there are state, machine, {', '.join(known)}.")
     try:
         meant = json.loads(wanted)
     except ValueError:
@@ -68,7 +69,7 @@ def matching(rows: list[dict[str, Any]], key: str, wanted: str) -> list[dict[str
 def ordered(rows: list[dict[str, Any]], metric: str, down: bool) -> list[dict[str, Any]]:
     """The rows by a result or a metric's last value, runs without it last.
 
-    WrongUsage if no run has it.
+    UsageError if no run has it.
     """
     values = {}
     for row in rows:
@@ -83,7 +84,7 @@ def ordered(rows: list[dict[str, Any]], metric: str, down: bool) -> list[dict[st
             values[row["run"]] = float("nan")
     if rows and not any(metric in row["result"] for row in rows):
         known = sorted({name for row in rows for name in row["result"]})
-        raise WrongUsage(f"no run has the metric {metric}; results are {', '.join(known)}.")
+        raise UsageError(f"no run has the metric {metric}; results are {', '.join(known)}.")
     there = [row for row in rows if values[row["run"]] == values[row["run"]]]
     missing = [row for row in rows if values[row["run"]] != values[row["run"]]]
     return sorted(there, key=lambda row: values[row["run"]], reverse=down) + missing

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.ground import files, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh import machines
 from lab.ssh.framing import (
     PATIENCE,
@@ -30,7 +30,7 @@ from lab.ssh.ssh_errors import LASTING, explain
 KEPT = 600  # seconds that an idle connection stays open for the next command
 
 
-class LineLost(UserError):
+class LineLost(LabError):
     """The connection failed, or ended before the answer was whole: what happened there is open."""
 
 
@@ -38,7 +38,7 @@ class ShutOut(LineLost):
     """The connection fails for a cause that stays, such as a changed host key or a refused one."""
 
 
-class Refused(UserError):
+class Refused(LabError):
     """The script ran there, and said why it could not do its work."""
 
     def __init__(self, message: str, code: int):
@@ -123,7 +123,7 @@ class Connection:
         source, pieces = assemble(script, variables, self.machine), []
         # should the open one go away now, ssh would connect anew: not with this as its way there
         never = ("-o", "ProxyCommand=false")
-        with suppress(OSError, UserError):
+        with suppress(OSError, LabError):
             if self._is_open():
                 whole = (pieces.append, True, seconds)
                 code, _ = self._exchange(source, subprocess.DEVNULL, *whole, *never)
@@ -179,7 +179,7 @@ class Connection:
         try:
             process = subprocess.Popen(command, **pipes)
         except OSError as error:  # E2BIG
-            raise UserError(f"ssh cannot be started ({error.strerror}).") from None
+            raise LabError(f"ssh cannot be started ({error.strerror}).") from None
         try:
             code, said = receive_answer(
                 process.stdout, process.stderr, mark.encode(), receive, within
@@ -207,7 +207,7 @@ def finished(command: list[str], patience: float | None) -> tuple[int | None, st
         try:
             process = subprocess.Popen(command, **pipes, stderr=errors)
         except OSError as error:
-            raise UserError(f"{command[0]} cannot be started ({error.strerror}).") from None
+            raise LabError(f"{command[0]} cannot be started ({error.strerror}).") from None
         try:
             code = process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -250,9 +250,9 @@ def socket_folder(kind: str) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = folder.stat()
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}.") from None
+        raise LabError(f"{error.filename}: {error.strerror}.") from None
     if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
-        raise UserError(f"{folder} is open to others: remove it, or chmod 700 it.")
+        raise LabError(f"{folder} is open to others: remove it, or chmod 700 it.")
     return folder
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab.ground import project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh.machines import Machine
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
@@ -26,7 +26,7 @@ try:
     if not 0 < PATIENCE < math.inf:
         raise ValueError
 except ValueError:
-    raise UserError(f"LAB_PATIENCE={os.environ['LAB_PATIENCE']}: a number of seconds.") from None
+    raise LabError(f"LAB_PATIENCE={os.environ['LAB_PATIENCE']}: a number of seconds.") from None
 MOST_SAID = 100_000  # bytes of stderr that are kept
 
 # What runs there: the script between two marks.
@@ -50,7 +50,7 @@ def assemble(script: str, variables: dict[str, object], machine: Machine) -> str
     about = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, "lab": machine.lab}
     variables = {**about, **variables}
     if any("\0" in str(value) for value in variables.values()):
-        raise UserError("an argument cannot hold a NUL character.")
+        raise LabError("an argument cannot hold a NUL character.")
     body = read_script(script)
     needed = re.search("^# Needs: (.*)", body, re.M)
     names = ["prelude.sh", *(needed[1].split() if needed else [])]

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple, get_type_hints
 
 from lab.ground import project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 
 SHARED, PERSONAL = "machines.toml", "machines.local.toml"
 NAME = "[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -40,7 +40,7 @@ KEYS = {key: kind for key, kind in get_type_hints(Machine).items() if key not in
 def machines() -> dict[str, Machine]:
     """Every machine by name, in the order of the files.
 
-    Raises UserError with file and line for a mistake in either of them.
+    Raises LabError with file and line for a mistake in either of them.
     """
     found: dict[str, dict] = {}
     for file in (SHARED, PERSONAL):
@@ -64,14 +64,14 @@ def machines() -> dict[str, Machine]:
 
 
 def machine(name: str | None = None) -> Machine:
-    """The machine of that name; without a name the first one. UserError if there is none."""
+    """The machine of that name; without a name the first one. LabError if there is none."""
     known = machines()
     if not known:
-        raise UserError(f"no machine yet: fill in [machines.gpu] in {project.root() / SHARED}.")
+        raise LabError(f"no machine yet: fill in [machines.gpu] in {project.root() / SHARED}.")
     if name is None:
         return next(iter(known.values()))
     if name not in known:
-        raise UserError(f"there is no machine {name}; {SHARED} has {', '.join(known)}.")
+        raise LabError(f"there is no machine {name}; {SHARED} has {', '.join(known)}.")
     return known[name]
 
 
@@ -110,7 +110,7 @@ def _broken_rule(key: str, value) -> str | None:
     return None
 
 
-def _mistake(file, table, key, cause, allowed=(), wrong="") -> UserError:
+def _mistake(file, table, key, cause, allowed=(), wrong="") -> LabError:
     """The one line for a mistake: file, line, cause, and what may stand there."""
     import difflib
 
@@ -118,7 +118,7 @@ def _mistake(file, table, key, cause, allowed=(), wrong="") -> UserError:
     advice = f"; did you mean {near[0]}?" if near else ""
     keys = f" Allowed: {', '.join(allowed)}." if allowed else ""
     line = _line((project.root() / file).read_text("utf-8"), table, key)
-    return UserError(f"{file}:{line}: {cause}{advice or '.'}{keys}")
+    return LabError(f"{file}:{line}: {cause}{advice or '.'}{keys}")
 
 
 def _line(text: str, table: str, key: str) -> int:

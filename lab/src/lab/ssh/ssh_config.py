@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.ground import files, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh import machines
 from lab.ssh.machines import Machine
 
@@ -44,7 +44,7 @@ def alias(machine: Machine) -> str:
 def blocks(machine: Machine) -> str:
     """The Host block of a machine, and one for its gateway where that needs more than a name.
 
-    It asks ssh what the user's own aliases stand for, and connects to nothing. Raises UserError if
+    It asks ssh what the user's own aliases stand for, and connects to nothing. Raises LabError if
     ssh does not understand the user's configuration.
     """
     name, gate = alias(machine), f"{alias(machine)}-gateway"
@@ -74,14 +74,14 @@ def resolve(host: str, config: Path | None = None) -> list[tuple[str, str]]:
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT, check=False
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"ssh -G {host} gives no answer: a Match exec in ~/.ssh/config?") from None
+        raise LabError(f"ssh -G {host} gives no answer: a Match exec in ~/.ssh/config?") from None
     except OSError as error:
-        raise UserError(f"ssh cannot be started ({error.strerror}): install OpenSSH.") from None
+        raise LabError(f"ssh cannot be started ({error.strerror}): install OpenSSH.") from None
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines() or [
             "it does not say why"
         ]
-        raise UserError(f"ssh cannot read its configuration: {said[0]}; mend that line.")
+        raise LabError(f"ssh cannot read its configuration: {said[0]}; mend that line.")
     lines = done.stdout.decode("utf-8", "surrogateescape").splitlines()
     return [(name, value) for name, _, value in (line.partition(" ") for line in lines)]
 
@@ -113,7 +113,7 @@ def known(machine: Machine) -> bool:
 def install() -> list[str]:
     """Make ssh know every machine of the project; what was done, line by line.
 
-    Raises UserError if a file cannot be written, ssh still does not know the machines, or another
+    Raises LabError if a file cannot be written, ssh still does not know the machines, or another
     folder of a project with this name has written other ones.
     """
     known_machines = machines.machines()
@@ -124,7 +124,7 @@ def install() -> list[str]:
     try:
         owner, theirs = installed(ours)
         if owner != project.root() and theirs != text:
-            raise UserError(
+            raise LabError(
                 f"{home(ours)} is of {owner}, and leads elsewhere: there, lab ssh-config --remove"
                 " makes room."
             )
@@ -135,10 +135,10 @@ def install() -> list[str]:
         before = config.read_bytes() if config.exists() else None
         done += change(config, before, included(before or b""))
     except OSError as error:
-        raise UserError(f"{error.filename or ssh}: {error.strerror}.") from None
+        raise LabError(f"{error.filename or ssh}: {error.strerror}.") from None
     for machine in known_machines.values():
         if not known(machine):
-            raise UserError(f"ssh does not know {alias(machine)} yet: does it read {config}?")
+            raise LabError(f"ssh does not know {alias(machine)} yet: does it read {config}?")
     return done
 
 
@@ -162,7 +162,7 @@ def remove() -> list[str]:
             with suppress(OSError):
                 ours.parent.rmdir()
     except OSError as error:
-        raise UserError(f"{error.filename or config}: {error.strerror}.") from None
+        raise LabError(f"{error.filename or config}: {error.strerror}.") from None
     return done
 
 

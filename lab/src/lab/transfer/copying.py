@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh.connection import Connection, LineLost, Refused
 from lab.ssh.framing import PATIENCE
 
@@ -31,7 +31,7 @@ VANISHED = {0, 23, 24}  # some files could not be read, or went away: what arriv
 Stamp = tuple[int, int]  # bytes, and time of the last change in ns
 
 
-class DiskFull(UserError):
+class DiskFull(LabError):
     """Nothing half-made is in place, and what was gathered is given up to make room."""
 
 
@@ -78,7 +78,7 @@ def pull(
     links, what those lead to.
 
     What lies in `known` under the same name saves sending what it has in common. A file that goes
-    away meanwhile is just not there afterwards. Raises LineLost, or UserError if the disk is full.
+    away meanwhile is just not there afterwards. Raises LineLost, or LabError if the disk is full.
     """
     for folder in ("files", "tmp"):
         (stage / folder).mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def pull(
 def push(connection: Connection, base: Path, names: list[str], stage: str, *, rsync: bool):
     """Send files of the folder `base` here, or what they link to, into stage/files there.
 
-    Raises LineLost, or UserError if the disk is full.
+    Raises LineLost, or LabError if the disk is full.
     """
     if not rsync:
         _push_tar(connection, base, names, stage)
@@ -149,7 +149,7 @@ def _rsync(connection, names, source, target, options, receiver) -> None:
         raise cut(connection)
     if code not in VANISHED:
         last = next((line for line in said.splitlines() if line.strip()), f"exit code {code}")
-        raise UserError(f"rsync between here and {connection.name} failed: {last}")
+        raise LabError(f"rsync between here and {connection.name} failed: {last}")
 
 
 def _pull_tar(connection, base, names, stage: Path, links: bool) -> None:
@@ -182,7 +182,7 @@ def _pull_tar(connection, base, names, stage: Path, links: bool) -> None:
     for problem in problems:
         if isinstance(problem, OSError):
             raise problem
-        raise UserError(f"tar on {connection.name} sent what is none: {problem}")
+        raise LabError(f"tar on {connection.name} sent what is none: {problem}")
 
 
 @contextmanager
@@ -279,7 +279,7 @@ def plain_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise full("here") from None
-        raise UserError(f"{error.filename or 'here'}: {error.strerror}.") from None
+        raise LabError(f"{error.filename or 'here'}: {error.strerror}.") from None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.ground import files, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.files import sha256
 from lab.ground.project import dataset_folder
 from lab.ground.tables import count_files
@@ -49,7 +49,7 @@ class There(NamedTuple):
 def push(connection: Connection, dataset: str) -> str:
     """Send a dataset there; returns what to say.
 
-    Raises UserError if it is broken here or another one is there, LineLost after a cut.
+    Raises LabError if it is broken here or another one is there, LineLost after a cut.
     """
     place = dataset_folder(dataset)
     with transfer.plain_errors(), locked(_lock(connection, dataset)):
@@ -115,7 +115,7 @@ def _bring(connection, there: There, manifest: Manifest, names, stage: Path, dat
     refuse(f"on {connection.name} is not as its manifest says", wrong, dataset)
     for path in names:
         if os.path.lexists(place / path):
-            raise UserError(f"{project.shown(place / path)} has just appeared, and stays.")
+            raise LabError(f"{project.shown(place / path)} has just appeared, and stays.")
         move(staged / path, place / path)
     (place / "models").mkdir(exist_ok=True)
     files.write(place / "manifest.json", manifest.text)
@@ -124,7 +124,7 @@ def _bring(connection, there: There, manifest: Manifest, names, stage: Path, dat
 def read(text: str, where: str) -> Manifest:
     """A manifest, checked: no path in it leads out of the splits."""
     if not text:
-        raise UserError(f"there is no dataset in {where}: it has no manifest.json.")
+        raise LabError(f"there is no dataset in {where}: it has no manifest.json.")
     try:
         files = json.loads(text)["files"]
         good = all(
@@ -137,7 +137,7 @@ def read(text: str, where: str) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError):
         good = False
     if not good:
-        raise UserError(f"the manifest.json of {where} is none: make the dataset again.")
+        raise LabError(f"the manifest.json of {where} is none: make the dataset again.")
     return Manifest(text, hashlib.sha256(encoded(text)).hexdigest(), files)
 
 
@@ -155,7 +155,7 @@ def look(connection: Connection, dataset: str, stage: str = "") -> There:
 def missing(
     manifest: Manifest, sizes: dict[str, int], target: dict[str, Stamp], dataset: str
 ) -> list[str]:
-    """The files that the target lacks. UserError if it has others of the same names."""
+    """The files that the target lacks. LabError if it has others of the same names."""
     other = [path for path in manifest.files if target.get(path, [sizes[path]])[0] != sizes[path]]
     refuse("has another size at its destination, and stays", other, dataset)
     return [path for path in manifest.files if path not in target]
@@ -172,18 +172,18 @@ def arrived(path: Path, hash: str) -> bool:
 
 
 def refuse(what: str, paths: list[str], dataset: str) -> None:
-    """Raise UserError if there are such paths."""
+    """Raise LabError if there are such paths."""
     if paths:
         names = ", ".join(f"{dataset}/{path}" for path in paths[:5])
         more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-        raise UserError(f"nothing was put in place: {names}{more} {what}.")
+        raise LabError(f"nothing was put in place: {names}{more} {what}.")
 
 
 def _same_or_none(manifest: Manifest, other: str, dataset: str, where: str) -> None:
     hash = hashlib.sha256(encoded(other)).hexdigest()
     if other and hash != manifest.hash:
         there, here = (manifest.hash, hash) if where == "here" else (hash, manifest.hash)
-        raise UserError(
+        raise LabError(
             f"another {dataset} is {_on(where)}, and stays: the manifest there is {there[:12]},"
             f" here {here[:12]}. Give one of them another name."
         )

@@ -42,7 +42,7 @@ class Report:
 def fetch(connection: Connection, wanted: Iterable[str] = (), models: bool = True) -> Report:
     """Bring what is new of these jobs or runs, or of all.
 
-    Raises LineLost after a cut, Refused if there is no such job; UserError if the disk is full.
+    Raises LineLost after a cut, Refused if there is no such job; LabError if the disk is full.
     """
     runs = project.runs_folder()
     stages = [base() / STAGE.format(connection.name) for base in BASES.values()]

@@ -4,7 +4,7 @@ import re
 import sys
 
 from lab.ground import project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ground.tables import count_files, say
 from lab.jobs import control as jobs
 from lab.runs import reading
@@ -18,7 +18,7 @@ def find(connection: Connection, name: str) -> str:
         return jobs.find(connection, name)
     except (LineLost, Refused):
         raise
-    except UserError:
+    except LabError:
         if not re.fullmatch(r"\d{8}-\d{6}-[\w.-]+", name):
             raise
         return name

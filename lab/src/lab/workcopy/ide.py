@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 from lab.ground import git, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh import ssh_config
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
@@ -21,10 +21,10 @@ def vscode(machine: Machine, place: str) -> list[str]:
 
 
 def require_ssh_name(machine: Machine) -> None:
-    """UserError unless plain ssh, which editors call, knows the machine."""
+    """LabError unless plain ssh, which editors call, knows the machine."""
     if not ssh_config.known(machine):
         name = ssh_config.alias(machine)
-        raise UserError(
+        raise LabError(
             f"editors call ssh {name}, which it does not know: lab ssh-config --install."
         )
 
@@ -36,7 +36,7 @@ def start(command: list[str]) -> bool:
         return False
     code = subprocess.run([program, *command[1:]], check=False).returncode
     if code:
-        raise UserError(f"{command[0]} ended with {code}; run it yourself: {' '.join(command)}.")
+        raise LabError(f"{command[0]} ended with {code}; run it yourself: {' '.join(command)}.")
     return True
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.ground import git, project
-from lab.ground.errors import UserError
+from lab.ground.errors import LabError
 from lab.ssh.connection import Connection, finished
 from lab.ssh.framing import PATIENCE
 from lab.ssh.machines import Machine
@@ -41,29 +41,29 @@ def place(machine: Machine, folder: str | None) -> Path:
 def mount(connection: Connection, point: Path) -> str:
     """Mount the machine's project folder there; what was done, as one line.
 
-    Raises UserError if sshfs is missing, the folder is not empty, or git would take it for code.
+    Raises LabError if sshfs is missing, the folder is not empty, or git would take it for code.
     """
     if point in mounted():
         if answers(point):
             return f"{project.shown(point)} is mounted already"
-        raise UserError(
+        raise LabError(
             f"{project.shown(point)} is mounted, but does not answer: lab unmount first."
         )
     if not shutil.which("sshfs"):
-        raise UserError(f"there is no sshfs here: {MENDS.get(sys.platform, MENDS['linux'])}.")
+        raise LabError(f"there is no sshfs here: {MENDS.get(sys.platform, MENDS['linux'])}.")
     inside = point.is_relative_to(project.root())
     if inside and not git.run("check-ignore", f"{point}/", accept=(0, 1)):
         cause = f"git does not ignore {project.shown(point)}, and would take all of it for code"
-        raise UserError(f"{cause}: choose another folder, or add /remote/ to .gitignore.")
+        raise LabError(f"{cause}: choose another folder, or add /remote/ to .gitignore.")
     there = connection.run("where.sh", inside="").rstrip("\n")
     try:
         point.mkdir(parents=True, exist_ok=True)
         if any(point.iterdir()):
-            raise UserError(
+            raise LabError(
                 f"{project.shown(point)} is not empty: it would be hidden. Choose another."
             )
     except OSError as error:
-        raise UserError(f"{project.shown(point)}: {error.strerror}.") from None
+        raise LabError(f"{project.shown(point)}: {error.strerror}.") from None
     # its own connection: the shared one ends when it is idle or something is wrong with it
     host = connection.machine.host
     host = f"[{host}]" if ":" in host else host
@@ -71,9 +71,9 @@ def mount(connection: Connection, point: Path) -> str:
     patience = None if sys.stdin.isatty() else 4 * PATIENCE  # somebody may type a password
     code, said = finished(command, patience)
     if code != 0 or point not in mounted():  # None: it came to no end
-        with suppress(UserError):
+        with suppress(LabError):
             unmount(point)
-        raise UserError(
+        raise LabError(
             f"sshfs could not mount {there} of {connection.name}: {last(said) or 'no answer'}."
         )
     end = f"{connection.machine.lab} unmount takes it away"
@@ -92,7 +92,7 @@ def unmount(point: Path) -> str:
         if point not in mounted():
             tidy(point)
             return f"{project.shown(point)}: unmounted"
-    raise UserError(f"{project.shown(point)} could not be unmounted ({words}): who uses it?")
+    raise LabError(f"{project.shown(point)} could not be unmounted ({words}): who uses it?")
 
 
 def mounted() -> list[Path]:
