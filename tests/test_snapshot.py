@@ -691,7 +691,7 @@ URLS = {
 
 @pytest.mark.parametrize("url", URLS)
 def test_remotes_come_without_credentials(repository, url):
-    assert repository.lab.git.remotes() == {}
+    assert repository.lab.git.remote_urls() == {}
     repository.git("remote", "add", "my.remote", url)
     repository.git("config", "url.https://s3cret@example.org/.insteadOf", "https://example.org/")
-    assert repository.lab.git.remotes() == {"my.remote": URLS[url]}
+    assert repository.lab.git.remote_urls() == {"my.remote": URLS[url]}

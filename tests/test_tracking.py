@@ -473,7 +473,7 @@ def test_a_run_is_judged_by_process_boot_host_and_heartbeat(tiny):
     now = datetime.now(timezone.utc)
     def judged(beat=timedelta(), **changed):
         heartbeat = (now - beat).replace(tzinfo=None).isoformat()
-        return liveness.judge(liveness.identity() | changed, heartbeat, now)
+        return liveness.judge_state(liveness.identify_process() | changed, heartbeat, now)
     day, moment, some = timedelta(days=1), timedelta(seconds=20), timedelta(minutes=5)
     other = {"host": "elsewhere", "boot": "another"}
     print(json.dumps({
@@ -485,8 +485,8 @@ def test_a_run_is_judged_by_process_boot_host_and_heartbeat(tiny):
         "elsewhere, silent for minutes": judged(some, **other),
         "elsewhere, silent for a day": judged(day, **other),
         "elsewhere, from the future": judged(-day, **other),
-        "elsewhere, no beat": liveness.judge(other, None),
-        "nothing known": liveness.judge({}, "broken"),
+        "elsewhere, no beat": liveness.judge_state(other, None),
+        "nothing known": liveness.judge_state({}, "broken"),
     }))
 """
     done = tiny.run(body)

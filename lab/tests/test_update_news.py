@@ -21,7 +21,7 @@ LOG = "# Changes\n\nwords\n\n## 1.2.0\n\n- two\n\n## 1.1.0\n\n- one\n\n## 1.0.0\
     ],
 )
 def test_the_news_are_the_sections_behind_the_old_version(old, told):
-    news = update.news(LOG, old)
+    news = update.new_sections(LOG, old)
     assert [line[3:] for line in news.splitlines() if line.startswith("## ")] == told
 
 
@@ -33,7 +33,7 @@ def wheel(folder, name="dl_remote_lab-1.1.0-py3-none-any.whl", version="1.1.0"):
 
 
 def test_a_wheel_tells_its_version_and_its_changes(tmp_path):
-    assert update.look_into(wheel(tmp_path)) == ("1.1.0", LOG)
+    assert update.read_wheel(wheel(tmp_path)) == ("1.1.0", LOG)
 
 
 @pytest.mark.parametrize("what", ["another name", "another version", "no zip", "missing"])
@@ -47,4 +47,4 @@ def test_what_is_no_wheel_of_lab_is_refused(tmp_path, what):
         if what == "no zip":
             path.write_text("text")
     with pytest.raises(LabError):
-        update.look_into(path)
+        update.read_wheel(path)

@@ -10,7 +10,7 @@ What experiments and notebooks may use; a change of what is listed here is a new
     data_folder()       of all datasets: LAB_DATA, `data` of [here] in machines.local.toml, or data/
     dataset_folder(X)   of one dataset
     runs_folder()       of all records: LAB_RUNS, `runs` of [here], or runs/
-    shown(path)         a path as people want to read it: from the project's folder
+    relative(path)      a path as text, relative to the project's folder if it lies inside
     write(path, text)   a file that nobody ever sees half of
     sha256(path)        of a file's content
     SPLITS              the folders of a dataset: train, val, test
@@ -26,9 +26,9 @@ from lab.ground.project import (
     default_dataset,
     name,
     package,
+    relative,
     root,
     runs_folder,
-    shown,
     title,
 )
 
@@ -40,10 +40,10 @@ __all__ = [
     "default_dataset",
     "name",
     "package",
+    "relative",
     "root",
     "runs_folder",
     "sha256",
-    "shown",
     "title",
     "write",
 ]

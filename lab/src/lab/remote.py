@@ -8,7 +8,7 @@ import html
 import time
 from collections.abc import Iterable
 
-from lab.ground import errors, project, tables
+from lab.ground import errors, project, terminal
 from lab.jobs import control as _jobs
 from lab.jobs import launch
 from lab.runs import listing, records
@@ -57,7 +57,7 @@ class Job:
         row = self.seen.row()
         gpus = f"on GPU {row['gpu']}" if row["gpu"] else ""
         shown = (row["job"], row["state"], row["time"], gpus, row["what"])
-        return "  ".join(tables.shown(word) for word in shown if word)
+        return "  ".join(terminal.escape(word) for word in shown if word)
 
     def _repr_html_(self) -> str:
         return _html([self])
@@ -68,7 +68,7 @@ class Jobs(list[Job]):
 
     def __repr__(self) -> str:
         rows = [job.seen.row() for job in self]
-        return tables.table(rows, list(_jobs.COLUMNS)) if rows else "no jobs yet"
+        return terminal.format_table(rows, list(_jobs.COLUMNS)) if rows else "no jobs yet"
 
     def _repr_html_(self) -> str:
         return _html(self) if self else "no jobs yet"
@@ -154,7 +154,7 @@ def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | Non
 
 def _bring_records(machine: str | None) -> str:
     """Fetch without models; what went wrong, in a line: the records that are here can be shown."""
-    project.read_again()
+    project.reload()
     try:
         if not machine and not machines.machines():
             return ""
@@ -164,9 +164,9 @@ def _bring_records(machine: str | None) -> str:
         return f"not the newest: {error}"
     lab = connection.machine.lab
     missing = len(report.kept) + len(report.absent) + len(report.wrong)
-    return f"{tables.count_files(missing)} did not come; {lab} fetch says why" if missing else ""
+    return f"{terminal.count_files(missing)} did not come; {lab} fetch says why" if missing else ""
 
 
 def _connection(name: str | None) -> Connection:
-    project.read_again()  # a notebook lives long, and machines.toml may have been edited
+    project.reload()  # a notebook lives long, and machines.toml may have been edited
     return Connection(machines.machine(name))

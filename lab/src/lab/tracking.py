@@ -90,7 +90,7 @@ class Experiment(sacred.Experiment):
     def run(self, *arguments, **options) -> sacred.run.Run:
         """Sacred's run; RecordError at its end if its record is not whole."""
         if self.root.resolve() != project.root():
-            raise LabError(project.other_project(self.root, project.root()))
+            raise LabError(project.describe_mismatch(self.root, project.root()))
         code_state.begin()
         self.current_run = None  # an earlier one says nothing about this one
         if None in (sys.stdin, sys.stdout, sys.stderr):  # their numbers would go to files of ours

@@ -106,7 +106,7 @@ def manifest(dataset: str) -> dict:
         return known
     except FileNotFoundError:
         raise LabError(
-            f"there is no dataset {dataset} yet in {project.shown(project.data_folder())};"
+            f"there is no dataset {dataset} yet in {project.relative(project.data_folder())};"
             f" {module()} prepare makes it, and split makes one of your own images."
         ) from None
     except (OSError, ValueError) as error:
@@ -213,8 +213,8 @@ def write(
     foreign = sorted(set(files_in(dataset)) - set(drawn))
     if foreign:
         raise LabError(
-            f"{project.shown(place)} holds {len(foreign)} files that are not of this split, such as"
-            f" {foreign[0]}; move them away, or choose another name with --dataset."
+            f"{project.relative(place)} holds {len(foreign)} files that are not of this split, such"
+            f" as {foreign[0]}; move them away, or choose another name with --dataset."
         )
     hashes = {}
     try:
@@ -238,7 +238,7 @@ def write(
             f"{error.filename or place}: {error.strerror}; mend it and repeat."
         ) from None
     except KeyboardInterrupt:
-        unfinished = f": {project.shown(place)} is not whole; the same command completes it"
+        unfinished = f": {project.relative(place)} is not whole; the same command completes it"
         raise KeyboardInterrupt(unfinished) from None
     return known
 
@@ -342,7 +342,7 @@ def command(arguments: list[str] | None) -> int:
         source, samples = "sklearn.datasets.load_digits", digits()
     known = write(wanted.dataset, source, samples, wanted.seed, wanted.val, wanted.test)
     counts = ", ".join(f"{split} {sum(known['counts'][split].values())}" for split in SPLITS)
-    print(f"{project.shown(folder(wanted.dataset))}: {len(known['classes'])} classes, {counts}")
+    print(f"{project.relative(folder(wanted.dataset))}: {len(known['classes'])} classes, {counts}")
     return 0
 
 

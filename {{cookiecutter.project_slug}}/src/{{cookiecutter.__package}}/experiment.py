@@ -61,8 +61,8 @@ def run(_config, _run) -> dict[str, float]:
         result = training.train(config, splits, models, _run._id or tracking.new_id(), log)
     if tracking.is_main_process():
         record = tracking.record_folder(_run)
-        print(f"record    {project.shown(record) if record else 'none was wished'}")
-        print(f"weights   {project.shown(result.weights)}")
+        print(f"record    {project.relative(record) if record else 'none was wished'}")
+        print(f"weights   {project.relative(result.weights)}")
         print(f"test      accuracy {result.test['accuracy']:.4f}, loss {result.test['loss']:.4f}")
     return result.test
 

@@ -36,7 +36,7 @@ def ask(connection: Connection, action: str, tcp: str = "") -> dict[str, Any]:
     """What notebook.sh says after this action."""
     program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
     answer = connection.run(
-        "notebook.sh", project=git.inside(), action=action, tcp=tcp, program=program
+        "notebook.sh", project=git.prefix(), action=action, tcp=tcp, program=program
     )
     return json.loads(answer)
 

@@ -176,7 +176,7 @@ class Keeper:
 
 def say(state: Path, text: str) -> None:
     """For lab tunnels: "" if all is well, else what is not."""
-    files.write(state, text, lasting=False)
+    files.write(state, text, durable=False)
 
 
 def main(path: str, number: str) -> None:

@@ -64,7 +64,7 @@ def read(path: Path) -> dict[str, Any] | None:
         return None
     if process["host"] != socket.gethostname():  # one that shares this home folder
         return {}
-    return {**entry, "path": path} if liveness.judge(process, None) == "RUNNING" else None
+    return {**entry, "path": path} if liveness.judge_state(process, None) == "RUNNING" else None
 
 
 def forget(path: Path) -> None:
@@ -137,7 +137,7 @@ def spawn(path: Path, entry: dict[str, Any], listening: socket.socket) -> None:
             stdout=log,
             stderr=log,
         )
-    entry["process"] = liveness.identity(process.pid)
+    entry["process"] = liveness.identify_process(process.pid)
     files.write(path, json.dumps(entry))
 
 

@@ -8,7 +8,7 @@ import argparse
 import re
 
 from lab.ground import errors, project
-from lab.ground.tables import cut, shown
+from lab.ground.terminal import escape, shorten
 
 QUICK = 1.0  # seconds for the machine's answer
 SAID = 60  # letters of a description
@@ -58,7 +58,7 @@ def answer(parser: argparse.ArgumentParser, words: list[str]) -> None:
         return
     for word, about in found:
         if SAFE.fullmatch(word):
-            print(f"{word}\t{cut(shown(about or ''), SAID)}")
+            print(f"{word}\t{shorten(escape(about or ''), SAID)}")
 
 
 def candidates(parser: argparse.ArgumentParser, words: list[str]) -> list[tuple[str, str]]:

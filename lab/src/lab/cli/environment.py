@@ -3,7 +3,7 @@
 import argparse
 
 from lab.cli.remote import add_machine, connect
-from lab.ground.tables import print_json, table
+from lab.ground.terminal import format_table, print_json
 
 
 def add(commands) -> None:
@@ -80,11 +80,11 @@ def kernel_list(wanted: argparse.Namespace) -> None:
 
         from lab.environment import kernel
 
-        rows = [asdict(found) for found in kernel.kernels()]
+        rows = [asdict(found) for found in kernel.list_kernels()]
     if wanted.json:
         print_json(rows)
     else:
-        print(table(rows, ["name", "state", "title", "python"]) if rows else "no kernels")
+        print(format_table(rows, ["name", "state", "title", "python"]) if rows else "no kernels")
 
 
 def kernel_install(wanted: argparse.Namespace) -> None:
@@ -97,7 +97,7 @@ def kernel_there(wanted: argparse.Namespace, action: str) -> str:
     """What the lab on the machine says of the kernels there."""
     from lab.ground import git
 
-    return connect(wanted).run("kernel.sh", project=git.inside(), action=action)
+    return connect(wanted).run("kernel.sh", project=git.prefix(), action=action)
 
 
 def kernel_remove(wanted: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 from lab.cli.remote import add_machine, connect
 from lab.ground.errors import LabError
-from lab.ground.tables import print_json, say, table
+from lab.ground.terminal import format_table, print_json, print_message
 
 
 def add(commands) -> None:
@@ -55,7 +55,7 @@ def examine(wanted: argparse.Namespace) -> int:
         found = doctor.examine(machine)
     if wanted.fix and machine:
         for line in doctor.mend(machine, found):
-            say(line)
+            print_message(line)
         found = doctor.examine(machine)
     rows = [asdict(check) for check in found]
     if wanted.json:
@@ -64,7 +64,7 @@ def examine(wanted: argparse.Namespace) -> int:
         name = machine.name if machine else "no machine"
         lines = [{**row, "this computer": row["here"], name: row["there"]} for row in rows]
         columns = ["check", "this computer", name, "verdict"]
-        print(table(lines, columns, whole=["check", "verdict"]), end="\n\n")
+        print(format_table(lines, columns, whole=["check", "verdict"]), end="\n\n")
         for row in rows:
             if row["advice"]:
                 print(f"{row['verdict']}: {row['check']}: {row['advice'].rstrip('.')}.")
@@ -100,7 +100,7 @@ def editor(wanted: argparse.Namespace) -> None:
         print(f"VS Code: {shlex.join(command)}")
         print(f"  interpreter: {place}/.venv/bin/python", flush=True)
         if wanted.editor and not ide.start(command):
-            say("there is no program code here: install VS Code with its command in PATH")
+            print_message("there is no program code here: install VS Code with its command in PATH")
     if wanted.editor != "vscode":
         print("PyCharm: Add Interpreter > On SSH")
         for name, value in ide.pycharm(machine, place):

@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 from lab.ground import errors, project
-from lab.ground.tables import cut, duration, number, print_json, shown, table, terminal_width
+from lab.ground.terminal import (
+    escape,
+    format_duration,
+    format_number,
+    format_table,
+    print_json,
+    shorten,
+    terminal_width,
+)
 
 
 def add(commands) -> None:
@@ -85,18 +93,18 @@ def runs_table(rows: list[dict], short: dict[str, str], first: str | None) -> st
             "state": row["state"],
             "data": row["dataset"],
             "changed": " ".join(f"{name}={value}" for name, value in changed.items()),
-            "time": duration(row["duration"]),
+            "time": format_duration(row["duration"]),
             "host": row["machine"],
             "commit": str(row["commit"] or "")[:7],
         }
         lines.append(
-            line | {name or "result": number(value) for name, value in row["result"].items()}
+            line | {name or "result": format_number(value) for name, value in row["result"].items()}
         )
     results = sorted({name or "result" for row in rows for name in row["result"]})
     results.sort(key=lambda name: name != first)
     before, after = ["run", "state", "data", "changed"], ["time", "host", "commit"]
     whole = ["run", "state", *results, "time", "commit"]
-    return table(lines, [*before, *results, *after], whole, spare=results)
+    return format_table(lines, [*before, *results, *after], whole, spare=results)
 
 
 def print_csv(rows: list[dict]) -> None:
@@ -124,8 +132,8 @@ def show_run(wanted: argparse.Namespace) -> None:
         return
     row, record = found["row"], found["record"]
     facts = {name: row[name] for name in ("run", "state", "start", "dataset", "machine", "commit")}
-    facts["record"] = project.shown(folder)
-    facts["duration"] = duration(row["duration"])
+    facts["record"] = project.relative(folder)
+    facts["duration"] = format_duration(row["duration"])
     facts["comment"] = reading.part(record, "meta").get("comment")
     for key in ("software", "seeds", "job"):
         facts[key] = "  ".join(
@@ -143,9 +151,9 @@ def show_run(wanted: argparse.Namespace) -> None:
             print(f"\n{title}")
         for name, value in values.items():
             if value not in (None, ""):
-                print(cut(f"{name or 'result':<16} {shown(value)}", space))
+                print(shorten(f"{name or 'result':<16} {escape(value)}", space))
     if found["notes"]:
-        print("\nnotes", *map(shown, found["notes"]), sep="\n")
+        print("\nnotes", *map(escape, found["notes"]), sep="\n")
 
 
 def compare_runs(wanted: argparse.Namespace) -> None:
@@ -168,10 +176,11 @@ def compare_runs(wanted: argparse.Namespace) -> None:
         return
     short = selection.short_names([{"run": name} for name in {folder.name for folder in folders}])
     lines = [
-        {"": row["what"], **{short[name]: number(row[name]) for name in short}} for row in rows
+        {"": row["what"], **{short[name]: format_number(row[name]) for name in short}}
+        for row in rows
     ]
     columns = ["", *(short[folder.name] for folder in folders)]
-    print(table(lines, columns) if lines else "they differ in nothing, and have no metrics")
+    print(format_table(lines, columns) if lines else "they differ in nothing, and have no metrics")
 
 
 def plot_runs(wanted: argparse.Namespace) -> None:
@@ -191,8 +200,10 @@ def reproduce_run(wanted: argparse.Namespace) -> int:
     from lab.runs import reproduce
 
     outcome = reproduce.reproduce(wanted.run, wanted.tolerance, wanted.keep)
-    rows = [{name: number(value) for name, value in row.items()} for row in outcome.rows]
-    print(table(rows, ["metric", "recorded", "now", "verdict"], ["metric", "recorded", "now"]))
+    rows = [{name: format_number(value) for name, value in row.items()} for row in outcome.rows]
+    print(
+        format_table(rows, ["metric", "recorded", "now", "verdict"], ["metric", "recorded", "now"])
+    )
     for line in outcome.other:
         print(f"different    {line}")
     print(f"{'the same' if outcome.same else 'other'} numbers: {wanted.run}, {outcome.run}")

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lab.ground.errors import LabError
-from lab.ground.tables import print_json, say, shown, table
+from lab.ground.terminal import escape, format_table, print_json, print_message
 
 # of lab run; Sacred's own -m, for a MongoDB, is for `lab run -- COMMAND` only
 OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive", "--machine", "-m"}
@@ -77,8 +77,8 @@ def connect_aloud(wanted: argparse.Namespace):
 
     connection = connect(wanted)
     machine = connection.machine
-    place = f"{project.name()} in {shown(project.root())}"
-    say(f"{place}, on {machine.name}: {shown(machine.ssh)}:{shown(machine.folder)}")
+    place = f"{project.name()} in {escape(project.root())}"
+    print_message(f"{place}, on {machine.name}: {escape(machine.ssh)}:{escape(machine.folder)}")
     return connection
 
 
@@ -122,7 +122,7 @@ def start(wanted: argparse.Namespace) -> int:
     if wanted.interactive:
         return jobs.attach(connection, job.id)
     if not wanted.follow:
-        say(f"its output: {connection.machine.lab} logs -f {job.id[-4:]}")
+        print_message(f"its output: {connection.machine.lab} logs -f {job.id[-4:]}")
         return 0
     follow(connection, job.id)
     return finish(connection, job.id)
@@ -138,7 +138,7 @@ def try_again(lost: Exception, said: str) -> str:
     if isinstance(lost, ShutOut):
         raise lost
     if str(lost) != said:
-        say(f"lab: {lost} Trying again ...")
+        print_message(f"lab: {lost} Trying again ...")
     return str(lost)
 
 
@@ -159,7 +159,7 @@ def follow(connection, id: str, last: int | None = None) -> None:
         jobs.logs(connection, id, write_out, follow=True, last=last, retry=retry)
     except KeyboardInterrupt:
         lab, short = connection.machine.lab, id[-4:]
-        say(f"\nthe job goes on: {lab} logs -f {short}; to end it: {lab} stop {short}")
+        print_message(f"\nthe job goes on: {lab} logs -f {short}; to end it: {lab} stop {short}")
         raise SystemExit(130) from None
 
 
@@ -173,7 +173,7 @@ def finish(connection, id: str) -> int:
     from lab.jobs import control as jobs
 
     job = jobs.one(connection, id)
-    say(f"{id} {job.state}" + (f": {job.detail}" if job.detail else ""))
+    print_message(f"{id} {job.state}" + (f": {job.detail}" if job.detail else ""))
     return 0 if job.state in ("finished(0)", "running", "queued") else 1
 
 
@@ -186,7 +186,7 @@ def list_jobs(wanted: argparse.Namespace) -> None:
         return
     lines = [job.row() for job in reversed(found)]
     columns = list(jobs.COLUMNS)
-    print(table(lines, columns, whole=columns[:4]) if lines else "no jobs yet")
+    print(format_table(lines, columns, whole=columns[:4]) if lines else "no jobs yet")
 
 
 def show_logs(wanted: argparse.Namespace) -> int | None:
@@ -237,4 +237,4 @@ def open_shell(wanted: argparse.Namespace) -> int:
     from lab.ground import git
 
     need_terminal("lab shell", "lab run -- COMMAND runs one without")
-    return connect(wanted).terminal("shell.sh", project=git.inside())
+    return connect(wanted).terminal("shell.sh", project=git.prefix())

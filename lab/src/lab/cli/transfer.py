@@ -4,7 +4,7 @@ import argparse
 import time
 
 from lab.cli.remote import add_machine, connect, try_again
-from lab.ground.tables import say
+from lab.ground.terminal import print_message
 
 
 def add(commands) -> None:
@@ -34,7 +34,7 @@ def fetch_runs(wanted: argparse.Namespace) -> int:
     try:
         return watch(connection, names, not wanted.no_models)
     except KeyboardInterrupt:
-        say(f"\nthe runs go on; {connection.machine.lab} fetch brings what is new")
+        print_message(f"\nthe runs go on; {connection.machine.lab} fetch brings what is new")
         return 130
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from lab.cli.remote import add_machine, connect
-from lab.ground.tables import duration, print_json, say, table
+from lab.ground.terminal import format_duration, format_table, print_json, print_message
 
 
 def add(commands) -> None:
@@ -37,7 +37,7 @@ def port(text: str) -> int:
 def show(url: str, tunnel: dict, wanted: argparse.Namespace, usual: int) -> None:
     """Print the address, and open it if somebody is there to look at it."""
     if tunnel["port"] != (wanted.port or usual):
-        say(f"port {wanted.port or usual} is taken here: it is {tunnel['port']}")
+        print_message(f"port {wanted.port or usual} is taken here: it is {tunnel['port']}")
     print(url, flush=True)
     if sys.stdout.isatty() and not wanted.no_open:
         import webbrowser
@@ -53,15 +53,15 @@ def open_notebook(wanted: argparse.Namespace) -> None:
         ran = notebook.stop(connection)
         print(f"{'ended' if ran else 'there was none'} on {connection.name}")
         return
-    say(f"starting JupyterLab on {connection.name} ...")
+    print_message(f"starting JupyterLab on {connection.name} ...")
     there, tunnel = notebook.start(connection, wanted.port)
     if "port" in there:
-        say(
+        print_message(
             f"sshd on {connection.name} forwards no sockets: Jupyter listens on its 127.0.0.1:"
             f"{there['port']}, where the token alone keeps others out"
         )
     if not there["started"]:
-        say("it runs already")
+        print_message("it runs already")
     show(notebook.url(there, tunnel), tunnel, wanted, notebook.PORT)
 
 
@@ -78,7 +78,9 @@ def open_tensorboard(wanted: argparse.Namespace) -> None:
     folder = project.runs_folder()
     tunnel = tunnels.start("tensorboard", machine, str(folder), wanted.port, 6006)
     if machine:
-        say(f"the records of {machine} are fetched as they grow, into {project.shown(folder)}/")
+        print_message(
+            f"the records of {machine} are fetched as they grow, into {project.relative(folder)}/"
+        )
     show(f"http://127.0.0.1:{tunnel['port']}/", tunnel, wanted, 6006)
 
 
@@ -96,7 +98,7 @@ def list_tunnels(wanted: argparse.Namespace) -> None:
             "name": entry["name"],
             "port": entry["port"],
             "machine": entry["machine"],
-            "age": duration(time.time() - entry["time"]),
+            "age": format_duration(time.time() - entry["time"]),
             "state": tunnels.state(entry),
             "target": entry["target"],
             "project": entry["project"],
@@ -106,6 +108,10 @@ def list_tunnels(wanted: argparse.Namespace) -> None:
     if wanted.json:
         print_json(rows)
     elif rows:
-        print(table(rows, ["name", "port", "machine", "age", "state", "target"], ["name", "port"]))
+        print(
+            format_table(
+                rows, ["name", "port", "machine", "age", "state", "target"], ["name", "port"]
+            )
+        )
     else:
         print("nothing is open")

@@ -83,7 +83,7 @@ def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
 
 def _locate() -> tuple[Path, Path]:
     """The top of the working tree that the project is in, and its index file."""
-    top = git.top()
+    top = git.top_level()
     if top != project.root() and git.run("check-ignore", ".", accept=(0, 1)):
         raise LabError(
             f"{project.root()} is ignored by the repository around it: give it one of its own with"
@@ -94,7 +94,7 @@ def _locate() -> tuple[Path, Path]:
 
 def _reveal(run: Git, top: Path) -> list[str]:
     """Make the index see the files that git was told not to look at; returns the submodules."""
-    listed = [entry.split("\t", 1) for entry in git.entries(run("ls-files", "-vsz"))]
+    listed = [entry.split("\t", 1) for entry in git.split_null(run("ls-files", "-vsz"))]
     assumed = [name for about, name in listed if about[0].islower()]
     # in a sparse checkout the files that are not there stay as they are in HEAD
     skipped = [name for about, name in listed if about[0] in "Ss" and os.path.lexists(top / name)]
@@ -107,7 +107,9 @@ def _reveal(run: Git, top: Path) -> list[str]:
 def _status(run: Git) -> tuple[str | None, str | None, list[str]]:
     """HEAD, its branch, and what differs from HEAD or is untracked ("name/": a repository)."""
     options = ["--branch", "--no-ahead-behind", "--no-renames", "--ignore-submodules=all"]
-    listed = git.entries(run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options))
+    listed = git.split_null(
+        run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options)
+    )
     fields = {"1": 8, "u": 10, "?": 1}  # before the name, by the kind of entry
     changed = [entry.split(" ", fields[entry[0]])[-1] for entry in listed if entry[0] != "#"]
     about = dict(entry.split(" ", 2)[1:] for entry in listed if entry[0] == "#")
@@ -134,7 +136,7 @@ def _tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
                 raise
     tree = run("write-tree").strip()
     if filtered:
-        blobs = [entry.split("\t", 1) for entry in git.entries(run("ls-tree", "-rlz", tree))]
+        blobs = [entry.split("\t", 1) for entry in git.split_null(run("ls-tree", "-rlz", tree))]
         sizes = {name: int(about.split()[3]) for about, name in blobs if name in filtered}
         _refuse_large({name: size for name, size in sizes.items() if size > limit}, limit)
     return tree
@@ -143,8 +145,8 @@ def _tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
 def _filtered(run: Git, names: list[str]) -> set[str]:
     """Those of the files that an installed filter, such as git-lfs, turns into something else."""
     keys = run("config", "-z", "--name-only", "--get-regexp", r"^filter\.", accept=(0, 1))
-    installed = {key[len("filter.") :].rpartition(".")[0] for key in git.entries(keys)}
-    words = git.entries(run("check-attr", "-z", "--stdin", "filter", stdin="\0".join(names)))
+    installed = {key[len("filter.") :].rpartition(".")[0] for key in git.split_null(keys)}
+    words = git.split_null(run("check-attr", "-z", "--stdin", "filter", stdin="\0".join(names)))
     return {name for name, value in zip(words[::3], words[2::3], strict=True) if value in installed}
 
 

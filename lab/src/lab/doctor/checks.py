@@ -15,7 +15,7 @@ from lab.doctor.facts import (
     shown,
     worst,
 )
-from lab.ground.tables import count_files
+from lab.ground.terminal import count_files
 
 OUT_OF_STEP, MISSING = "not in step", "not there"  # an environment; the work copy
 

@@ -109,7 +109,7 @@ def facts_here() -> Facts:
     except OSError as error:
         raise LabError(f"{error.filename}: {error.strerror}.") from None
     lock = hashlib.sha256(text).hexdigest()
-    python = project.toml("pyproject.toml")["tool"]["lab"]["python"]
+    python = project.read_toml("pyproject.toml")["tool"]["lab"]["python"]
     facts = {name: [version(name, option)] for name, option in PROGRAMS.items()}
     facts |= {
         "python3": [sys.version.split()[0]],

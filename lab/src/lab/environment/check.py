@@ -62,7 +62,7 @@ def environment() -> str:
     if not stamp:
         raise Stale(".venv was not made by bootstrap.py, or not wholly")
     digest = files.sha256(project.root() / "requirements.txt")
-    python = project.toml("pyproject.toml")["tool"]["lab"]["python"]
+    python = project.read_toml("pyproject.toml")["tool"]["lab"]["python"]
     if stamp.get("python") != python:
         raise Stale(".venv is for another Python")
     if stamp.get("lock") != digest:
@@ -77,7 +77,7 @@ def packages() -> str:
     text = (project.root() / "requirements.txt").read_text("utf-8")
     if would_change(lock.pins(text)):
         raise Stale("some are missing or differ from requirements.txt")
-    table = project.toml("pyproject.toml").get("project", {})
+    table = project.read_toml("pyproject.toml").get("project", {})
     asked = [str(one) for one in table.get("dependencies", [])]
     if would_change("\n".join(one for one in asked if not lock.LAB.match(one))):
         raise Stale("requirements.txt lacks what pyproject.toml asks for; first: lab lock")
@@ -112,7 +112,7 @@ def kernel() -> str:
     from lab.environment import kernel as jupyter
 
     venv()
-    names = [one.name for one in jupyter.kernels() if one.state == "this project"]
+    names = [one.name for one in jupyter.list_kernels() if one.state == "this project"]
     if not names:
         raise Stale("not registered with Jupyter")
     return ", ".join(names)

@@ -31,7 +31,7 @@ def folder() -> Path:
     return Path(jupyter_data_dir(), "kernels")
 
 
-def kernels() -> list[Kernel]:
+def list_kernels() -> list[Kernel]:
     """Every kernel of this user, by name; one whose kernel.json is broken is left out."""
     found = (read(path.parent) for path in sorted(folder().glob("*/kernel.json")))
     return [kernel for kernel in found if kernel]
@@ -64,7 +64,7 @@ def may_take(path: Path) -> bool:
 
 def mine() -> list[str]:
     """The names of this project's kernels."""
-    return [kernel.name for kernel in kernels() if kernel.folder == str(project.root())]
+    return [kernel.name for kernel in list_kernels() if kernel.folder == str(project.root())]
 
 
 def install() -> str:

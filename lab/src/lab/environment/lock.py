@@ -28,7 +28,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
     root = project.root()
     lock = root / "requirements.txt"
     draft = lock.with_name(f"{lock.name}.{os.getpid()}")
-    wanted = project.toml("pyproject.toml").get("project", {}).get("requires-python", "")
+    wanted = project.read_toml("pyproject.toml").get("project", {}).get("requires-python", "")
     oldest = re.search(r">=\s*([0-9.]+)", str(wanted))
     if not oldest:
         raise LabError("requires-python in pyproject.toml has to name the oldest: >=3.10.")

@@ -46,7 +46,7 @@ def update(wanted: str = "") -> Update:
     before = {path: path.read_bytes() for path in (settings, locked, old) if path and path.exists()}
     with tempfile.TemporaryDirectory(prefix="lab-update-") as folder:
         wheel = Path(wanted) if wanted.endswith(".whl") else download(wanted, Path(folder))
-        version, changelog = look_into(wheel)
+        version, changelog = read_wheel(wheel)
         new = root / "vendor" / wheel.name
         if new == old and before[old] == wheel.read_bytes():
             return Update(version, version, "", [])
@@ -65,7 +65,7 @@ def update(wanted: str = "") -> Update:
             if isinstance(error, OSError):
                 raise LabError(f"{error.filename}: {error.strerror}; nothing changed.") from None
             raise
-    return Update(pinned[1], version, news(changelog, pinned[1]), changes)
+    return Update(pinned[1], version, new_sections(changelog, pinned[1]), changes)
 
 
 def download(version: str, folder: Path) -> Path:
@@ -77,7 +77,7 @@ def download(version: str, folder: Path) -> Path:
     return next(folder.glob("dl_remote_lab-*.whl"))
 
 
-def look_into(wheel: Path) -> tuple[str, str]:
+def read_wheel(wheel: Path) -> tuple[str, str]:
     """Version and CHANGELOG of a wheel; LabError if it is none of lab's."""
     named = lock.WHEEL.fullmatch(wheel.name)
     try:
@@ -94,7 +94,7 @@ def look_into(wheel: Path) -> tuple[str, str]:
     return named[1], changelog
 
 
-def news(changelog: str, old: str) -> str:
+def new_sections(changelog: str, old: str) -> str:
     """The sections that are newer than a version: those before its own, or before its base's."""
     sections = re.split(r"(?m)^(?=## )", changelog)[1:]
     fresh = []

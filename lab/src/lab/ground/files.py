@@ -5,8 +5,8 @@ import threading
 from pathlib import Path
 
 
-def write(path: Path, text: str | bytes, lasting: bool = True) -> bool:
-    """Write a file so that nobody ever sees half of it, if `lasting` not even after a power cut.
+def write(path: Path, text: str | bytes, durable: bool = True) -> bool:
+    """Write a file so that nobody ever sees half of it, if `durable` not even after a power cut.
 
     One that holds the same already is left alone: False. One that was there keeps its mode.
     """
@@ -21,7 +21,7 @@ def write(path: Path, text: str | bytes, lasting: bool = True) -> bool:
                 os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
             file.write(content)
             file.flush()
-            if lasting:  # else some file systems keep the new name and lose the content
+            if durable:  # else some file systems keep the new name and lose the content
                 os.fsync(file.fileno())
         draft.replace(path)
     finally:

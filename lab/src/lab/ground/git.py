@@ -36,17 +36,17 @@ def run(*arguments, cwd=None, stdin="", limit=None, accept=(0,), **variables) ->
     return os.fsdecode(output + rest)
 
 
-def top() -> Path:
+def top_level() -> Path:
     """The top of the working tree that the project is in."""
     return Path(run("rev-parse", "--show-toplevel").removesuffix("\n"))
 
 
-def inside() -> str:
+def prefix() -> str:
     """The project's folder inside its repository; "." unless that is a bigger one."""
     return run("rev-parse", "--show-prefix").removesuffix("\n").removesuffix("/") or "."
 
 
-def entries(output: str) -> list[str]:
+def split_null(output: str) -> list[str]:
     """What git printed with -z."""
     return output.split("\0")[:-1]
 
@@ -70,11 +70,11 @@ def _explain(said: str) -> str:
     return f"git failed: {cause}. git status may tell more."
 
 
-def remotes() -> dict[str, str]:
+def remote_urls() -> dict[str, str]:
     """The URL of each remote as it was typed, without passwords and tokens."""
     # `git remote` would put in what the user's url.*.insteadOf keeps out of them
     listed = run("config", "-z", "--get-regexp", r"^remote\..*\.url$", accept=(0, 1))
-    pairs = (entry.partition("\n") for entry in entries(listed))
+    pairs = (entry.partition("\n") for entry in split_null(listed))
     return {key[len("remote.") : -len(".url")]: _without_secrets(url) for key, _, url in pairs}
 
 

@@ -4,8 +4,8 @@ import re
 import secrets
 import time
 
-LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # sorted, and none that looks like another
-FORMAT = re.compile(rf"\d{{8}}-\d{{6}}-[{LETTERS}]{{6}}")
+ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # sorted, and none that looks like another
+FORMAT = re.compile(rf"\d{{8}}-\d{{6}}-[{ALPHABET}]{{6}}")
 
 
 def new_id() -> str:
@@ -14,9 +14,9 @@ def new_id() -> str:
     The last part begins with the fraction of the second (in 1/29791), the rest of it is random.
     """
     now = time.time()
-    base = len(LETTERS)
+    base = len(ALPHABET)
     fraction = int(now % 1 * base**3)
     digits = (fraction // base**2, fraction // base % base, fraction % base)
-    last = [LETTERS[digit] for digit in digits] + [secrets.choice(LETTERS) for _ in range(3)]
+    last = [ALPHABET[digit] for digit in digits] + [secrets.choice(ALPHABET) for _ in range(3)]
     clock = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     return f"{clock}-{''.join(last)}"

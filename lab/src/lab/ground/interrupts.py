@@ -25,7 +25,7 @@ class Terminated(KeyboardInterrupt):
 
 class _State:
     received = 0  # the signal that ends the run
-    waiting = 0  # a signal that arrived while `held`
+    waiting = 0  # a signal that arrived while deferred
     holds = 0
     presses = 0  # of Ctrl-C
 
@@ -75,7 +75,7 @@ def as_exceptions() -> Iterator[None]:
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def deferred() -> Iterator[None]:
     """Inside, signals wait; the first is raised at the end."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals only reach the main thread
@@ -91,7 +91,7 @@ def held() -> Iterator[None]:
             raise as_exception(number)
 
 
-def received() -> int:
+def received_signal() -> int:
     """The signal that ended this run, or 0."""
     return _state.received
 

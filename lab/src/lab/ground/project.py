@@ -25,7 +25,7 @@ def root() -> Path:
     """
     standing, own = _standing(), _of_script()
     if own and standing and own != standing:
-        sys.exit(f"error: {other_project(own, standing)}")
+        sys.exit(f"error: {describe_mismatch(own, standing)}")
     found = own or standing
     if not found:
         raise LabError(
@@ -35,7 +35,7 @@ def root() -> Path:
     return found
 
 
-def other_project(imported: Path, standing: Path) -> str:
+def describe_mismatch(imported: Path, standing: Path) -> str:
     """What is wrong when code of one project runs while you stand in another, and what to do."""
     return (
         f"you are in {standing}, but the code that would run is that of {imported}: run python3"
@@ -51,7 +51,7 @@ def _standing() -> Path | None:
             raise LabError(f"LAB_PROJECT={told}: there is no pyproject.toml with [tool.lab].")
         return found
     try:
-        return holding(Path.cwd())
+        return find_project(Path.cwd())
     except FileNotFoundError:
         raise LabError("the working directory has been deleted: cd into a project.") from None
 
@@ -65,15 +65,15 @@ def _of_script() -> Path | None:
 @cache
 def _of_file(file: str) -> Path | None:
     path, installed = Path(file).resolve(), Path(sys.prefix).resolve()
-    return None if path.is_relative_to(installed) else holding(path.parent)
+    return None if path.is_relative_to(installed) else find_project(path.parent)
 
 
 def root_of(file: str | None) -> Path:
     """The folder of the project that a file lies in, as Python spells its path; else root()."""
-    return (file and holding(Path(file).absolute().parent)) or root()
+    return (file and find_project(Path(file).absolute().parent)) or root()
 
 
-def holding(folder: Path) -> Path | None:
+def find_project(folder: Path) -> Path | None:
     """The nearest project that holds a folder, if any; a project is a folder like others, too."""
     return next((one for one in (folder, *folder.parents) if is_project(one)), None)
 
@@ -87,12 +87,12 @@ def is_project(folder: Path) -> bool:
     return re.search(r"^\[tool\.lab\]", text, re.M) is not None
 
 
-def toml(name: str) -> dict:
+def read_toml(name: str) -> dict:
     """The content of a TOML file in the project's folder; {} if there is none."""
     return _toml(root() / name)
 
 
-def read_again() -> None:
+def reload() -> None:
     """Forget what was read of the project's files: in a notebook they are edited meanwhile."""
     _toml.cache_clear()
 
@@ -118,23 +118,23 @@ def parse_toml(text: str) -> dict:
 
 def name() -> str:
     """The project's short name; the Jupyter kernel is called so too."""
-    return toml("pyproject.toml")["project"]["name"]
+    return read_toml("pyproject.toml")["project"]["name"]
 
 
 def package() -> str:
     """The name of the experiment's package in src/."""
-    named = toml("pyproject.toml")["tool"]["uv"]["build-backend"]["module-name"]
+    named = read_toml("pyproject.toml")["tool"]["uv"]["build-backend"]["module-name"]
     return named if isinstance(named, str) else named[0]
 
 
 def title() -> str:
     """The project's name as people read it."""
-    return toml("pyproject.toml")["tool"]["lab"]["title"]
+    return read_toml("pyproject.toml")["tool"]["lab"]["title"]
 
 
 def default_dataset() -> str:
     """The dataset that a run takes unless it is told another one."""
-    return toml("pyproject.toml")["tool"]["lab"]["dataset"]
+    return read_toml("pyproject.toml")["tool"]["lab"]["dataset"]
 
 
 def data_folder() -> Path:
@@ -167,14 +167,16 @@ def _folder(variable: str, key: str) -> Path:
     path = root() / os.path.expanduser(told)
     if path.is_symlink() and not path.exists():  # a new folder in its place would not be seen
         target = os.readlink(path)
-        raise LabError(f"{shown(path)} is a link to {target}, which is not there: mount its disk?")
+        raise LabError(
+            f"{relative(path)} is a link to {target}, which is not there: mount its disk?"
+        )
     return path
 
 
 def _here() -> dict[str, str]:
     """The table [here] of machines.local.toml, checked: where `data` and `runs` are."""
     file = "machines.local.toml"
-    table = toml(file).get("here", {})
+    table = read_toml(file).get("here", {})
     for key, value in table.items() if isinstance(table, dict) else [("here", table)]:
         text = isinstance(value, str) and value.strip() and value.isprintable()
         if key not in ("data", "runs") or not text:
@@ -185,7 +187,7 @@ def _here() -> dict[str, str]:
     return table
 
 
-def shown(path: Path) -> str:
+def relative(path: Path) -> str:
     """A path as people want to read it: from the project's folder if it lies in there."""
     top = root()
     return str(path.relative_to(top) if path.is_relative_to(top) else path)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lab.ground.errors import LabError
 from lab.ground.ids import FORMAT as ID
-from lab.ground.tables import duration
+from lab.ground.terminal import format_duration
 from lab.jobs import known_jobs, paths
 from lab.ssh.connection import Connection, LineLost
 
@@ -46,7 +46,7 @@ class Job(NamedTuple):
         names = [word.endswith(".experiment") for word in command]  # the same in all of them
         command = command[names.index(True) + 1 :] if True in names else command
         what = self.detail or self.spec.get("name") or shlex.join(command)
-        time = duration(self.seconds)
+        time = format_duration(self.seconds)
         cells = (self.id, self.state, time, self.gpus, self.spec.get("by", ""), what)
         return dict(zip(COLUMNS, cells, strict=True))
 

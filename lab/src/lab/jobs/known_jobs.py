@@ -43,7 +43,7 @@ def remember(machine: Machine, found: list, *, all_of_them: bool) -> None:
     file = place(machine)
     with suppress(OSError, ValueError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not files.write(file, "".join(lines), lasting=False):
+        if not files.write(file, "".join(lines), durable=False):
             file.touch()  # its time tells when the machine was asked
 
 

@@ -68,7 +68,7 @@ def take() -> dict[str, Any]:
     """
     try:
         taken = snapshot.take()
-        return {**asdict(taken), "remotes": git.remotes(), "diff": snapshot.diff(taken)}
+        return {**asdict(taken), "remotes": git.remote_urls(), "diff": snapshot.diff(taken)}
     except LabError as error:
         print(f"warning: the code of this run is not kept: {error}", file=sys.stderr)
         names = [field.name for field in fields(snapshot.Snapshot)]

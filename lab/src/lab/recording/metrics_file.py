@@ -65,7 +65,7 @@ class Metrics:
 
     def flush(self) -> None:
         """Write out what waits; OSError if that fails, and nothing is lost then."""
-        with interrupts.held(), self.lock:
+        with interrupts.deferred(), self.lock:
             if self.points and not self.events:
                 self.events = event_file(self.folder)
             points = self.points[:]

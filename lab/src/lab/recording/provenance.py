@@ -29,7 +29,7 @@ CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"]*@")
 def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
     """What is known when a run starts, but for its code."""
     return {
-        "process": liveness.identity(),
+        "process": liveness.identify_process(),
         "software": {
             "python": platform.python_version(),
             "torch": version("torch"),

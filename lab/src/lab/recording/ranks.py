@@ -22,7 +22,7 @@ def launch_folder(runs: Path) -> Path:
     known = [os.environ.get(name, "") for name in LAUNCH + JOB]
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
         parent = os.getppid()  # all on this machine: torchrun's own process is the same for them
-        known += [str(parent), liveness.started(parent), liveness.boot()]
+        known += [str(parent), liveness.start_time(parent), liveness.boot_id()]
     return runs / "_ranks" / hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
 
 

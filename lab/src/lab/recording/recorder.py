@@ -40,7 +40,7 @@ class RunFolder(RecordFiles):
         self.running, self.dir, self.missing, self.said = False, None, [], ""
         self.logged_here = set()
         try:
-            with interrupts.held():
+            with interrupts.deferred():
                 _id = self.make_folder(_id)
                 self._begin(ex_info, command, host_info, start_time, config, meta_info)
         except (OSError, LabError) as error:
@@ -151,7 +151,7 @@ class RunFolder(RecordFiles):
 
     def _end(self, status: str, when: datetime, trace: list[str] = ()) -> None:
         """Finish the record; a signal that comes meanwhile waits."""
-        with interrupts.held(), self.lock:
+        with interrupts.deferred(), self.lock:
             if not self.running:
                 return
             self.running = False
@@ -166,9 +166,9 @@ class RunFolder(RecordFiles):
             others = ranks.collect(Path(self.basedir))
             if others and status != "COMPLETED":
                 status = "FAILED"  # the launcher ended this rank because another one had failed
-            elif status == "FAILED" and interrupts.received():
+            elif status == "FAILED" and interrupts.received_signal():
                 # DataLoader workers that got the same signal make an error of it
-                number = interrupts.received()
+                number = interrupts.received_signal()
                 status = "INTERRUPTED" if number == signal.SIGINT else "TERMINATED"
             if trace:
                 self.run_entry["fail_trace"] = trace

@@ -71,7 +71,7 @@ def unpack(file: Path) -> Path:
             if not kept.exists():
                 record.rename(kept)
             elif reading.read_json(kept / "run.json") != content:
-                raise LabError(f"{project.shown(kept)} is another record than that of {file}.")
+                raise LabError(f"{project.relative(kept)} is another record than that of {file}.")
             else:
                 records.add_notes(kept, records.notes(record))
     except (OSError, ValueError, zipfile.BadZipFile) as error:

@@ -108,4 +108,4 @@ def _write_listing(base: str, rows: dict[str, Any]) -> None:
     """Keep the rows for the next listing, if the folder can be written; it is only for speed."""
     text = json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":"))
     with suppress(OSError):
-        files.write(Path(base, LISTING), text, lasting=False)
+        files.write(Path(base, LISTING), text, durable=False)

@@ -66,7 +66,7 @@ def state(record: dict[str, Any]) -> str:
     said = record.get("status")
     if said != "RUNNING":
         return said if isinstance(said, str) else "UNREADABLE"
-    return liveness.judge(part(record, "process"), record.get("heartbeat"))
+    return liveness.judge_state(part(record, "process"), record.get("heartbeat"))
 
 
 def commit(record: dict[str, Any]) -> str | None:

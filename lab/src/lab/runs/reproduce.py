@@ -45,7 +45,7 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
         raise LabError(f"{old.name} is {state}: it cannot be repeated.")
     commit = export.require_code(old.name, record)
     check_manifest(record)
-    beside = git.top().parent
+    beside = git.top_level().parent
     beside = beside if os.access(beside, os.W_OK) else None
     holder = Path(tempfile.mkdtemp(prefix=f"{project.root().name}-reproduce-", dir=beside))
     try:
@@ -95,8 +95,8 @@ def check_manifest(record: dict[str, Any]) -> None:
     if found != expected:
         cause = f"is another one ({found[:12]})" if found else "is missing"
         raise LabError(
-            f"the dataset {dataset} cannot be restored: {project.shown(manifest)} {cause}, the run"
-            f" had {expected[:12]}. Bring that dataset here, or point LAB_DATA to it."
+            f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}, the"
+            f" run had {expected[:12]}. Bring that dataset here, or point LAB_DATA to it."
         )
 
 

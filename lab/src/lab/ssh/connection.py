@@ -56,7 +56,7 @@ class Connection:
         name = f"{zlib.crc32(text.encode()):08x}{zlib.adler32(text.encode()):08x}"
         self.socket = folder / name
         self.config = folder / f"{name}.config"
-        files.write(self.config, text, lasting=False)
+        files.write(self.config, text, durable=False)
 
     def ssh(self, *options: str) -> list[str]:
         """The command that leads to the machine; what is to run there is added to it."""

@@ -44,7 +44,7 @@ def machines() -> dict[str, Machine]:
     """
     found: dict[str, dict] = {}
     for file in (SHARED, PERSONAL):
-        content = project.toml(file)
+        content = project.read_toml(file)
         tables = content.get("machines", {})
         allowed = {SHARED: ["machines"], PERSONAL: ["machines", "here"]}[file]
         for name in content.keys() - set(allowed):
@@ -57,7 +57,7 @@ def machines() -> dict[str, Machine]:
     for name, table in found.items():
         for key in ("ssh", "folder"):
             if key not in table:
-                file = SHARED if name in project.toml(SHARED).get("machines", {}) else PERSONAL
+                file = SHARED if name in project.read_toml(SHARED).get("machines", {}) else PERSONAL
                 raise _mistake(file, f"machines.{name}", "", f"machine {name} has no {key}", KEYS)
     calls = {name: f"lab -m {name}" if at else "lab" for at, name in enumerate(found)}
     return {name: Machine(name, **table, lab=calls[name]) for name, table in found.items()}

@@ -20,7 +20,7 @@ from lab.ground import files, project
 from lab.ground.errors import LabError
 from lab.ground.files import sha256
 from lab.ground.project import dataset_folder
-from lab.ground.tables import count_files
+from lab.ground.terminal import count_files
 from lab.ssh.connection import Connection, locked
 from lab.transfer import copying as transfer
 from lab.transfer.copying import Stamp, encoded, stamp
@@ -53,7 +53,7 @@ def push(connection: Connection, dataset: str) -> str:
     """
     place = dataset_folder(dataset)
     with transfer.plain_errors(), locked(_lock(connection, dataset)):
-        manifest = read(_manifest_here(place), str(project.shown(place)))
+        manifest = read(_manifest_here(place), str(project.relative(place)))
         sizes = {path: stamp(place / path, links=True) for path in manifest.files}
         refuse("is missing here", [path for path in sizes if sizes[path] is None], dataset)
         there = look(connection, dataset)
@@ -115,7 +115,7 @@ def _bring(connection, there: There, manifest: Manifest, names, stage: Path, dat
     refuse(f"on {connection.name} is not as its manifest says", wrong, dataset)
     for path in names:
         if os.path.lexists(place / path):
-            raise LabError(f"{project.shown(place / path)} has just appeared, and stays.")
+            raise LabError(f"{project.relative(place / path)} has just appeared, and stays.")
         move(staged / path, place / path)
     (place / "models").mkdir(exist_ok=True)
     files.write(place / "manifest.json", manifest.text)

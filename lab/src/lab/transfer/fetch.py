@@ -135,12 +135,12 @@ class _Round:
                 self._know(name, self.there[name], [stamp(path)])
             else:
                 kept.add(unit(self.kind, name))
-                self.report.kept.append(str(project.shown(path)))
+                self.report.kept.append(str(project.relative(path)))
         if len(compare) > len(kept):
             self.state.write()
         ways = {name: in_the_way(self.here, name) for name in verdicts if verdicts[name] == "new"}
         kept |= {unit(self.kind, name) for name, path in ways.items() if path}
-        self.report.kept += sorted({str(project.shown(path)) for path in ways.values() if path})
+        self.report.kept += sorted({str(project.relative(path)) for path in ways.values() if path})
         return [
             name
             for name, verdict in verdicts.items()
@@ -174,7 +174,7 @@ class _Round:
             else:
                 for name in names:
                     if stamp(self.here / name) != before[name]:  # somebody was quicker
-                        self.report.kept.append(str(project.shown(self.here / name)))
+                        self.report.kept.append(str(project.relative(self.here / name)))
                         continue
                     move(staged / name, self.here / name)
             self.report.files += len(names)

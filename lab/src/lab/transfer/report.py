@@ -5,7 +5,7 @@ import sys
 
 from lab.ground import project
 from lab.ground.errors import LabError
-from lab.ground.tables import count_files, say
+from lab.ground.terminal import count_files, print_message
 from lab.jobs import control as jobs
 from lab.runs import reading
 from lab.ssh.connection import Connection, LineLost, Refused
@@ -27,7 +27,9 @@ def find(connection: Connection, name: str) -> str:
 def show(connection: Connection, report: Report) -> int:
     """Say what came, and what did not; 1 if something is wrong."""
     if not report.rsync:
-        say(f"rsync 3.1 or later, here and on {connection.name}, would be quicker: tar was used")
+        print_message(
+            f"rsync 3.1 or later, here and on {connection.name}, would be quicker: tar was used"
+        )
     if report.files:
         print(f"{count_files(report.files)}, {report.bytes / 1e6:.1f} MB from {connection.name}")
     elif not (report.kept or report.wrong or report.absent):
@@ -38,25 +40,25 @@ def show(connection: Connection, report: Report) -> int:
             print(f"{run}  {reading.state(reading.read_json(record))}")
     sys.stdout.flush()
     for path in report.special:
-        say(f"not taken, as it is no ordinary file: {path!r}")
+        print_message(f"not taken, as it is no ordinary file: {path!r}")
     for path in report.kept:
-        say(f"kept, as it differs: {path}")
+        print_message(f"kept, as it differs: {path}")
     for path in report.wrong:
-        say(f"arrived damaged: {path}")
+        print_message(f"arrived damaged: {path}")
     for path in report.absent:
-        say(f"did not come: {path}")
+        print_message(f"did not come: {path}")
     if report.kept:
         kept = count_files(len(report.kept))
-        say(
+        print_message(
             f"lab: {kept} stayed as here, while {connection.name} has others; to get those, move"
             " ours away and fetch again."
         )
     if report.wrong:
-        say(
+        print_message(
             f"lab: {count_files(len(report.wrong))} arrived damaged, none was put in place:"
             " try again."
         )
     if report.absent:
         unread = count_files(len(report.absent))
-        say(f"lab: {unread} could not be read on {connection.name}, or went away.")
+        print_message(f"lab: {unread} could not be read on {connection.name}, or went away.")
     return 1 if report.kept or report.wrong or report.absent else 0

@@ -12,7 +12,7 @@ from lab.ssh.machines import Machine
 
 def work_copy(machine: Machine) -> str:
     """The absolute path there of the project in the working copy. Refused if there is none."""
-    return Connection(machine).run("where.sh", inside=f"work/{git.inside()}").rstrip("\n")
+    return Connection(machine).run("where.sh", inside=f"work/{git.prefix()}").rstrip("\n")
 
 
 def vscode(machine: Machine, place: str) -> list[str]:

@@ -45,25 +45,25 @@ def mount(connection: Connection, point: Path) -> str:
     """
     if point in mounted():
         if answers(point):
-            return f"{project.shown(point)} is mounted already"
+            return f"{project.relative(point)} is mounted already"
         raise LabError(
-            f"{project.shown(point)} is mounted, but does not answer: lab unmount first."
+            f"{project.relative(point)} is mounted, but does not answer: lab unmount first."
         )
     if not shutil.which("sshfs"):
         raise LabError(f"there is no sshfs here: {MENDS.get(sys.platform, MENDS['linux'])}.")
     inside = point.is_relative_to(project.root())
     if inside and not git.run("check-ignore", f"{point}/", accept=(0, 1)):
-        cause = f"git does not ignore {project.shown(point)}, and would take all of it for code"
+        cause = f"git does not ignore {project.relative(point)}, and would take all of it for code"
         raise LabError(f"{cause}: choose another folder, or add /remote/ to .gitignore.")
     there = connection.run("where.sh", inside="").rstrip("\n")
     try:
         point.mkdir(parents=True, exist_ok=True)
         if any(point.iterdir()):
             raise LabError(
-                f"{project.shown(point)} is not empty: it would be hidden. Choose another."
+                f"{project.relative(point)} is not empty: it would be hidden. Choose another."
             )
     except OSError as error:
-        raise LabError(f"{project.shown(point)}: {error.strerror}.") from None
+        raise LabError(f"{project.relative(point)}: {error.strerror}.") from None
     # its own connection: the shared one ends when it is idle or something is wrong with it
     host = connection.machine.host
     host = f"[{host}]" if ":" in host else host
@@ -77,22 +77,22 @@ def mount(connection: Connection, point: Path) -> str:
             f"sshfs could not mount {there} of {connection.name}: {last(said) or 'no answer'}."
         )
     end = f"{connection.machine.lab} unmount takes it away"
-    return f"{project.shown(point)}: {there} of {connection.name}; {end}"
+    return f"{project.relative(point)}: {there} of {connection.name}; {end}"
 
 
 def unmount(point: Path) -> str:
     """Undo mount(), whatever became of the line; what was done, as one line."""
     if point not in mounted():
         tidy(point)
-        return f"nothing is mounted at {project.shown(point)}"
+        return f"nothing is mounted at {project.relative(point)}"
     words = ""
     for command in UNMOUNT.get(sys.platform, UNMOUNT["linux"]):
         if shutil.which(command[0]):
             words = last(finished([*command, str(point)], 5)[1]) or words
         if point not in mounted():
             tidy(point)
-            return f"{project.shown(point)}: unmounted"
-    raise LabError(f"{project.shown(point)} could not be unmounted ({words}): who uses it?")
+            return f"{project.relative(point)}: unmounted"
+    raise LabError(f"{project.relative(point)} could not be unmounted ({words}): who uses it?")
 
 
 def mounted() -> list[Path]:

@@ -90,7 +90,7 @@ def setup(connection: Connection) -> None:
     print(f"  {'done':<8} {'code':<12} work/ {synced.state}", flush=True)
     for ref in synced.edits:
         print(f"           edits made there are saved here as {ref}")
-    variables = {"project": git.inside(), "plain": os.environ.get("NO_COLOR", "")}
+    variables = {"project": git.prefix(), "plain": os.environ.get("NO_COLOR", "")}
     variables |= runner.variables(sent=True)
     if all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         code = connection.terminal("setup.sh", **variables)  # in one, uv shows its progress

@@ -7,14 +7,14 @@ import unicodedata
 EACH_AT_LEAST = 6  # characters of a cell that is cut to make a table fit
 
 
-def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
+def format_table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
     """Rows as aligned text under a line of column names.
 
     On a terminal it fits: columns of `spare` are left out, but for the first of them, and all but
     those of `whole` are cut; at the very end, the lines.
     """
-    cells = {name: [name, *(shown(row.get(name)) for row in rows)] for name in columns}
-    widths = {name: max(map(width, column)) for name, column in cells.items()}
+    cells = {name: [name, *(escape(row.get(name)) for row in rows)] for name in columns}
+    widths = {name: max(map(display_width, column)) for name, column in cells.items()}
     space = terminal_width()
     narrow = [name for name in columns if name not in whole]
     least = widths | {n: min(widths[n], max(EACH_AT_LEAST, len(n))) for n in narrow}
@@ -27,12 +27,15 @@ def table(rows: list[dict], columns: list[str], whole=(), spare=()) -> str:
             break
         widths[widest] -= 1
     if space < sys.maxsize:
-        cells = {name: [cut(cell, most) for cell in cells[name]] for name, most in widths.items()}
+        cells = {
+            name: [shorten(cell, most) for cell in cells[name]] for name, most in widths.items()
+        }
     columns = [
-        [cell + " " * (most - width(cell)) for cell in cells[n]] for n, most in widths.items()
+        [cell + " " * (most - display_width(cell)) for cell in cells[n]]
+        for n, most in widths.items()
     ]
     lines = zip(*columns, strict=True)
-    return "\n".join(cut("  ".join(line).rstrip(), space) for line in lines)
+    return "\n".join(shorten("  ".join(line).rstrip(), space) for line in lines)
 
 
 def terminal_width() -> int:
@@ -56,7 +59,7 @@ def print_json(content) -> None:
     print(json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1))
 
 
-def width(text: str) -> int:
+def display_width(text: str) -> int:
     """How many columns of a terminal it takes: Chinese, Japanese and emoji letters take two."""
     if text.isascii():
         return len(text)
@@ -64,28 +67,28 @@ def width(text: str) -> int:
     return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
-def cut(text: str, space: int) -> str:
+def shorten(text: str, space: int) -> str:
     """The text, or its beginning and three dots, so that it takes no more columns than these."""
-    if width(text) <= space:
+    if display_width(text) <= space:
         return text
     text = text[: max(space - 3, 0)]
-    while text and width(text) > space - 3:
+    while text and display_width(text) > space - 3:
         text = text[:-1]
     return text + "..."
 
 
-def shown(value) -> str:
+def escape(value) -> str:
     """A value in a table: nothing for None, and nothing that could steer a terminal."""
     text = "" if value is None else str(value)
     return text if text.isprintable() else ascii(text)
 
 
-def number(value) -> str:
+def format_number(value) -> str:
     """A result in a table: four digits that matter."""
-    return f"{value:.4g}" if isinstance(value, float) else shown(value)
+    return f"{value:.4g}" if isinstance(value, float) else escape(value)
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """5s, 3m05 or 2h07."""
     if seconds is None:
         return ""
@@ -94,6 +97,6 @@ def duration(seconds: float | None) -> str:
     return f"{hours}h{minutes:02}" if hours else f"{minutes}m{rest:02}" if minutes else f"{rest}s"
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """To the person; what a program would read goes to standard output."""
     print(text, file=sys.stderr, flush=True)
