@@ -12,6 +12,7 @@ from conftest import EVERY_STEP, TEMPLATE, Project, cookiecutter, isolate
 
 TREE = [
     ".gitattributes",
+    ".github/dependabot.yml",
     ".github/workflows/tests.yml",
     ".gitignore",
     ".vscode/settings.json",

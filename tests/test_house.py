@@ -62,6 +62,15 @@ def test_continuous_integration_runs_the_readmes_test_command():
     assert "- run: .ci/run" in (TEMPLATE / ".github/workflows/tests.yml").read_text("utf-8")
 
 
+def test_every_action_and_hook_is_pinned_by_the_hash_of_a_commit():
+    files = [*TEMPLATE.glob(".github/workflows/*.yml"), TEMPLATE / ".pre-commit-config.yaml"]
+    files += (TEMPLATE / "{{cookiecutter.project_slug}}/.github/workflows").glob("*.yml")
+    assert len(files) > 2
+    for path in files:
+        for line in re.findall(r"(?m)^ *-? (?:uses|rev): (.*)$", path.read_text("utf-8")):
+            assert re.fullmatch(r"\S*\b[0-9a-f]{40} # (frozen: )?v[\d.]+", line), f"{path}: {line}"
+
+
 def test_the_map_of_lab_names_each_of_its_rooms_once():
     text = (LAB / "lab/__init__.py").read_text("utf-8")
     named = re.findall(r"^    (?:lab\.)?(\w+)  ", text, re.M)

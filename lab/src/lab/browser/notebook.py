@@ -14,7 +14,7 @@ FORBIDDEN = ("prohibited", "unknown channel type", "connect failed")  # ssh, of 
 
 
 def start(connection: Connection, port: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Start or re-use the server there and the tunnel here; (what runs there, the tunnel).
+    """Start or reuse the server there and the tunnel here; (what runs there, the tunnel).
 
     Raises Refused if it cannot run there, LineLost, or LabError if the tunnel does not lead to it.
     """

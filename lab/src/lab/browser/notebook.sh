@@ -1,4 +1,4 @@
-# Starts this project's JupyterLab, re-uses the one that runs, or ends it.
+# Starts this project's JupyterLab, reuses the one that runs, or ends it.
 # Variables: project, action (start or stop), tcp (yes: sshd here forwards no sockets), program: the
 # text of notebook_server.py, which does it, and says what it prints.
 # Needs: places.sh tmux.sh

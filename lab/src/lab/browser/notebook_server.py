@@ -1,4 +1,4 @@
-"""Starts, re-uses or ends a JupyterLab on the machine it runs on; notebook.sh hands it to Python.
+"""Starts, reuses or ends a JupyterLab on the machine it runs on; notebook.sh hands it to Python.
 
 It runs in the project's working copy with its environment, and needs nothing but the standard
 library. It prints one line of JSON: what runs, where it listens, and its token. Everything that

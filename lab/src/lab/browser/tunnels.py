@@ -73,7 +73,7 @@ def forget(path: Path) -> None:
 
 
 def start(kind: str, machine: str, target: str, wanted: int | None, usual: int) -> dict[str, Any]:
-    """The one of this kind: re-used if it has that target, and the `wanted` port if any, else new.
+    """The one of this kind: reused if it has that target, and the `wanted` port if any, else new.
 
     A new one gets the wanted or the `usual` port, or the next that is free. Raises LabError with
     the reason if it does not come up; it is then gone.
