@@ -15,8 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-import conftest  # noqa: E402
-import hosts as bed  # noqa: E402
+from helpers import hosts as bed  # noqa: E402
+from helpers.laptop import settle, start_hosts  # noqa: E402
+from helpers.projects import isolate  # noqa: E402
 
 # Runs on the laptop: pairs of commands in turn, after a first pair that does not count. What stands
 # before ";;" in a command is done first, and not measured.
@@ -118,11 +119,11 @@ def main() -> int:
         sys.exit(reason)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        conftest.isolate(place / "home", os.environ.__setitem__)
+        isolate(place / "home", os.environ.__setitem__)
         (place / "hosts").mkdir()
         (place / "small").mkdir()
-        with bed.folder_in_memory(place / "hosts") as folder, conftest.three(folder) as hosts:
-            return 0 if all(measure(conftest.settle(hosts, place / "small"))) else 1
+        with bed.folder_in_memory(place / "hosts") as folder, start_hosts(folder) as hosts:
+            return 0 if all(measure(settle(hosts, place / "small"))) else 1
 
 
 if __name__ == "__main__":

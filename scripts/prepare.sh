@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make the environment on a fresh Debian or Ubuntu (or any) machine: prepare.sh PYTHON DIR [hosts]
-# With "hosts", what the three test hosts of tests/hosts.py need is installed too.
+# With "hosts", what the three test hosts of tests/helpers/hosts need is installed too.
 set -eu
 python=$1
 environment=$2

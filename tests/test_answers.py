@@ -7,8 +7,9 @@ import sys
 import time
 
 import pytest
-from conftest import EVERY_STEP, TEMPLATE, Project, cookiecutter
 from markdown_it import MarkdownIt
+
+from helpers.projects import EVERY_STEP, TEMPLATE, Project, cookiecutter
 
 if sys.version_info >= (3, 11):
     import tomllib

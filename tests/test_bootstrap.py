@@ -8,8 +8,18 @@ import subprocess
 import sys
 
 import pytest
-from conftest import EXPERIMENT, FEW, RECORDED, TEMPLATE, Project, cookiecutter, python_of, shorten
-from test_generation import stub
+
+from helpers.laptop import EXPERIMENT
+from helpers.projects import (
+    FEW,
+    RECORDED,
+    TEMPLATE,
+    Project,
+    cookiecutter,
+    python_of,
+    shorten,
+    stub,
+)
 
 
 @pytest.fixture

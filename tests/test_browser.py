@@ -10,10 +10,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import RECORDED, Laptop, settle
 from playwright.sync_api import Page, expect, sync_playwright
-from test_jobs import until
-from test_tunnels import QUICK, get, notebook, tunnels
+
+from helpers.jobs import until
+from helpers.laptop import Laptop, settle
+from helpers.notebook import QUICK, get, notebook, tunnels
+from helpers.projects import RECORDED
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian make installs it")

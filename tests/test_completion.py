@@ -6,7 +6,9 @@ import select
 import time
 
 import pytest
-from test_jobs import GO, ended, in_terminal, job, logged, start
+
+from helpers.jobs import GO, ended, job, logged, start
+from helpers.terminal import in_terminal
 
 SHELLS = {
     "bash": ("bash --norc", 'eval "$(lab completion bash)"'),

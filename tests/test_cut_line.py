@@ -6,7 +6,8 @@ import re
 import shutil
 
 import pytest
-from test_jobs import ended
+
+from helpers.jobs import ended
 
 LIVES = 8  # with a cut in each of four phases: 32 in all
 QUICK = {"LAB_PATIENCE": "4"}

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Laptop
-from test_fetch import MB, NASTY, SHORT, put, tree
+
+from helpers.files import MB, NASTY, SHORT, dataset, put, tree
+from helpers.laptop import Laptop
 
 HERE, THERE = "push-data", "fetch-data"
 
@@ -52,22 +53,6 @@ class Way:
 def content(folder: Path, part: str):
     path = folder / part
     return path.read_bytes() if path.is_file() else tree(path)
-
-
-def dataset(place: Path, name="pets", size=10, **more: bytes) -> Path:
-    """A dataset of a few files; returns its folder."""
-    files = {
-        f"{split}/{label}/{number} ü.png": os.urandom(size)
-        for split in ("train", "val", "test")
-        for label in ("cat", "dog")
-        for number in range(2)
-    }
-    files |= more
-    for path, data in files.items():
-        put(place / name / path, data)
-    manifest = {path: hashlib.sha256(data).hexdigest() for path, data in files.items()}
-    put(place / name / "manifest.json", json.dumps({"dataset": name, "files": manifest}))
-    return place / name
 
 
 def test_a_dataset_arrives_whole_and_a_second_time_it_is_there_already(way):

@@ -5,9 +5,10 @@ import json
 import shutil
 import sys
 
-import hosts as bed
 import pytest
-from conftest import LAB
+
+from helpers import hosts as bed
+from helpers.projects import LAB
 
 ENV = {"LAB_PATIENCE": "4"}
 SMALL = ("machines.toml", "machines.local.toml", "requirements.txt")

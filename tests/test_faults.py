@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_jobs import BOB, GO, ended, in_terminal, job, log, logged, read_until, start, until
+
+from helpers.jobs import BOB, GO, ended, job, log, logged, start, until
+from helpers.terminal import in_terminal, read_until
 
 QUICK = {"LAB_PATIENCE": "4"}  # seconds; a dead line is given up soon
 

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Laptop
-from test_jobs import BOB
 
-SHORT = {"LAB_PATIENCE": "4"}
+from helpers.files import MB, NASTY, SHORT, put, tree
+from helpers.jobs import BOB
+from helpers.laptop import Laptop
+
 RUN = "20260101-101010-worker-00000001"
 OTHER = "20260101-101011-worker-00000002"
-MB = 1_000_000
 
 
 @pytest.fixture
@@ -38,27 +38,12 @@ def record(laptop: Laptop, run: str = RUN, job: str = "", **files: str | bytes) 
     return place
 
 
-def put(path: Path, content: str | bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
 def models(laptop: Laptop, run: str = RUN, **files: str | bytes) -> Path:
     """Artifacts on the worker; `__` in a name is a slash."""
     place = laptop.there(f"data/digits/models/{run}")
     for name, content in files.items():
         put(place / name.replace("__", "/"), content)
     return place
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file but those of lab's own, with its content."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and not path.relative_to(folder).parts[0].startswith(".fetch")
-    }
 
 
 def runs_here(laptop) -> Path:
@@ -308,9 +293,6 @@ def test_without_rsync_it_works_as_well(laptop, where):
     put(there / "metrics.jsonl", "new")
     fetch(laptop)
     assert (runs_here(laptop) / RUN / "metrics.jsonl").read_text() == "new"
-
-
-NASTY = "# -rf \n ü 'a\" $HOME `id` \\n *"
 
 
 def test_any_name_of_a_file_works(laptop):

@@ -8,39 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import EVERY_STEP, TEMPLATE, Project, cookiecutter, isolate
 
-TREE = [
-    ".gitattributes",
-    ".github/dependabot.yml",
-    ".github/workflows/tests.yml",
-    ".gitignore",
-    ".vscode/settings.json",
-    "LICENSE",
-    "README.md",
-    "bootstrap.py",
-    "data/digits/models/.gitkeep",
-    "data/digits/test/.gitkeep",
-    "data/digits/train/.gitkeep",
-    "data/digits/val/.gitkeep",
-    "machines.local.toml",
-    "machines.toml",
-    "notebooks/compare_runs.ipynb",
-    "notebooks/explore_data.ipynb",
-    "pyproject.toml",
-    "requirements.txt",
-    "src/my_experiment/__init__.py",
-    "src/my_experiment/checkpoints.py",
-    "src/my_experiment/data.py",
-    "src/my_experiment/experiment.py",
-    "src/my_experiment/model.py",
-    "src/my_experiment/plots.py",
-    "src/my_experiment/training.py",
-    "tests/conftest.py",
-    "tests/test_data.py",
-    "tests/test_experiment.py",
-    "vendor/dl_remote_lab-1.0.0-py3-none-any.whl",
-]
+from helpers.projects import EVERY_STEP, TEMPLATE, TREE, Project, cookiecutter, edit, isolate, stub
 
 
 def test_a_project_has_exactly_these_files(bake):
@@ -200,13 +169,6 @@ def test_the_users_git_settings_do_not_spoil_the_first_commit(tmp_path, home):
     assert (tmp_path / "out/clone/vendor" / wheel.name).read_bytes() == wheel.read_bytes()
 
 
-def stub(path, script):
-    """An executable shell script in place of a program."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-
-
 def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_foreign_letters(tmp_path, home):
     folder = tmp_path / "größer als 日本"
     kernel = home / "jupyter/kernels/my-experiment/kernel.json"  # the summary names whose it is
@@ -351,12 +313,6 @@ def test_cruft_brings_another_wheel_byte_for_byte(template_copy, tmp_path, home)
     project.run("cruft", "update", "--skip-apply-ask", env=skip)
     (new,) = (project.path / "vendor").iterdir()
     assert (new.name, new.read_bytes()) == ("dl_remote_lab-1.0.1-py3-none-any.whl", content)
-
-
-def edit(path, old, new):
-    text = path.read_text("utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), "utf-8")
 
 
 def test_cruft_makes_the_same_project_as_cookiecutter(template_copy, tmp_path, bake):

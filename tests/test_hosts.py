@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hosts import Clock, Traffic, nvidia_smi
+
+from helpers.hosts import Clock, Traffic, nvidia_smi
 
 CONFIG = """
 Host *
@@ -370,7 +371,7 @@ def inside(folder) -> list[str]:
 BED = """
 import sys, time
 from pathlib import Path
-from hosts import Hosts
+from helpers.hosts import Hosts
 hosts = Hosts(Path(sys.argv[1]), *sys.argv[2:])
 hosts.worker.popen("setsid", "sleep", "600")
 print("up", flush=True)

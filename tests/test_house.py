@@ -3,8 +3,7 @@
 import re
 import subprocess
 
-from conftest import LAB, TEMPLATE, UV_CACHE
-from test_generation import edit
+from helpers.projects import LAB, TEMPLATE, UV_CACHE, edit
 
 README = (TEMPLATE / "README.md").read_text("utf-8")
 

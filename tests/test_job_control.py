@@ -2,9 +2,10 @@
 
 import json
 
-import hosts as bed
 import pytest
-from test_jobs import BOB, GO, ended, job, log, logged, start, until
+
+from helpers import hosts as bed
+from helpers.jobs import BOB, GO, ended, job, log, logged, start, until
 
 
 def members(laptop, id: str) -> list[str]:

@@ -4,48 +4,11 @@ import json
 import os
 import re
 import shutil
-import time
 
 import pytest
 
-# for machines.local.toml: the account of the ordinary user
-BOB = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
-GO = "while ! [ -e {} ]; do sleep 0.05; done"  # a job that waits for a file
-
-
-def start(laptop, *arguments, **options) -> str:
-    """The id of a job that was started."""
-    return laptop.lab("run", *arguments, **options).split()[0]
-
-
-def job(laptop, id: str) -> dict:
-    """What lab jobs knows of a job."""
-    listed = json.loads(laptop.lab("jobs", "--json", "--all"))
-    return next(one for one in listed if one["id"] == id)
-
-
-def until(condition, seconds=20, what="it"):
-    """Wait for a condition; its value."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what} does not come true"
-        time.sleep(0.02)
-    return value
-
-
-def ended(laptop, id: str) -> str:
-    """The state that a job ends in."""
-    until(lambda: laptop.there(f"jobs/{id}/exit_code").exists(), what=f"the end of {id}")
-    return job(laptop, id)["state"]
-
-
-def log(laptop, id: str) -> str:
-    return laptop.there(f"jobs/{id}/output.log").read_text()
-
-
-def logged(laptop, id: str, text: str):
-    until(lambda: text in log(laptop, id), what=f"{text!r} in {id}")
-
+from helpers.jobs import GO, ended, job, log, logged, start, until
+from helpers.terminal import in_terminal, read_until
 
 # --- what runs -----------------------------------------------------------------------------------
 
@@ -346,23 +309,6 @@ def test_leaving_followed_logs_leaves_the_job(laptop):
 
 
 # --- the terminal --------------------------------------------------------------------------------
-
-
-def in_terminal(laptop, command: str, **options):
-    """A command in a terminal of its own on the laptop; what is written to it is typed."""
-    wrapped = f"stty rows 40 cols 120; {command}"
-    words = ["script", "-qec", wrapped, "/dev/null"]
-    return laptop.popen(*words, stdin=-1, stderr=-2, **options)
-
-
-def read_until(process, text: str) -> str:
-    """What a terminal showed up to some text."""
-    shown = ""
-    while text not in shown:
-        piece = process.stdout.read(1)
-        assert piece, f"it ended without {text!r}: {shown}"
-        shown += piece
-    return shown
 
 
 @pytest.mark.parametrize("term", ["xterm-256color", "xterm-of-tomorrow"])

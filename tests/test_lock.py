@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import TEMPLATE
+from helpers.projects import TEMPLATE
 
 LOCK = TEMPLATE / "{{cookiecutter.project_slug}}" / "requirements.txt"
 PIN = re.compile(r"[a-z0-9-]+==[\w.!]+( ; .+)?")

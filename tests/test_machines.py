@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import LAB
+
+from helpers.projects import LAB
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FEW, LAB, RECORDED, TEMPLATE, Project, shorten
-from test_generation import TREE
+
+from helpers.laptop import EXPERIMENT
+from helpers.projects import FEW, LAB, RECORDED, TEMPLATE, TREE, Project, shorten
 
 sys.path.insert(0, str(TEMPLATE / "scripts"))
 import wheel as making  # noqa: E402
@@ -92,9 +93,7 @@ def small_run(bake, home):
     """A project with the experiment of the remote tests, and a function that runs it."""
     project = bake(skip="venv,kernel")
     shorten(project, RECORDED)
-    shutil.copy(
-        TEMPLATE / "tests/small_experiment.py", project.path / "src/my_experiment/experiment.py"
-    )
+    shutil.copy(EXPERIMENT, project.path / "src/my_experiment/experiment.py")
     project.bootstrap("--no-kernel")
 
     def run() -> dict:

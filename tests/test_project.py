@@ -11,7 +11,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import Project, cookiecutter
+
+from helpers.projects import Project, cookiecutter
 
 
 @pytest.fixture(scope="module")

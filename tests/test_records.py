@@ -15,7 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
-from conftest import Project
+
+from helpers.projects import Project
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {"dataset": "digits", "lr": 0.003, "seed": 0, "width": 32, "opt": {"name": "adamw"}}

@@ -6,8 +6,10 @@ import shlex
 import shutil
 
 import pytest
-from conftest import LAB, TEMPLATE, Laptop
-from test_jobs import ended, start
+
+from helpers.jobs import ended, start
+from helpers.laptop import Laptop
+from helpers.projects import LAB, TEMPLATE
 
 README = (TEMPLATE / "README.md").read_text("utf-8")
 DOCUMENT = (TEMPLATE / "docs/remote.md").read_text("utf-8")

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 
 import pytest
-from test_jobs import ended, job, start, until
+
+from helpers.jobs import ended, job, start, until
 
 START = "from lab import remote\n"
 

@@ -4,8 +4,9 @@ import re
 import time
 
 import pytest
-from conftest import TEMPLATE
-from test_jobs import ended, start, until
+
+from helpers.jobs import ended, start, until
+from helpers.projects import TEMPLATE
 
 DOCUMENT = (TEMPLATE / "docs/remote.md").read_text("utf-8")
 COSTS = dict(re.findall(r"^\| `(.+?)\| (\d) \|$", DOCUMENT, re.M))

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import LAB
+
+from helpers.projects import LAB
 
 GENERATED = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
 LARGE = 26_000_000

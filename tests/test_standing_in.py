@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Project
+
+from helpers.projects import Project
 
 
 def other(project, tmp_path, kind: str) -> Project:

@@ -7,8 +7,10 @@ import subprocess
 import unicodedata
 
 import pytest
-from test_datasets import dataset
-from test_jobs import ended, in_terminal, read_until, start
+
+from helpers.files import dataset
+from helpers.jobs import ended, start
+from helpers.terminal import in_terminal, read_until
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and line feed
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -9,12 +9,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import RECORDED, TEMPLATE, Laptop, settle
-from hosts import Clock, Host, nvidia_smi
-from test_jobs import until
+
+from helpers.hosts import Clock, Host, nvidia_smi
+from helpers.jobs import until
+from helpers.laptop import Laptop, settle
+from helpers.notebook import QUICK, get, notebook, tunnels
+from helpers.projects import RECORDED, TEMPLATE
 
 STATE = ".cache/dl-remote-template"
-QUICK = {"LAB_PATIENCE": "4"}  # seconds
 # Runs a cell on a new kernel: REST to make it, then the websocket, as the browser does it.
 CELL = r"""
 import asyncio, json, sys, urllib.request, uuid
@@ -86,31 +88,9 @@ def worker(settled) -> Host:
     clean()
 
 
-def notebook(laptop, *arguments, **options) -> str:
-    """The URL that lab notebook prints."""
-    options["env"] = {**QUICK, **options.pop("env", {})}
-    done = laptop.run("lab", "notebook", *arguments, **options)
-    return done.stdout.splitlines()[-1]
-
-
 def cell(laptop, url, code="print(1 + 1)") -> list[str]:
     """What a cell prints on a new kernel, and the kernel's name, in a browser on the laptop."""
     return laptop.run("python", "-c", CELL, url, code).stdout.split()
-
-
-def get(laptop, url, path="", token=True, check=False):
-    """(code, body) of a request from the laptop; code 0: no answer."""
-    base, _, secret = url.partition("/lab?token=")
-    head = ["-H", f"Authorization: token {secret}"] if token and secret else []
-    done = laptop.run(
-        "curl", "-s", "-m", "5", "-o", "-", "-w", "\n%{http_code}", *head, base + path, check=check
-    )
-    body, _, code = done.stdout.rpartition("\n")
-    return int(code), body
-
-
-def tunnels(laptop) -> list[dict]:
-    return json.loads(laptop.lab("tunnels", "--json", env=QUICK))
 
 
 def test_a_notebook_runs_on_the_machine_with_the_projects_kernel(laptop):

@@ -15,8 +15,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from hosts_nvidia import nvidia_smi
-from hosts_one import ADDRESSES, BOB, CACHE, SPACES, Clock, Host, address
+from helpers.hosts.host import ADDRESSES, BOB, CACHE, SPACES, Clock, Host, address
+from helpers.hosts.nvidia import nvidia_smi
 
 __all__ = ["Clock", "Host", "Hosts", "Traffic", "nvidia_smi"]
 ELSEWHERE = "192.0.2.77"  # the laptop's address after it was moved

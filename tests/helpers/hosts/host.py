@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-INSIDE = Path(__file__).with_name("hosts_inside.py")
+INSIDE = Path(__file__).with_name("inside.py")
 ADDRESSES = {
     ("laptop", "gateway"): ("192.0.2.1", "192.0.2.2"),
     ("gateway", "worker"): ("198.51.100.1", "198.51.100.2"),

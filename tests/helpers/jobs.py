@@ -1,0 +1,42 @@
+"""Starting jobs from the laptop, and waiting for what becomes of them."""
+
+import json
+import time
+
+# for machines.local.toml: the account of the ordinary user
+BOB = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
+GO = "while ! [ -e {} ]; do sleep 0.05; done"  # a job that waits for a file
+
+
+def start(laptop, *arguments, **options) -> str:
+    """The id of a job that was started."""
+    return laptop.lab("run", *arguments, **options).split()[0]
+
+
+def job(laptop, id: str) -> dict:
+    """What lab jobs knows of a job."""
+    listed = json.loads(laptop.lab("jobs", "--json", "--all"))
+    return next(one for one in listed if one["id"] == id)
+
+
+def until(condition, seconds=20, what="it"):
+    """Wait for a condition; its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"{what} does not come true"
+        time.sleep(0.02)
+    return value
+
+
+def ended(laptop, id: str) -> str:
+    """The state that a job ends in."""
+    until(lambda: laptop.there(f"jobs/{id}/exit_code").exists(), what=f"the end of {id}")
+    return job(laptop, id)["state"]
+
+
+def log(laptop, id: str) -> str:
+    return laptop.there(f"jobs/{id}/output.log").read_text()
+
+
+def logged(laptop, id: str, text: str):
+    until(lambda: text in log(laptop, id), what=f"{text!r} in {id}")

@@ -1,0 +1,73 @@
+"""The project on the test bed's laptop, set up on the worker."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers import hosts as bed
+from helpers.projects import (
+    EVERY_STEP,
+    RECORDED,
+    UV_CACHE,
+    Project,
+    cookiecutter,
+    python_of,
+    shorten,
+)
+
+EXPERIMENT = Path(__file__).with_name("small_experiment.py")
+
+
+def start_hosts(folder: Path) -> bed.Hosts:
+    """The three hosts, in that folder, with the uv and the Python of the tests."""
+    python = os.path.realpath(sys.executable) if sys.version_info[:2] == (3, 11) else None
+    return bed.Hosts(folder, shutil.which("uv"), UV_CACHE, python or python_of("3.11"))
+
+
+@dataclass(frozen=True)
+class Laptop(Project):
+    """The project on the test bed's laptop; `path` is where it lies on the real machine."""
+
+    hosts: bed.Hosts = None
+    inside: str = "/home/ada/my-experiment"
+
+    def run(self, *command, check=True, **options) -> subprocess.CompletedProcess:
+        """Run a command on the laptop, in the project, with its environment first in PATH."""
+        return self.hosts.laptop.run(*command, check=check, **self._options(options))
+
+    def popen(self, *command, **options) -> subprocess.Popen:
+        return self.hosts.laptop.popen(*command, **self._options(options))
+
+    def _options(self, options: dict) -> dict:
+        environment = self.hosts.laptop.environment()
+        path = f"{self.inside}/.venv/bin:{environment['PATH']}"
+        env = {"PATH": path, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
+        return {"cwd": self.inside, "env": env, **options}
+
+    def lab(self, *arguments, **options) -> str:
+        """What a lab command printed; with check=False the finished process."""
+        done = self.run("lab", *arguments, **options)
+        return done if options.get("check") is False else done.stdout
+
+    def there(self, name: str) -> Path:
+        """A file in the project's folder on the worker."""
+        return self.hosts.worker.home / "lab/my-experiment" / name
+
+
+def settle(hosts: bed.Hosts, folder: Path, names=RECORDED, snapshot="ready") -> Laptop:
+    """Put the small project on the laptop and set it up on the worker; as that snapshot."""
+    answers = {"remote": "ada@worker", "remote_gateway": "ada@gateway"}
+    done = cookiecutter(folder, skip=EVERY_STEP, **answers)
+    assert done.returncode == 0, done.stdout
+    small = Project(folder / "my-experiment")
+    shorten(small, names)
+    shutil.copy(EXPERIMENT, small.path / "src/my_experiment/experiment.py")
+    small.bootstrap("--no-kernel")
+    shutil.move(small.path, hosts.laptop.home)
+    laptop = Laptop(hosts.laptop.home / "my-experiment", hosts=hosts)
+    laptop.lab("setup")
+    hosts.snapshot(snapshot)
+    return laptop

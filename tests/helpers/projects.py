@@ -1,0 +1,188 @@
+"""Baking projects and running commands in them, away from the developer's own settings."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+TEMPLATE = Path(__file__).resolve().parents[2]
+EVERY_STEP = "venv,kernel,git"
+LAB = TEMPLATE / "lab/src"  # the package, for tests that need no environment
+# The uv cache stays the developer's, so that packages are fetched once and not for each run.
+UV_CACHE = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True).stdout.strip()
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # before HOME is isolated
+# What a project needs for its kernel and the lab command: a lock that installs in a moment, and on
+# a Python for which this machine has no torch.
+FEW = ("ipykernel", "jupyter-core", "tomli")
+# What the experiment of remote tests needs: everything of a recorded run but torch.
+RECORDED = (*FEW, "annotated-types", "numpy", "pydantic", "sacred", "setuptools", "tqdm")
+TREE = [
+    ".gitattributes",
+    ".github/dependabot.yml",
+    ".github/workflows/tests.yml",
+    ".gitignore",
+    ".vscode/settings.json",
+    "LICENSE",
+    "README.md",
+    "bootstrap.py",
+    "data/digits/models/.gitkeep",
+    "data/digits/test/.gitkeep",
+    "data/digits/train/.gitkeep",
+    "data/digits/val/.gitkeep",
+    "machines.local.toml",
+    "machines.toml",
+    "notebooks/compare_runs.ipynb",
+    "notebooks/explore_data.ipynb",
+    "pyproject.toml",
+    "requirements.txt",
+    "src/my_experiment/__init__.py",
+    "src/my_experiment/checkpoints.py",
+    "src/my_experiment/data.py",
+    "src/my_experiment/experiment.py",
+    "src/my_experiment/model.py",
+    "src/my_experiment/plots.py",
+    "src/my_experiment/training.py",
+    "tests/conftest.py",
+    "tests/test_data.py",
+    "tests/test_experiment.py",
+    "vendor/dl_remote_lab-1.0.0-py3-none-any.whl",
+]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A baked project, and commands run in it."""
+
+    path: Path
+    output: str = ""  # what its creation printed
+
+    def run(self, *command, check=True, **options) -> subprocess.CompletedProcess:
+        """Run a command in the project, with its environment first in PATH; output as text."""
+        environment = {**os.environ, **options.pop("env", {})}
+        environment["PATH"] = f"{self.path}/.venv/bin:{environment['PATH']}"
+        options = {"cwd": self.path, "text": True, "encoding": "utf-8", **options}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        done = subprocess.run([str(word) for word in command], env=environment, **options)
+        if check:
+            assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
+        return done
+
+    def bootstrap(self, *arguments, python=sys.executable, **options):
+        """Run the project's bootstrap.py."""
+        return self.run(python, "bootstrap.py", *arguments, **options)
+
+    def check(self, **options):
+        """What lab check says, of the environment that is there."""
+        return self.run("lab", "check", **options)
+
+    def lock(self, *arguments, **options):
+        """Run lab lock, without an environment."""
+        command = [sys.executable, "-m", "lab.cli", "lock", *arguments]
+        return self.run(*command, env={"PYTHONPATH": str(LAB)}, **options)
+
+    def git(self, *arguments) -> str:
+        return self.run("git", *arguments).stdout.strip()
+
+    @property
+    def package(self) -> str:
+        return self.path.name.replace("-", "_")
+
+    def texts(self) -> list[str]:
+        """Every file but the wheel."""
+        return [name for name in self.files() if not name.endswith(".whl")]
+
+    def files(self) -> list[str]:
+        """Every file of the project that git would not ignore, and machines.local.toml."""
+        names = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*"))
+        skipped = (".venv", ".git/")
+        return sorted(n for n in names if (self.path / n).is_file() and not n.startswith(skipped))
+
+
+def isolate(home: Path, setenv) -> None:
+    """A home of its own: no kernel, git or pip setting of the developer is read or changed."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / ".gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    setenv("HOME", str(home))
+    setenv("JUPYTER_DATA_DIR", str(home / "jupyter"))
+    setenv("GIT_CONFIG_NOSYSTEM", "1")
+    setenv("UV_CACHE_DIR", UV_CACHE)
+    setenv("OMP_NUM_THREADS", "1")  # the networks are tiny, and threads would fight for the cores
+
+
+def cookiecutter(output_dir: Path, *options, skip="", env=None, **answers):
+    """Run the cookiecutter command itself; returns the finished process, output as text."""
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", output_dir]
+    answered = [f"{name}={value}" for name, value in answers.items()]
+    return subprocess.run(
+        [str(word) for word in [*command, *options, *answered]],
+        env={**os.environ, "DL_TEMPLATE_SKIP": skip, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+
+
+def python_of(version: str) -> str | None:
+    """An interpreter of that version on this machine: in PATH, of pyenv, or of uv."""
+    pyenv = sorted(PYENV.glob(f"versions/{version}.*"))
+    uv = subprocess.run(["uv", "python", "find", version], capture_output=True, text=True)
+    candidates = [shutil.which(f"python{version}"), *(p / "bin/python" for p in pyenv)]
+    for candidate in [*candidates, uv.stdout.strip()]:
+        if candidate:
+            tell = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+            if subprocess.run(tell, capture_output=True, text=True).stdout.strip() == version:
+                return str(candidate)
+    return None
+
+
+def shorten(project: Project, names: tuple[str, ...] = FEW) -> None:
+    """Leave only these packages in pyproject.toml and in the lock."""
+    settings = project.path / "pyproject.toml"
+    lines = settings.read_text("utf-8").splitlines(keepends=True)
+    dependencies = [line for line in lines if line.startswith('    "')]
+    wanted = [line for line in dependencies if line.strip(' "').startswith(names)]
+    lines = [line for line in lines if line not in dependencies or line in wanted]
+    lines = [line for line in lines if not line.startswith("dev = ")]
+    settings.write_text("".join(lines), "utf-8")
+    of_lab = (LAB.parent / "pyproject.toml").read_text("utf-8").splitlines(keepends=True)
+    wanted += [line for line in of_lab if line.strip(' "').startswith(names)]
+    lock = project.path / "requirements.txt"
+    all_of_it = lock.read_text("utf-8").splitlines(keepends=True)
+    own = [line for line in all_of_it if line.startswith(("./", "-e"))]
+    pins = "".join(line for line in all_of_it if line not in own)
+    lock.write_text(own[0] + short_lock("".join(wanted), pins) + own[1], "utf-8")
+
+
+@functools.cache
+def short_lock(wanted: str, lock: str) -> str:
+    """The part of the lock that is wanted; compiled once, as uv asks the registry for it."""
+    command = ["uv", "pip", "compile", "-", "--quiet", "--universal", "--python-version=3.10"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write(lock)
+        constraints.flush()
+        command += ["--no-annotate", "--no-header", "--constraint", constraints.name]
+        return subprocess.run(
+            command,
+            input="\n".join(re.findall(r'"([^"]+)"', wanted)),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+
+def stub(path, script):
+    """An executable shell script in place of a program."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def edit(path, old, new):
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")

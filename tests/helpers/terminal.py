@@ -1,0 +1,18 @@
+"""Commands in a terminal of their own on the laptop."""
+
+
+def in_terminal(laptop, command: str, **options):
+    """A command in a terminal of its own on the laptop; what is written to it is typed."""
+    wrapped = f"stty rows 40 cols 120; {command}"
+    words = ["script", "-qec", wrapped, "/dev/null"]
+    return laptop.popen(*words, stdin=-1, stderr=-2, **options)
+
+
+def read_until(process, text: str) -> str:
+    """What a terminal showed up to some text."""
+    shown = ""
+    while text not in shown:
+        piece = process.stdout.read(1)
+        assert piece, f"it ended without {text!r}: {shown}"
+        shown += piece
+    return shown
