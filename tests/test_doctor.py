@@ -69,7 +69,7 @@ def test_a_machine_without_git_tmux_rsync_and_flock_is_told_so_check_by_check(la
     for name in ("git", "tmux", "script", "rsync", "flock"):
         laptop.hosts.worker.program(name, None)
     checks = doctor(laptop, code=1)
-    assert (checks["git"]["here"], checks["git"]["there"]) == ("2.39.5", "missing")
+    assert (checks["git"]["local"], checks["git"]["remote"]) == ("2.39.5", "missing")
     assert [checks[n]["verdict"] for n in ("git", "tmux", "rsync", "basic tools")] == [
         "failed",
         "warning",
@@ -153,7 +153,7 @@ def test_a_line_that_swallows_everything_ends_in_time(laptop):
 def test_a_clock_that_is_an_hour_ahead_is_a_warning(laptop):
     laptop.hosts.worker.clock("+1h")
     check = doctor(laptop, code=0)["clock"]
-    assert check["verdict"] == "warning" and check["there"].startswith("+3")
+    assert check["verdict"] == "warning" and check["remote"].startswith("+3")
     named(check, "differ by 3", "records mislead", "chrony")
 
 
@@ -181,12 +181,12 @@ def test_gpus_are_listed_with_their_memory_and_who_uses_them(laptop):
     worker.program("nvidia-smi", bed.nvidia_smi(gpus, [{"gpu_uuid": uuid, "pid": pid}]))
     checks = doctor(laptop, code=0)
     assert checks["GPU 0"]["verdict"] == "unknown"
-    assert checks["GPU 1"]["there"].endswith("9000 of 40960 MiB, bob")
-    assert checks["GPUs"]["there"] == "0 of 2 free"
+    assert checks["GPU 1"]["remote"].endswith("9000 of 40960 MiB, bob")
+    assert checks["GPUs"]["remote"] == "0 of 2 free"
     named(checks["GPUs"], "GPU 1 by bob", "lab run --queue")
     worker.program("nvidia-smi", bed.nvidia_smi(2))
     checks = doctor(laptop, code=0)
-    assert (checks["GPUs"]["there"], checks["GPUs"]["verdict"]) == ("2 of 2 free", "ok")
+    assert (checks["GPUs"]["remote"], checks["GPUs"]["verdict"]) == ("2 of 2 free", "ok")
     assert doctor(laptop, "-m", "gpu").keys() == checks.keys()
     there.kill()
     there.communicate()
@@ -197,7 +197,7 @@ def test_a_driver_that_is_broken_or_hangs_fails_with_its_cause(laptop):
     named(doctor(laptop, code=1)["GPUs"], "couldn't communicate", "restart")
     laptop.hosts.worker.program("nvidia-smi", bed.nvidia_smi(1, hang=True))
     check = doctor(laptop, code=1)["GPUs"]
-    assert check["there"] == "hung"
+    assert check["remote"] == "hung"
     named(check, "no answer in 8 s", "restart")
 
 
@@ -207,7 +207,7 @@ def test_an_unknown_terminal_is_a_warning_and_fix_sends_its_description(laptop):
     laptop.hosts.laptop.write("strange.ti", described)
     laptop.run("tic", "-x", "-o", f"{laptop.hosts.laptop.home_inside}/.terminfo", "../strange.ti")
     check = doctor(laptop, code=0, TERM="strange-term")["terminal"]
-    assert (check["verdict"], check["there"]) == ("warning", "not known")
+    assert (check["verdict"], check["remote"]) == ("warning", "not known")
     named(check, "strange-term", "--fix")
     assert doctor(laptop, "--fix", TERM="strange-term")["terminal"]["verdict"] == "ok"
 
@@ -245,7 +245,7 @@ def test_an_environment_that_is_not_in_step_is_told_on_each_side_and_fix_makes_t
     check = doctor(laptop, code=1)["environment"]
     named(check, "here: python3 bootstrap.py", "there: lab setup")
     checks = doctor(laptop, "--fix", code=1)  # what is here, bootstrap.py mends
-    assert checks["environment"]["there"].startswith("3.11-")
+    assert checks["environment"]["remote"].startswith("3.11-")
     named(checks["environment"], "here: python3 bootstrap.py")
     lock.write_text(lock.read_text().replace("# another lock\n", ""))
     assert doctor(laptop, code=0)["environment"]["verdict"] == "ok"
@@ -269,7 +269,7 @@ def test_without_a_machine_the_laptop_is_examined_all_the_same(laptop):
     checks = doctor(laptop, code=0)
     assert checks["machine"]["verdict"] == "warning"
     named(checks["machine"], "no machine yet", "machines.toml")
-    assert checks["git"]["here"] == "2.39.5" and checks["ports here"]["verdict"] == "ok"
+    assert checks["git"]["local"] == "2.39.5" and checks["ports here"]["verdict"] == "ok"
     (laptop.path / "machines.toml").write_text("[machines.gpu]\nshs = 'x'\n")
     named(doctor(laptop, code=1)["machine"], "machines.toml:2", "did you mean ssh?")
 
@@ -279,7 +279,7 @@ def test_ports_that_are_busy_here_are_named(laptop):
     server = laptop.popen("python3", "-c", script)
     laptop.run("python3", "-c", "import time; time.sleep(0.3)")
     check = doctor(laptop, code=0)["ports here"]
-    assert (check["verdict"], check["here"]) == ("warning", "6006 busy")
+    assert (check["verdict"], check["local"]) == ("warning", "6006 busy")
     named(check, "port 6006", "take the next")
     server.kill()
     server.communicate()
@@ -291,7 +291,7 @@ def test_a_dataset_is_compared_by_its_manifest_and_its_files(laptop):
     (here / "train/1/a.png").write_text("picture")
     (here / "manifest.json").write_text("{}")
     check = doctor(laptop, code=0)["data digits"]
-    assert "1 file, 0.0 MB" in check["here"]
+    assert "1 file, 0.0 MB" in check["local"]
     named(check, "has no dataset digits", "lab push-data digits")
     shutil.copytree(here, there, dirs_exist_ok=True)
     assert doctor(laptop)["data digits"]["verdict"] in ("ok", "warning")
@@ -339,23 +339,23 @@ HERE = {
 @pytest.mark.parametrize(
     ("version", "cuda", "gpus", "verdict", "words"),
     [
-        ("2.13.0+cu126", "'12.6'", ["well", "cuda 12.4"], "ok", []),
-        ("2.13.0+cu130", "'13.0'", ["well", "cuda 12.4"], "failed", ["CUDA 13.0", "knows 12.4"]),
-        ("2.13.0+cpu", "None", ["well", "cuda 12.4"], "failed", ["without CUDA", "lab setup"]),
+        ("2.13.0+cu126", "'12.6'", ["ok", "cuda 12.4"], "ok", []),
+        ("2.13.0+cu130", "'13.0'", ["ok", "cuda 12.4"], "failed", ["CUDA 13.0", "knows 12.4"]),
+        ("2.13.0+cpu", "None", ["ok", "cuda 12.4"], "failed", ["without CUDA", "lab setup"]),
         ("2.13.0+cpu", "None", ["none"], "ok", []),
-        ("2.13.0+cu126", "'12.6'", ["well"], "unknown", ["does not say"]),
+        ("2.13.0+cu126", "'12.6'", ["ok"], "unknown", ["does not say"]),
         ("2.13.0+cu126", "'12.6'", ["hung"], "unknown", []),
     ],
 )
 def test_the_torch_build_is_held_against_the_driver(rules, version, cuda, gpus, verdict, words):
     lines = [f"__version__ = '{version}'", f"cuda: Optional[str] = {cuda}", "hip = None"]
-    check = rules.torch(HERE, {"environment": ["yes"], "torch": lines, "gpus": gpus})
-    assert (check.verdict, check.there) == (verdict, version)
+    check = rules.check_torch(HERE, {"environment": ["yes"], "torch": lines, "gpus": gpus})
+    assert (check.verdict, check.remote) == (verdict, version)
     assert all(word in check.advice for word in words), check.advice
 
 
 def test_what_is_not_known_is_called_unknown_and_never_well(rules):
-    nothing = sys.modules["lab.doctor.facts"].parse("clock:\nhost:\n w\ngpus:\ndisk:\n")
+    nothing = sys.modules["lab.doctor.facts"].parse_facts("clock:\nhost:\n w\ngpus:\ndisk:\n")
     seen = {check.check: check.verdict for check in rules.judge(HERE, nothing)}
     for name in ("git", "environment", "torch", "GPUs", "disk", "clock", "basic tools"):
         assert seen[name] != "ok", name
@@ -364,12 +364,12 @@ def test_what_is_not_known_is_called_unknown_and_never_well(rules):
 
 def test_a_quota_that_is_used_up_fails_and_one_that_is_not_told_is_unknown(rules):
     def quota(*lines):
-        checks = rules.disks({"quota": ["Disk quotas for user ada (uid 5):", *lines]})
+        checks = rules.check_disks({"quota": ["Disk quotas for user ada (uid 5):", *lines]})
         return next(check for check in checks if check.check == "quota")
 
     over = quota("/dev/sda1 1000* 900 1000 6days 10 0 0", "code 1")
     assert over.verdict == "failed" and "remove files" in over.advice
     kept = quota("/dev/sda1 100 900 1000  10 0 0", "code 0")
-    assert (kept.verdict, kept.there) == ("ok", "is kept")
+    assert (kept.verdict, kept.remote) == ("ok", "is kept")
     for lines in (["code 124"], ["/dev/sda1 100 900 1000  10 0 0", "code 1"]):
         assert quota(*lines).verdict == "unknown"

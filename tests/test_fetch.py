@@ -383,7 +383,7 @@ def test_two_fetches_at_once_harm_nothing(laptop):
 
 UNITS = """
 import json
-from lab.transfer import fetch_plan as fetch, copying as transfer
+from lab.transfer import fetch_plan as fetch, copying
 known = [[1, 1], [[5, 5], [1, 2]]]
 ways = [((1, 1), None, None), ((1, 1), known, None), ((1, 1), known, (1, 2)),
         ((2, 1), known, (1, 2)), ((2, 1), known, (5, 5)), ((1, 1), known, (5, 5)),
@@ -391,16 +391,17 @@ ways = [((1, 1), None, None), ((1, 1), known, None), ((1, 1), known, (1, 2)),
 paths = ["r/f", "f", "../f", "r/../../f", "/etc/f", "r//f", "r/./f", ".fetched-gpu.json/x", "r/",
          ""]
 data = ["d/models/r/f", "d/models/r", "d/train/r/f", "d/models/../x/y", "/d/models/r/f"]
-listing = fetch.parse("\\0".join(["R", "D", "rsync  version 3.2.7  protocol", "runs f 3 5.25 ./a/b",
-    "runs f 3 5 ./../b", "data f 4 5.1234567891 ./d/models/r/x y\\n", "runs l 0 0.0 ./a/l", ""]))
+listing = fetch.parse_listing("\\0".join(["R", "D", "rsync  version 3.2.7  protocol",
+    "runs f 3 5.25 ./a/b", "runs f 3 5 ./../b", "data f 4 5.1234567891 ./d/models/r/x y\\n",
+    "runs l 0 0.0 ./a/l", ""]))
 print(json.dumps({
     "decided": [fetch.decide(*way) for way in ways],
-    "runs": [fetch.is_ours("runs", path) for path in paths],
-    "data": [fetch.is_ours("data", path) for path in data],
+    "runs": [fetch.is_expected("runs", path) for path in paths],
+    "data": [fetch.is_expected("data", path) for path in data],
     "listing": listing._asdict(),
-    "units": [fetch.unit("data", "d/models/r/e/x/y"), fetch.unit("runs", "r/a/b")],
-    "rsync": [transfer.can_rsync(f"rsync  version {v}  protocol version 29")
-              for v in ("2.6.9", "3.0.9", "3.1.0", "3.10.1", "v3.5.0")] + [transfer.can_rsync("")],
+    "units": [fetch.unit_of("data", "d/models/r/e/x/y"), fetch.unit_of("runs", "r/a/b")],
+    "rsync": [copying.can_rsync(f"rsync  version {v}  protocol version 29")
+              for v in ("2.6.9", "3.0.9", "3.1.0", "3.10.1", "v3.5.0")] + [copying.can_rsync("")],
 }))
 """
 

@@ -468,7 +468,7 @@ def test_tensorboard_local_asks_no_machine(laptop):
 
 
 def test_a_tensorboard_at_which_nobody_looked_for_twelve_hours_ends_and_leaves_nothing(laptop):
-    ends_unused(laptop, ["tensorboard", "--local"], "data/runs", "lab.browser.tensorboard_here")
+    ends_unused(laptop, ["tensorboard", "--local"], "data/runs", "lab.browser.tensorboard_server")
 
 
 def test_the_sockets_have_short_plain_paths_wherever_the_home_is(tmp_path):

@@ -121,8 +121,8 @@ def jobs(machine: str | None = None, all: bool = False) -> Jobs:
 def fetch(*names: str, machine: str | None = None, models: bool = True) -> None:
     """Bring what is new of these jobs or runs, or of all, and say what came; as `lab fetch`."""
     there = _connection(machine)
-    ids = [_report.find(there, name) for name in names]
-    _report.show(there, _fetch.fetch(there, ids, models))
+    ids = [_report.find_job(there, name) for name in names]
+    _report.print_report(there, _fetch.fetch(there, ids, models))
 
 
 def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | None = None) -> None:
@@ -163,7 +163,7 @@ def _bring_records(machine: str | None) -> str:
     except errors.LabError as error:
         return f"not the newest: {error}"
     lab = connection.machine.lab
-    missing = len(report.kept) + len(report.absent) + len(report.wrong)
+    missing = len(report.conflicts) + len(report.missing) + len(report.damaged)
     return f"{terminal.count_files(missing)} did not come; {lab} fetch says why" if missing else ""
 
 

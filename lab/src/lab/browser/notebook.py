@@ -18,21 +18,21 @@ def start(connection: Connection, port: int | None) -> tuple[dict[str, Any], dic
 
     Raises Refused if it cannot run there, LineLost, or LabError if the tunnel does not lead to it.
     """
-    there = ask(connection, "start")
-    tunnel = lead(connection, there, port)
-    if "socket" in there and forbidden(tunnel):
-        there = ask(connection, "start", tcp="yes")
-        tunnel = lead(connection, there, port)
-    code, _ = tunnels.ask(tunnel, "/api/status", there["token"])
+    there = call_server(connection, "start")
+    tunnel = open_tunnel(connection, there, port)
+    if "socket" in there and is_forbidden(tunnel):
+        there = call_server(connection, "start", tcp="yes")
+        tunnel = open_tunnel(connection, there, port)
+    code, _ = tunnels.request(tunnel, "/api/status", there["token"])
     if code != 200:
         raise LabError(
             f"JupyterLab runs on {connection.name}, but does not answer through the tunnel"
-            f" ({tunnels.state(tunnel)}): lab tunnels --close, and try again."
+            f" ({tunnels.describe_state(tunnel)}): lab tunnels --close, and try again."
         )
     return there, tunnel
 
 
-def ask(connection: Connection, action: str, tcp: str = "") -> dict[str, Any]:
+def call_server(connection: Connection, action: str, tcp: str = "") -> dict[str, Any]:
     """What notebook.sh says after this action."""
     program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
     answer = connection.run(
@@ -41,16 +41,16 @@ def ask(connection: Connection, action: str, tcp: str = "") -> dict[str, Any]:
     return json.loads(answer)
 
 
-def lead(connection: Connection, there: dict[str, Any], port: int | None) -> dict[str, Any]:
+def open_tunnel(connection: Connection, there: dict[str, Any], port: int | None) -> dict[str, Any]:
     target = there.get("socket") or f"127.0.0.1:{there['port']}"
     return tunnels.start("notebook", connection.name, target, port, PORT)
 
 
-def forbidden(tunnel: dict[str, Any]) -> bool:
+def is_forbidden(tunnel: dict[str, Any]) -> bool:
     """Whether sshd there does not forward sockets: what is behind this one does answer there."""
     log = tunnel["path"].with_suffix(".log")
     before = log.stat().st_size
-    if tunnels.ask(tunnel, "/api")[0]:
+    if tunnels.request(tunnel, "/api")[0]:
         return False
     said = log.read_bytes()[before:].decode("utf-8", "replace")
     return any(words in said for words in FORBIDDEN)
@@ -58,12 +58,12 @@ def forbidden(tunnel: dict[str, Any]) -> bool:
 
 def stop(connection: Connection) -> bool:
     """End the server there with its kernels, and the tunnel; whether one ran."""
-    path = tunnels.place("notebook", connection.name)
-    entry = tunnels.read(path)
+    path = tunnels.entry_path("notebook", connection.name)
+    entry = tunnels.read_entry(path)
     if entry:
-        tunnels.end(entry)
-    return ask(connection, "stop")["stopped"]
+        tunnels.stop(entry)
+    return call_server(connection, "stop")["stopped"]
 
 
-def url(there: dict[str, Any], tunnel: dict[str, Any]) -> str:
+def format_url(there: dict[str, Any], tunnel: dict[str, Any]) -> str:
     return f"http://127.0.0.1:{tunnel['port']}/lab?token={there['token']}"

@@ -48,12 +48,12 @@ echo "nothing of ours listens on port {port} there any more: lab notebook" >&2
 exit 1"""
 
 
-def watch(target: str) -> str:
+def watch_command(target: str) -> str:
     """The command that runs there as long as the tunnel is up."""
     return WAIT if target.startswith("/") else WATCH.format(port=int(target.rpartition(":")[2]))
 
 
-def forward(socket: Path, target: str) -> str:
+def forward_option(socket: Path, target: str) -> str:
     """What ssh's -L is told; `target` is an address, or a path without letters that it minds."""
     return str(socket).replace("\\", "\\\\").replace(":", "\\:") + f":{target}"
 
@@ -88,7 +88,7 @@ class Keeper:
             began = time.monotonic()
             said = await self.hold()
             self.up.clear()
-            say(self.state, explain(said, self.connection.machine))
+            report_state(self.state, explain(said, self.connection.machine))
             wait = 1 if time.monotonic() - began > 60 else min(2 * wait, LONGEST)
             if re.search(REFUSED, said):
                 wait = REFUSED_WAIT
@@ -107,7 +107,7 @@ class Keeper:
         with open(self.ssh_log, "wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *self.connection.ssh(*options),
-                for_any_shell(watch(self.entry["target"])),
+                for_any_shell(watch_command(self.entry["target"])),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -129,12 +129,12 @@ class Keeper:
     async def forward(self) -> None:
         """Our forward alone, as long as its ssh lives: the user's own are not for us."""
         command = ["ssh", "-F", "/dev/null", "-S", str(self.control), "-O", "forward"]
-        command += ["-L", forward(self.socket, self.entry["target"]), "x"]
+        command += ["-L", forward_option(self.socket, self.entry["target"]), "x"]
         asking = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL)
         with suppress(asyncio.TimeoutError):
             if await asyncio.wait_for(asking.wait(), PATIENCE) == 0:
                 self.up.set()
-                say(self.state, "")
+                report_state(self.state, "")
                 await self.process.wait()
 
     async def watch_clocks(self) -> None:
@@ -174,7 +174,7 @@ class Keeper:
             writer.write_eof()
 
 
-def say(state: Path, text: str) -> None:
+def report_state(state: Path, text: str) -> None:
     """For lab tunnels: "" if all is well, else what is not."""
     files.write(state, text, durable=False)
 
@@ -187,7 +187,7 @@ def main(path: str, number: str) -> None:
     with socket.socket(fileno=int(number)) as listening:
         listening.setblocking(False)
         asyncio.run(Keeper(file).run(listening))
-    tunnels.forget(file)
+    tunnels.remove_files(file)
 
 
 if __name__ == "__main__":

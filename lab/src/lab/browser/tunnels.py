@@ -1,6 +1,6 @@
 """What runs here in the background for the browser: tunnels to Jupyter, and TensorBoard.
 
-Each is one small process of ours (tunnel_keeper.py, tensorboard_here.py) with a file in a folder
+Each is one small process of ours (tunnel_keeper.py, tensorboard_server.py) with a file in a folder
 of this user alone, by which it is found, listed and ended. It gets its port from us, already
 bound, and keeps it: no other program's server can ever be what is behind a printed address.
 """
@@ -26,8 +26,8 @@ from lab.ssh.framing import PATIENCE
 START = 60  # seconds; importing TensorBoard from a cold disk takes its time
 ENDING = 10  # seconds
 ANSWER = min(5.0, PATIENCE)  # seconds
-ASKED = "/data/environment"  # of TensorBoard: whether it answers
-MODULES = {"notebook": "tunnel_keeper", "tensorboard": "tensorboard_here"}
+PROBE = "/data/environment"  # of TensorBoard: whether it answers
+MODULES = {"notebook": "tunnel_keeper", "tensorboard": "tensorboard_server"}
 # The files of one: what it is, and what its process makes.
 FILES = ("json", "log", "ssh", "sock", "state")
 
@@ -36,26 +36,26 @@ def folder() -> Path:
     return connection.socket_folder("tunnels")
 
 
-def place(kind: str, machine: str) -> Path:
+def entry_path(kind: str, machine: str) -> Path:
     """The file of this project's one; a short name, as sockets get the same."""
     key = f"{socket.gethostname()}\0{project.root()}\0{machine}\0{kind}"
     return folder() / f"{zlib.crc32(os.fsencode(key)):08x}.json"
 
 
-def listing() -> list[dict[str, Any]]:
+def list_open() -> list[dict[str, Any]]:
     """Those of this user on this computer, oldest first; what dead ones left is removed."""
     found = []
     with connection.locked(folder() / "lock"):
         for path in folder().glob("*.json"):
-            entry = read(path)
+            entry = read_entry(path)
             if entry:
                 found.append(entry)
             elif entry is None:
-                forget(path)
+                remove_files(path)
     return sorted(found, key=lambda entry: entry["time"])
 
 
-def read(path: Path) -> dict[str, Any] | None:
+def read_entry(path: Path) -> dict[str, Any] | None:
     """What stands in a file; None if its process is dead, {} if it is another computer's."""
     try:
         entry = json.loads(path.read_text("utf-8"))
@@ -67,7 +67,7 @@ def read(path: Path) -> dict[str, Any] | None:
     return {**entry, "path": path} if liveness.judge_state(process, None) == "RUNNING" else None
 
 
-def forget(path: Path) -> None:
+def remove_files(path: Path) -> None:
     for suffix in FILES:
         path.with_suffix(f".{suffix}").unlink(missing_ok=True)
 
@@ -78,18 +78,18 @@ def start(kind: str, machine: str, target: str, wanted: int | None, usual: int) 
     A new one gets the wanted or the `usual` port, or the next that is free. Raises LabError with
     the reason if it does not come up; it is then gone.
     """
-    path = place(kind, machine)
+    path = entry_path(kind, machine)
     with connection.locked(folder() / "lock"):
-        entry = read(path)
+        entry = read_entry(path)
         # one that waits for its line has no need to: it is known to be well just now
-        waits = kind == "notebook" and said(path)
+        waits = kind == "notebook" and read_state(path)
         if entry and (waits or entry["target"] != target or wanted not in (None, entry["port"])):
             usual = entry["port"]
-            end(entry)
+            stop(entry)
             entry = None
         if not entry:
-            forget(path)
-            with listener(wanted or usual) as listening:
+            remove_files(path)
+            with listen(wanted or usual) as listening:
                 entry = {
                     "name": "-".join(filter(None, [project.name(), machine, kind])),
                     "kind": kind,
@@ -101,21 +101,21 @@ def start(kind: str, machine: str, target: str, wanted: int | None, usual: int) 
                 }
                 spawn(path, entry, listening)
     deadline = time.monotonic() + START
-    while said(path) is None and read(path) and time.monotonic() < deadline:
+    while read_state(path) is None and read_entry(path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    found = read(path)
-    if found and (said(path) == "" or (said(path) and kind == "tensorboard")):
+    found = read_entry(path)
+    if found and (read_state(path) == "" or (read_state(path) and kind == "tensorboard")):
         return found
     log = path.with_suffix(".log")
     lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
-    reason = said(path) or (lines[-1] if lines else "it did not start")
+    reason = read_state(path) or (lines[-1] if lines else "it did not start")
     if found:
-        end(found)
-    forget(path)
+        stop(found)
+    remove_files(path)
     raise LabError(f"{entry['name']}: {reason.rstrip('.')}.")
 
 
-def said(path: Path) -> str | None:
+def read_state(path: Path) -> str | None:
     """What a process last said of itself: "" if all is well, None if it has said nothing yet."""
     with suppress(OSError):
         return path.with_suffix(".state").read_text("utf-8")
@@ -141,7 +141,7 @@ def spawn(path: Path, entry: dict[str, Any], listening: socket.socket) -> None:
     files.write(path, json.dumps(entry))
 
 
-def listener(wanted: int) -> socket.socket:
+def listen(wanted: int) -> socket.socket:
     """A socket that listens here on the wanted port or the next free one; LabError if none is."""
     for port in range(wanted, min(wanted + 100, 65536)):
         listening = socket.socket()
@@ -155,21 +155,21 @@ def listener(wanted: int) -> socket.socket:
     raise LabError(f"no port from {wanted} on is free here: choose another with --port.")
 
 
-def end(entry: dict[str, Any]) -> None:
+def stop(entry: dict[str, Any]) -> None:
     """End its process, with what that started, and remove its files."""
     pid = entry["process"]["pid"]
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(OSError):
             os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
         deadline = time.monotonic() + ENDING
-        while read(entry["path"]) and time.monotonic() < deadline:
+        while read_entry(entry["path"]) and time.monotonic() < deadline:
             time.sleep(0.05)
-    forget(entry["path"])
+    remove_files(entry["path"])
 
 
 def close(name: str | None, kind: str = "") -> list[str]:
     """End those that are meant, by name or kind, without one all of this project; their names."""
-    known = [entry for entry in listing() if kind in ("", entry["kind"])]
+    known = [entry for entry in list_open() if kind in ("", entry["kind"])]
     mine = [entry for entry in known if entry["project"] == str(project.root())]
     if name:
         found = [entry for entry in mine if name in (entry["name"], entry["kind"])]
@@ -180,20 +180,20 @@ def close(name: str | None, kind: str = "") -> list[str]:
     else:
         found = mine
     for entry in found:
-        end(entry)
+        stop(entry)
     return [entry["name"] for entry in found]
 
 
-def state(entry: dict[str, Any]) -> str:
+def describe_state(entry: dict[str, Any]) -> str:
     """How it stands, from asking it: "answers", or what is wrong."""
-    wrong = said(entry["path"])
+    wrong = read_state(entry["path"])
     if wrong:
         return wrong
-    path = "/api" if entry["kind"] == "notebook" else ASKED
-    return "answers" if ask(entry, path)[0] == 200 else "does not answer"
+    path = "/api" if entry["kind"] == "notebook" else PROBE
+    return "answers" if request(entry, path)[0] == 200 else "does not answer"
 
 
-def ask(entry: dict[str, Any], path: str, token: str = "") -> tuple[int, bytes]:
+def request(entry: dict[str, Any], path: str, token: str = "") -> tuple[int, bytes]:
     """A request to what is behind it: (code, body); (0, b"") if there is no answer.
 
     A tunnel is asked by its socket in our own folder, where nobody else can be listening.

@@ -15,10 +15,10 @@ def add(commands) -> None:
     ways.add_argument("--install", action="store_true", help="let ssh read them, from now on")
     ways.add_argument("--remove", action="store_true", help="undo that")
 
-    doctor = commands.add_parser("doctor", help="what is wrong, here and there, and what mends it")
+    doctor = commands.add_parser("doctor", help="what is wrong, here and there, and how to fix it")
     doctor.set_defaults(command=examine)
     doctor.add_argument("--json", action="store_true", help="for programs")
-    doctor.add_argument("--fix", action="store_true", help="mend what needs no root")
+    doctor.add_argument("--fix", action="store_true", help="fix what needs no root")
 
     ide = commands.add_parser("ide", help="what an editor needs to know to work there")
     ide.set_defaults(command=editor)
@@ -50,11 +50,11 @@ def examine(wanted: argparse.Namespace) -> int:
     except LabError as error:
         if wanted.machine:
             raise
-        machine, found = None, doctor.examine_without(str(error))
+        machine, found = None, doctor.examine_locally(str(error))
     else:
         found = doctor.examine(machine)
     if wanted.fix and machine:
-        for line in doctor.mend(machine, found):
+        for line in doctor.fix(machine, found):
             print_message(line)
         found = doctor.examine(machine)
     rows = [asdict(check) for check in found]
@@ -62,7 +62,7 @@ def examine(wanted: argparse.Namespace) -> int:
         print_json(rows)
     else:
         name = machine.name if machine else "no machine"
-        lines = [{**row, "this computer": row["here"], name: row["there"]} for row in rows]
+        lines = [{**row, "this computer": row["local"], name: row["remote"]} for row in rows]
         columns = ["check", "this computer", name, "verdict"]
         print(format_table(lines, columns, whole=["check", "verdict"]), end="\n\n")
         for row in rows:
@@ -94,16 +94,16 @@ def editor(wanted: argparse.Namespace) -> None:
 
     machine = machines.machine(wanted.machine)
     ide.require_ssh_name(machine)
-    place = ide.work_copy(machine)
+    place = ide.find_working_copy(machine)
     if wanted.editor != "pycharm":
-        command = ide.vscode(machine, place)
+        command = ide.vscode_command(machine, place)
         print(f"VS Code: {shlex.join(command)}")
         print(f"  interpreter: {place}/.venv/bin/python", flush=True)
-        if wanted.editor and not ide.start(command):
+        if wanted.editor and not ide.start_editor(command):
             print_message("there is no program code here: install VS Code with its command in PATH")
     if wanted.editor != "vscode":
         print("PyCharm: Add Interpreter > On SSH")
-        for name, value in ide.pycharm(machine, place):
+        for name, value in ide.pycharm_settings(machine, place):
             print(f"  {name:<21} {value}")
         print(ide.UPLOAD)
 
@@ -112,11 +112,11 @@ def mount_folder(wanted: argparse.Namespace) -> None:
     from lab.workcopy import mount
 
     connection = connect(wanted)
-    print(mount.mount(connection, mount.place(connection.machine, wanted.folder)))
+    print(mount.mount(connection, mount.mount_point(connection.machine, wanted.folder)))
 
 
 def unmount_folder(wanted: argparse.Namespace) -> None:
     from lab.ssh import machines
     from lab.workcopy import mount
 
-    print(mount.unmount(mount.place(machines.machine(wanted.machine), wanted.folder)))
+    print(mount.unmount(mount.mount_point(machines.machine(wanted.machine), wanted.folder)))

@@ -28,9 +28,9 @@ def fetch_runs(wanted: argparse.Namespace) -> int:
     from lab.transfer import fetch, report
 
     connection = connect(wanted)
-    names = [report.find(connection, name) for name in wanted.jobs]
+    names = [report.find_job(connection, name) for name in wanted.jobs]
     if not wanted.watch:
-        return report.show(connection, fetch.fetch(connection, names, not wanted.no_models))
+        return report.print_report(connection, fetch.fetch(connection, names, not wanted.no_models))
     try:
         return watch(connection, names, not wanted.no_models)
     except KeyboardInterrupt:
@@ -53,7 +53,7 @@ def watch(connection, names: list[str], models: bool) -> int:
             going = [job for job in listed if not job.ended and job.id in (names or [job.id])]
             brought = fetch.fetch(connection, names, models)
             if brought.files or not going:
-                worst = report.show(connection, brought)
+                worst = report.print_report(connection, brought)
             said = ""
         except LineLost as lost:
             going, said = [None], try_again(lost, said)

@@ -62,7 +62,7 @@ def open_notebook(wanted: argparse.Namespace) -> None:
         )
     if not there["started"]:
         print_message("it runs already")
-    show(notebook.url(there, tunnel), tunnel, wanted, notebook.PORT)
+    show(notebook.format_url(there, tunnel), tunnel, wanted, notebook.PORT)
 
 
 def open_tensorboard(wanted: argparse.Namespace) -> None:
@@ -99,11 +99,11 @@ def list_tunnels(wanted: argparse.Namespace) -> None:
             "port": entry["port"],
             "machine": entry["machine"],
             "age": format_duration(time.time() - entry["time"]),
-            "state": tunnels.state(entry),
+            "state": tunnels.describe_state(entry),
             "target": entry["target"],
             "project": entry["project"],
         }
-        for entry in tunnels.listing()
+        for entry in tunnels.list_open()
     ]
     if wanted.json:
         print_json(rows)

@@ -2,7 +2,6 @@
 
 import re
 
-from lab.doctor.checks_there import clock, disks, gpus, sessions
 from lab.doctor.facts import (
     FAILED,
     OK,
@@ -10,22 +9,28 @@ from lab.doctor.facts import (
     WARNING,
     Check,
     Facts,
-    first,
-    numbers,
-    shown,
+    first_line,
+    parse_version,
+    short_version,
     worst,
 )
+from lab.doctor.machine_checks import check_clock, check_disks, check_gpus, check_sessions
 from lab.ground.terminal import count_files
 
-OUT_OF_STEP, MISSING = "not in step", "not there"  # an environment; the work copy
+OUTDATED, MISSING = "not up to date", "not there"  # an environment; the work copy
 
 
 def judge(here: Facts, there: Facts | None) -> list[Check]:
     """Every check; without a connection (None) only what this computer has to say."""
-    checks = [*programs(here, there), *environment(here, there), *laptop(here)]
+    checks = [*check_programs(here, there), *check_environment(here, there), *check_laptop(here)]
     if there is not None:
-        checks += [*gpus(there), *disks(there), *clock(there), *sessions(here, there)]
-    return [*checks, *dataset(here, there)]
+        checks += [
+            *check_gpus(there),
+            *check_disks(there),
+            *check_clock(there),
+            *check_sessions(here, there),
+        ]
+    return [*checks, *check_dataset(here, there)]
 
 
 # name: where it is needed, what happens without it, how bad that is, the oldest that will do
@@ -40,7 +45,7 @@ PROGRAMS = {
 }
 
 
-def programs(here: Facts, there: Facts | None) -> list[Check]:
+def check_programs(here: Facts, there: Facts | None) -> list[Check]:
     """The programs that are needed, and their versions."""
     checks = []
     for name, (needed, without, oldest, advice) in PROGRAMS.items():
@@ -48,28 +53,28 @@ def programs(here: Facts, there: Facts | None) -> list[Check]:
         for side, facts in (("this computer", here), ("the machine", there)):
             if needed == "here" and facts is there or needed == "there" and facts is here:
                 continue
-            found = first(facts, name)
+            found = first_line(facts, name)
             if found in ("missing", "broken"):
                 verdicts.append(without)
                 words = {"missing": f"has no {name}", "broken": f"has a {name} that does not start"}
                 causes.append(f"{side} {words[found]}")
-            elif not numbers(found):
+            elif not parse_version(found):
                 verdicts.append(UNKNOWN)
-            elif numbers(found) < oldest:
+            elif parse_version(found) < oldest:
                 verdicts.append(WARNING)
                 wanted = ".".join(map(str, oldest))
-                causes.append(f"{side} has {name} {shown(found)}, older than {wanted}")
-        sides = [shown(first(facts, name)) for facts in (here, there)]
+                causes.append(f"{side} has {name} {short_version(found)}, older than {wanted}")
+        sides = [short_version(first_line(facts, name)) for facts in (here, there)]
         sides[1] = "" if needed == "here" else sides[1]
         sides[0] = "" if needed == "there" else sides[0]
         said = f"{' and '.join(causes)}: {advice}" if causes else ""
         checks.append(Check(name, *sides, worst(verdicts), said))
-    python, uv = (numbers(first(there, name)) for name in ("python3", "uv"))
-    known = first(there, "python3") != "?" and first(there, "uv") != "?"
+    python, uv = (parse_version(first_line(there, name)) for name in ("python3", "uv"))
+    known = first_line(there, "python3") != "?" and first_line(there, "uv") != "?"
     if known and python < (3, 8) and not uv:
         cause = "the machine has neither Python 3.8 or newer nor uv, so there can be no environment"
-        mend = "curl -LsSf https://astral.sh/uv/install.sh | sh there needs no root"
-        checks.append(Check("environment tools", "", "missing", FAILED, f"{cause}: {mend}"))
+        fix = "curl -LsSf https://astral.sh/uv/install.sh | sh there needs no root"
+        checks.append(Check("environment tools", "", "missing", FAILED, f"{cause}: {fix}"))
     if there is not None:
         missing = there.get("missing", ["?"])
         lacks = ", ".join(missing[:-1])
@@ -79,60 +84,62 @@ def programs(here: Facts, there: Facts | None) -> list[Check]:
     return checks
 
 
-def environment(here: Facts, there: Facts | None) -> list[Check]:
+def check_environment(here: Facts, there: Facts | None) -> list[Check]:
     """Is the environment of this lock there and here, and does its torch fit the machine?"""
-    wanted, lab = first(here, "environment"), first(here, "lab")
-    mends = {"here": "python3 bootstrap.py", "there": f"{lab} setup, or {lab} doctor --fix"}
+    wanted, lab = first_line(here, "environment"), first_line(here, "lab")
+    fixes = {"here": "python3 bootstrap.py", "there": f"{lab} setup, or {lab} doctor --fix"}
     states = {"yes": OK, "no": FAILED}
     verdicts = {
-        "here": states.get(first(here, "in step"), UNKNOWN),
-        "there": states.get(first(there, "environment"), UNKNOWN),
+        "here": states.get(first_line(here, "up to date"), UNKNOWN),
+        "there": states.get(first_line(there, "environment"), UNKNOWN),
     }
-    says = {OK: wanted, FAILED: OUT_OF_STEP, UNKNOWN: "?"}
+    says = {OK: wanted, FAILED: OUTDATED, UNKNOWN: "?"}
     bad = [side for side, verdict in verdicts.items() if verdict == FAILED]
-    causes = [f"requirements.txt is not what is installed {side}: {mends[side]}" for side in bad]
+    causes = [f"requirements.txt is not what is installed {side}: {fixes[side]}" for side in bad]
     if bad == ["there"]:  # a job makes it, too: it only takes a while
         verdicts["there"] = WARNING
-        causes = [f"the machine has no environment of this requirements.txt yet: {mends['there']}"]
+        causes = [f"the machine has no environment of this requirements.txt yet: {fixes['there']}"]
     sides = [says[FAILED if side in bad else verdicts[side]] for side in verdicts]
     checks = [Check("environment", *sides, worst(list(verdicts.values())), "; ".join(causes))]
     if there is not None:
-        made = first(there, "work")
+        made = first_line(there, "work")
         verdict = {"yes": OK, "no": WARNING}.get(made, UNKNOWN)
-        advice = f"the project is not on the machine yet: {mends['there']}"
+        advice = f"the project is not on the machine yet: {fixes['there']}"
         word = {"yes": "is there", "no": MISSING}.get(made, "?")
         checks.append(Check("work copy", "", word, verdict, advice if verdict == WARNING else ""))
-    return [*checks, torch(here, there)] if first(here, "torch wanted") == "yes" else checks
+    if first_line(here, "torch wanted") == "yes":
+        checks.append(check_torch(here, there))
+    return checks
 
 
-def torch(here: Facts, there: Facts | None) -> Check:
+def check_torch(here: Facts, there: Facts | None) -> Check:
     """The torch build there, held against its GPUs and their driver."""
-    builds = [build(facts) for facts in (here, there)]
+    builds = [parse_torch_build(facts) for facts in (here, there)]
     version, cuda, other = builds[1]
     row = ("torch", builds[0][0], version)
-    if first(there, "environment") == "no" or version == "?":
+    if first_line(there, "environment") == "no" or version == "?":
         return Check(*row, UNKNOWN)
-    state = first(there, "gpus")
+    state = first_line(there, "gpus")
     driver = next((line[5:] for line in there["gpus"] if line.startswith("cuda ")), "")
     if state == "none" or other:
         return Check(*row, OK)
-    if state != "well":
+    if state != "ok":
         return Check(*row, UNKNOWN)
     if not cuda:
         cause = f"torch {version} there is built without CUDA, and the machine has GPUs"
-        old, again = f"envs/{first(here, 'environment')}", f"{first(here, 'lab')} setup"
-        mend = f"remove {old} there while no job runs, then {again}"
-        return Check(*row, FAILED, f"{cause}: {mend}")
+        old, again = f"envs/{first_line(here, 'environment')}", f"{first_line(here, 'lab')} setup"
+        fix = f"remove {old} there while no job runs, then {again}"
+        return Check(*row, FAILED, f"{cause}: {fix}")
     if not driver:
         return Check(*row, UNKNOWN, "nvidia-smi does not say which CUDA the driver knows")
-    if numbers(driver)[:1] < numbers(cuda)[:1]:
+    if parse_version(driver)[:1] < parse_version(cuda)[:1]:
         cause = f"torch {version} needs a driver for CUDA {cuda}, and the machine's knows {driver}"
-        mend = f"a newer driver (its administrator), or torch for CUDA {numbers(driver)[0]}"
-        return Check(*row, FAILED, f"{cause}: {mend}: UV_TORCH_BACKEND")
+        fix = f"a newer driver (its administrator), or torch for CUDA {parse_version(driver)[0]}"
+        return Check(*row, FAILED, f"{cause}: {fix}: UV_TORCH_BACKEND")
     return Check(*row, OK)
 
 
-def build(facts: Facts | None) -> tuple[str, str, bool]:
+def parse_torch_build(facts: Facts | None) -> tuple[str, str, bool]:
     """torch's version, its CUDA ("" without), and whether it is built for another make of GPU."""
     words = {}
     for line in (facts or {}).get("torch", []):
@@ -141,7 +148,7 @@ def build(facts: Facts | None) -> tuple[str, str, bool]:
     return words.get("__version__", "?"), words.get("cuda", ""), bool(words.get("hip"))
 
 
-def laptop(here: Facts) -> list[Check]:
+def check_laptop(here: Facts) -> list[Check]:
     """What concerns this computer alone."""
     busy = here.get("busy ports", [])
     advice = (
@@ -154,25 +161,25 @@ def laptop(here: Facts) -> list[Check]:
         WARNING if busy else OK,
         f"{advice}; a forward of lab ssh-config needs it free" if busy else "",
     )
-    socket = first(here, "socket")
-    verdict = OK if socket == "well" else FAILED
-    word = "well" if verdict == OK else "not usable"
+    socket = first_line(here, "socket")
+    verdict = OK if socket == "ok" else FAILED
+    word = "usable" if verdict == OK else "not usable"
     return [ports, Check("ssh sockets", word, "", verdict, "" if verdict == OK else socket)]
 
 
-def dataset(here: Facts, there: Facts | None) -> list[Check]:
+def check_dataset(here: Facts, there: Facts | None) -> list[Check]:
     """Is the project's dataset the same on both sides? hash of the manifest, files, bytes."""
-    name = first(here, "dataset name")
-    mine, theirs = (contents(facts) for facts in (here, there))
+    name = first_line(here, "dataset name")
+    mine, theirs = (parse_dataset(facts) for facts in (here, there))
     row = (f"data {name}", mine[1], theirs[1])
-    mend = f"{first(here, 'lab')} push-data {name}"
+    fix = f"{first_line(here, 'lab')} push-data {name}"
     if "?" in (mine[0], theirs[0]):
         return [Check(*row, UNKNOWN)]
     if not mine[0] and not theirs[0]:
         advice = f"there is no dataset {name} yet: the README tells how to prepare one"
         return [Check(*row, WARNING, advice)]
     if not theirs[0]:
-        return [Check(*row, WARNING, f"the machine has no dataset {name}: {mend}")]
+        return [Check(*row, WARNING, f"the machine has no dataset {name}: {fix}")]
     if not mine[0]:
         return [Check(*row, OK)]  # large ones stay there
     if mine[0] != theirs[0]:
@@ -182,11 +189,11 @@ def dataset(here: Facts, there: Facts | None) -> list[Check]:
         return [Check(*row, UNKNOWN, "the files are too many to be counted in 8 s")]
     if mine[2] != theirs[2]:
         cause = f"files of {name} are missing, foreign or cut short there"
-        return [Check(*row, WARNING, f"{cause}, although the manifest is the same: {mend}")]
+        return [Check(*row, WARNING, f"{cause}, although the manifest is the same: {fix}")]
     return [Check(*row, OK)]
 
 
-def contents(facts: Facts | None) -> tuple[str, str, tuple[int, int] | None]:
+def parse_dataset(facts: Facts | None) -> tuple[str, str, tuple[int, int] | None]:
     """Of a dataset: the hash of its manifest ("" without one), a word for it, files and bytes."""
     lines = (facts or {}).get("dataset")
     if lines is None:

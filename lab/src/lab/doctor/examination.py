@@ -1,4 +1,4 @@
-"""What is wrong, here and on the machine, and the line that mends it; with --fix it is mended.
+"""What is wrong, here and on the machine, and the line that fixes it; with --fix it is fixed.
 
 The machine is asked by one script, scripts/facts.sh; what the answers mean is told in checks.py.
 """
@@ -15,7 +15,7 @@ from contextlib import closing, redirect_stdout
 from pathlib import Path
 
 from lab.doctor import checks
-from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first, parse
+from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first_line, parse_facts
 from lab.environment.check import read_stamp
 from lab.ground import files, project
 from lab.ground.errors import LabError
@@ -30,25 +30,25 @@ PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--vers
 
 def examine(machine: Machine) -> list[Check]:
     """Every check of this computer and of the machine; never raises for what is wrong there."""
-    here = {**facts_here(), "lab": [machine.lab]}
+    here = {**collect_local_facts(), "lab": [machine.lab]}
     try:
         connection = Connection(machine)
     except LabError as error:
         here["socket"] = [str(error)]
         return checks.judge(here, None)
-    here["socket"] = ["well"]
-    there, found = reach(connection, here)
+    here["socket"] = ["ok"]
+    there, found = reach_machine(connection, here)
     return [*found, *checks.judge(here, there)]
 
 
-def examine_without(reason: str) -> list[Check]:
+def examine_locally(reason: str) -> list[Check]:
     """Every check of this computer, where there is no machine that could be asked."""
     verdict = WARNING if reason.startswith("no machine yet") else FAILED
-    here = {**facts_here(), "lab": ["lab"], "socket": ["well"]}
+    here = {**collect_local_facts(), "lab": ["lab"], "socket": ["ok"]}
     return [Check("machine", "", "", verdict, reason), *checks.judge(here, None)]
 
 
-def reach(connection: Connection, here: Facts) -> tuple[Facts | None, list[Check]]:
+def reach_machine(connection: Connection, here: Facts) -> tuple[Facts | None, list[Check]]:
     """The facts of the machine, and what is to be said of the way there."""
     machine = connection.machine
     try:
@@ -56,12 +56,12 @@ def reach(connection: Connection, here: Facts) -> tuple[Facts | None, list[Check
         by = way.get("proxyjump") or ("a ProxyCommand" if way.get("proxycommand") else "")
         route = f"by way of {by}" if by else "directly"
         connection.open()
-        there, milliseconds = facts_there(connection, here)
+        there, milliseconds = collect_remote_facts(connection, here)
     except LabError as error:  # LineLost and Refused too
         host_key = "host key of" in str(error)
         name = "host key" if host_key else "connection"
         return None, [Check(name, "", "not reached", FAILED, str(error))]
-    found = [Check("connection", route, f"{first(there, 'host')}, {milliseconds:.0f} ms", OK)]
+    found = [Check("connection", route, f"{first_line(there, 'host')}, {milliseconds:.0f} ms", OK)]
     lax = way.get("stricthostkeychecking") in ("false", "no", "off")
     advice = "StrictHostKeyChecking is off in ~/.ssh/config, so that any machine could pose as"
     advice = f"{advice} {machine.host}: take that line out" if lax else ""
@@ -69,7 +69,7 @@ def reach(connection: Connection, here: Facts) -> tuple[Facts | None, list[Check
     return there, [*found, Check("host key", word, "", WARNING if lax else OK, advice)]
 
 
-def facts_there(connection: Connection, here: Facts) -> tuple[Facts, float]:
+def collect_remote_facts(connection: Connection, here: Facts) -> tuple[Facts, float]:
     """What the machine answers, and the milliseconds of a call on the open connection.
 
     Also "difference": of the clocks, in seconds, and how many seconds that may be wrong.
@@ -82,9 +82,9 @@ def facts_there(connection: Connection, here: Facts) -> tuple[Facts, float]:
         pieces.append(piece)
 
     variables = {
-        "environment": first(here, "environment"),
-        "dataset": first(here, "dataset name"),
-        "term": first(here, "term"),
+        "environment": first_line(here, "environment"),
+        "dataset": first_line(here, "dataset name"),
+        "term": first_line(here, "term"),
     }
     began = time.time()
     try:
@@ -92,17 +92,17 @@ def facts_there(connection: Connection, here: Facts) -> tuple[Facts, float]:
     except LineLost:
         if time.time() < began + ALL:
             raise  # else a disk or driver that hangs so hard that it cannot even be given up
-    there = parse(b"".join(pieces).decode("utf-8", "replace"))
+    there = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
     answered = next((at for at, piece in zip(times, pieces, strict=True) if piece), time.time())
     try:
-        difference = float(first(there, "clock")) - (began + answered) / 2
+        difference = float(first_line(there, "clock")) - (began + answered) / 2
         there["difference"] = [f"{difference} {(answered - began) / 2}"]
     except ValueError:
         pass  # a date without %N
     return there, 1000 * (answered - began)
 
 
-def facts_here() -> Facts:
+def collect_local_facts() -> Facts:
     """What there is to know of this computer, without asking anybody else."""
     try:
         text = (project.root() / "requirements.txt").read_bytes()
@@ -110,23 +110,23 @@ def facts_here() -> Facts:
         raise LabError(f"{error.filename}: {error.strerror}.") from None
     lock = hashlib.sha256(text).hexdigest()
     python = project.read_toml("pyproject.toml")["tool"]["lab"]["python"]
-    facts = {name: [version(name, option)] for name, option in PROGRAMS.items()}
+    facts = {name: [get_version(name, option)] for name, option in PROGRAMS.items()}
     facts |= {
         "python3": [sys.version.split()[0]],
         "environment": [f"{python}-{lock[:12]}"],
-        "in step": [in_step({"python": python, "lock": lock})],
+        "up to date": [is_up_to_date({"python": python, "lock": lock})],
         "torch wanted": ["yes" if b"\ntorch==" in text else "no"],
-        "torch": torch_here(),
-        "busy ports": [str(port) for port in ssh_config.PORTS if not free(port)],
+        "torch": read_torch_build(),
+        "busy ports": [str(port) for port in ssh_config.PORTS if not is_free(port)],
         "dataset name": [project.default_dataset()],
-        "dataset": dataset_here(project.data_folder() / project.default_dataset()),
+        "dataset": measure_dataset(project.data_folder() / project.default_dataset()),
     }
     if os.environ.get("TERM", "dumb") != "dumb":
         facts["term"] = [os.environ["TERM"]]
     return facts
 
 
-def version(name: str, option: str) -> str:
+def get_version(name: str, option: str) -> str:
     """What a program says of its version; "missing" or "broken"."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     helpers = [Path.home() / ".local/bin", Path(cache, project.CACHE, "uv/bin")]
@@ -142,13 +142,13 @@ def version(name: str, option: str) -> str:
     return next(iter(done.stdout.decode("utf-8", "replace").splitlines()), "?")
 
 
-def in_step(wanted: dict[str, str]) -> str:
+def is_up_to_date(wanted: dict[str, str]) -> str:
     """Whether .venv is the environment of this lock, by the stamp of bootstrap.py: yes or no."""
     stamp = read_stamp(project.root() / ".venv")
     return "yes" if stamp | wanted == stamp else "no"
 
 
-def torch_here() -> list[str]:
+def read_torch_build() -> list[str]:
     """The lines of torch's version.py that tell of its build."""
     for path in (project.root() / ".venv").glob("lib/python*/site-packages/torch/version.py"):
         lines = path.read_text("utf-8", errors="replace").splitlines()
@@ -156,7 +156,7 @@ def torch_here() -> list[str]:
     return []
 
 
-def free(port: int) -> bool:
+def is_free(port: int) -> bool:
     """Whether nobody listens on a port of this computer."""
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -167,7 +167,7 @@ def free(port: int) -> bool:
     return True
 
 
-def dataset_here(folder: Path) -> list[str]:
+def measure_dataset(folder: Path) -> list[str]:
     """The hash of its manifest, its files and their bytes, as facts.sh tells them."""
     try:
         known = files.sha256(folder / "manifest.json")[:12]
@@ -183,8 +183,8 @@ def dataset_here(folder: Path) -> list[str]:
     return [known, f"{len(sizes)} {sum(sizes)}"]
 
 
-def mend(machine: Machine, found: list[Check]) -> list[str]:
-    """Mend what can be mended without being root; a line for each attempt."""
+def fix(machine: Machine, found: list[Check]) -> list[str]:
+    """Fix what can be fixed without being root; a line for each attempt."""
     bad = {check.check for check in found if check.verdict in (FAILED, WARNING)}
     connection = Connection(machine)
     said = []
@@ -193,26 +193,26 @@ def mend(machine: Machine, found: list[Check]) -> list[str]:
         return ["the connection was closed, to be opened anew"]
     for name, what in (("at logout", "linger"), ("terminal", "terminal")):
         if name in bad:
-            said.append(attempt(name, lambda what=what: send(connection, what)))
-    if any(check.there in (checks.MISSING, checks.OUT_OF_STEP) for check in found):
+            said.append(try_step(name, lambda what=what: fix_remotely(connection, what)))
+    if any(check.remote in (checks.MISSING, checks.OUTDATED) for check in found):
         with redirect_stdout(sys.stderr):  # on standard output comes the table
-            said.append(attempt("environment", lambda: workspace.setup(connection)))
+            said.append(try_step("environment", lambda: workspace.setup(connection)))
     return said
 
 
-def attempt(name: str, step) -> str:
+def try_step(name: str, step) -> str:
     """Take a step; what became of it."""
     try:
         step()
     except (LabError, OSError) as error:
-        return f"{name}: could not be mended: {error}"
-    return f"{name}: mended"
+        return f"{name}: could not be fixed: {error}"
+    return f"{name}: fixed"
 
 
-def send(connection: Connection, what: str) -> None:
-    """Mend one thing there by scripts/mend.sh."""
+def fix_remotely(connection: Connection, what: str) -> None:
+    """Fix one thing there by scripts/fix.sh."""
     with tempfile.TemporaryFile() as file:
         if what == "terminal":
             subprocess.run(["infocmp", "-x"], stdout=file, stderr=subprocess.DEVNULL, check=False)
             file.seek(0)
-        connection.run("mend.sh", what=what, stdin=file)
+        connection.run("fix.sh", what=what, stdin=file)

@@ -13,16 +13,16 @@ OK, WARNING, FAILED, UNKNOWN = "ok", "warning", "failed", "unknown"
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table; `advice`: cause and mend, where something is to be said."""
+    """One line of the table; `advice`: cause and fix, where something is to be said."""
 
     check: str
-    here: str
-    there: str
+    local: str
+    remote: str
     verdict: str
     advice: str = ""
 
 
-def parse(text: str) -> Facts:
+def parse_facts(text: str) -> Facts:
     """What facts.sh printed, as far as it came."""
     facts: Facts = {}
     name = ""
@@ -35,18 +35,18 @@ def parse(text: str) -> Facts:
     return facts
 
 
-def first(facts: Facts | None, name: str) -> str:
+def first_line(facts: Facts | None, name: str) -> str:
     """The first line of a fact; "?" if nobody knows."""
     return next(iter((facts or {}).get(name, [])), "?")
 
 
-def numbers(text: str) -> tuple[int, ...]:
+def parse_version(text: str) -> tuple[int, ...]:
     """The version in a line: "tmux 3.3a" is (3, 3); () without one."""
     found = re.search(r"\d+(\.\d+)+", text)
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
-def shown(text: str) -> str:
+def short_version(text: str) -> str:
     """A version as the table shows it."""
     found = re.search(r"\d+(\.\d+)+\w*", text)
     return found[0] if found else text

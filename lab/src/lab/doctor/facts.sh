@@ -65,9 +65,9 @@ disk() { # FOLDER ...: kilobytes in all and free, inodes in all and free of the 
 
 smi() { limit 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>&1; }
 
-gpus() { # the state; then, if it is well, lines "gpu", "user" (uuid, pid, name) and "cuda"
+gpus() { # the state; then, if it is ok, lines "gpu", "user" (uuid, pid, name) and "cuda"
     if ! has nvidia-smi; then
-        # a card whose driver is not whole still shows up here
+        # a card whose driver is incomplete still shows up here
         if [ -e /proc/driver/nvidia/version ]; then echo "broken nvidia-smi is missing"; else echo none; fi
         return
     fi
@@ -75,8 +75,8 @@ gpus() { # the state; then, if it is well, lines "gpu", "user" (uuid, pid, name)
     said=$(smi --query-gpu=index,uuid,memory.used,memory.total,driver_version,name) && cards=$said &&
         said=$(smi --query-compute-apps=gpu_uuid,pid)
     case $?${cards:+ with cards} in
-    0*) echo well ;;
-    '3 with cards') said='' && echo well ;; # such a GPU does not tell its processes
+    0*) echo ok ;;
+    '3 with cards') said='' && echo ok ;; # such a GPU does not tell its processes
     124* | 137*) echo hung && return ;;
     *) echo "broken $(echo "$said" | head -n 1)" && return ;;
     esac

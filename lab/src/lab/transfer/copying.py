@@ -24,18 +24,18 @@ from lab.ssh.connection import Connection, LineLost, Refused
 from lab.ssh.framing import PATIENCE
 
 HELPER = Path(__file__).with_name("rsync_shell.py")
-UNFINISHED = ".lab-partial"  # folder of what was cut, beside its place; the next attempt goes on
+PARTIAL = ".lab-partial"  # folder of what was cut, beside its place; the next attempt goes on
 LOST = {10, 12, 20, 30, 35, 255}  # rsync's exit codes for a line that is gone; 20: it was ended
 VANISHED = {0, 23, 24}  # some files could not be read, or went away: what arrived is looked at
 
-Stamp = tuple[int, int]  # bytes, and time of the last change in ns
+Fingerprint = tuple[int, int]  # bytes, and time of the last change in ns
 
 
 class DiskFull(LabError):
     """Nothing half-made is in place, and what was gathered is given up to make room."""
 
 
-def stamp(path: str | Path, links: bool = False) -> Stamp | None:
+def fingerprint(path: str | Path, links: bool = False) -> Fingerprint | None:
     """Of a file, or with `links` of what a link leads to; None if there is none."""
     try:
         about = os.stat(path, follow_symlinks=links)
@@ -44,7 +44,7 @@ def stamp(path: str | Path, links: bool = False) -> Stamp | None:
     return about.st_size, about.st_mtime_ns
 
 
-def nanoseconds(time: str) -> int:
+def parse_time(time: str) -> int:
     """Of a time in seconds, as find and tar print it: too long for a float."""
     seconds, _, rest = time.partition(".")
     return int(seconds) * 10**9 + int(f"{rest:0<9.9}")
@@ -106,7 +106,7 @@ def push(connection: Connection, base: Path, names: list[str], stage: str, *, rs
 def rsync_command(listed: str, options: list[str], source: str, target: str) -> list[str]:
     """The command line of rsync; no path of the other side passes a shell (-s)."""
     shell = " ".join(_quoted(word) for word in (sys.executable, "-I", str(HELPER)))
-    command = ["rsync", "--times", "-s", "--partial", f"--partial-dir={UNFINISHED}"]
+    command = ["rsync", "--times", "-s", "--partial", f"--partial-dir={PARTIAL}"]
     command += [f"--timeout={max(4, round(4 * PATIENCE))}", "--from0", f"--files-from={listed}"]
     command += ["--info=progress2"] if sys.stdout.isatty() else []
     return [*command, *options, "-e", shell, source, target]
@@ -120,7 +120,7 @@ def _quoted(word: str) -> str:
 def _rsync(connection, names, source, target, options, receiver) -> None:
     connection.open()
     ssh = json.dumps(connection.ssh("-T", "-o", "BatchMode=yes"))
-    with listed(names) as file, tempfile.TemporaryFile() as errors:
+    with names_file(names) as file, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             rsync_command(file.name, options, source, target),
             env={**os.environ, "LAB_SSH": ssh, "LC_ALL": "C"},
@@ -143,10 +143,10 @@ def _rsync(connection, names, source, target, options, receiver) -> None:
         said = errors.read().decode("utf-8", "replace")
     # on a full disk the other rsync may be gone before it can say so: 11 is what is left of it
     if re.search("No space left on device|Disk quota exceeded", said) or (code == 11 and not said):
-        raise full(receiver)
+        raise disk_full(receiver)
     if code in LOST or code < 0:
         connection.close()
-        raise cut(connection)
+        raise connection_lost(connection)
     if code not in VANISHED:
         last = next((line for line in said.splitlines() if line.strip()), f"exit code {code}")
         raise LabError(f"rsync between here and {connection.name} failed: {last}")
@@ -171,13 +171,13 @@ def _pull_tar(connection, base, names, stage: Path, links: bool) -> None:
     thread = threading.Thread(target=unpack, daemon=True)
     thread.start()
     try:
-        with _passing(writing, "receiving") as receive, listed(names) as file:
+        with _passing(writing, "receiving") as receive, names_file(names) as file:
             variables = {"base": base, "links": "yes" if links else ""}
             connection.run("pack.sh", stdin=file, receive=receive, again=False, **variables)
     except (BrokenPipeError, LineLost) as ended:
         thread.join()
         if isinstance(ended, LineLost):
-            raise cut(connection) from None
+            raise connection_lost(connection) from None
     thread.join()
     for problem in problems:
         if isinstance(problem, OSError):
@@ -207,13 +207,13 @@ def _write(stage: Path, name: str, content, member) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with draft.open("wb") as file:
         shutil.copyfileobj(content, file, 1 << 20)
-    when = nanoseconds(member.pax_headers.get("mtime", str(int(member.mtime))))
+    when = parse_time(member.pax_headers.get("mtime", str(int(member.mtime))))
     os.utime(draft, ns=(when, when))
     draft.replace(target)
 
 
 def _push_tar(connection, base: Path, names, stage: str) -> None:
-    with listed(names) as file:
+    with names_file(names) as file:
         command = ["tar", "-C", str(base), "--null", "-T", file.name, "-chf", "-"]
         environment = {**os.environ, "COPYFILE_DISABLE": "1"}  # macOS would add files of its own
         packing = subprocess.Popen(
@@ -232,11 +232,11 @@ def _push_tar(connection, base: Path, names, stage: str) -> None:
             with os.fdopen(reading, "rb") as pipe:
                 connection.run("unpack.sh", stage=stage, stdin=pipe, again=False)
         except LineLost:
-            raise cut(connection) from None
+            raise connection_lost(connection) from None
         except Refused as refused:
             if refused.code != errno.ENOSPC:
                 raise
-            raise full(connection.name) from None
+            raise disk_full(connection.name) from None
         finally:
             packing.kill()
             packing.wait()
@@ -245,26 +245,26 @@ def _push_tar(connection, base: Path, names, stage: str) -> None:
 
 
 @contextmanager
-def listed(names: Iterable[str]) -> Iterator:
+def names_file(names: Iterable[str]) -> Iterator:
     """A file with the names; "./", as one that begins with - or # would mean something else."""
     with tempfile.NamedTemporaryFile(prefix="lab-files-") as file:
-        file.writelines(b"./" + encoded(name) + b"\0" for name in names)
+        file.writelines(b"./" + encode_name(name) + b"\0" for name in names)
         file.flush()
         file.seek(0)
         yield file
 
 
-def encoded(name: str) -> bytes:
+def encode_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def cut(connection: Connection) -> LineLost:
+def connection_lost(connection: Connection) -> LineLost:
     return LineLost(
         f"{connection.name}: the line was cut; run the same command again: it goes on where it was."
     )
 
 
-def full(where: str) -> DiskFull:
+def disk_full(where: str) -> DiskFull:
     return DiskFull(
         f"the disk {where if where == 'here' else f'of {where}'} is full; nothing half-made is in"
         " place: make room and run it again."
@@ -272,22 +272,22 @@ def full(where: str) -> DiskFull:
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
+def explain_os_errors() -> Iterator[None]:
     """What goes wrong with files here, as one line."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise full("here") from None
+            raise disk_full("here") from None
         raise LabError(f"{error.filename or 'here'}: {error.strerror}.") from None
 
 
 @contextmanager
-def gathered(*stages: Path) -> Iterator[None]:
+def staging(*stages: Path) -> Iterator[None]:
     """The folders in which files are gathered: they go at the end, and stay for the next attempt
     if it is broken off, unless the disk is full."""
     try:
-        with plain_errors():
+        with explain_os_errors():
             yield
     except BaseException as problem:
         if not isinstance(problem, DiskFull):

@@ -16,9 +16,17 @@ from pathlib import Path
 from lab.ground import project
 from lab.ground.files import sha256
 from lab.ssh.connection import Connection, locked
-from lab.transfer import copying as transfer
-from lab.transfer.copying import Stamp, stamp
-from lab.transfer.fetch_plan import Listing, Memory, State, decide, hashes, look, unit
+from lab.transfer import copying
+from lab.transfer.copying import Fingerprint, fingerprint
+from lab.transfer.fetch_plan import (
+    FetchState,
+    Listing,
+    Memory,
+    decide,
+    list_remote,
+    remote_hashes,
+    unit_of,
+)
 
 STATE = ".fetched-{}.json"  # in the runs folder, for each machine
 STAGE = ".fetching-{}"  # in the runs folder and in the data folder
@@ -32,10 +40,10 @@ class Report:
     files: int = 0
     bytes: int = 0
     runs: set[str] = field(default_factory=set)  # that something came of
-    kept: list[str] = field(default_factory=list)  # changed here and there: they stay as they are
-    wrong: list[str] = field(default_factory=list)  # did not arrive as they are there
-    absent: list[str] = field(default_factory=list)  # did not arrive at all
-    special: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)  # changed on both sides, and left alone
+    damaged: list[str] = field(default_factory=list)  # did not arrive as they are there
+    missing: list[str] = field(default_factory=list)  # did not arrive at all
+    skipped: list[str] = field(default_factory=list)
     rsync: bool = True
 
 
@@ -46,21 +54,21 @@ def fetch(connection: Connection, wanted: Iterable[str] = (), models: bool = Tru
     """
     runs = project.runs_folder()
     stages = [base() / STAGE.format(connection.name) for base in BASES.values()]
-    with transfer.plain_errors():
+    with copying.explain_os_errors():
         runs.mkdir(parents=True, exist_ok=True)
-        with locked(runs / f".fetch-{connection.name}.lock"), transfer.gathered(*stages):
+        with locked(runs / f".fetch-{connection.name}.lock"), copying.staging(*stages):
             return _fetch(connection, list(wanted), models)
 
 
 def _fetch(connection: Connection, wanted: list[str], models: bool) -> Report:
     report = Report()
     memory = Memory()
-    state = State(project.runs_folder() / STATE.format(connection.name))
+    state = FetchState(project.runs_folder() / STATE.format(connection.name))
     for _ in range(ROUNDS):
-        report.kept, report.wrong, report.absent = [], [], []
-        listing = look(connection, wanted, models)
-        report.special, report.rsync = listing.special, listing.rsync
-        report.absent += listing.closed
+        report.conflicts, report.damaged, report.missing = [], [], []
+        listing = list_remote(connection, wanted, models)
+        report.skipped, report.rsync = listing.special, listing.rsync
+        report.missing += listing.closed
         rounds = [_Round(connection, listing, kind, state, report) for kind in BASES]
         if not [one for one in rounds if one.run(memory)]:
             break
@@ -73,7 +81,7 @@ BASES = {"runs": project.runs_folder, "data": project.data_folder}
 class _Round:
     """One look at one kind of files: what is new is copied, checked and put in place."""
 
-    def __init__(self, connection, listing: Listing, kind: str, state: State, report: Report):
+    def __init__(self, connection, listing: Listing, kind: str, state: FetchState, report: Report):
         self.connection, self.listing, self.kind = connection, listing, kind
         self.state, self.report = state, report
         self.there = listing.files[kind]
@@ -82,14 +90,14 @@ class _Round:
 
     def run(self, memory: Memory) -> bool:
         """Returns whether it is worth while to look again."""
-        gone = memory.shrunk(self.kind, self.there)
-        needed = [name for name in self._needed() if unit(self.kind, name) not in gone]
+        gone = memory.find_shrunk(self.kind, self.there)
+        needed = [name for name in self._needed() if unit_of(self.kind, name) not in gone]
         if not needed:
             return False
         staged = self.stage / "files"
-        missing = [name for name in needed if stamp(staged / name) != self.there[name]]
+        missing = [name for name in needed if fingerprint(staged / name) != self.there[name]]
         if missing:
-            transfer.pull(
+            copying.pull(
                 self.connection,
                 self.listing.base[self.kind],
                 missing,
@@ -106,15 +114,15 @@ class _Round:
                 (staged / name).unlink()
                 # a file that changes while it is copied gets a second chance, not a broken one
                 if name in hashes and memory.suspect.get(name) == self.there[name]:
-                    self.report.wrong.append(f"{self.kind}/{name}")
+                    self.report.damaged.append(f"{self.kind}/{name}")
                 memory.suspect[name] = self.there[name]
             good -= wrong
         else:
-            moved = [name for name in good if stamp(staged / name) != self.there[name]]
+            moved = [name for name in good if fingerprint(staged / name) != self.there[name]]
             # a run that has just ended: its other files may be older than its end
             again = any(name.endswith("/run.json") for name in moved)
         absent = [name for name in needed if not is_file(staged / name)]
-        self.report.absent += [
+        self.report.missing += [
             f"{self.kind}/{name}" for name in absent if name not in memory.suspect
         ]
         self._place(needed, good)
@@ -125,47 +133,49 @@ class _Round:
         verdicts = {}
         for name, there in self.there.items():
             known = self.state.files.get(f"{self.kind}/{name}")
-            verdicts[name] = decide(there, known, stamp(self.here / name))
+            verdicts[name] = decide(there, known, fingerprint(self.here / name))
         compare = [name for name, verdict in verdicts.items() if verdict == "compare"]
         kept = set()
         hashes = self._hashes(compare)
         for name in compare:
             path = self.here / name
             if is_file(path) and hashes.get(name) == sha256(path):
-                self._know(name, self.there[name], [stamp(path)])
+                self._know(name, self.there[name], [fingerprint(path)])
             else:
-                kept.add(unit(self.kind, name))
-                self.report.kept.append(str(project.relative(path)))
+                kept.add(unit_of(self.kind, name))
+                self.report.conflicts.append(str(project.relative(path)))
         if len(compare) > len(kept):
-            self.state.write()
+            self.state.save()
         ways = {name: in_the_way(self.here, name) for name in verdicts if verdicts[name] == "new"}
-        kept |= {unit(self.kind, name) for name, path in ways.items() if path}
-        self.report.kept += sorted({str(project.relative(path)) for path in ways.values() if path})
+        kept |= {unit_of(self.kind, name) for name, path in ways.items() if path}
+        self.report.conflicts += sorted(
+            {str(project.relative(path)) for path in ways.values() if path}
+        )
         return [
             name
             for name, verdict in verdicts.items()
-            if verdict in ("new", "update") and unit(self.kind, name) not in kept
+            if verdict in ("new", "update") and unit_of(self.kind, name) not in kept
         ]
 
     def _hashes(self, names: Collection[str]) -> dict[str, str]:
-        return hashes(self.connection, self.listing.base[self.kind], names) if names else {}
+        return remote_hashes(self.connection, self.listing.base[self.kind], names) if names else {}
 
-    def _know(self, name: str, there: Stamp, here: list) -> None:
+    def _know(self, name: str, there: Fingerprint, here: list) -> None:
         self.state.files[f"{self.kind}/{name}"] = [list(there), [list(one) for one in here]]
 
     def _place(self, needed: list[str], good: set[str]) -> None:
         """Rename what arrived; the state is written first, so that a break leaves no riddle."""
         units = defaultdict(list)
         for name in needed:
-            units[unit(self.kind, name)].append(name)
+            units[unit_of(self.kind, name)].append(name)
         whole = {one: names for one, names in units.items() if good.issuperset(names)}
         staged = self.stage / "files"
-        before = {name: stamp(self.here / name) for names in whole.values() for name in names}
+        before = {name: fingerprint(self.here / name) for names in whole.values() for name in names}
         for name, old in before.items():
             olds = [old] if old else []
-            self._know(name, self.there[name], [*olds, stamp(staged / name)])
+            self._know(name, self.there[name], [*olds, fingerprint(staged / name)])
         if whole:
-            self.state.write()
+            self.state.save()
         for one, names in whole.items():
             target = self.here / one
             if names != [one] and not os.path.lexists(target):
@@ -173,8 +183,8 @@ class _Round:
                 move(staged / one, target)
             else:
                 for name in names:
-                    if stamp(self.here / name) != before[name]:  # somebody was quicker
-                        self.report.kept.append(str(project.relative(self.here / name)))
+                    if fingerprint(self.here / name) != before[name]:  # somebody was quicker
+                        self.report.conflicts.append(str(project.relative(self.here / name)))
                         continue
                     move(staged / name, self.here / name)
             self.report.files += len(names)
@@ -218,7 +228,7 @@ def is_file(path: Path) -> bool:
 
 def _prune(folder: Path, wanted: set[Path]) -> None:
     """Remove what an earlier attempt left in a staged folder."""
-    for path in folder.rglob(transfer.UNFINISHED):
+    for path in folder.rglob(copying.PARTIAL):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.rglob("*"):
         if not path.is_dir() and path not in wanted:

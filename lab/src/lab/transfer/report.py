@@ -12,7 +12,7 @@ from lab.ssh.connection import Connection, LineLost, Refused
 from lab.transfer.fetch import Report
 
 
-def find(connection: Connection, name: str) -> str:
+def find_job(connection: Connection, name: str) -> str:
     """The id of the job that is meant; a name that no job has may be a run's."""
     try:
         return jobs.find(connection, name)
@@ -24,7 +24,7 @@ def find(connection: Connection, name: str) -> str:
         return name
 
 
-def show(connection: Connection, report: Report) -> int:
+def print_report(connection: Connection, report: Report) -> int:
     """Say what came, and what did not; 1 if something is wrong."""
     if not report.rsync:
         print_message(
@@ -32,33 +32,33 @@ def show(connection: Connection, report: Report) -> int:
         )
     if report.files:
         print(f"{count_files(report.files)}, {report.bytes / 1e6:.1f} MB from {connection.name}")
-    elif not (report.kept or report.wrong or report.absent):
+    elif not (report.conflicts or report.damaged or report.missing):
         print("nothing new")
     for run in sorted(report.runs):
         record = project.runs_folder() / run / "run.json"
         if not run.startswith("_"):
             print(f"{run}  {reading.state(reading.read_json(record))}")
     sys.stdout.flush()
-    for path in report.special:
+    for path in report.skipped:
         print_message(f"not taken, as it is no ordinary file: {path!r}")
-    for path in report.kept:
+    for path in report.conflicts:
         print_message(f"kept, as it differs: {path}")
-    for path in report.wrong:
+    for path in report.damaged:
         print_message(f"arrived damaged: {path}")
-    for path in report.absent:
+    for path in report.missing:
         print_message(f"did not come: {path}")
-    if report.kept:
-        kept = count_files(len(report.kept))
+    if report.conflicts:
+        kept = count_files(len(report.conflicts))
         print_message(
             f"lab: {kept} stayed as here, while {connection.name} has others; to get those, move"
             " ours away and fetch again."
         )
-    if report.wrong:
+    if report.damaged:
         print_message(
-            f"lab: {count_files(len(report.wrong))} arrived damaged, none was put in place:"
+            f"lab: {count_files(len(report.damaged))} arrived damaged, none was put in place:"
             " try again."
         )
-    if report.absent:
-        unread = count_files(len(report.absent))
+    if report.missing:
+        unread = count_files(len(report.missing))
         print_message(f"lab: {unread} could not be read on {connection.name}, or went away.")
-    return 1 if report.kept or report.wrong or report.absent else 0
+    return 1 if report.conflicts or report.damaged or report.missing else 0

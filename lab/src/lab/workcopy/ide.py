@@ -10,12 +10,12 @@ from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
 
 
-def work_copy(machine: Machine) -> str:
+def find_working_copy(machine: Machine) -> str:
     """The absolute path there of the project in the working copy. Refused if there is none."""
     return Connection(machine).run("where.sh", inside=f"work/{git.prefix()}").rstrip("\n")
 
 
-def vscode(machine: Machine, place: str) -> list[str]:
+def vscode_command(machine: Machine, place: str) -> list[str]:
     """The command that opens the working copy in VS Code."""
     return ["code", "--remote", f"ssh-remote+{ssh_config.alias(machine)}", place]
 
@@ -29,7 +29,7 @@ def require_ssh_name(machine: Machine) -> None:
         )
 
 
-def start(command: list[str]) -> bool:
+def start_editor(command: list[str]) -> bool:
     """Start an editor; False if this computer has none of that name."""
     program = shutil.which(command[0])
     if not program:
@@ -40,7 +40,7 @@ def start(command: list[str]) -> bool:
     return True
 
 
-def pycharm(machine: Machine, place: str) -> list[tuple[str, str]]:
+def pycharm_settings(machine: Machine, place: str) -> list[tuple[str, str]]:
     """What PyCharm's dialogue Add Interpreter > On SSH asks for, in its words."""
     options = dict(ssh_config.resolve(ssh_config.alias(machine)))
     return [

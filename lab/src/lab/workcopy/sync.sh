@@ -1,6 +1,6 @@
 # Brings the working copy for editors to a commit; whatever was edited there is saved as a commit.
 # Variables: commit, sent, back (yes: only save), known (the saved edits that the laptop has),
-# stamp (a name for new ones). Standard input: a bundle.
+# now (the time, which names new ones). Standard input: a bundle.
 # Prints "state NAME", "edits NAME" for each that the laptop lacks, "nested NAME" for each repository
 # inside the copy, which is left alone, an empty line, and the bundle of the edits.
 # Needs: code.sh
@@ -68,7 +68,7 @@ save_edits() {
             fail "git on $here cannot save what was edited in $work."
     fi
     quiet_git for-each-ref --format='%(objectname)' "$edits" | grep -qx "$saved" ||
-        quiet_git update-ref "$edits/$stamp-$(printf %.7s "$saved")" "$saved" || fail "git on $here cannot save a commit."
+        quiet_git update-ref "$edits/$now-$(printf %.7s "$saved")" "$saved" || fail "git on $here cannot save a commit."
 }
 
 if ! [ -f "$work/.git" ]; then # a folder .git is of a clone that somebody made there

@@ -12,7 +12,7 @@ from lab.code import sending, snapshot
 from lab.ground import git
 from lab.jobs import runner
 from lab.ssh.connection import Connection, LineLost, Refused, explain
-from lab.transfer import copying as transfer
+from lab.transfer import copying
 
 EDITS = "refs/lab/edits"  # here, by machine: what was edited there, as commits
 
@@ -38,14 +38,14 @@ def sync(connection: Connection, back: bool = False) -> Synced:
     listed = git.run("for-each-ref", "--format=%(refname)", mine)
     known = " ".join(ref.removeprefix(mine) for ref in listed.split())
     # what was edited there may be big
-    with transfer.plain_errors(), tempfile.TemporaryFile() as answer:
+    with copying.explain_os_errors(), tempfile.TemporaryFile() as answer:
         sending.send(
             connection,
             "sync.sh",
             taken.commit,
             back="yes" if back else "",
             known=known,
-            stamp=time.strftime("%Y%m%d-%H%M%S"),
+            now=time.strftime("%Y%m%d-%H%M%S"),
             output=answer,
         )
         head = [os.fsdecode(line.rstrip(b"\n")) for line in takewhile(bytes.strip, answer)]

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from lab.browser import tunnels
-from lab.browser.tunnel_keeper import IDLE, say
+from lab.browser.tunnel_keeper import IDLE, report_state
 from lab.ground import project
 from lab.ground.errors import LabError
 from lab.ssh import machines
@@ -35,7 +35,7 @@ def serve(number: int) -> None:
         def __init__(self, application, flags):
             def counted(environment, answer):
                 global used
-                if environment["PATH_INFO"] != tunnels.ASKED:  # that is lab tunnels
+                if environment["PATH_INFO"] != tunnels.PROBE:  # that is lab tunnels
                     used = time.monotonic()
                 return application(environment, answer)
 
@@ -64,7 +64,7 @@ def follow(machine: str, state: Path) -> None:
         except LabError as error:
             text = f"shows what was fetched before; {error}"
         with saying:
-            say(state, text)
+            report_state(state, text)
         time.sleep(EVERY)
 
 
@@ -86,13 +86,13 @@ def main(path: str, number: str) -> None:
     project.runs_folder().mkdir(parents=True, exist_ok=True)
     serve(int(number))
     state = file.with_suffix(".state")
-    say(state, "")
+    report_state(state, "")
     if entry["machine"]:
         threading.Thread(target=follow, args=(entry["machine"], state), daemon=True).start()
     while time.monotonic() - used < IDLE and file.exists():  # without it nobody would find this
         time.sleep(5)
     saying.acquire()  # for good: nothing is to be left
-    tunnels.forget(file)
+    tunnels.remove_files(file)
     end()
 
 

@@ -2,14 +2,14 @@
 
 import re
 
-from lab.doctor.facts import FAILED, OK, UNKNOWN, WARNING, Check, Facts, first
+from lab.doctor.facts import FAILED, OK, UNKNOWN, WARNING, Check, Facts, first_line
 
 GIGA, MEGA = 1 << 20, 1 << 10  # of the kilobytes that df counts in
 
 
-def gpus(there: Facts) -> list[Check]:
+def check_gpus(there: Facts) -> list[Check]:
     """The GPUs, what is in use of them, and by whom."""
-    state, _, said = first(there, "gpus").partition(" ")
+    state, _, said = first_line(there, "gpus").partition(" ")
     if state == "none":
         advice = "no nvidia-smi: jobs run on the CPU; if there is a GPU, its driver is missing"
         return [Check("GPUs", "", "none seen", WARNING, advice)]
@@ -18,9 +18,9 @@ def gpus(there: Facts) -> list[Check]:
             "hung": "nvidia-smi gives no answer in 8 s: the driver hangs",
             "broken": f"nvidia-smi fails ({said.rstrip('.')}): the driver is broken",
         }
-        mend = "ask its administrator, a restart of the machine often mends it"
-        return [Check("GPUs", "", state, FAILED, f"{causes[state]}: {mend}")]
-    if state != "well":
+        fix = "ask its administrator, a restart of the machine often fixes it"
+        return [Check("GPUs", "", state, FAILED, f"{causes[state]}: {fix}")]
+    if state != "ok":
         return [Check("GPUs", "", "?", UNKNOWN)]
     users: dict[str, list[str]] = {}
     for line in there["gpus"]:
@@ -49,18 +49,18 @@ def gpus(there: Facts) -> list[Check]:
     return [Check("GPUs", "", f"{free} of {len(cards)} free", verdict, advice), *checks]
 
 
-def disks(there: Facts) -> list[Check]:
+def check_disks(there: Facts) -> list[Check]:
     """Room for files, bytes and inodes, where the project and its data are; the quota, if any."""
     checks = []
     for name, fact, place in (("disk", "disk", "folder"), ("disk of data", "data_disk", "data")):
         lines = there.get(fact, [])
         found = [re.fullmatch(r"(\d+) (\d+)", line) for line in lines[:2]]
-        where = first(there, place)
+        where = first_line(there, place)
         writable = lines[-1] if lines else ""
         if writable.startswith("not writable"):
             cause = f"{writable.removeprefix('not writable: ')} cannot be written"
-            mend = f"remove files, choose another {place} in machines.toml, or ask for the right"
-            checks.append(Check(name, "", "not writable", FAILED, f"{cause}: {mend}"))
+            fix = f"remove files, choose another {place} in machines.toml, or ask for the right"
+            checks.append(Check(name, "", "not writable", FAILED, f"{cause}: {fix}"))
             continue
         if len(found) < 2 or not found[0]:
             checks.append(Check(name, "", "?", UNKNOWN))
@@ -73,38 +73,38 @@ def disks(there: Facts) -> list[Check]:
         if free < 500 * MEGA or (inodes and left < 1000):
             verdict = FAILED
         full = f"{free / GIGA:.1f} GiB free" + (f", {left} inodes" if inodes else "")
-        mend = "remove what is not needed (old jobs/ and envs/ of the project), or ask for room"
-        said = "" if verdict == OK else f"the disk of {where} is nearly full ({full}): {mend}"
+        fix = "remove what is not needed (old jobs/ and envs/ of the project), or ask for room"
+        said = "" if verdict == OK else f"the disk of {where} is nearly full ({full}): {fix}"
         checks.append(Check(name, "", full, verdict, said))
     quota = there.get("quota", [])
     if quota:
         limits = any(re.search(r"\s\d+\s+\d+", line) for line in quota)
         word, verdict, advice = "is kept" if limits else "none", OK, ""
         if any(re.search(r"\d\*", line) for line in quota):
-            mend = "remove files, or ask for more; quota -s there shows it"
+            fix = "remove files, or ask for more; quota -s there shows it"
             word, verdict = "used up", FAILED
-            advice = f"the quota of this user is used up: {mend}"
+            advice = f"the quota of this user is used up: {fix}"
         elif quota[-1] != "code 0":  # it hangs, as with a file server that is away
             word, verdict = "?", UNKNOWN
         checks.append(Check("quota", "", word, verdict, advice))
     return checks
 
 
-def clock(there: Facts) -> list[Check]:
+def check_clock(there: Facts) -> list[Check]:
     """The difference of the clocks, which the doctor measured: seconds, and how sure that is."""
     try:
-        difference, sure = (float(word) for word in first(there, "difference").split())
+        difference, sure = (float(word) for word in first_line(there, "difference").split())
     except ValueError:
         return [Check("clock", "", "?", UNKNOWN)]
     wrong = abs(difference) > 5 + sure
     advice = f"the clocks differ by {abs(difference):.0f} s, so the times of records mislead"
-    mend = "both want a time service, such as chrony or ntp"
+    fix = "both want a time service, such as chrony or ntp"
     word = f"{difference:+.1f} s"
     verdict = WARNING if wrong else OK
-    return [Check("clock", "", word, verdict, f"{advice}: {mend}" if wrong else "")]
+    return [Check("clock", "", word, verdict, f"{advice}: {fix}" if wrong else "")]
 
 
-def sessions(here: Facts, there: Facts) -> list[Check]:
+def check_sessions(here: Facts, there: Facts) -> list[Check]:
     """What becomes of jobs at logout, and whether this terminal can be drawn on there."""
     checks = []
     words = {}
@@ -117,16 +117,16 @@ def sessions(here: Facts, there: Facts) -> list[Check]:
         verdict = OK if kills in no or lingers in yes else FAILED if kills in yes else UNKNOWN
         told = {OK: "jobs stay", FAILED: "jobs are killed", UNKNOWN: "?"}[verdict]
         cause = "logind there kills all processes of a user who logs out (KillUserProcesses)"
-        mend = f"loginctl enable-linger there, or {first(here, 'lab')} doctor --fix"
-        advice = f"{cause}: {mend}" if verdict == FAILED else ""
+        fix = f"loginctl enable-linger there, or {first_line(here, 'lab')} doctor --fix"
+        advice = f"{cause}: {fix}" if verdict == FAILED else ""
         checks.append(Check("at logout", "", told, verdict, advice))
-    term = first(here, "term")
+    term = first_line(here, "term")
     if term != "?":
-        known = first(there, "terminal")
+        known = first_line(there, "terminal")
         verdict = {"yes": OK, "no": WARNING}.get(known, UNKNOWN)
         cause = f"the machine does not know the terminal {term}, lab attach takes a plainer one"
-        mend = f"{first(here, 'lab')} doctor --fix sends its description"
-        advice = f"{cause}: {mend}" if verdict == WARNING else ""
+        fix = f"{first_line(here, 'lab')} doctor --fix sends its description"
+        advice = f"{cause}: {fix}" if verdict == WARNING else ""
         word = {"yes": "known", "no": "not known"}.get(known, "?")
         checks.append(Check("terminal", term, word, verdict, advice))
     return checks
