@@ -1,26 +1,20 @@
-# What lab doctor wants to know of a machine: "name:" and below it, indented, what was found out.
+# What lab doctor asks a machine: prints each fact as "name:" and its lines, indented, below.
 # Variables: environment (its name in envs/), dataset, term. The clock comes first, at once. Every
-# question has a time-out of its own, and is asked in a shell of its own: none spoils another.
-# Needs: places.sh environment.sh
+# question has its own time-out and its own shell, so that none of them spoils another.
+# Comments stand on lines of their own, which are not sent: all of this has to fit into one packet.
+# Needs: places.sh environment.sh gpus.sh
 
 printf 'clock:\n %s\n' "$(date +%s.%N)"
 
-limit() { # SECONDS COMMAND ...
-    if has timeout; then
-        timeout -k 1 "$@"
-    else
-        shift
-        "$@"
-    fi
-}
-
-fact() { # NAME COMMAND ...: what the command prints is the fact
+# fact NAME COMMAND ...: what the command prints is the fact
+fact() {
     printf '%s:\n' "$1"
     shift
     ("$@") 2>/dev/null </dev/null | head -n 200 | sed 's/^/ /'
 }
 
-version() { # PROGRAM OPTION
+# version PROGRAM OPTION: the version, "missing" or "broken"
+version() {
     if ! has "$1"; then
         echo missing
     elif said=$(limit 5 "$@" 2>&1); then
@@ -29,18 +23,21 @@ version() { # PROGRAM OPTION
         echo broken
     fi
 }
-uv_version() { # the helper is what bootstrap.py fetches where there is none
+# uv_version: the last folder is where bootstrap.py puts uv if there is none
+uv_version() {
     PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/dl-remote-template/uv/bin
     version uv --version
 }
 
-nearest() { # FOLDER: itself, or what there is of the way to it
+# nearest PATH: itself, or its nearest parent that exists
+nearest() {
     place=$1
     until [ -e "$place" ] || [ "$place" = / ]; do place=$(dirname "$place"); done
     printf '%s\n' "$place"
 }
 
-write_to() { # FOLDER: a file, for a moment; no other question tells of every right and quota
+# write_to FOLDER: writes a file and removes it, as nothing else shows every permission and quota
+write_to() {
     probe=$(limit 8 env LC_ALL=C mktemp "$1/.lab-doctor.XXXXXX") || return
     limit 8 env LC_ALL=C dd if=/dev/zero of="$probe" bs=64k count=1 conv=fsync
     result=$?
@@ -48,8 +45,9 @@ write_to() { # FOLDER: a file, for a moment; no other question tells of every ri
     return $result
 }
 
-disk() { # FOLDER ...: kilobytes in all and free, inodes in all and free of the first's disk, and
-    # whether one can write to each
+# disk FOLDER ...: kilobytes in all and free, inodes in all and free on the disk of the first; then whether
+# each of them can be written
+disk() {
     place=$(nearest "$1")
     limit 8 df -Pk "$place" | awk 'NR == 2 { print $2, $4 }'
     limit 8 df -Pi "$place" | awk 'NR == 2 { print $2, $4 }'
@@ -63,27 +61,20 @@ disk() { # FOLDER ...: kilobytes in all and free, inodes in all and free of the 
     echo writable
 }
 
-smi() { limit 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>&1; }
-
-gpus() { # the state; then, if it is ok, lines "gpu", "user" (uuid, pid, name) and "cuda"
+# gpus: the state; if that is ok, also "gpu" with what list_gpus prints of each, and "cuda" with a version
+gpus() {
     if ! has nvidia-smi; then
         # a card whose driver is incomplete still shows up here
         if [ -e /proc/driver/nvidia/version ]; then echo "broken nvidia-smi is missing"; else echo none; fi
         return
     fi
-    cards=''
-    said=$(smi --query-gpu=index,uuid,memory.used,memory.total,driver_version,name) && cards=$said &&
-        said=$(smi --query-compute-apps=gpu_uuid,pid)
-    case $?${cards:+ with cards} in
-    0*) echo ok ;;
-    '3 with cards') said='' && echo ok ;; # such a GPU does not tell its processes
-    124* | 137*) echo hung && return ;;
+    said=$(list_gpus)
+    case $? in
+    0) echo ok ;;
+    124 | 137) echo hung && return ;;
     *) echo "broken $(echo "$said" | head -n 1)" && return ;;
     esac
-    printf '%s\n' "$cards" | sed 's/^/gpu /'
-    [ -z "$said" ] || printf '%s\n' "$said" | while IFS=', ' read -r uuid pid; do
-        echo "user $uuid $pid $(ps -o user= -p "$pid" 2>/dev/null || echo somebody)"
-    done
+    echo "$said" | sed 's/^/gpu /'
     limit 8 nvidia-smi | sed -n 's/.*CUDA Version: *\([0-9.]*\).*/cuda \1/p'
 }
 
@@ -91,7 +82,8 @@ torch_build() {
     grep -hE '^(__version__|cuda|hip)\b' "$environment"/lib/python*/site-packages/torch/version.py
 }
 
-logout() { # whether logind ends what is left running, and whether this user lingers
+# logout: whether logind kills what is left running, and whether this user lingers
+logout() {
     { has loginctl && limit 5 loginctl --no-pager list-users >&2; } || return
     kills=$(limit 5 busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
         org.freedesktop.login1.Manager KillUserProcesses) ||
@@ -102,17 +94,20 @@ logout() { # whether logind ends what is left running, and whether this user lin
     printf 'kills %s\nlingers %s\n' "$kills" "$lingers"
 }
 
-quotas() { # a number with a star is used up; the exit code tells whether they are all there
+# quotas: a number with a star is used up; the exit code tells whether all of them were asked
+quotas() {
     has quota || return
     limit 8 quota -w
     echo "code $?"
 }
 
-files() { # of the dataset: how many, and bytes in all
+# files: of the dataset, the hash of its manifest, the number of files and their bytes
+files() {
     cd "$data/$dataset" || return
     sha256sum <manifest.json | cut -c 1-12
     {
-        limit 8 find train val test -type f ! -name '.*' -exec ls -ln {} +
+        # shellcheck disable=SC2086  # they are several words
+        limit 8 find $splits -type f ! -name '.*' -exec ls -ln {} +
         case $? in 124 | 137) echo incomplete ;; esac
     } | awk '/^-/ { n += 1; bytes += $5 } /^incomplete/ { bad = 1 }
         END { if (bad) print "too many to count"; else printf "%d %.0f\n", n, bytes }'
@@ -123,7 +118,8 @@ knows_terminal() {
     has infocmp || return
     if limit 5 infocmp "$term" >&2; then echo yes; else echo no; fi
 }
-basics() { # those without which no job starts
+# basics: which of the programs are missing without which no job starts
+basics() {
     for name in base64 flock setsid sha256sum tail awk sed; do
         has "$name" || echo "$name"
     done

@@ -22,25 +22,17 @@ def check_gpus(there: Facts) -> list[Check]:
         return [Check("GPUs", "", state, FAILED, f"{causes[state]}: {fix}")]
     if state != "ok":
         return [Check("GPUs", "", "?", UNKNOWN)]
-    users: dict[str, list[str]] = {}
-    for line in there["gpus"]:
-        kind, *words = line.split(None, 3)
-        if kind == "user" and len(words) == 3:
-            users.setdefault(words[0], []).append(words[2])
-    cards = [line[4:].split(", ", 5) for line in there["gpus"] if line.startswith("gpu ")]
-    cards = [card for card in cards if len(card) == 6]
+    cards = [line[4:].split("|", 4) for line in there["gpus"] if line.startswith("gpu ")]
     checks, free, holders = [], 0, []
-    for index, uuid, used, total, _, name in cards:
+    for index, who, used, total, name in (card for card in cards if len(card) == 5):
         known = used.isdigit() and total.isdigit()
-        who = sorted(set(users.get(uuid, [])))
-        if not who and known and int(used) >= int(total) // 20 + 500:
-            who = ["somebody"]  # in a container the processes of others are not seen
         memory = f"{used} of {total} MiB" if known else "memory unknown"
-        word = ", ".join(who) if who else "free" if known else "no process seen"
+        use = who.replace(" ", ", ") or ("free" if known else "no process seen")
         free += not who and known
-        holders += [f"GPU {index} by {', '.join(who)}"] if who else []
-        verdict = OK if known else UNKNOWN
-        checks.append(Check(f"GPU {index}", "", f"{name}, {memory}, {word}", verdict))
+        holders += [f"GPU {index} by {use}"] if who else []
+        checks.append(
+            Check(f"GPU {index}", "", f"{name}, {memory}, {use}", OK if known else UNKNOWN)
+        )
     verdict, advice = OK, ""
     if not free:
         held = f" ({'; '.join(holders)})" if holders else ""

@@ -13,6 +13,7 @@ mkdir once 2>/dev/null || exit 0 # whoever comes second has nothing to do
 . ./job.sh
 . ./jobs.sh
 . ./environment.sh
+. ./gpus.sh
 trap : INT HUP TERM # they are for the command; this has to stay to see how it ends
 
 end() { # CODE: the space is there already, so that this works on a full disk
@@ -36,8 +37,6 @@ printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$here" >pid.new && m
 
 # --- GPUs: free are those that no process computes on and no other job of this user has taken -----
 
-smi() { timeout -k 1 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>/dev/null; }
-
 lives() { # FILE: the process it begins with? Sets other_...; other_job is what else it says
     [ -e "$1" ] && read -r other_pid other_boot other_born other_job <"$1" &&
         [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
@@ -56,19 +55,11 @@ my_turn() { # does no job of this project wait that came earlier? Else sets why
 
 choose_gpus() { # sets chosen, or why; and have: how many there are
     chosen='' why='' found=0 have=$gpus
-    listed=$(smi --query-gpu=index,uuid,memory.used,memory.total) &&
-        { busy=$(smi --query-compute-apps=gpu_uuid,pid) || [ $? = 3 ]; } || # 3: this GPU does not tell
+    listed=$(list_gpus) ||
         { why="nvidia-smi on $here gives no answer: nobody knows which GPUs are free"; return 1; }
     have=$(printf '%s\n' "$listed" | grep -c .)
-    while IFS=', ' read -r index uuid used total; do
+    while IFS='|' read -r index holder _; do
         [ -n "$index" ] || continue
-        pids=$(printf '%s\n' "$busy" | sed -n "s/^$uuid, *//p")
-        holder=$(for pid in $pids; do ps -o user= -p "$pid" || echo somebody; done | sort -u | xargs)
-        # without a process to be seen, as in a container, memory in use tells
-        case $used$total in
-        *[!0-9]*) ;;
-        *) [ -n "$holder" ] || [ "$used" -lt $((total / 20 + 500)) ] || holder=somebody ;;
-        esac
         if lives "$ours/gpu-$here-$index"; then holder="job $other_job"; fi
         if [ -n "$holder" ]; then
             why="$why GPU $index: $holder;"
