@@ -72,7 +72,7 @@ def test_bash_completes_a_machine_behind_an_equals_sign_and_leaves_files_to_itse
 def test_fish_shows_what_each_command_is_for(laptop):
     script = "lab completion fish | source; complete -C 'lab j'; complete -C 'lab export x READ'"
     done = laptop.run("fish", "--no-config", "-c", script)
-    assert done.stdout.splitlines() == ["jobs\tthe jobs there and their states", "README.md"]
+    assert done.stdout.splitlines() == ["jobs\tlist the jobs and their states", "README.md"]
 
 
 def test_every_command_and_option_of_the_help_is_completed(laptop):

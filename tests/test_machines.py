@@ -150,9 +150,9 @@ def test_a_gateway_without_the_rest_keeps_the_users_own_settings(lab, home):
 
 @pytest.mark.parametrize("words", [["--follow"], ["--gpus=2"], ["-m", "gpu"]])
 def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(lab, words):
-    said = lab("run", "with", "lr=0.1", *words, shared=GOOD, local="")
+    said = lab("run", "with", "lr=0.1", *words, shared=GOOD, local="", code=2)
     name = words[0].partition("=")[0]
-    assert said == f"lab: {name} is not for the experiment: it comes before with.\n"
+    assert said == f"lab: {name} is an option of lab run: it comes before with.\n"
 
 
 def test_a_setting_without_with_is_named_before_anything_is_sent(lab):
@@ -198,4 +198,4 @@ def test_a_closed_input_or_output_is_named(lab):
     command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "lab.cli", "runs"]
     done = lab.project.run(*command, env=lab.env, check=False)
     assert done.returncode == 1
-    assert done.stdout.startswith("lab: standard input or an output is closed: say /dev/null")
+    assert done.stdout.startswith("lab: standard input, output or error is closed: use /dev/null")

@@ -122,7 +122,7 @@ def test_ide_prints_values_that_ssh_and_the_machine_confirm(installed):
 def test_ide_vscode_starts_code_where_there_is_one_and_else_prints_the_command(installed):
     said = lab(installed, "ide", "vscode")
     assert f"code --remote ssh-remote+my-experiment-gpu {PLACE}\n" in said
-    assert "no program code here" in said
+    assert "`code` is not in PATH" in said
     installed.hosts.laptop.program("code", '#!/bin/sh\nprintf "%s|" "$@" >~/code-was-told\n')
     lab(installed, "ide", "vscode")
     told = installed.hosts.laptop.read("code-was-told")

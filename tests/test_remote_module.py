@@ -172,7 +172,7 @@ def test_the_kernels_there_are_listed_and_this_projects_is_removed_alone(laptop)
     assert laptop.lab("-m", "gpu", "kernel", "remove") == "gpu: removed: my-experiment\n"
     assert [path.name for path in kernels.iterdir()] == ["other"]
     again = laptop.lab("kernel", "remove", "-m", "gpu")
-    assert again == "gpu: this project has no kernel here\n"
+    assert again == "gpu: this project has no kernel\n"
     laptop.lab("setup")
     assert (kernels / "my-experiment/kernel.json").exists()
     assert laptop.lab("kernel", "list") == "no kernels\n"

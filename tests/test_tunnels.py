@@ -155,7 +155,7 @@ def test_a_taken_port_is_left_alone_and_its_server_never_sees_the_token(laptop):
     done = laptop.run("lab", "notebook", env=QUICK)
     url = done.stdout.splitlines()[-1]
     assert url.startswith("http://127.0.0.1:8889/lab?token=")
-    assert "port 8888 is taken here: it is 8889" in done.stderr
+    assert "port 8888 is in use: using 8889" in done.stderr
     laptop.lab("tunnels")
     assert get(laptop, url, "/api/status")[0] == 200
     assert log.read_text().count("GET") + log.read_text().count("/") >= 1
@@ -300,14 +300,14 @@ def test_stop_ends_the_server_its_kernels_and_the_tunnel(laptop):
     url = notebook(laptop)
     cell(laptop, url, "import os; os.system('setsid -f sleep 1234 >/dev/null 2>&1')")
     assert [c for c in everything(worker).values() if "ipykernel_launcher" in c]
-    assert laptop.lab("notebook", "--stop").strip() == "ended on gpu"
+    assert laptop.lab("notebook", "--stop").strip() == "stopped Jupyter on gpu"
     left = [c for c in everything(worker).values() if "jupyter" in c or "ipykernel" in c]
     assert left == []
     (place,) = (worker.home / STATE).glob("j[0-9]*")
     assert {path.name for path in place.iterdir()} == {"lock", "log"}
     assert "sleep 1234" in everything(worker).values(), "what was started to stay may stay"
     assert tunnels(laptop) == []
-    assert laptop.lab("notebook", "--stop").strip() == "there was none on gpu"
+    assert laptop.lab("notebook", "--stop").strip() == "no Jupyter was running on gpu"
 
 
 def test_bob_gets_in_neither_by_socket_nor_by_port_nor_by_token(laptop):
@@ -453,7 +453,7 @@ def test_tensorboard_shows_the_curves_of_a_run_that_goes_on_there(laptop):
     until(lambda: steps() == [1, 2, 3], 60, "the last step")
     assert tunnels(laptop)[0]["state"] == "answers"
     assert laptop.run("lab", "tensorboard", env=QUICK).stdout.strip() == url + "/", "the same one"
-    assert laptop.lab("tensorboard", "--stop").strip() == "ended: my-experiment-gpu-tensorboard"
+    assert laptop.lab("tensorboard", "--stop").strip() == "stopped: my-experiment-gpu-tensorboard"
     assert not [c for c in everything(laptop.hosts.laptop).values() if "tensorboard" in c]
 
 

@@ -1,21 +1,28 @@
 """What the shell completes after `lab`: commands, options, machines, runs, datasets and jobs.
 
 Commands and options are read off the parser, so that they are never out of date. Nothing here opens
-a connection, and nothing waits for one: jobs are those last seen, or asked for on an open line.
+a connection or waits for one: jobs are those seen last, or asked for where one is open.
 """
 
 import argparse
 import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from lab.ground import errors, project
 from lab.ground.terminal import escape, shorten
 
-QUICK = 1.0  # seconds for the machine's answer
-SAID = 60  # letters of a description
-SAFE = re.compile(r"[\w.=-]+", re.A)  # a shell takes it for nothing but a word
+if TYPE_CHECKING:
+    from lab.ssh.machines import Machine
 
-# Each runs `lab _complete -- WORD...`, the last word being the one that is typed, and takes what is
-# before the tab in each line. Where lab has nothing to say, the shell completes files.
+Candidate = tuple[str, str]  # a word that fits, and its description
+
+TIMEOUT = 1.0  # seconds for the machine's answer
+DESCRIPTION = 60  # characters
+SAFE = re.compile(r"[\w.=-]+", re.A)  # what no shell takes for anything but a word
+
+# Each runs `lab _complete -- WORD...`, where the last word is being typed, and uses each line up
+# to its tab. Without a candidate from lab the shell completes files.
 BASH = r"""_lab() {
     local word
     COMPREPLY=()
@@ -51,20 +58,22 @@ SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
 def answer(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    """Print the candidates for the last word, a line each: the word, a tab, what it is."""
+    """Print the candidates for the last word, a line each: the word, a tab, its description."""
     try:
-        found = candidates(parser, words[1:] or [""])  # without the dashes
-    except errors.LabError:  # in machines.toml, say: not the moment for it
+        found = find_candidates(parser, words[1:] or [""])  # without the dashes
+    except errors.LabError:  # a damaged machines.toml, say: not the moment to report it
         return
-    for word, about in found:
+    for word, description in found:
         if SAFE.fullmatch(word):
-            print(f"{word}\t{shorten(escape(about or ''), SAID)}")
+            print(f"{word}\t{shorten(escape(description), DESCRIPTION)}")
 
 
-def candidates(parser: argparse.ArgumentParser, words: list[str]) -> list[tuple[str, str]]:
-    """(word, description) of everything that fits behind these words; the last one is typed."""
+def find_candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[Candidate]:
+    """Find everything that fits after these words; the last one is being typed."""
     *before, typed = words
-    machine, option, places = None, None, _places(parser)
+    machine: str | None = None
+    option: argparse.Action | None = None  # that still needs its value
+    positionals = _positionals(parser)
     for word in before:
         if option:
             if word == "=":  # bash makes three words of --machine=gpu
@@ -72,108 +81,111 @@ def candidates(parser: argparse.ArgumentParser, words: list[str]) -> list[tuple[
             machine = word if option.dest == "machine" else machine
             option = None
         elif word == "--":
-            return []  # another program's own
+            return []  # what follows is for another program
         elif word.startswith("-"):
             name, equals, value = word.partition("=")
             option = parser._option_string_actions.get(name)
             if option and (equals or option.nargs == 0):
                 machine = value if option.dest == "machine" and value else machine
                 option = None
-        elif places and isinstance(places[0], argparse._SubParsersAction):
-            if word not in places[0].choices:
+        elif positionals and isinstance(positionals[0], argparse._SubParsersAction):
+            if word not in positionals[0].choices:
                 return []
-            parser = places[0].choices[word]
-            places = _places(parser)
-        elif places and places[0].nargs == argparse.REMAINDER:
-            return []  # the experiment's own
-        elif places and places[0].nargs not in ("*", "+"):
-            places = places[1:]
-    start = ""
+            parser = positionals[0].choices[word]
+            positionals = _positionals(parser)
+        elif positionals and positionals[0].nargs == argparse.REMAINDER:
+            return []  # what follows is for the experiment
+        elif positionals and positionals[0].nargs not in ("*", "+"):
+            positionals = positionals[1:]
+    prefix = ""
     if typed.startswith("--") and "=" in typed and not option:
         name, _, typed = typed.partition("=")
-        option, start = parser._option_string_actions.get(name), f"{name}="
+        option, prefix = parser._option_string_actions.get(name), f"{name}="
         if not option:
             return []
     typed = "" if option and typed == "=" else typed
     if option:
-        found = _values(option, parser, machine)
+        found = _find_values(option, parser, machine)
     elif typed.startswith("-"):
         found = [
-            (name, action.help)
+            (name, action.help or "")
             for action in parser._actions
             for name in action.option_strings
             if action.help != argparse.SUPPRESS
         ]
     else:
-        found = _values(places[0], parser, machine) if places else []
-    return [(start + word, about) for word, about in found if word.startswith(typed)]
+        found = _find_values(positionals[0], parser, machine) if positionals else []
+    return [(prefix + word, description) for word, description in found if word.startswith(typed)]
 
 
-def _places(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """What a command takes beside its options, in order."""
+def _positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """The arguments of a command that are no options, in order."""
     return [action for action in parser._actions if not action.option_strings]
 
 
-def _values(action: argparse.Action, parser, machine: str | None) -> list[tuple[str, str]]:
-    """What may stand in the place of an argument, or behind an option."""
+def _find_values(
+    action: argparse.Action, parser: argparse.ArgumentParser, machine: str | None
+) -> list[Candidate]:
+    """Find the values that an argument or option may have."""
     if isinstance(action, argparse._SubParsersAction):
-        return [(one.dest, one.help) for one in action._choices_actions]
+        return [(one.dest, one.help or "") for one in action._choices_actions]
     if action.choices:
         return [(choice, "") for choice in action.choices]
     if action.nargs == argparse.REMAINDER:
-        known = [("with", "settings"), ("--", "another command")]
-        return known if action.dest == "arguments" else []  # lab run's; others are uv's
+        words = [("with", "settings"), ("--", "another command")]
+        return words if action.dest == "arguments" else []  # lab run's; other words are uv's
     if action.dest == "machine":
-        return machine_names()
-    kinds = {"RUN": run_ids, "DATASET": dataset_names}
-    if action.metavar in kinds:
-        return kinds[action.metavar]()
+        return list_machines()
+    if action.metavar == "RUN":
+        return list_runs()
+    if action.metavar == "DATASET":
+        return list_datasets()
     if action.metavar == "JOB":
         command = parser.prog.split()[-1]
-        return job_ids(machine, only_live=command in ("stop", "attach"))
+        return list_jobs(machine, only_live=command in ("stop", "attach"))
     return []
 
 
-def machine_names() -> list[tuple[str, str]]:
+def list_machines() -> list[Candidate]:
     from lab.ssh import machines
 
     return [(name, machine.ssh) for name, machine in machines.machines().items()]
 
 
-def run_ids() -> list[tuple[str, str]]:
+def list_runs() -> list[Candidate]:
     from lab.runs import reading
 
-    return [(name, "") for name in sorted(reading.names(), reverse=True)]
+    return [(name, "") for name in sorted(reading.run_ids(), reverse=True)]
 
 
-def dataset_names() -> list[tuple[str, str]]:
+def list_datasets() -> list[Candidate]:
     try:
-        inside = sorted(path.name for path in project.data_folder().iterdir() if path.is_dir())
+        names = sorted(path.name for path in project.data_folder().iterdir() if path.is_dir())
     except OSError:
         return []
-    return [(name, "") for name in inside if name[0] != "."]
+    return [(name, "") for name in names if name[0] != "."]
 
 
-def job_ids(name: str | None, only_live: bool) -> list[tuple[str, str]]:
-    """The ids of jobs, and the names that were given to them; newest first."""
+def list_jobs(machine_name: str | None, only_live: bool) -> list[Candidate]:
+    """List the ids of jobs, newest first, then the names that were given to them."""
     from lab.jobs import known_jobs
     from lab.ssh import machines
 
-    machine = machines.machine(name)
+    machine = machines.machine(machine_name)
     if known_jobs.age(machine) >= known_jobs.FRESH:
-        refresh(machine)
-    known = [job for job in known_jobs.recall(machine) if not (only_live and job.ended)][::-1]
-    named = [(job.name, f"{job.id} {job.state}") for job in known if job.name]
-    return [(job.id, f"{job.state} {job.name}".rstrip()) for job in known] + named
+        ask_machine(machine)
+    jobs = [job for job in known_jobs.recall(machine) if not (only_live and job.ended)][::-1]
+    named = [(job.name, f"{job.id} {job.state}") for job in jobs if job.name]
+    return [(job.id, f"{job.state} {job.name}".rstrip()) for job in jobs] + named
 
 
-def refresh(machine) -> None:
-    """See what jobs there are, if a connection is open and answers at once."""
+def ask_machine(machine: "Machine") -> None:
+    """Ask which jobs there are, if a connection is open and answers at once."""
     from lab.jobs import control as jobs
     from lab.jobs import known_jobs
     from lab.ssh.connection import Connection
 
     known_jobs.touch(machine)
-    answer = Connection(machine).ask_if_open("list.sh", QUICK, id="", most=jobs.LISTED)
+    answer = Connection(machine).ask_if_open("list.sh", TIMEOUT, id="", most=jobs.LISTED)
     if answer:
         known_jobs.remember(machine, jobs.parse(answer), all_of_them=True)

@@ -1,106 +1,96 @@
-"""The `lab` command: what it can do, and how it answers.
+"""The `lab` command: which commands there are, and how it reports errors.
 
 Each command imports what it needs itself, so that `lab --help` is quick.
 """
 
 import argparse
+import io
 import os
 import sys
-from functools import cached_property
+from collections.abc import Collection
+from typing import Any, NoReturn
 
-from lab.cli import environment as cli_environment
-from lab.cli import machine as cli_machine
-from lab.cli import records as cli_records
-from lab.cli import remote as cli_remote
-from lab.cli import transfer as cli_transfer
-from lab.cli import tunnels as cli_tunnels
+from lab.cli import environment, machine, records, remote, transfer, tunnels
+from lab.cli.command import Command, CommandParser
 from lab.ground import errors
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 done, 1 it failed (one clear line on stderr), 2 wrong usage."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if None in (sys.stdin, sys.stdout, sys.stderr):  # their numbers would go to files of ours
-        sys.exit("lab: standard input or an output is closed: say /dev/null instead of >&-.")
-    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
-    if arguments[:1] == ["_complete"]:  # the shell asks, at every Tab
+def main(words: list[str] | None = None) -> int:
+    """Run one command; 0: done, 1: failed (one line on stderr says why), 2: wrong usage."""
+    words = sys.argv[1:] if words is None else words
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # files of ours would get their descriptors
+        sys.exit("lab: standard input, output or error is closed: use /dev/null instead of >&-.")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not have every character
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if words[:1] == ["_complete"]:  # the shell asks, at every Tab
         from lab.cli import completion
 
-        completion.answer(build_parser(), arguments[1:])
+        completion.answer(build_parser(words), words[1:])
         return 0
-    dashes = arguments.index("--") if {"run", "--"} <= set(arguments) else len(arguments)
-    wanted = build_parser().parse_args(arguments[:dashes])
-    wanted.after_dashes = arguments[dashes + 1 :] if dashes < len(arguments) else None
+    args = build_parser(words).parse_args(words)
     try:
-        return wanted.command(wanted) or 0
+        return args.function(args) or 0
     except errors.LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt as ended:
+    except KeyboardInterrupt as interrupt:
         print("lab: interrupted", file=sys.stderr)
-        return 128 + getattr(ended, "number", 2)  # as a shell says it
+        return 128 + getattr(interrupt, "number", 2)  # as a shell reports it
     except BrokenPipeError:  # `lab runs | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
 
 
-class Later:
-    """A command's parser that is made when the command is called: all of them would take 5 ms."""
+def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """Build the parser. If `words` are given, only the commands among them get their arguments.
 
-    def __init__(self, **settings):
-        self.settings, self.told = settings, []
-
-    def add_argument(self, *words, **options) -> None:
-        self.told.append(("add_argument", words, options))
-
-    def set_defaults(self, **values) -> None:
-        self.told.append(("set_defaults", (), values))
-
-    @cached_property
-    def _made(self) -> argparse.ArgumentParser:
-        return argparse.ArgumentParser(**self.settings)
-
-    def __getattr__(self, name: str):
-        """All else is the parser's own; it is told first what was kept for it."""
-        told, self.told = self.told, []
-        for method, words, options in told:
-            getattr(self._made, method)(*words, **options)
-        return getattr(self._made, name)
+    The arguments of all commands would take longer than the rest of `lab --help`.
+    """
+    parser = argparse.ArgumentParser(prog="lab", description="Run and record experiments.")
+    parser.add_argument("-m", "--machine", metavar="NAME", help="[the first of machines.toml]")
+    parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version of lab")
+    added = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=CommandParser
+    )
+    for command in COMMANDS:
+        one = added.add_parser(command.name, help=command.help)
+        if words is None or command.name in words:
+            command.add_arguments(one)
+            if command.function:
+                one.set_defaults(function=command.function)
+    return parser
 
 
-class Version(argparse.Action):
-    """Prints the version; it is looked up only then."""
+class PrintVersion(argparse.Action):
+    """Prints the version, which is looked up only then."""
 
-    def __call__(self, parser, *_) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         import importlib.metadata
 
         parser.exit(message=f"lab {importlib.metadata.version('dl-remote-lab')}\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The commands and their options."""
-    parser = argparse.ArgumentParser(prog="lab", description="Run and record experiments.")
-    parser.add_argument("-m", "--machine", metavar="NAME", help="[the first of machines.toml]")
-    parser.add_argument("--version", action=Version, nargs=0, help="which lab this is")
-    commands = parser.add_subparsers(
-        title="commands", required=True, metavar="COMMAND", parser_class=Later
-    )
-
-    complete = commands.add_parser(
-        "completion", help='for your shell: eval "$(lab completion bash)"'
-    )
-    complete.add_argument("shell", choices=["bash", "zsh", "fish"])
-    complete.set_defaults(command=print_completion)
-    cli_environment.add(commands)
-    cli_remote.add(commands)
-    cli_transfer.add(commands)
-    cli_tunnels.add(commands)
-    cli_machine.add(commands)
-    cli_records.add(commands)
-    return parser
+def add_completion_arguments(parser: CommandParser) -> None:
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"])
 
 
-def print_completion(wanted: argparse.Namespace) -> None:
+def print_completion(args: argparse.Namespace) -> None:
     from lab.cli import completion
 
-    print(completion.SHELLS[wanted.shell], end="")
+    print(completion.SHELLS[args.shell], end="")
+
+
+COMMANDS = (
+    Command(
+        "completion",
+        'set up Tab in your shell: eval "$(lab completion bash)"',
+        print_completion,
+        add_completion_arguments,
+    ),
+    *environment.COMMANDS,
+    *remote.COMMANDS,
+    *transfer.COMMANDS,
+    *tunnels.COMMANDS,
+    *machine.COMMANDS,
+    *records.COMMANDS,
+)

@@ -1,9 +1,11 @@
-"""The commands that read, compare, repeat and pack recorded runs."""
+"""The commands that read, compare, repeat and export recorded runs."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
+from lab.cli.command import Command, CommandParser, add_json
 from lab.ground import errors, project
 from lab.ground.terminal import (
     escape,
@@ -16,73 +18,57 @@ from lab.ground.terminal import (
 )
 
 
-def add(commands) -> None:
-    """Their options. RUN: an id, or its beginning."""
-    runs = commands.add_parser("runs", help="the recorded runs, newest first")
-    runs.set_defaults(command=list_runs)
-    runs.add_argument("--where", type=condition, action="append", default=[], metavar="NAME=VALUE")
-    runs.add_argument("--state", type=str.upper, help="only these, such as FAILED")
-    runs.add_argument("--sort", metavar="METRIC", help="by this metric, lowest first")
-    runs.add_argument("--reverse", action="store_true", help="the other way round")
-    runs.add_argument("--csv", action="store_true", help="every column, for a spreadsheet")
-    show = commands.add_parser("show", help="everything about one run")
-    show.set_defaults(command=show_run)
-    compare = commands.add_parser("compare", help="in what runs differ, and what came out")
-    compare.set_defaults(command=compare_runs)
-    compare.add_argument("--code", action="store_true", help="the changes since the first")
-    plot = commands.add_parser("plot", help="a picture of one metric of some runs")
-    plot.set_defaults(command=plot_runs)
-    plot.add_argument("--metric", required=True, help="such as val/loss")
-    plot.add_argument("--out", type=Path, metavar="FILE", help="[a png in the runs folder]")
-    note = commands.add_parser("note", help="add a line to a run's notes")
-    note.set_defaults(command=note_run)
-    repeat = commands.add_parser("reproduce", help="run it again; 0: the same numbers")
-    repeat.set_defaults(command=reproduce_run)
-    repeat.add_argument("--tolerance", type=float, default=0.0, help="relative, above 1 [0]")
-    repeat.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
-    export = commands.add_parser("export", help="record, code and lock in one file, to reproduce")
-    export.set_defaults(command=export_run)
-    for one in (runs, show, compare):
-        one.add_argument("--json", action="store_true", help="for programs")
-    for one in (compare, plot):
-        one.add_argument("runs", nargs="+", metavar="RUN")
-    for one in (show, note, repeat, export):
-        one.add_argument("run", metavar="RUN")
-    export.add_argument("file", type=Path, metavar="OUT.zip")
-    note.add_argument("text", nargs="+", metavar="TEXT")
+def add_run_argument(parser: CommandParser) -> None:
+    """Add the argument RUN: an id, or the beginning of one."""
+    parser.add_argument("run", metavar="RUN")
 
 
-def condition(text: str) -> tuple[str, str]:
-    """A NAME=VALUE that was typed."""
+def add_runs_argument(parser: CommandParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+
+
+def add_listing_arguments(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--where", type=parse_condition, action="append", default=[], metavar="NAME=VALUE"
+    )
+    parser.add_argument("--state", type=str.upper, help="only these, such as FAILED")
+    parser.add_argument("--sort", metavar="METRIC", help="by this metric, lowest first")
+    parser.add_argument("--reverse", action="store_true", help="in the opposite order")
+    parser.add_argument("--csv", action="store_true", help="every column, for a spreadsheet")
+    add_json(parser)
+
+
+def parse_condition(text: str) -> tuple[str, str]:
+    """Split NAME=VALUE."""
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
     return name, value
 
 
-def list_runs(wanted: argparse.Namespace) -> None:
+def list_runs(args: argparse.Namespace) -> None:
     from lab.runs import listing, selection
 
     everything = rows = listing.rows()
-    conditions = [*wanted.where, *([("state", wanted.state)] if wanted.state else [])]
+    conditions = [*args.where, *([("state", args.state)] if args.state else [])]
     for name, value in conditions:
         rows = selection.matching(rows, name, value)
-    if wanted.sort:
-        rows = selection.ordered(rows, wanted.sort, wanted.reverse)
-    elif wanted.reverse:
+    if args.sort:
+        rows = selection.ordered(rows, args.sort, args.reverse)
+    elif args.reverse:
         rows = rows[::-1]
-    if wanted.json:
+    if args.json:
         print_json(rows)
-    elif wanted.csv:
+    elif args.csv:
         print_csv(rows)
     elif rows:
-        print(runs_table(rows, selection.short_names(everything), wanted.sort))
+        print(format_runs(rows, selection.short_names(everything), args.sort))
     else:
-        print(f"none of {len(everything)} runs" if everything else "no runs yet")
+        print(f"no match among {len(everything)} runs" if everything else "no runs yet")
 
 
-def runs_table(rows: list[dict], short: dict[str, str], first: str | None) -> str:
-    """The listing for people; results that do not fit beside the rest are left out, not cut."""
+def format_runs(rows: list[dict[str, Any]], short: dict[str, str], first: str | None) -> str:
+    """Format the listing for people; results that do not fit are left out, not cut."""
     from lab.runs import selection
 
     lines = []
@@ -107,7 +93,7 @@ def runs_table(rows: list[dict], short: dict[str, str], first: str | None) -> st
     return format_table(lines, [*before, *results, *after], whole, spare=results)
 
 
-def print_csv(rows: list[dict]) -> None:
+def print_csv(rows: list[dict[str, Any]]) -> None:
     import csv
 
     settings = dict.fromkeys(f"config.{name}" for row in rows for name in row["config"])
@@ -122,12 +108,17 @@ def print_csv(rows: list[dict]) -> None:
         file.writerow(line)
 
 
-def show_run(wanted: argparse.Namespace) -> None:
+def add_show_arguments(parser: CommandParser) -> None:
+    add_run_argument(parser)
+    add_json(parser)
+
+
+def show_run(args: argparse.Namespace) -> None:
     from lab.runs import reading, records
 
-    folder = records.find(wanted.run)
+    folder = records.find(args.run)
     found = records.read(folder)
-    if wanted.json:
+    if args.json:
         print_json(found)
         return
     row, record = found["row"], found["record"]
@@ -156,14 +147,20 @@ def show_run(wanted: argparse.Namespace) -> None:
         print("\nnotes", *map(escape, found["notes"]), sep="\n")
 
 
-def compare_runs(wanted: argparse.Namespace) -> None:
+def add_compare_arguments(parser: CommandParser) -> None:
+    add_runs_argument(parser)
+    parser.add_argument("--code", action="store_true", help="the changes since the first")
+    add_json(parser)
+
+
+def compare_runs(args: argparse.Namespace) -> None:
     from lab.ground import git
     from lab.runs import reading, records, selection
 
-    folders = [records.find(one) for one in wanted.runs]
-    if wanted.code:
+    folders = [records.find(one) for one in args.runs]
+    if args.code:
         commits = [reading.commit(reading.read_json(folder / "run.json")) for folder in folders]
-        for name, commit in zip(wanted.runs, commits, strict=True):
+        for name, commit in zip(args.runs, commits, strict=True):
             if not commit:
                 raise errors.LabError(f"{name} has no recorded code.")
         for commit in commits[1:]:
@@ -171,7 +168,7 @@ def compare_runs(wanted: argparse.Namespace) -> None:
             print(git.run("diff-tree", "-r", "--patch", commits[0], commit), end="")
         return
     rows = records.comparison(folders)
-    if wanted.json:
+    if args.json:
         print_json(rows)
         return
     short = selection.short_names([{"run": name} for name in {folder.name for folder in folders}])
@@ -180,37 +177,78 @@ def compare_runs(wanted: argparse.Namespace) -> None:
         for row in rows
     ]
     columns = ["", *(short[folder.name] for folder in folders)]
-    print(format_table(lines, columns) if lines else "they differ in nothing, and have no metrics")
+    print(format_table(lines, columns) if lines else "no differences, and no metrics")
 
 
-def plot_runs(wanted: argparse.Namespace) -> None:
+def add_plot_arguments(parser: CommandParser) -> None:
+    add_runs_argument(parser)
+    parser.add_argument("--metric", required=True, help="such as val/loss")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="[a png in the runs folder]")
+
+
+def plot_runs(args: argparse.Namespace) -> None:
     from lab.runs import records
 
-    folders = [records.find(one) for one in wanted.runs]
-    print(records.plot(folders, wanted.metric, wanted.out))
+    folders = [records.find(one) for one in args.runs]
+    print(records.plot(folders, args.metric, args.out))
 
 
-def note_run(wanted: argparse.Namespace) -> None:
+def add_note_arguments(parser: CommandParser) -> None:
+    add_run_argument(parser)
+    # every word behind RUN is text, also -- and what looks like an option
+    parser.add_argument("text", nargs=argparse.REMAINDER, metavar="TEXT")
+
+
+def note_run(args: argparse.Namespace) -> None:
     from lab.runs import records
 
-    records.note(records.find(wanted.run), " ".join(wanted.text))
+    records.note(records.find(args.run), " ".join(args.text))
 
 
-def reproduce_run(wanted: argparse.Namespace) -> int:
+def add_reproduce_arguments(parser: CommandParser) -> None:
+    add_run_argument(parser)
+    parser.add_argument("--tolerance", type=float, default=0.0, help="relative, above 1 [0]")
+    parser.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
+
+
+def reproduce_run(args: argparse.Namespace) -> int:
     from lab.runs import reproduce
 
-    outcome = reproduce.reproduce(wanted.run, wanted.tolerance, wanted.keep)
+    outcome = reproduce.reproduce(args.run, args.tolerance, args.keep)
     rows = [{name: format_number(value) for name, value in row.items()} for row in outcome.rows]
     print(
         format_table(rows, ["metric", "recorded", "now", "verdict"], ["metric", "recorded", "now"])
     )
     for line in outcome.other:
         print(f"different    {line}")
-    print(f"{'the same' if outcome.same else 'other'} numbers: {wanted.run}, {outcome.run}")
+    print(f"{'the same' if outcome.same else 'other'} numbers: {args.run}, {outcome.run}")
     return 0 if outcome.same else 1
 
 
-def export_run(wanted: argparse.Namespace) -> None:
+def add_export_arguments(parser: CommandParser) -> None:
+    add_run_argument(parser)
+    parser.add_argument("file", type=Path, metavar="OUT.zip")
+
+
+def export_run(args: argparse.Namespace) -> None:
     from lab.runs import export
 
-    print(export.export(wanted.run, wanted.file))
+    print(export.export(args.run, args.file))
+
+
+COMMANDS = (
+    Command("runs", "list the recorded runs, newest first", list_runs, add_listing_arguments),
+    Command("show", "show everything about a run", show_run, add_show_arguments),
+    Command(
+        "compare", "show how runs differ, and their results", compare_runs, add_compare_arguments
+    ),
+    Command("plot", "plot a metric of some runs", plot_runs, add_plot_arguments),
+    Command("note", "add a line to a run's notes", note_run, add_note_arguments),
+    Command(
+        "reproduce",
+        "repeat a run; exit code 0: the same numbers",
+        reproduce_run,
+        add_reproduce_arguments,
+    ),
+    Command("export", "pack a run and its code in one file", export_run, add_export_arguments),
+)

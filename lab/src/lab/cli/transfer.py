@@ -1,74 +1,82 @@
-"""The commands that bring things across: records and models home, datasets either way."""
+"""The commands that transfer files: records and models from a machine, datasets both ways."""
 
 import argparse
 import time
+from typing import TYPE_CHECKING
 
-from lab.cli.remote import add_machine, connect, try_again
+from lab.cli.command import Command, CommandParser, add_machine, connect
+from lab.cli.remote import report_lost_connection
 from lab.ground.terminal import print_message
 
-
-def add(commands) -> None:
-    """Their options."""
-    fetch = commands.add_parser("fetch", help="bring records and models of runs home")
-    fetch.set_defaults(command=fetch_runs)
-    fetch.add_argument("jobs", nargs="*", metavar="JOB", help="or run; without one: all of them")
-    fetch.add_argument("--watch", action="store_true", help="again and again, until they end")
-    fetch.add_argument("--no-models", action="store_true", help="only the records")
-    push = commands.add_parser("push-data", help="send a dataset there")
-    push.set_defaults(command=push_data)
-    back = commands.add_parser("fetch-data", help="bring a dataset home")
-    back.set_defaults(command=fetch_data)
-    for one in (push, back):
-        one.add_argument("dataset", metavar="DATASET", help="a folder of data/")
-    for one in (fetch, push, back):
-        add_machine(one)
+if TYPE_CHECKING:
+    from lab.ssh.connection import Connection
 
 
-def fetch_runs(wanted: argparse.Namespace) -> int:
+def add_fetch_arguments(parser: CommandParser) -> None:
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="or a run [all of them]")
+    parser.add_argument("--watch", action="store_true", help="fetch repeatedly until they end")
+    parser.add_argument("--no-models", action="store_true", help="only the records")
+    add_machine(parser)
+
+
+def fetch_runs(args: argparse.Namespace) -> int:
     from lab.transfer import fetch, report
 
-    connection = connect(wanted)
-    names = [report.find_job(connection, name) for name in wanted.jobs]
-    if not wanted.watch:
-        return report.print_report(connection, fetch.fetch(connection, names, not wanted.no_models))
+    connection = connect(args)
+    names = [report.find_job(connection, name) for name in args.jobs]
+    if not args.watch:
+        return report.print_report(connection, fetch.fetch(connection, names, not args.no_models))
     try:
-        return watch(connection, names, not wanted.no_models)
+        return watch(connection, names, not args.no_models)
     except KeyboardInterrupt:
         print_message(f"\nthe runs go on; {connection.machine.lab} fetch brings what is new")
         return 130
 
 
-def watch(connection, names: list[str], models: bool) -> int:
-    """Fetch until all the jobs that are meant have ended, whatever becomes of the line."""
+def watch(connection: "Connection", names: list[str], models: bool) -> int:
+    """Fetch until the named jobs, or all, have ended, also across lost connections."""
     from lab.jobs import control as jobs
     from lab.ssh.connection import LineLost
     from lab.ssh.framing import PATIENCE
     from lab.transfer import fetch, report
 
-    every = min(10.0, PATIENCE)  # seconds
-    worst, said = 0, ""
+    interval = min(10.0, PATIENCE)  # seconds
+    worst, reported = 0, ""
     while True:
         try:
-            listed = jobs.listing(connection)  # first: what a job wrote last must come too
-            going = [job for job in listed if not job.ended and job.id in (names or [job.id])]
+            # before the fetch, which then brings what a job wrote last
+            listed = jobs.listing(connection)
+            going = any(not job.ended and job.id in (names or [job.id]) for job in listed)
             brought = fetch.fetch(connection, names, models)
             if brought.files or not going:
                 worst = report.print_report(connection, brought)
-            said = ""
+            reported = ""
         except LineLost as lost:
-            going, said = [None], try_again(lost, said)
+            going, reported = True, report_lost_connection(lost, reported)
         if not going:
             return worst
-        time.sleep(every)
+        time.sleep(interval)
 
 
-def push_data(wanted: argparse.Namespace) -> None:
+def add_dataset_arguments(parser: CommandParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="a folder of data/")
+    add_machine(parser)
+
+
+def push_data(args: argparse.Namespace) -> None:
     from lab.transfer import datasets
 
-    print(datasets.push(connect(wanted), wanted.dataset))
+    print(datasets.push(connect(args), args.dataset))
 
 
-def fetch_data(wanted: argparse.Namespace) -> None:
+def fetch_data(args: argparse.Namespace) -> None:
     from lab.transfer import datasets
 
-    print(datasets.fetch(connect(wanted), wanted.dataset))
+    print(datasets.fetch(connect(args), args.dataset))
+
+
+COMMANDS = (
+    Command("fetch", "fetch the records and models of runs", fetch_runs, add_fetch_arguments),
+    Command("push-data", "send a dataset to a machine", push_data, add_dataset_arguments),
+    Command("fetch-data", "fetch a dataset from a machine", fetch_data, add_dataset_arguments),
+)

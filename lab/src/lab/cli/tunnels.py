@@ -1,96 +1,102 @@
-"""The commands for the browser: Jupyter there, TensorBoard here, and the tunnels."""
+"""The commands for the browser: Jupyter on a machine, local TensorBoard, and the tunnels."""
 
 import argparse
 import sys
+from typing import Any
 
-from lab.cli.remote import add_machine, connect
+from lab.cli.command import Command, CommandParser, add_json, add_machine, connect
 from lab.ground.terminal import format_duration, format_table, print_json, print_message
 
 
-def add(commands) -> None:
-    """Their options."""
-    notebook = commands.add_parser("notebook", help="JupyterLab there, in the browser here")
-    notebook.set_defaults(command=open_notebook)
-    notebook.add_argument("--stop", action="store_true", help="end it there, with its kernels")
-    board = commands.add_parser("tensorboard", help="the curves of the runs, also while they go on")
-    board.set_defaults(command=open_tensorboard)
-    board.add_argument("--local", action="store_true", help="only what has been fetched")
-    board.add_argument("--stop", action="store_true", help="end it")
-    for one, usual in ((notebook, 8888), (board, 6006)):
-        one.add_argument("--port", type=port, metavar="N", help=f"here [{usual}, or the next free]")
-        one.add_argument("--no-open", action="store_true", help="do not open the browser")
-        add_machine(one)
-    listed = commands.add_parser("tunnels", help="what those two keep open here")
-    listed.set_defaults(command=list_tunnels)
-    listed.add_argument(
-        "--close", nargs="?", const="", metavar="NAME", help="end one, or all of this project"
+def add_browser_options(parser: CommandParser, port: int) -> None:
+    parser.add_argument(
+        "--port", type=parse_port, metavar="N", help=f"local port [{port}, or the next free one]"
     )
-    listed.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--no-open", action="store_true", help="do not open the browser")
+    add_machine(parser)
 
 
-def port(text: str) -> int:
+def parse_port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text} is no port: a number from 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is not a port, a number from 1 to 65535")
     return int(text)
 
 
-def show(url: str, tunnel: dict, wanted: argparse.Namespace, usual: int) -> None:
-    """Print the address, and open it if somebody is there to look at it."""
-    if tunnel["port"] != (wanted.port or usual):
-        print_message(f"port {wanted.port or usual} is taken here: it is {tunnel['port']}")
+def show_address(url: str, tunnel: dict[str, Any], args: argparse.Namespace, usual: int) -> None:
+    """Print the address, and open it if somebody is at the terminal."""
+    if tunnel["port"] != (args.port or usual):
+        print_message(f"port {args.port or usual} is in use: using {tunnel['port']}")
     print(url, flush=True)
-    if sys.stdout.isatty() and not wanted.no_open:
+    if sys.stdout.isatty() and not args.no_open:
         import webbrowser
 
         webbrowser.open(url)
 
 
-def open_notebook(wanted: argparse.Namespace) -> None:
+def add_notebook_arguments(parser: CommandParser) -> None:
+    parser.add_argument("--stop", action="store_true", help="end it, with its kernels")
+    add_browser_options(parser, 8888)
+
+
+def open_notebook(args: argparse.Namespace) -> None:
     from lab.browser import notebook
 
-    connection = connect(wanted)
-    if wanted.stop:
+    connection = connect(args)
+    if args.stop:
         ran = notebook.stop(connection)
-        print(f"{'ended' if ran else 'there was none'} on {connection.name}")
+        print(f"{'stopped Jupyter' if ran else 'no Jupyter was running'} on {connection.name}")
         return
     print_message(f"starting JupyterLab on {connection.name} ...")
-    there, tunnel = notebook.start(connection, wanted.port)
-    if "port" in there:
+    server, tunnel = notebook.start(connection, args.port)
+    if "port" in server:
         print_message(
             f"sshd on {connection.name} forwards no sockets: Jupyter listens on its 127.0.0.1:"
-            f"{there['port']}, where the token alone keeps others out"
+            f"{server['port']}, where only the token keeps others out"
         )
-    if not there["started"]:
-        print_message("it runs already")
-    show(notebook.format_url(there, tunnel), tunnel, wanted, notebook.PORT)
+    if not server["started"]:
+        print_message("it was already running")
+    show_address(notebook.format_url(server, tunnel), tunnel, args, notebook.PORT)
 
 
-def open_tensorboard(wanted: argparse.Namespace) -> None:
+def add_tensorboard_arguments(parser: CommandParser) -> None:
+    parser.add_argument("--local", action="store_true", help="only the records that are here")
+    parser.add_argument("--stop", action="store_true", help="end it")
+    add_browser_options(parser, 6006)
+
+
+def open_tensorboard(args: argparse.Namespace) -> None:
     from lab.browser import tunnels
     from lab.ground import project
     from lab.ssh import machines
 
-    if wanted.stop:
+    if args.stop:
         closed = tunnels.close(None, "tensorboard")
-        print(f"ended: {', '.join(closed)}" if closed else "there was none")
+        print(f"stopped: {', '.join(closed)}" if closed else "no TensorBoard was running")
         return
-    machine = "" if wanted.local else machines.machine(wanted.machine).name
+    machine = "" if args.local else machines.machine(args.machine).name
     folder = project.runs_folder()
-    tunnel = tunnels.start("tensorboard", machine, str(folder), wanted.port, 6006)
+    tunnel = tunnels.start("tensorboard", machine, str(folder), args.port, 6006)
     if machine:
         print_message(
             f"the records of {machine} are fetched as they grow, into {project.relative(folder)}/"
         )
-    show(f"http://127.0.0.1:{tunnel['port']}/", tunnel, wanted, 6006)
+    show_address(f"http://127.0.0.1:{tunnel['port']}/", tunnel, args, 6006)
 
 
-def list_tunnels(wanted: argparse.Namespace) -> None:
+def add_tunnels_arguments(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--close", nargs="?", const="", metavar="NAME", help="end one, or all of this project"
+    )
+    add_json(parser)
+
+
+def list_tunnels(args: argparse.Namespace) -> None:
     import time
 
     from lab.browser import tunnels
 
-    if wanted.close is not None:
-        closed = tunnels.close(wanted.close)
+    if args.close is not None:
+        closed = tunnels.close(args.close)
         print(f"closed: {', '.join(closed)}" if closed else "nothing is open")
         return
     rows = [
@@ -105,7 +111,7 @@ def list_tunnels(wanted: argparse.Namespace) -> None:
         }
         for entry in tunnels.list_open()
     ]
-    if wanted.json:
+    if args.json:
         print_json(rows)
     elif rows:
         print(
@@ -115,3 +121,15 @@ def list_tunnels(wanted: argparse.Namespace) -> None:
         )
     else:
         print("nothing is open")
+
+
+COMMANDS = (
+    Command("notebook", "open JupyterLab on a machine", open_notebook, add_notebook_arguments),
+    Command(
+        "tensorboard",
+        "open TensorBoard with the curves of all runs",
+        open_tensorboard,
+        add_tensorboard_arguments,
+    ),
+    Command("tunnels", "list what these two keep open", list_tunnels, add_tunnels_arguments),
+)

@@ -22,7 +22,7 @@ Point = tuple[str, int, float, float]  # metric, step, value, seconds since 1970
 AT_MOST = 10_000  # points that wait in memory
 
 
-class Growing:
+class AppendedFile:
     """A file that only grows. What cannot be written waits, and is written first the next time."""
 
     def __init__(self, path: Path, beginning: bytes = b""):
@@ -47,8 +47,8 @@ class Metrics:
     def __init__(self, folder: Path):
         self.points: list[Point] = []
         self.lock = threading.Lock()
-        self.lines = Growing(folder / "metrics.jsonl")
-        self.events: Growing | None = None
+        self.lines = AppendedFile(folder / "metrics.jsonl")
+        self.events: AppendedFile | None = None
         self.folder = folder / "tensorboard"
 
     def add(self, step: int, values: Mapping[str, float], now: float | None = None) -> bool:
@@ -98,13 +98,13 @@ def number(value: float) -> str:
 # may have leading zeros), so that the points of a metric are the rows of one array.
 
 
-def event_file(folder: Path) -> Growing:
+def event_file(folder: Path) -> AppendedFile:
     """A new event file, as TensorBoard looks for it."""
     folder.mkdir(exist_ok=True)
     now = time.time()
     name = f"events.out.tfevents.{now:.0f}.{socket.gethostname()}.{os.getpid()}.0"
     version = b"\x09" + np.float64(now).tobytes() + message(3, b"brain.Event:2")
-    return Growing(folder / name, records(np.frombuffer(version, np.uint8)[None]))
+    return AppendedFile(folder / name, records(np.frombuffer(version, np.uint8)[None]))
 
 
 def as_events(points: Iterable[Point]) -> bytes:

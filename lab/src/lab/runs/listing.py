@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.ground import files, project
-from lab.runs.reading import as_object, commit, identity, names, part, read_text, state
+from lab.runs.reading import as_object, commit, identity, part, read_text, run_ids, state
 
 FINAL = {"COMPLETED", "FAILED", "INTERRUPTED", "TERMINATED"}  # states that nothing changes any more
 LISTING = "_listing.json"  # in the runs folder: what is known of records that have ended
@@ -37,7 +37,7 @@ def rows() -> list[dict[str, Any]]:
 
 def _rows(base: str) -> list[dict[str, Any]]:
     known, kept, rows = _read_listing(base), {}, []
-    for name in names():
+    for name in run_ids():
         record, config = f"{base}/{name}/run.json", f"{base}/{name}/config.json"
         entry = known.get(name)
         if not entry or entry[0] != [_stamp(record), _stamp(config)]:

@@ -9,7 +9,7 @@ from lab.ground import liveness, project
 from lab.ground.errors import LabError
 
 
-def names() -> list[str]:
+def run_ids() -> list[str]:
     """The ids of all records, whole or not, in no order."""
     try:
         with os.scandir(project.runs_folder()) as entries:  # _sources and _ranks are no runs

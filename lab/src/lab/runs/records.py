@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lab.ground import project
 from lab.ground.errors import LabError, UsageError
 from lab.runs import listing
-from lab.runs.reading import names, part, read_json
+from lab.runs.reading import part, read_json, run_ids
 
 if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing does without
     import pandas as pd
@@ -25,7 +25,7 @@ def find(wanted: str) -> Path:
     A path to the folder is taken as well. LabError with the candidates if there is no such run,
     or more than one.
     """
-    name, known = Path(wanted).name, sorted(names(), reverse=True)
+    name, known = Path(wanted).name, sorted(run_ids(), reverse=True)
     found = [one for one in known if one == name] or [
         one for one in known if name and one.startswith(name)
     ]
@@ -159,7 +159,7 @@ def metrics(*ids: str) -> "pd.DataFrame":
 
     columns = ["run", "metric", "step", "value", "time"]
     tables = []
-    for name in sorted(names(), reverse=True):
+    for name in sorted(run_ids(), reverse=True):
         if not ids or name in ids:
             found = points(project.runs_folder() / name / "metrics.jsonl")
             tables.append(pd.DataFrame(found, columns=columns[1:]).assign(run=name))

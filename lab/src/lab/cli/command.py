@@ -1,0 +1,65 @@
+"""What a command of `lab` consists of: a name, a line of help, its arguments and a function."""
+
+import argparse
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from lab.ssh.connection import Connection
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command, which may hand over to another program at `--`."""
+
+    runs_another_program = False  # whether what follows -- is left alone, in `after_dashes`
+
+    def parse_known_args(
+        self, args: Iterable[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        words = list(args or ())
+        if not self.runs_another_program:
+            return super().parse_known_args(words, namespace)
+        end = words.index("--") if "--" in words else len(words)
+        found, unknown = super().parse_known_args(words[:end], namespace)
+        found.after_dashes = words[end + 1 :] if end < len(words) else None
+        return found, unknown
+
+
+class Command(NamedTuple):
+    """A command. One with sub-commands has no function of its own."""
+
+    name: str
+    help: str
+    function: Callable[[argparse.Namespace], int | None] | None
+    add_arguments: Callable[[CommandParser], None] = lambda parser: None
+
+
+def add_machine(parser: argparse.ArgumentParser, default: str = "the first") -> None:
+    """Add -m to a command; in front of the command, as in `lab -m NAME jobs`, it is the same."""
+    # without a default, which would replace what stands in front of the command
+    parser.add_argument(
+        "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help=f"[{default}]"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def connect(args: argparse.Namespace) -> "Connection":
+    """Return the connection to the chosen machine."""
+    from lab.ssh import connection, machines
+
+    return connection.Connection(machines.machine(args.machine))
+
+
+def connect_and_announce(args: argparse.Namespace) -> "Connection":
+    """Do the same for a command that changes the machine: first say which project and machine."""
+    from lab.ground import project
+    from lab.ground.terminal import escape, print_message
+
+    connection = connect(args)
+    machine = connection.machine
+    folder = f"{project.name()} in {escape(project.root())}"
+    print_message(f"{folder}, on {machine.name}: {escape(machine.ssh)}:{escape(machine.folder)}")
+    return connection
