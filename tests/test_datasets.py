@@ -183,7 +183,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(way, path):
 def test_a_name_that_is_none_is_refused(laptop):
     for name in ("../x", "a/b", ".x", "", "1x", "a b", "x\n"):
         done = laptop.lab("push-data", name, check=False)
-        assert done.returncode == 1 and "is no name of a dataset" in done.stderr
+        assert done.returncode == 1 and "is not a valid name of a dataset" in done.stderr
     assert "there is no dataset in data/none" in laptop.lab("push-data", "none", check=False).stderr
     assert "none on gpu" in laptop.lab("fetch-data", "none", check=False).stderr
 

@@ -633,7 +633,9 @@ def test_outside_of_a_repository_it_names_the_next_step(fresh, monkeypatch):
     shutil.rmtree(fresh.path / ".git")
     with pytest.raises(fresh.lab.errors.LabError) as caught:
         fresh.take()
-    assert str(caught.value).endswith("project is in no git repository: run python3 bootstrap.py.")
+    assert str(caught.value).endswith(
+        "project is not in a git repository: run python3 bootstrap.py."
+    )
 
 
 def test_a_repository_without_working_tree_is_refused(repository):

@@ -64,7 +64,7 @@ def test_lab_project_names_the_project_from_anywhere(project, elsewhere, tmp_pat
 def test_in_no_project_one_line_says_so(project, tmp_path):
     done = lab(project, tmp_path, "runs", check=False)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
-    assert "is in no project" in done.stdout
+    assert "is not in a project" in done.stdout
 
 
 def test_a_linked_folder_and_jupyter_s_working_directory_are_the_project(project, tmp_path):

@@ -900,7 +900,7 @@ for step in ("no git", "no commit", "clean", "dirty"):
         return json.loads((tiny.runs / f"20-{step}" / "run.json").read_text())["code"]
 
     assert code("no git")["commit"] is code("no git")["dirty"] is None
-    assert "is in no git repository" in code("no git")["problem"]
+    assert "is not in a git repository" in code("no git")["problem"]
     assert "problem" not in code("clean")
     assert code("no commit")["dirty"] is True and code("no commit")["parent"] is None
     assert code("clean")["dirty"] is False and code("clean")["commit"] == code("clean")["parent"]

@@ -49,7 +49,7 @@ def test_what_moved_is_found_where_it_is_now(tmp_path, monkeypatch):
 
 
 def test_without_a_project_one_line_says_what_to_do(tmp_path):
-    with pytest.raises(LabError, match="is in no project .* LAB_PROJECT") as caught:
+    with pytest.raises(LabError, match="is not in a project .* LAB_PROJECT") as caught:
         project.root()
     assert "\n" not in str(caught.value)
 

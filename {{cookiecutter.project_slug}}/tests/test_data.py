@@ -124,7 +124,7 @@ def test_an_image_is_as_a_viewer_shows_it():
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
 def test_no_name_of_a_dataset_leads_elsewhere(name):
-    with pytest.raises(LabError, match="is no name of a dataset"):
+    with pytest.raises(LabError, match="is not a valid name of a dataset"):
         data.folder(name)
 
 

@@ -1,20 +1,20 @@
-"""The project you stand in: its names, its folders, and what is wrong in one line.
+"""The project you are in: its names and folders, files that are written whole, and LabError.
 
-What experiments and notebooks may use; a change of what is listed here is a new major version.
+For experiments and notebooks; a change of what is listed here is a new major version.
 
-    name()              short name: of folder, Jupyter kernel and, with _ for -, the package
+    name()              short name: of the folder, of the kernel and, with _ for -, of the package
     title()             name as people read it
     package()           name of the experiment's package in src/
     root()              the project's folder (Path)
-    default_dataset()   the dataset that a run takes unless it is told another one
+    default_dataset()   the dataset that a run uses unless it names another one
     data_folder()       of all datasets: LAB_DATA, `data` of [here] in machines.local.toml, or data/
     dataset_folder(X)   of one dataset
     runs_folder()       of all records: LAB_RUNS, `runs` of [here], or runs/
     relative(path)      a path as text, relative to the project's folder if it lies inside
-    write(path, text)   a file that nobody ever sees half of
-    sha256(path)        of a file's content
+    write(path, text)   write a file so that no reader ever sees a part of it
+    sha256(path)        hash of a file's content
     SPLITS              the folders of a dataset: train, val, test
-    LabError           an error that is shown as one line: the cause and the next step
+    LabError            an error that is shown as one line: the cause and the next step
 """
 
 from lab.ground.errors import LabError

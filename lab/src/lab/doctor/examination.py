@@ -109,7 +109,7 @@ def collect_local_facts() -> Facts:
     except OSError as error:
         raise LabError(f"{error.filename}: {error.strerror}.") from None
     lock = hashlib.sha256(text).hexdigest()
-    python = project.read_toml("pyproject.toml")["tool"]["lab"]["python"]
+    python = project.python()
     facts = {name: [get_version(name, option)] for name, option in PROGRAMS.items()}
     facts |= {
         "python3": [sys.version.split()[0]],

@@ -62,7 +62,7 @@ def environment() -> str:
     if not stamp:
         raise Stale(".venv was not made by bootstrap.py, or not wholly")
     digest = files.sha256(project.root() / "requirements.txt")
-    python = project.read_toml("pyproject.toml")["tool"]["lab"]["python"]
+    python = project.python()
     if stamp.get("python") != python:
         raise Stale(".venv is for another Python")
     if stamp.get("lock") != digest:

@@ -1,1 +1,1 @@
-"""What every other room stands on: the project, files, git, processes, text."""
+"""What all other sub-packages use: the project, files, git, processes, the terminal."""

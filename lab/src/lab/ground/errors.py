@@ -4,7 +4,7 @@
 class LabError(Exception):
     """Something that the user can fix. The message is one line: the cause and the next step.
 
-    A more precise type exists wherever some code, or a user's notebook, acts on the difference.
+    A more precise type exists wherever code, or a user's notebook, has to tell the error apart.
     """
 
     exit_code = 1

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, and the hash of their content."""
+"""Files that are written whole or not at all, and the hash of their content."""
 
 import os
 import threading
@@ -6,12 +6,13 @@ from pathlib import Path
 
 
 def write(path: Path, text: str | bytes, durable: bool = True) -> bool:
-    """Write a file so that nobody ever sees half of it, if `durable` not even after a power cut.
+    """Write a file so that no reader ever sees a part of it; if `durable`, nor after a crash.
 
-    One that holds the same already is left alone: False. One that was there keeps its mode.
+    Returns whether it changed: a file that already has this content is left alone. The mode of an
+    existing file stays.
     """
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-    path = Path(os.path.realpath(path))  # a link into a repository of dotfiles stays one
+    path = Path(os.path.realpath(path))  # a link, say into a repository of dotfiles, stays a link
     if path.exists() and path.read_bytes() == content:
         return False
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
@@ -30,18 +31,18 @@ def write(path: Path, text: str | bytes, durable: bool = True) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, whatever its size; OSError if it cannot be read."""
+    """Hash a file of any size; OSError if it cannot be read."""
     import hashlib  # slow to import
 
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            total.update(piece)
-    return total.hexdigest()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def sha256_or_none(path: Path) -> str | None:
-    """Of a file's content; None if it cannot be read."""
+    """Hash a file; None if it cannot be read."""
     try:
         return sha256(path)
     except OSError:

@@ -4,14 +4,14 @@ import re
 import secrets
 import time
 
-ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # sorted, and none that looks like another
+ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # sorted, without characters that look alike
 FORMAT = re.compile(rf"\d{{8}}-\d{{6}}-[{ALPHABET}]{{6}}")
 
 
 def new_id() -> str:
-    """An id that no other computer gives and that sorts by age: 20261122-101530-k7xq2a; in UTC.
+    """Make a unique id that sorts by age: 20261122-101530-k7xq2a, in UTC.
 
-    The last part begins with the fraction of the second (in 1/29791), the rest of it is random.
+    The last part starts with the fraction of the second (in 1/29791); its other half is random.
     """
     now = time.time()
     base = len(ALPHABET)

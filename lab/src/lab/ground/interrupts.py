@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -12,8 +13,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Terminated(KeyboardInterrupt):
     """The run was ended by SIGTERM or SIGHUP.
 
-    A KeyboardInterrupt, so that an `except Exception` in the experiment does not swallow it, and
-    because Sacred takes those for interruptions and looks for STATUS.
+    A KeyboardInterrupt, because an `except Exception` in the experiment does not catch it, and
+    because Sacred treats it as an interruption and reads its STATUS.
     """
 
     STATUS = "TERMINATED"
@@ -26,7 +27,7 @@ class Terminated(KeyboardInterrupt):
 class _State:
     received = 0  # the signal that ends the run
     waiting = 0  # a signal that arrived while deferred
-    holds = 0
+    holds = 0  # nested `with deferred()`
     presses = 0  # of Ctrl-C
 
 
@@ -35,20 +36,20 @@ _state = _State()
 
 @contextmanager
 def as_exceptions() -> Iterator[None]:
-    """Inside, the first signal raises KeyboardInterrupt or Terminated; a second changes nothing.
+    """Inside, the first signal raises KeyboardInterrupt or Terminated; a second does nothing.
 
-    So the record can be finished however often Ctrl-C is pressed; the third press kills. A signal
+    So the record can be finished even if Ctrl-C is pressed twice; the third press kills. A signal
     that was ignored before (nohup) stays ignored. In a thread this does nothing.
     """
-    global _state
+    global _state  # noqa: PLW0603 - signals belong to the process
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     owner, outer, _state = os.getpid(), _state, _State()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def handle(number, frame):
-        if os.getpid() != owner:  # a forked child inherits this, but is no run
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a forked child inherits this handler, but is not the run
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             die(number)
@@ -60,7 +61,7 @@ def as_exceptions() -> Iterator[None]:
             if _state.holds:
                 _state.waiting = number
             else:
-                raise as_exception(number)
+                raise to_exception(number)
 
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -70,13 +71,13 @@ def as_exceptions() -> Iterator[None]:
     finally:
         _state = outer
         for number, handler in before.items():
-            if handler is not None:  # None: set by a C library, and not ours to restore
+            if handler is not None:  # None: a C library set it, and Python cannot restore it
                 signal.signal(number, handler)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, signals wait; the first is raised at the end."""
+    """Inside, signals wait; the first one is raised at the end."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals only reach the main thread
         return
@@ -88,15 +89,16 @@ def deferred() -> Iterator[None]:
         number = _state.waiting
         if number and not _state.holds:
             _state.waiting = 0
-            raise as_exception(number)
+            raise to_exception(number)
 
 
 def received_signal() -> int:
-    """The signal that ended this run, or 0."""
+    """Return the number of the signal that ended this run, or 0."""
     return _state.received
 
 
-def as_exception(number: int) -> KeyboardInterrupt:
+def to_exception(number: int) -> KeyboardInterrupt:
+    """Make the exception that stands for a signal."""
     return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
 
 

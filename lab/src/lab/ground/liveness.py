@@ -1,4 +1,4 @@
-"""Which process a run is, and whether it is still there: a lost run must not be called running."""
+"""Identify the process of a run, and tell whether it still runs."""
 
 import os
 import socket
@@ -7,21 +7,23 @@ import sys
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-FRESH = timedelta(minutes=1)  # six heartbeats: younger, and the run is taken to be alive
-STALE = timedelta(minutes=10)  # older, and it is not; in between nothing is said
+State = Literal["RUNNING", "LOST", "UNKNOWN"]
+
+FRESH = timedelta(minutes=1)  # six heartbeats: a younger one means that the run is alive
+STALE = timedelta(minutes=10)  # an older one means that it is not; in between it is unknown
 
 
 def identify_process(pid: int | None = None) -> dict[str, Any]:
-    """A process of this machine, or this one, so that no later process is mistaken for it."""
+    """Describe a local process, or this one, so that no later process can be mistaken for it."""
     pid = pid or os.getpid()
     return {"host": socket.gethostname(), "boot": boot_id(), "pid": pid, "started": start_time(pid)}
 
 
 @cache
 def boot_id() -> str:
-    """Names this machine's current boot, and the container in which pids are counted."""
+    """Identify this computer's current boot, and the container in which pids are counted."""
     if sys.platform == "linux":
         number = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{number} {os.readlink('/proc/self/ns/pid')}"
@@ -29,7 +31,7 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> str:
-    """When a process started, in the kernel's words; "" if there is no such process."""
+    """Return when a process started, in the kernel's format; "" if there is no such process."""
     if sys.platform != "linux":
         return _read_output("ps", "-o", "lstart=", "-p", str(pid))
     try:
@@ -43,17 +45,19 @@ def _read_output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
-def judge_state(process: dict[str, Any], heartbeat: str | None, now: datetime | None = None) -> str:
-    """RUNNING, LOST or UNKNOWN, for a run whose record says that it is running.
+def judge_state(
+    process: dict[str, Any], heartbeat: str | None, now: datetime | None = None
+) -> State:
+    """Judge a run whose record says that it is running.
 
-    On this machine the process itself is looked for. A run of another machine is judged by the age
-    of its last heartbeat (ISO 8601, UTC); UNKNOWN if that says nothing.
+    A local run is looked up by its process. A run on another machine is judged by the age of its
+    last heartbeat (ISO 8601, UTC), and is UNKNOWN if that does not tell.
     """
     if process.get("boot") == boot_id():
-        there = process.get("started") and process["started"] == start_time(process.get("pid", 0))
-        return "RUNNING" if there else "LOST"
+        found = start_time(process.get("pid", 0))
+        return "RUNNING" if found and process.get("started") == found else "LOST"
     try:
-        beat = datetime.fromisoformat(heartbeat).replace(tzinfo=timezone.utc)
+        beat = datetime.fromisoformat(heartbeat or "").replace(tzinfo=timezone.utc)
     except (TypeError, ValueError):
         return "UNKNOWN"
     age = (now or datetime.now(timezone.utc)) - beat
@@ -61,5 +65,5 @@ def judge_state(process: dict[str, Any], heartbeat: str | None, now: datetime | 
         return "UNKNOWN"  # the clocks differ
     if age < FRESH:
         return "RUNNING"
-    # this machine was restarted since, or the other one has been silent for long
+    # an old heartbeat; one of this computer is from before it was restarted
     return "LOST" if age > STALE or process.get("host") == socket.gethostname() else "UNKNOWN"

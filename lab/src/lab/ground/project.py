@@ -1,10 +1,11 @@
-"""Where things are in this project, and the settings that pyproject.toml keeps for it."""
+"""The current project: its folder, and what pyproject.toml and machines.local.toml say about it."""
 
 import os
 import re
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lab.ground.errors import LabError
 
@@ -14,42 +15,42 @@ DATASET = re.compile("[A-Za-z][A-Za-z0-9._-]*")
 
 
 def root() -> Path:
-    """The project that a command or a run acts on: LAB_PROJECT, or the one you stand in.
+    """Return the project that a command or a run acts on: LAB_PROJECT, or the current one.
 
-    That is the nearest folder above the working directory whose pyproject.toml has [tool.lab]. A
-    script of a project (python -m my_experiment.experiment) acts on the project that it lies in,
-    and is ended if that is not the one you stand in: the environment of one would run its own code
-    while you look at the code of the other.
+    The current project is the nearest folder above the working directory whose pyproject.toml has
+    [tool.lab]. A script of a project (python -m my_experiment.experiment) acts on the project that
+    it lies in, and is refused in another one: it would run the code of one project while you look
+    at the code of the other.
 
     Raises LabError if there is no project.
     """
-    standing, own = _standing(), _of_script()
-    if own and standing and own != standing:
-        sys.exit(f"error: {describe_mismatch(own, standing)}")
-    found = own or standing
+    current, own = _current(), _of_script()
+    if own and current and own != current:
+        sys.exit(f"error: {describe_mismatch(own, current)}")
+    found = own or current
     if not found:
         raise LabError(
-            f"{Path.cwd()} is in no project (no folder above it has a pyproject.toml with"
-            " [tool.lab]): cd into one, or name it by LAB_PROJECT."
+            f"{Path.cwd()} is not in a project (no folder above it has a pyproject.toml with"
+            " [tool.lab]): cd into one, or set LAB_PROJECT."
         )
     return found
 
 
-def describe_mismatch(imported: Path, standing: Path) -> str:
-    """What is wrong when code of one project runs while you stand in another, and what to do."""
+def describe_mismatch(imported: Path, current: Path) -> str:
+    """Say that the code of one project would run in another one, and what to do."""
     return (
-        f"you are in {standing}, but the code that would run is that of {imported}: run python3"
+        f"you are in {current}, but the code that would run is that of {imported}: run python3"
         " bootstrap.py and . .venv/bin/activate here, or cd there."
     )
 
 
-def _standing() -> Path | None:
-    told = os.environ.get("LAB_PROJECT")
-    if told:
-        found = Path(told).resolve()
-        if not is_project(found):
-            raise LabError(f"LAB_PROJECT={told}: there is no pyproject.toml with [tool.lab].")
-        return found
+def _current() -> Path | None:
+    named = os.environ.get("LAB_PROJECT")
+    if named:
+        folder = Path(named).resolve()
+        if not is_project(folder):
+            raise LabError(f"LAB_PROJECT={named} has no pyproject.toml with [tool.lab].")
+        return folder
     try:
         return find_project(Path.cwd())
     except FileNotFoundError:
@@ -57,7 +58,7 @@ def _standing() -> Path | None:
 
 
 def _of_script() -> Path | None:
-    """The project of the file that Python was started with; not of programs that are installed."""
+    """The project of the file that Python was started with, unless that is an installed program."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return _of_file(file) if file else None
 
@@ -69,12 +70,12 @@ def _of_file(file: str) -> Path | None:
 
 
 def root_of(file: str | None) -> Path:
-    """The folder of the project that a file lies in, as Python spells its path; else root()."""
+    """Return the folder of the project that a file lies in, with links unresolved; else root()."""
     return (file and find_project(Path(file).absolute().parent)) or root()
 
 
 def find_project(folder: Path) -> Path | None:
-    """The nearest project that holds a folder, if any; a project is a folder like others, too."""
+    """Find the nearest project at or above a folder."""
     return next((one for one in (folder, *folder.parents) if is_project(one)), None)
 
 
@@ -87,18 +88,18 @@ def is_project(folder: Path) -> bool:
     return re.search(r"^\[tool\.lab\]", text, re.M) is not None
 
 
-def read_toml(name: str) -> dict:
-    """The content of a TOML file in the project's folder; {} if there is none."""
-    return _toml(root() / name)
+def read_toml(name: str) -> dict[str, Any]:
+    """Read a TOML file in the project's folder; {} if it does not exist."""
+    return _read_toml(root() / name)
 
 
 def reload() -> None:
-    """Forget what was read of the project's files: in a notebook they are edited meanwhile."""
-    _toml.cache_clear()
+    """Read the project's files again next time: they may change while a notebook runs."""
+    _read_toml.cache_clear()
 
 
 @cache
-def _toml(path: Path) -> dict:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return parse_toml(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -107,87 +108,103 @@ def _toml(path: Path) -> dict:
         raise LabError(f"{path} cannot be read: {error}") from None
 
 
-def parse_toml(text: str) -> dict:
-    """The content of a TOML text; ValueError if it is none."""
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML; ValueError if it is not valid."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    return tomllib.loads(text)
+    content: dict[str, Any] = tomllib.loads(text)
+    return content
+
+
+def _setting(*keys: str) -> Any:
+    """A value of pyproject.toml; LabError if it is missing."""
+    value: Any = read_toml("pyproject.toml")
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            raise LabError(f"{root() / 'pyproject.toml'} has no {'.'.join(keys)}: put it back.")
+        value = value[key]
+    return value
 
 
 def name() -> str:
-    """The project's short name; the Jupyter kernel is called so too."""
-    return read_toml("pyproject.toml")["project"]["name"]
+    """The project's short name, which is also the name of its Jupyter kernel."""
+    return str(_setting("project", "name"))
 
 
 def package() -> str:
     """The name of the experiment's package in src/."""
-    named = read_toml("pyproject.toml")["tool"]["uv"]["build-backend"]["module-name"]
-    return named if isinstance(named, str) else named[0]
+    names = _setting("tool", "uv", "build-backend", "module-name")
+    return names if isinstance(names, str) else str(names[0])
 
 
 def title() -> str:
     """The project's name as people read it."""
-    return read_toml("pyproject.toml")["tool"]["lab"]["title"]
+    return str(_setting("tool", "lab", "title"))
+
+
+def python() -> str:
+    """The version of Python for the environment, such as 3.11."""
+    return str(_setting("tool", "lab", "python"))
 
 
 def default_dataset() -> str:
-    """The dataset that a run takes unless it is told another one."""
-    return read_toml("pyproject.toml")["tool"]["lab"]["dataset"]
+    """The dataset that a run uses unless it names another one."""
+    return str(_setting("tool", "lab", "dataset"))
 
 
 def data_folder() -> Path:
-    """Of all datasets: LAB_DATA, or `data` under [here] in machines.local.toml, or data/."""
+    """The folder of all datasets: LAB_DATA, `data` of [here] in machines.local.toml, or data/."""
     return _folder("LAB_DATA", "data")
 
 
 def dataset_folder(dataset: str) -> Path:
-    """Where a dataset lies here. LabError for what is no name of one."""
+    """The local folder of a dataset. LabError if that cannot be the name of one."""
     if not DATASET.fullmatch(dataset):
         raise LabError(
-            f"{dataset!r} is no name of a dataset: letters, digits, '.', '_' and '-', beginning"
-            " with a letter."
+            f"{dataset!r} is not a valid name of a dataset: use letters, digits, '.', '_' and '-',"
+            " and begin with a letter."
         )
     return data_folder() / dataset
 
 
 def runs_folder() -> Path:
-    """Of all records: LAB_RUNS, or `runs` under [here] in machines.local.toml, or runs/."""
+    """The folder of all records: LAB_RUNS, `runs` of [here] in machines.local.toml, or runs/."""
     return _folder("LAB_RUNS", "runs")
 
 
 def cache_folder() -> Path:
-    """What this user's lab keeps on this computer, of all projects."""
+    """The folder for what lab keeps for this user on this computer, of all projects."""
     return Path.home() / ".cache" / CACHE
 
 
 def _folder(variable: str, key: str) -> Path:
-    told = os.environ.get(variable) or _here().get(key, key)
-    path = root() / os.path.expanduser(told)
-    if path.is_symlink() and not path.exists():  # a new folder in its place would not be seen
+    text = os.environ.get(variable) or _local_folders().get(key, key)
+    path = root() / os.path.expanduser(text)
+    if path.is_symlink() and not path.exists():  # else a new folder could hide the old content
         target = os.readlink(path)
-        raise LabError(
-            f"{relative(path)} is a link to {target}, which is not there: mount its disk?"
-        )
+        raise LabError(f"{relative(path)} links to {target}, which does not exist: mount its disk?")
     return path
 
 
-def _here() -> dict[str, str]:
-    """The table [here] of machines.local.toml, checked: where `data` and `runs` are."""
+def _local_folders() -> dict[str, str]:
+    """Read and check the table [here] of machines.local.toml: where `data` and `runs` are."""
     file = "machines.local.toml"
     table = read_toml(file).get("here", {})
+    folders = {}
     for key, value in table.items() if isinstance(table, dict) else [("here", table)]:
-        text = isinstance(value, str) and value.strip() and value.isprintable()
-        if key not in ("data", "runs") or not text:
+        valid = isinstance(value, str) and value.strip() and value.isprintable()
+        if key not in ("data", "runs") or not valid:
             raise LabError(
                 f'{root() / file}: {key} = {value!r}: [here] takes data = "FOLDER" and'
                 ' runs = "FOLDER", nothing else.'
             )
-    return table
+        folders[key] = value
+    return folders
 
 
 def relative(path: Path) -> str:
-    """A path as people want to read it: from the project's folder if it lies in there."""
+    """Return a path as text, relative to the project's folder if it lies inside."""
     top = root()
     return str(path.relative_to(top) if path.is_relative_to(top) else path)
