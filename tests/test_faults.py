@@ -93,7 +93,7 @@ def test_a_gateway_that_is_down_is_named(laptop):
 def test_a_worker_that_is_down_is_not_taken_for_the_gateway(laptop):
     laptop.hosts.worker.stop()
     said = refused(laptop, "jobs")
-    assert "gateway answers, but does not reach worker" in said
+    assert "gateway answers, but cannot reach worker" in said
 
 
 @pytest.mark.parametrize("name", ["worker", "[worker]:2200"])
@@ -108,7 +108,7 @@ def test_a_changed_host_key_is_refused_with_the_way_out(laptop, name):
         (ssh / "known_hosts").write_text(known + known.replace("worker ", f"{name} "))
         local.write_text(local.read_text() + 'ssh = "my-gpu"\n')
     said = refused(laptop, "jobs")
-    assert f"the host key of {name} is not the known one" in said
+    assert f"the host key of {name} has changed" in said
     mend = re.search("ssh-keygen -R .*[^.\n]", said)[0]
     assert mend == f'ssh-keygen -R "{name}"'
     laptop.run("sh", "-c", mend)
@@ -130,7 +130,7 @@ def test_who_follows_is_told_each_cause_once_and_gives_up_on_one_that_stays(lapt
     for one in (following, watching):
         said = one.communicate(timeout=30)[1].splitlines()
         assert one.returncode == 1
-        assert "the host key of worker is not the known one" in said[-1]
+        assert "the host key of worker has changed" in said[-1]
         assert sum("cannot be reached" in line for line in said) <= 1, said
 
 
@@ -143,13 +143,13 @@ def test_an_unknown_host_key_is_not_accepted_without_asking(laptop):
 def test_a_wrong_key_or_user_is_named(laptop):
     local = laptop.path / "machines.local.toml"
     local.write_text(local.read_text().replace('\nuser = "ada"', '\nuser = "eve"'))
-    assert "refuses the key or user" in refused(laptop, "jobs")
+    assert "does not accept your key or user name" in refused(laptop, "jobs")
 
 
 def test_a_host_that_does_not_exist_is_named(laptop):
     shared = laptop.path / "machines.toml"
     shared.write_text(shared.read_text().replace('gateway = "gateway"', 'gateway = "no-such-host"'))
-    assert "no-such-host is no known host: see machines.toml" in refused(laptop, "jobs")
+    assert "the host name no-such-host is not known: check machines.toml" in refused(laptop, "jobs")
 
 
 # --- the machine ---------------------------------------------------------------------------------

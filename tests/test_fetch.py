@@ -237,7 +237,7 @@ def test_after_a_cut_it_goes_on_where_it_was_and_nothing_half_made_is_in_place(l
     laptop.hosts.traffic()
     laptop.hosts.cut_after(12 * MB)
     done = fetch(laptop, code=1)
-    assert "the line was cut; run the same command again: it goes on where it was" in done.stderr
+    assert "connection lost; run the same command again: it goes on where it was" in done.stderr
     assert not models_here(laptop).exists()
     assert set(tree(runs_here(laptop) / RUN)) == {"run.json", "cout.txt"}
     first = laptop.hosts.traffic().down
@@ -284,7 +284,7 @@ def test_without_rsync_it_works_as_well(laptop, where):
     models(laptop, best=os.urandom(5 * MB), **{"epoch-0001__state": b"state"})
     laptop.lab("jobs")
     laptop.hosts.cut_after(3 * MB)
-    assert "the line was cut" in fetch(laptop, code=1).stderr
+    assert "connection lost" in fetch(laptop, code=1).stderr
     assert not models_here(laptop).exists()
     assert "tar was used" in fetch(laptop).stderr
     assert tree(runs_here(laptop)) == tree(laptop.there("runs"))

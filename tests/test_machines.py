@@ -30,8 +30,8 @@ def lab(bake, home):
 
 def config(lab, name: str | None = None) -> str:
     """What our own configuration makes of a machine, as ssh itself tells it."""
-    code = f"from lab.ssh import connection, machines; m = machines.machine({name!r});"
-    code += "c = connection.Connection(m); print(*c.ssh('-G'), sep='\\n')"
+    code = f"from lab.ssh import connection, machines; m = machines.get({name!r});"
+    code += "c = connection.Connection(m); print(*c.ssh_command('-G'), sep='\\n')"
     words = [sys.executable, "-c", code]
     command = lab.project.run(*words, env=lab.env).stdout.splitlines()
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -156,7 +156,7 @@ def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(lab, w
 
 
 def test_a_setting_without_with_is_named_before_anything_is_sent(lab):
-    said = lab("run", "lr=0.1", "seed=1", shared=GOOD, local="")
+    said = lab("run", "lr=0.1", "seed=1", shared=GOOD, local="", code=2)
     assert said == "lab: lr=0.1 is a setting: lab run with lr=0.1 seed=1.\n"
 
 
@@ -169,11 +169,11 @@ def test_a_setting_without_with_is_named_before_anything_is_sent(lab):
     ],
 )
 def test_what_cannot_be_run_is_named_before_anything_is_sent(lab, words, said):
-    assert lab("run", *words, shared=GOOD, local="") == f"lab: {said}\n"
+    assert lab("run", *words, shared=GOOD, local="", code=2) == f"lab: {said}\n"
 
 
 def test_a_number_of_gpus_is_the_same_however_it_is_written(lab):
-    code = "from lab.jobs.launch import gpu_count as count;"
+    code = "from lab.jobs.launch import check_gpus as count;"
     code += "print([count(n) for n in ('02', '2', '0', 'some')])"
     said = lab.project.run(sys.executable, "-c", code, env=lab.env).stdout
     assert said == "['2', '2', '0', 'some']\n"

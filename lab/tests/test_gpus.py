@@ -81,4 +81,4 @@ def test_the_question_of_the_doctor_fits_into_one_packet():
     machine = Machine(name="gpu", ssh="worker", folder="lab/my-experiment")
     variables = {"environment": "3.11-0123456789ab", "dataset": "digits", "term": "xterm-256color"}
     source = framing.frame(framing.assemble("facts.sh", variables, machine), "0" * 16, False)
-    assert len(framing.for_any_shell(source)) < 3850
+    assert len(framing.pack_command(source)) < 3850

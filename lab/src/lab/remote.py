@@ -39,13 +39,13 @@ class Job:
 
     def refresh(self) -> "Job":
         """Ask the machine how it stands now."""
-        self.seen = _jobs.one(self.connection, self.id)
+        self.seen = _jobs.get(self.connection, self.id)
         return self
 
     def logs(self, last: int | None = None) -> "Text":
         """Its output so far, or the last lines of it."""
         pieces: list[bytes] = []
-        _jobs.logs(self.connection, self.id, pieces.append, last=last)
+        _jobs.write_logs(self.connection, self.id, pieces.append, last=last)
         return Text(b"".join(pieces).decode("utf-8", "replace"))
 
     def stop(self, grace: int = 60) -> "Job":
@@ -107,14 +107,14 @@ def run(
     if arguments[:1] == ("--",):
         command = list(arguments[1:])
     else:
-        command = launch.experiment(list(arguments), str(gpus))
+        command = launch.experiment_command(list(arguments), str(gpus))
     return Job(there, launch.start(there, command, gpus=str(gpus), queue=queue, name=name))
 
 
 def jobs(machine: str | None = None, all: bool = False) -> Jobs:
     """The jobs there, newest first: those that have not ended and the newest, or all."""
     there = _connection(machine)
-    found = _jobs.listing(there, 0 if all else _jobs.LISTED)
+    found = _jobs.list_jobs(there, 0 if all else _jobs.LISTED)
     return Jobs(Job(there, job) for job in reversed(found))
 
 
@@ -156,7 +156,7 @@ def _bring_records(machine: str | None) -> str:
     """Fetch without models; what went wrong, in a line: the records that are here can be shown."""
     project.reload()
     try:
-        if not machine and not machines.machines():
+        if not machine and not machines.read_all():
             return ""
         connection = _connection(machine)
         report = _fetch.fetch(connection, models=False)
@@ -169,4 +169,4 @@ def _bring_records(machine: str | None) -> str:
 
 def _connection(name: str | None) -> Connection:
     project.reload()  # a notebook lives long, and machines.toml may have been edited
-    return Connection(machines.machine(name))
+    return Connection(machines.get(name))

@@ -16,7 +16,7 @@ FORBIDDEN = ("prohibited", "unknown channel type", "connect failed")  # ssh, of 
 def start(connection: Connection, port: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Start or reuse the server there and the tunnel here; (what runs there, the tunnel).
 
-    Raises Refused if it cannot run there, LineLost, or LabError if the tunnel does not lead to it.
+    Raises RemoteError if it cannot run there, SshError; LabError if the tunnel does not lead to it.
     """
     there = call_server(connection, "start")
     tunnel = open_tunnel(connection, there, port)

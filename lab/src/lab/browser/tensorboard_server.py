@@ -56,7 +56,7 @@ def serve(number: int) -> None:
 
 def follow(machine: str, state: Path) -> None:
     """Fetch the records again and again, whatever becomes of the line; never returns."""
-    connection = Connection(machines.machine(machine))
+    connection = Connection(machines.get(machine))
     while True:
         try:
             fetch.fetch(connection, models=False)

@@ -10,7 +10,6 @@ When it dies, however it dies, its ssh ends too: that one lives as long as a pip
 import asyncio
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -23,13 +22,13 @@ from lab.browser import tunnels
 from lab.ground import files
 from lab.ssh import machines
 from lab.ssh.connection import Connection
-from lab.ssh.framing import PATIENCE, for_any_shell
+from lab.ssh.framing import PATIENCE, pack_command
 from lab.ssh.ssh_errors import explain
 
 IDLE = 12 * 3600  # seconds without a connection
 LONGEST = 30  # seconds between two attempts
 # What should not be tried often: some machines shut out who fails five times.
-REFUSED, REFUSED_WAIT = "Permission denied|Too many authentication|Host key", 600
+LASTING_WAIT = 600
 AWAKE = 20  # seconds by which the clocks disagree after a sleep
 READY = b"the tunnel may come\n"
 # What runs there: nothing, until the pipe from here ends. A port may become somebody else's when
@@ -63,7 +62,7 @@ class Keeper:
         self.path, self.entry = path, json.loads(path.read_text("utf-8"))
         self.state, self.ssh_log = path.with_suffix(".state"), path.with_suffix(".log")
         self.control, self.socket = path.with_suffix(".ssh"), path.with_suffix(".sock")
-        self.connection = Connection(machines.machine(self.entry["machine"]))
+        self.connection = Connection(machines.get(self.entry["machine"]))
         self.up, self.called = asyncio.Event(), asyncio.Event()
         self.used = time.monotonic()
         self.process: asyncio.subprocess.Process | None = None
@@ -88,11 +87,12 @@ class Keeper:
             began = time.monotonic()
             said = await self.hold()
             self.up.clear()
-            report_state(self.state, explain(said, self.connection.machine))
+            error = explain(said, self.connection.machine)
+            report_state(self.state, str(error))
             wait = 1 if time.monotonic() - began > 60 else min(2 * wait, LONGEST)
-            if re.search(REFUSED, said):
-                wait = REFUSED_WAIT
-            least = wait if wait == REFUSED_WAIT else min(wait, 3)
+            if error.lasting:
+                wait = LASTING_WAIT
+            least = wait if wait == LASTING_WAIT else min(wait, 3)
             await asyncio.sleep(least)
             self.called.clear()
             with suppress(asyncio.TimeoutError):  # who wants to use it need not wait
@@ -106,8 +106,8 @@ class Keeper:
         options += ["-o", "ControlPersist=no"]
         with open(self.ssh_log, "wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *self.connection.ssh(*options),
-                for_any_shell(watch_command(self.entry["target"])),
+                *self.connection.ssh_command(*options),
+                pack_command(watch_command(self.entry["target"])),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -33,7 +33,7 @@ FILES = ("json", "log", "ssh", "sock", "state")
 
 
 def folder() -> Path:
-    return connection.socket_folder("tunnels")
+    return connection.make_socket_folder("tunnels")
 
 
 def entry_path(kind: str, machine: str) -> Path:
@@ -45,7 +45,7 @@ def entry_path(kind: str, machine: str) -> Path:
 def list_open() -> list[dict[str, Any]]:
     """Those of this user on this computer, oldest first; what dead ones left is removed."""
     found = []
-    with connection.locked(folder() / "lock"):
+    with connection.hold_lock(folder() / "lock"):
         for path in folder().glob("*.json"):
             entry = read_entry(path)
             if entry:
@@ -79,7 +79,7 @@ def start(kind: str, machine: str, target: str, wanted: int | None, usual: int) 
     the reason if it does not come up; it is then gone.
     """
     path = entry_path(kind, machine)
-    with connection.locked(folder() / "lock"):
+    with connection.hold_lock(folder() / "lock"):
         entry = read_entry(path)
         # one that waits for its line has no need to: it is known to be well just now
         waits = kind == "notebook" and read_state(path)

@@ -50,7 +50,7 @@ def connect(args: argparse.Namespace) -> "Connection":
     """Return the connection to the chosen machine."""
     from lab.ssh import connection, machines
 
-    return connection.Connection(machines.machine(args.machine))
+    return connection.Connection(machines.get(args.machine))
 
 
 def connect_and_announce(args: argparse.Namespace) -> "Connection":

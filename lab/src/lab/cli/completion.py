@@ -149,7 +149,7 @@ def _find_values(
 def list_machines() -> list[Candidate]:
     from lab.ssh import machines
 
-    return [(name, machine.ssh) for name, machine in machines.machines().items()]
+    return [(name, machine.ssh) for name, machine in machines.read_all().items()]
 
 
 def list_runs() -> list[Candidate]:
@@ -168,13 +168,13 @@ def list_datasets() -> list[Candidate]:
 
 def list_jobs(machine_name: str | None, only_live: bool) -> list[Candidate]:
     """List the ids of jobs, newest first, then the names that were given to them."""
-    from lab.jobs import known_jobs
+    from lab.jobs import job_cache
     from lab.ssh import machines
 
-    machine = machines.machine(machine_name)
-    if known_jobs.age(machine) >= known_jobs.FRESH:
+    machine = machines.get(machine_name)
+    if job_cache.age(machine) >= job_cache.FRESH:
         ask_machine(machine)
-    jobs = [job for job in known_jobs.recall(machine) if not (only_live and job.ended)][::-1]
+    jobs = [job for job in job_cache.load(machine) if not (only_live and job.ended)][::-1]
     named = [(job.name, f"{job.id} {job.state}") for job in jobs if job.name]
     return [(job.id, f"{job.state} {job.name}".rstrip()) for job in jobs] + named
 
@@ -182,10 +182,10 @@ def list_jobs(machine_name: str | None, only_live: bool) -> list[Candidate]:
 def ask_machine(machine: "Machine") -> None:
     """Ask which jobs there are, if a connection is open and answers at once."""
     from lab.jobs import control as jobs
-    from lab.jobs import known_jobs
+    from lab.jobs import job_cache
     from lab.ssh.connection import Connection
 
-    known_jobs.touch(machine)
-    answer = Connection(machine).ask_if_open("list.sh", TIMEOUT, id="", most=jobs.LISTED)
+    job_cache.touch(machine)
+    answer = Connection(machine).run_if_open("list.sh", TIMEOUT, id="", most=jobs.LISTED)
     if answer:
-        known_jobs.remember(machine, jobs.parse(answer), all_of_them=True)
+        job_cache.store(machine, jobs.parse(answer), all_of_them=True)

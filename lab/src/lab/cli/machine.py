@@ -19,13 +19,13 @@ def print_ssh_config(args: argparse.Namespace) -> None:
 
     if args.install:
         print("\n".join(ssh_config.install()))
-        names = [ssh_config.alias(machine) for machine in machines.machines().values()]
+        names = [ssh_config.alias(machine) for machine in machines.read_all().values()]
         print(f"these work now: {', '.join(f'ssh {name}' for name in names)}")
     elif args.remove:
         print("\n".join(ssh_config.remove() or ["~/.ssh had nothing of this project"]))
     else:
-        asked = machines.machine(args.machine)  # says so if there is none
-        chosen = [asked] if args.machine else machines.machines().values()
+        asked = machines.get(args.machine)  # says so if there is none
+        chosen = [asked] if args.machine else machines.read_all().values()
         print("\n".join(ssh_config.blocks(machine) for machine in chosen), end="")
 
 
@@ -45,7 +45,7 @@ def examine(args: argparse.Namespace) -> int:
 
     machine: machines.Machine | None
     try:
-        machine = machines.machine(args.machine)
+        machine = machines.get(args.machine)
     except LabError as error:
         if args.machine:
             raise
@@ -81,7 +81,7 @@ def set_up_editor(args: argparse.Namespace) -> None:
     from lab.ssh import machines
     from lab.workcopy import ide
 
-    machine = machines.machine(args.machine)
+    machine = machines.get(args.machine)
     ide.require_ssh_name(machine)
     place = ide.find_working_copy(machine)
     if args.editor != "pycharm":
@@ -113,7 +113,7 @@ def unmount_folder(args: argparse.Namespace) -> None:
     from lab.ssh import machines
     from lab.workcopy import mount
 
-    print(mount.unmount(mount.mount_point(machines.machine(args.machine), args.folder)))
+    print(mount.unmount(mount.mount_point(machines.get(args.machine), args.folder)))
 
 
 COMMANDS = (

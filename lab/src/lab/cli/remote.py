@@ -16,7 +16,8 @@ from lab.ground.errors import LabError, UsageError
 from lab.ground.terminal import format_table, print_json, print_message
 
 if TYPE_CHECKING:
-    from lab.ssh.connection import Connection, LineLost
+    from lab.ssh.connection import Connection
+    from lab.ssh.ssh_errors import SshError
 
 # of lab run; Sacred's own -m, for a MongoDB, can only be given to `lab run -- COMMAND`
 RUN_OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive", "--machine", "-m"}
@@ -63,8 +64,8 @@ def start_job(args: argparse.Namespace) -> int:
         require_terminal("--interactive", "leave that out")
     command = args.after_dashes
     if command is None:
-        command = launch.experiment(args.arguments, args.gpus)
-    launch.require_command(command, args.gpus)
+        command = launch.experiment_command(args.arguments, args.gpus)
+    launch.check_command(command, args.gpus)
     connection = connect_and_announce(args)
     job = launch.start(
         connection,
@@ -86,14 +87,12 @@ def start_job(args: argparse.Namespace) -> int:
     return report_end(connection, job.id)
 
 
-def report_lost_connection(lost: "LineLost", reported: str) -> str:
+def report_lost_connection(lost: "SshError", reported: str) -> str:
     """Say why the connection was lost, unless that is what was `reported` last; returns it.
 
     A cause that will not go away is raised: there is no use in trying again.
     """
-    from lab.ssh.connection import ShutOut
-
-    if isinstance(lost, ShutOut):
+    if lost.lasting:
         raise lost
     if str(lost) != reported:
         print_message(f"lab: {lost} Trying again ...")
@@ -108,13 +107,13 @@ def follow(connection: "Connection", id: str, last: int | None = None) -> None:
 
     reported = ""
 
-    def retry(lost: "LineLost") -> None:
+    def retry(lost: "SshError") -> None:
         nonlocal reported
         reported = report_lost_connection(lost, reported)
         time.sleep(1)  # while the network is gone ssh fails at once
 
     try:
-        jobs.logs(connection, id, write_bytes, follow=True, last=last, retry=retry)
+        jobs.write_logs(connection, id, write_bytes, follow=True, last=last, retry=retry)
     except KeyboardInterrupt:
         lab, short = connection.machine.lab, id[-4:]
         print_message(f"\nthe job goes on: {lab} logs -f {short}; to end it: {lab} stop {short}")
@@ -130,7 +129,7 @@ def report_end(connection: "Connection", id: str) -> int:
     """Say how a followed job ended; 0 only if it finished with 0."""
     from lab.jobs import control as jobs
 
-    job = jobs.one(connection, id)
+    job = jobs.get(connection, id)
     print_message(f"{id} {job.state}" + (f": {job.detail}" if job.detail else ""))
     return 0 if job.state in ("finished(0)", "running", "queued") else 1
 
@@ -144,7 +143,7 @@ def add_jobs_arguments(parser: CommandParser) -> None:
 def list_jobs(args: argparse.Namespace) -> None:
     from lab.jobs import control as jobs
 
-    found = jobs.listing(connect(args), 0 if args.all else jobs.LISTED)
+    found = jobs.list_jobs(connect(args), 0 if args.all else jobs.LISTED)
     if args.json:
         print_json([job._asdict() for job in found])
         return
@@ -168,7 +167,7 @@ def show_logs(args: argparse.Namespace) -> int | None:
     if args.follow:
         follow(connection, id, args.last)
         return report_end(connection, id)
-    jobs.logs(connection, id, write_bytes, last=args.last)
+    jobs.write_logs(connection, id, write_bytes, last=args.last)
     return None
 
 
@@ -229,7 +228,7 @@ def open_shell(args: argparse.Namespace) -> int:
     from lab.ground import git
 
     require_terminal("lab shell", "lab run -- COMMAND runs one without")
-    return connect(args).terminal("shell.sh", project=git.prefix())
+    return connect(args).run_in_terminal("shell.sh", project=git.prefix())
 
 
 COMMANDS = (

@@ -36,8 +36,8 @@ def fetch_runs(args: argparse.Namespace) -> int:
 def watch(connection: "Connection", names: list[str], models: bool) -> int:
     """Fetch until the named jobs, or all, have ended, also across lost connections."""
     from lab.jobs import control as jobs
-    from lab.ssh.connection import LineLost
     from lab.ssh.framing import PATIENCE
+    from lab.ssh.ssh_errors import SshError
     from lab.transfer import fetch, report
 
     interval = min(10.0, PATIENCE)  # seconds
@@ -45,13 +45,13 @@ def watch(connection: "Connection", names: list[str], models: bool) -> int:
     while True:
         try:
             # before the fetch, which then brings what a job wrote last
-            listed = jobs.listing(connection)
+            listed = jobs.list_jobs(connection)
             going = any(not job.ended and job.id in (names or [job.id]) for job in listed)
             brought = fetch.fetch(connection, names, models)
             if brought.files or not going:
                 worst = report.print_report(connection, brought)
             reported = ""
-        except LineLost as lost:
+        except SshError as lost:
             going, reported = True, report_lost_connection(lost, reported)
         if not going:
             return worst

@@ -73,7 +73,7 @@ def open_tensorboard(args: argparse.Namespace) -> None:
         closed = tunnels.close(None, "tensorboard")
         print(f"stopped: {', '.join(closed)}" if closed else "no TensorBoard was running")
         return
-    machine = "" if args.local else machines.machine(args.machine).name
+    machine = "" if args.local else machines.get(args.machine).name
     folder = project.runs_folder()
     tunnel = tunnels.start("tensorboard", machine, str(folder), args.port, 6006)
     if machine:

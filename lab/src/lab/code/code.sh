@@ -1,5 +1,6 @@
 # Takes commits into repo.git. Variables: commit; sent (whether a bundle comes on standard input), base
-# (what the bundle builds on). Exit code 75: that may not be here, and all has to be sent.
+# (what the bundle builds on). Exit codes: 75 if that
+# may not be here, and all has to be sent; 74 if git cannot take them.
 
 repo=$folder/repo.git
 
@@ -19,6 +20,11 @@ cause() { # of what git said; and what mends a damaged repository
         printf '. %s' "$repo is damaged: move it and $folder/work away, then $lab setup makes both anew"
         ;;
     esac
+}
+
+git_failed() { # WHY
+    printf 'lab: git on %s %s\n' "$here" "$1" >&2
+    exit 74
 }
 
 take_commit() {
@@ -48,9 +54,9 @@ take_commit() {
         code=$?
         rm -f "$bundle"
         if [ $code != 0 ] && [ -n "$base" ]; then exit 75; fi
-        [ $code = 0 ] || fail "git on $here cannot take the code: $(cause "$said")"
+        [ $code = 0 ] || git_failed "cannot take the code: $(cause "$said")"
     fi
     said=$(quiet_git -C "$repo" update-ref "refs/lab/snapshots/$commit" "$commit" 2>&1) && return
     [ -z "$base" ] || exit 75
-    fail "git on $here cannot keep the code: $(cause "$said")"
+    git_failed "cannot keep the code: $(cause "$said")"
 }

@@ -1,58 +1,77 @@
 """Sending a commit of this repository to a machine, with the script that uses it."""
 
 import os
+import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lab.code import snapshot
 from lab.ground import git
 from lab.ground.errors import LabError
-from lab.ssh.connection import Connection, Refused
+from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import RemoteError
 
 SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
-RESEND = 75  # exit code of the scripts: commits are missing there
+# Exit codes of code.sh: git cannot take the commits; some are missing there.
+GIT_FAILED, RESEND = 74, 75
 
 
-def send(connection: Connection, script: str, commit: str, **variables) -> str:
-    """Run a script that takes a commit of this repository: what is new of it goes along."""
-    known = git.run("rev-parse", "--verify", "--quiet", _sent(connection), accept=(0, 1)).strip()
-    for base in dict.fromkeys([known, ""]):
-        with bundle(commit, base) as file:
-            try:
-                sent = "yes" if file else ""
-                stdin = {"stdin": file} if file else {}
-                with progress(file):
-                    answer = connection.run(
-                        script, commit=commit, sent=sent, base=base, **stdin, **variables
-                    )
-            except Refused as refused:
-                if refused.code != RESEND or not base:
-                    raise _explained(refused) from None
-                continue  # the repository there was made anew: everything, then
-        with suppress(LabError):  # it only saves sending: what was asked for is done
-            git.run("update-ref", _sent(connection), commit)
-        return answer
-    raise AssertionError("a whole bundle needs nothing to be there")
+def send(
+    connection: Connection,
+    script: str,
+    commit: str,
+    *,
+    remedies: Mapping[int, Mapping[str, str]] | None = None,
+    **variables: Any,
+) -> str:
+    """Run a script that takes a commit of this repository; what the machine lacks is sent along.
+
+    A script that ends with an exit code in `remedies` is run again with those variables as well,
+    once for each code.
+    """
+    remedies = {**(remedies or {}), RESEND: {"base": ""}}  # everything, to a new repository
+    variables["base"] = git.run(
+        "rev-parse", "--verify", "--quiet", _sent_ref(connection), accept=(0, 1)
+    ).strip()
+    while True:
+        try:
+            with make_bundle(commit, variables["base"]) as file, show_progress(file):
+                answer = connection.run(
+                    script,
+                    stdin=file or subprocess.DEVNULL,
+                    commit=commit,
+                    sent="yes" if file else "",
+                    **variables,
+                )
+            break
+        except RemoteError as error:
+            if error.code not in remedies:
+                raise _explain_shallow(error) from None
+            variables |= remedies.pop(error.code)
+    with suppress(LabError):  # it only saves sending: what was asked for is done
+        git.run("update-ref", _sent_ref(connection), commit)
+    return answer
 
 
-def _explained(refused: Refused) -> Refused:
-    """With the cause, if the machine cannot make a repository of what this one has."""
-    if not str(refused).startswith("git on "):
-        return refused
-    if git.run("rev-parse", "--is-shallow-repository").strip() != "true":
-        return refused
+def _explain_shallow(error: RemoteError) -> RemoteError:
+    """Add the cause if the machine could not take the commit of a shallow clone."""
+    if (
+        error.code != GIT_FAILED
+        or git.run("rev-parse", "--is-shallow-repository").strip() != "true"
+    ):
+        return error
     advice = "This clone is shallow: git fetch --unshallow brings the history that is missing."
-    return Refused(f"{refused}. {advice}", refused.code)
+    return RemoteError(f"{error}. {advice}", error.code)
 
 
 @contextmanager
-def progress(file) -> Iterator[None]:
-    """A progress bar while ssh reads this file, on a terminal and if it takes over a second."""
+def show_progress(file: IO[bytes] | None) -> Iterator[None]:
+    """Show a progress bar while ssh reads this file, on a terminal and after a second."""
     if not file or not sys.stderr.isatty():
         yield
         return
@@ -65,7 +84,7 @@ def progress(file) -> Iterator[None]:
 
         size = os.fstat(file.fileno()).st_size
         with tqdm(desc="sending", total=size, unit="B", unit_scale=True, leave=False) as bar:
-            while not over.wait(0.1):  # ssh has the same open file: its place in it is ours
+            while not over.wait(0.1):  # ssh reads the same open file, so we see its position
                 bar.n = os.lseek(file.fileno(), 0, os.SEEK_CUR)
                 bar.refresh()
 
@@ -78,17 +97,17 @@ def progress(file) -> Iterator[None]:
         thread.join()
 
 
-def _sent(connection: Connection) -> str:
+def _sent_ref(connection: Connection) -> str:
     return f"{SENT}/{connection.name}"
 
 
 @contextmanager
-def bundle(commit: str, base: str) -> Iterator[Any]:
+def make_bundle(commit: str, base: str) -> Iterator[IO[bytes] | None]:
     """A file with what `commit` has and `base` has not; None if that is nothing."""
     if base and not git.run("rev-list", "-1", commit, f"^{base}"):
         yield None
         return
-    # its tree as well: it is no ancestor, so that git would send all that is uncommitted once more
+    # its tree as well: it is no ancestor, so git would send all that is uncommitted once more
     without = [f"^{base}", f"^{base}^{{tree}}"] if base else []
     ref = f"{snapshot.REFS}/{commit}"
     with tempfile.TemporaryDirectory(prefix="lab-bundle-") as folder:

@@ -20,8 +20,9 @@ from lab.environment.check import read_stamp
 from lab.ground import files, project
 from lab.ground.errors import LabError
 from lab.ssh import ssh_config
-from lab.ssh.connection import Connection, LineLost
+from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
+from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
 from lab.workcopy import workspace
 
 ALL = 60  # seconds for the machine's answers; those that came until then are taken
@@ -57,10 +58,10 @@ def reach_machine(connection: Connection, here: Facts) -> tuple[Facts | None, li
         route = f"by way of {by}" if by else "directly"
         connection.open()
         there, milliseconds = collect_remote_facts(connection, here)
-    except LabError as error:  # LineLost and Refused too
-        host_key = "host key of" in str(error)
-        name = "host key" if host_key else "connection"
-        return None, [Check(name, "", "not reached", FAILED, str(error))]
+    except (HostKeyChanged, HostKeyUnknown) as error:
+        return None, [Check("host key", "", "not reached", FAILED, str(error))]
+    except LabError as error:
+        return None, [Check("connection", "", "not reached", FAILED, str(error))]
     found = [Check("connection", route, f"{first_line(there, 'host')}, {milliseconds:.0f} ms", OK)]
     lax = way.get("stricthostkeychecking") in ("false", "no", "off")
     advice = "StrictHostKeyChecking is off in ~/.ssh/config, so that any machine could pose as"
@@ -89,7 +90,7 @@ def collect_remote_facts(connection: Connection, here: Facts) -> tuple[Facts, fl
     began = time.time()
     try:
         connection.run("facts.sh", receive=receive, within=ALL, **variables)
-    except LineLost:
+    except SshError:
         if time.time() < began + ALL:
             raise  # else a disk or driver that hangs so hard that it cannot even be given up
     there = parse_facts(b"".join(pieces).decode("utf-8", "replace"))

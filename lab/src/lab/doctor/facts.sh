@@ -139,7 +139,7 @@ fact uv uv_version
 fact missing basics
 fact work yes_or_no test -e "$folder/work/.git"
 environment=$folder/envs/$environment
-fact environment yes_or_no made
+fact environment yes_or_no environment_ready
 fact torch torch_build
 fact gpus gpus
 fact disk disk "$folder" "$ours"

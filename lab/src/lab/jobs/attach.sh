@@ -1,8 +1,8 @@
-# Shows a job in this terminal. Variables: id, term.
-# Needs: places.sh tmux.sh
+# Shows a job in this terminal. Variables: id, term, format (of the jobs that this lab knows).
+# Needs: places.sh jobs.sh tmux.sh
 
 job=$folder/jobs/$id
-[ -e "$job/job.json" ] || fail "there is no job $id on $here."
+require_known_job
 known_terminal
 [ -e "$job/exit_code" ] && exec sh "$job/view.sh"
 if (has tmux && our_tmux has-session -t "=job-$id") 2>/dev/null ||

@@ -1,6 +1,6 @@
 """Jobs on a machine: listed with their true state, followed, attached to, stopped.
 
-A job is a folder jobs/<id>/ there with its own checkout of the code; scripts/runner.sh carries it.
+A job is a folder jobs/<id>/ there with its own checkout of the code; runner.sh carries it.
 """
 
 import json
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from lab.ground.errors import LabError
 from lab.ground.ids import FORMAT as ID
 from lab.ground.terminal import format_duration
-from lab.jobs import known_jobs, paths
-from lab.ssh.connection import Connection, LineLost
+from lab.jobs import job_cache, job_format
+from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import SshError
 
 LISTED = 30
 COLUMNS = ("job", "state", "time", "gpu", "by", "what")
@@ -21,12 +22,16 @@ COLUMNS = ("job", "state", "time", "gpu", "by", "what")
 GONE = {
     "no": "its runner was killed",
     "rebooted": "the machine was restarted",
-    "never": "it was never started: to stop it clears it",
+    "never": "it never started: lab stop clears it",
 }
 
 
+class JobNotFound(LabError):
+    """No job, or more than one, has the id or name that was asked for."""
+
+
 class Job(NamedTuple):
-    """What a machine knows of a job; times in seconds of the machine's clock."""
+    """What a machine knows about a job; times in seconds of the machine's clock."""
 
     id: str
     state: str  # queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown
@@ -34,48 +39,63 @@ class Job(NamedTuple):
     code: int | None
     seconds: float | None  # since its start, or from start to end
     gpus: str  # indices, such as "0,1"
-    spec: dict[str, Any]  # what lab run was told: name, command, commit, by, time
+    spec: dict[str, Any]  # job.json: name, command, commit, by, time; {} if it is damaged
 
     @property
     def ended(self) -> bool:
         return self.state not in ("queued", "running", "unknown")
 
     def row(self) -> dict[str, str]:
-        """As it is shown in a table: a text for each of COLUMNS."""
-        command = self.spec.get("command", [])
-        names = [word.endswith(".experiment") for word in command]  # the same in all of them
-        command = command[names.index(True) + 1 :] if True in names else command
-        what = self.detail or self.spec.get("name") or shlex.join(command)
-        time = format_duration(self.seconds)
-        cells = (self.id, self.state, time, self.gpus, self.spec.get("by", ""), what)
+        """Its line in a table: a text for each of COLUMNS."""
+        command = self.spec.get("command")
+        words = [str(word) for word in command] if isinstance(command, list) else []
+        names = [word.endswith(".experiment") for word in words]  # the same for every run
+        words = words[names.index(True) + 1 :] if True in names else words
+        what = self.detail or str(self.spec.get("name") or shlex.join(words))
+        by = str(self.spec.get("by", ""))
+        cells = (self.id, self.state, format_duration(self.seconds), self.gpus, by, what)
         return dict(zip(COLUMNS, cells, strict=True))
 
 
 def parse(output: str) -> list[Job]:
     """The jobs that list.sh printed, oldest first."""
     clock, *lines = output.splitlines()
-    return [_job(line, int(clock)) for line in lines]
+    return [_parse_line(line, int(clock)) for line in lines]
 
 
-def _job(line: str, now: int) -> Job:
-    """One line of describe in scripts/jobs.sh."""
-    told = paths.state_line(line)
+def parse_one(connection: Connection, output: str) -> Job:
+    """The one job that a script has described; it is kept for shell completion."""
+    (job,) = parse(output)
+    job_cache.store(connection.machine, [job], all_of_them=False)
+    return job
+
+
+def _parse_line(line: str, now: int) -> Job:
+    """One line of describe in jobs.sh."""
+    fields = job_format.split_line(line)
+    spec = _parse_spec(fields["spec"])
+    code = int(fields["code"]) if fields["code"] else None
+    state, detail = _find_state(code, fields["alive"], fields["stopped"] == "yes", fields["phase"])
+    written_in = spec.get("format")
+    if isinstance(written_in, int) and written_in > job_format.FORMAT:
+        state, detail = "unknown", "started by a newer lab: run lab update"
+    until = int(fields["end"]) if fields["end"] else now
+    counts = fields["start"] and (fields["end"] or fields["alive"] == "yes")
+    seconds = until - int(fields["start"]) if counts else None
+    return Job(fields["id"], state, detail, code, seconds, fields["gpus"], spec)
+
+
+def _parse_spec(text: str) -> dict[str, Any]:
+    """What is in job.json; a damaged one must not hide the other jobs."""
     try:
-        spec = json.loads(told["spec"])
+        spec = json.loads(text)
     except ValueError:
-        spec = {}  # a damaged job.json must not hide the other jobs
-    ended = int(told["code"]) if told["code"] else None
-    state, detail = _state(ended, told["alive"], told["stopped"] == "yes", told["phase"])
-    if spec.get("format", paths.FORMAT) > paths.FORMAT:
-        state, detail = "unknown", "a newer lab has started it: lab update here"
-    until = int(told["end"]) if told["end"] else now
-    runs = told["end"] or told["alive"] == "yes"
-    seconds = until - int(told["start"]) if told["start"] and runs else None
-    return Job(told["id"], state, detail, ended, seconds, told["gpus"], spec)
+        return {}
+    return spec if isinstance(spec, dict) else {}
 
 
-def _state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str, str]:
-    """The state and a detail; nothing is called finished without the exit code that it wrote."""
+def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str, str]:
+    """The state and a detail; only a job that wrote its exit code counts as finished."""
     if code is not None and not stopped:
         if code > 128 and code - 128 in signal.valid_signals():
             return f"killed({signal.Signals(code - 128).name})", ""
@@ -92,65 +112,61 @@ def _state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str
     return ("queued", detail) if kind == "queued" else ("running", "")
 
 
-def listing(connection: Connection, most: int = LISTED) -> list[Job]:
+def list_jobs(connection: Connection, most: int = LISTED) -> list[Job]:
     """The jobs, oldest first: those that have not ended, and the newest `most` (0: all)."""
-    found = parse(connection.run("list.sh", id="", most=most))
-    known_jobs.remember(connection.machine, found, all_of_them=True)
-    return found
+    jobs = parse(connection.run("list.sh", id="", most=most))
+    job_cache.store(connection.machine, jobs, all_of_them=True)
+    return jobs
 
 
-def one(connection: Connection, id: str) -> Job:
-    """How a job stands. Raises Refused if there is none of that id."""
-    return told(connection, connection.run("list.sh", id=id, most=0))
-
-
-def told(connection: Connection, output: str) -> Job:
-    """The one job that a script has described."""
-    (job,) = parse(output)
-    known_jobs.remember(connection.machine, [job], all_of_them=False)
-    return job
+def get(connection: Connection, id: str) -> Job:
+    """How a job stands now. RemoteError if there is none with that id."""
+    return parse_one(connection, connection.run("list.sh", id=id, most=0))
 
 
 def find(connection: Connection, wanted: str | None) -> str:
-    """The id of a job: itself, the only one that begins or ends so or has that name.
+    """The id of a job: a whole id, the beginning or end of one, or a job's name.
 
-    Without `wanted` it is the newest.
+    Without `wanted` it is the newest. Raises JobNotFound unless it is exactly one.
     """
     if wanted and ID.fullmatch(wanted):
         return wanted
-    known = listing(connection, 0 if wanted else LISTED)
-    if not known:
-        raise LabError(f"there are no jobs on {connection.name} yet.")
+    jobs = list_jobs(connection, 0 if wanted else LISTED)
+    if not jobs:
+        raise JobNotFound(f"there are no jobs on {connection.name} yet.")
     if not wanted:
-        return known[-1].id
-    named = {job.id for job in known if job.spec.get("name") == wanted}
-    ids = [job.id for job in known]
+        return jobs[-1].id
+    named = {job.id for job in jobs if job.spec.get("name") == wanted}
+    ids = [job.id for job in jobs]
     found = [id for id in ids if id in named or id.startswith(wanted) or id.endswith(wanted)]
     if len(found) == 1:
         return found[0]
-    cause = f"{len(found)} jobs are meant by" if found else "there is no job"
-    near = ", ".join(found[-5:] or [job.id for job in known[-5:]])
-    raise LabError(f"{cause} {wanted} on {connection.name}; there are: {near}.")
+    if found:
+        matches = f"{len(found)} jobs on {connection.name} match {wanted}"
+        raise JobNotFound(f"{matches}: {', '.join(found[-5:])}.")
+    newest = ", ".join(ids[-5:])
+    raise JobNotFound(f"there is no job {wanted} on {connection.name}; the newest are: {newest}.")
 
 
 def stop(connection: Connection, id: str, grace: int = 60) -> Job:
     """End a job with everything it started: gently, and after `grace` seconds by force."""
-    return told(connection, connection.run("stop.sh", id=id, grace=grace))
+    answer = connection.run("stop.sh", id=id, grace=grace, format=job_format.FORMAT)
+    return parse_one(connection, answer)
 
 
-def logs(
+def write_logs(
     connection: Connection,
     id: str,
-    write: Callable[[bytes], None],
+    write: Callable[[bytes], object],
     *,
     follow: bool = False,
     last: int | None = None,
-    retry: Callable[[LineLost], None] | None = None,
+    retry: Callable[[SshError], object] | None = None,
 ) -> None:
-    """Write a job's output; with `follow` until it ends, going on at the right byte after a cut.
+    """Write a job's output; with `follow` until it ends, whatever happens to the connection.
 
-    `last`: only so many lines of what is there already. `retry` is told of each cut, and may raise
-    to give up.
+    `last`: of the output so far only these many lines. `retry` is called for each lost connection,
+    and may raise to give up; then the output goes on at the right byte.
     """
     position = 0
 
@@ -159,23 +175,24 @@ def logs(
         position += len(piece)
         write(piece)
 
+    variables: dict[str, Any] = {"id": id, "follow": "yes" if follow else ""}
     if last is not None:
-        variables = {"from": 0, "last": last, "follow": "yes" if follow else ""}
+        variables |= {"from": 0, "last": last}
         if not follow:
-            connection.run("follow.sh", id=id, receive=receive, **variables)
+            connection.run("follow.sh", receive=receive, **variables)
             return
-        position = int(connection.run("follow.sh", id=id, **variables))
+        position = int(connection.run("follow.sh", **variables))
     while True:
         try:
-            variables = {"from": position, "follow": "yes" if follow else "", "last": ""}
-            connection.run("follow.sh", id=id, receive=receive, again=False, **variables)
+            variables |= {"from": position, "last": ""}
+            connection.run("follow.sh", receive=receive, again=False, **variables)
             return
-        except LineLost as lost:
+        except SshError as error:
             if not retry:
                 raise
-            retry(lost)
+            retry(error)
 
 
 def attach(connection: Connection, id: str) -> int:
     """Show a job in this terminal, where Ctrl-C reaches it; returns ssh's exit code."""
-    return connection.terminal("attach.sh", id=id)
+    return connection.run_in_terminal("attach.sh", id=id, format=job_format.FORMAT)

@@ -9,37 +9,44 @@ from getpass import getuser
 
 from lab.code import sending, snapshot
 from lab.ground import project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
-from lab.jobs import paths, runner
-from lab.jobs.control import Job, told
-from lab.ssh.connection import Connection, LineLost, Refused
+from lab.jobs import job_format, runner_scripts
+from lab.jobs.control import Job, parse_one
+from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import SshError
 
 
-def experiment(arguments: list[str], gpus: str) -> list[str]:
+class StartInterrupted(LabError):
+    """Ctrl-C while a job was being started: it may have started."""
+
+    exit_code = 130
+
+
+def experiment_command(arguments: list[str], gpus: str) -> list[str]:
     """The command of a run: Python, or torchrun with one process for each of several GPUs.
 
-    Raises LabError for settings without the word that Sacred wants before them.
+    Raises UsageError for settings without the word that Sacred wants before them.
     """
     if arguments and "=" in arguments[0] and not arguments[0].startswith("-"):
-        raise LabError(f"{arguments[0]} is a setting: lab run with {shlex.join(arguments)}.")
+        raise UsageError(f"{arguments[0]} is a setting: lab run with {shlex.join(arguments)}.")
     module = ["-m", f"{project.package()}.experiment", *arguments]
-    if gpu_count(gpus) not in ("some", "0", "1"):
+    if check_gpus(gpus) not in ("some", "0", "1"):
         return ["torchrun", "--standalone", f"--nproc-per-node={gpus}", *module]
     return ["python", *module]
 
 
-def require_command(command: list[str], gpus: str) -> str:
-    """The number of GPUs as the machine compares it; LabError for what cannot be run."""
+def check_command(command: list[str], gpus: str) -> str:
+    """The number of GPUs as the machine compares it. UsageError for what cannot be run."""
     if not command:
-        raise LabError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
-    return gpu_count(gpus)
+        raise UsageError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
+    return check_gpus(gpus)
 
 
-def gpu_count(wanted: str) -> str:
-    """How many GPUs to take, as the machine compares it; LabError if it is no number."""
+def check_gpus(wanted: str) -> str:
+    """How many GPUs to take, as the machine compares it. UsageError if it is no number."""
     if wanted != "some" and not re.fullmatch("[0-9]{1,4}", wanted):
-        raise LabError(f"--gpus {wanted}: a number, as in --gpus 2.")
+        raise UsageError(f"--gpus {wanted}: a number, as in --gpus 2.")
     return wanted if wanted == "some" else str(int(wanted))
 
 
@@ -55,15 +62,15 @@ def start(
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
-    them. The job is there once, even if the line is cut and the script runs again.
+    them. The job starts once, even if the connection is lost and the script runs again.
 
-    Raises Refused if it cannot start there; LineLost if nobody knows whether it did.
+    Raises RemoteError if it cannot start there; SshError if it is not known whether it did.
     """
-    gpus = require_command(command, gpus)
+    gpus = check_command(command, gpus)
     taken = snapshot.take()
     id = new_id()
     spec = {
-        "format": paths.FORMAT,
+        "format": job_format.FORMAT,
         "id": id,
         "name": name,
         "command": command,
@@ -87,21 +94,15 @@ def start(
         "spec": json.dumps(spec),
         "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in settings.items()),
         "interactive": "yes" if interactive else "",
-        **runner.variables(),
+        **runner_scripts.make_variables(),
     }
-    open_still = f"Whether job {id} started is open: {connection.machine.lab} jobs tells."
+    # the machine has other scripts, those of the lab that ran lab setup
+    remedies = {runner_scripts.MISSING: runner_scripts.make_variables(send=True)}
+    advice = f"Job {id} may have started: {connection.machine.lab} jobs tells."
     try:
-        try:
-            answer = sending.send(connection, "start.sh", taken.commit, **variables)
-        except Refused as refused:
-            if refused.code != runner.MISSING:  # another lab than that of lab setup
-                raise
-            variables |= runner.variables(sent=True)
-            answer = sending.send(connection, "start.sh", taken.commit, **variables)
-    except LineLost as lost:
-        raise LineLost(f"{lost} {open_still}") from None
+        answer = sending.send(connection, "start.sh", taken.commit, remedies=remedies, **variables)
+    except SshError as error:
+        raise type(error)(f"{error} {advice}") from None
     except KeyboardInterrupt:
-        ended = LabError(f"interrupted. {open_still}")
-        ended.exit_code = 130
-        raise ended from None
-    return told(connection, answer)
+        raise StartInterrupted(f"interrupted. {advice}") from None
+    return parse_one(connection, answer)

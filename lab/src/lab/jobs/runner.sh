@@ -123,8 +123,8 @@ fi
 LAB_JOB=$id # also how lab stop finds every process of the job
 export LAB_JOB
 code=$job/code/$project
-environment_of "$code"
-if ! made; then
+find_environment "$code"
+if ! environment_ready; then
     phase queued "its environment is being made"
     mkdir -p "$folder/envs"
     (
@@ -132,7 +132,7 @@ if ! made; then
         bootstrap "$code" --source "$folder/work/$project/src" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock"
     if_stopped
-    if ! made; then
+    if ! environment_ready; then
         echo "lab: the environment of this job's requirements.txt could not be made: it did not start."
         end 1
     fi

@@ -1,4 +1,5 @@
-# Ends a job and everything it started. Variables: id, grace (seconds for a clean end).
+# Ends a job and everything it started. Variables: id, grace (seconds for a clean end), format (of
+# the jobs that this lab knows).
 # Prints how the job stands then.
 # Needs: jobs.sh
 
@@ -50,7 +51,7 @@ tell() { # SIGNAL PROCESS ...; what is paused (kill -STOP) has to go on, to hear
     kill -s CONT $(members) $runner
 } 2>/dev/null
 
-[ -e "$job/job.json" ] || fail "there is no job $id on $here."
+require_known_job
 runner=''
 [ -e "$job/pid" ] && read -r runner their_boot born began host <"$job/pid"
 if [ -n "$runner" ]; then

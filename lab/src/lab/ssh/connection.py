@@ -9,41 +9,26 @@ import socket
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from lab.ground import files, project
 from lab.ground.errors import LabError
 from lab.ssh import machines
 from lab.ssh.framing import (
     PATIENCE,
-    assemble,
-    for_any_shell,
-    frame,
-    receive_answer,
-    words,
+    assemble_script,
+    find_error,
+    frame_script,
+    pack_command,
+    read_answer,
 )
 from lab.ssh.machines import Machine
-from lab.ssh.ssh_errors import LASTING, explain
+from lab.ssh.ssh_errors import RemoteError, SshError, explain
 
-KEPT = 600  # seconds that an idle connection stays open for the next command
-
-
-class LineLost(LabError):
-    """The connection failed, or ended before the answer was whole: what happened there is open."""
-
-
-class ShutOut(LineLost):
-    """The connection fails for a cause that stays, such as a changed host key or a refused one."""
-
-
-class Refused(LabError):
-    """The script ran there, and said why it could not do its work."""
-
-    def __init__(self, message: str, code: int):
-        super().__init__(message)
-        self.code = code
+PERSIST = 600  # seconds that an idle connection stays open for the next command
 
 
 class Connection:
@@ -51,115 +36,119 @@ class Connection:
 
     def __init__(self, machine: Machine):
         self.machine = machine
-        folder = socket_folder("ssh")
-        text = ssh_config(machine)
+        folder = make_socket_folder("ssh")
+        text = write_ssh_config(machine)
         name = f"{zlib.crc32(text.encode()):08x}{zlib.adler32(text.encode()):08x}"
         self.socket = folder / name
         self.config = folder / f"{name}.config"
         files.write(self.config, text, durable=False)
 
-    def ssh(self, *options: str) -> list[str]:
-        """The command that leads to the machine; what is to run there is added to it."""
+    @property
+    def name(self) -> str:
+        return self.machine.name
+
+    def ssh_command(self, *options: str) -> list[str]:
+        """The command that connects to the machine; append what is to run there."""
         return ["ssh", "-F", str(self.config), "-S", str(self.socket), *options, self.machine.host]
 
     def run(
         self,
         script: str,
         *,
-        stdin=subprocess.DEVNULL,
-        receive: Callable[[bytes], None] | None = None,
-        output=None,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        receive: Callable[[bytes], object] | None = None,
+        output: IO[bytes] | None = None,
         again: bool = True,
         within: float = math.inf,
         **variables: object,
     ) -> str:
-        """Run a script of ours there, and return what it printed.
+        """Run one of our scripts on the machine, and return its output.
 
-        `variables` are its shell variables; `stdin` is a file. What it prints goes into the file
-        `output` instead, or to `receive`, in pieces. A script that may run twice is tried `again`
-        once, on a fresh connection. An answer that is not whole `within` these seconds is given up.
+        `variables` become its shell variables; `stdin` is a file. The output goes to the file
+        `output` instead, or piece by piece to `receive`. With `again` a script whose connection
+        was lost is run once more, on a new one. An answer that takes longer than `within` seconds
+        is given up.
 
-        Raises Refused with the script's own words, or LineLost.
+        Raises RemoteError with the script's own message, or SshError.
         """
-        source = assemble(script, variables, self.machine)
-        printed = output or io.BytesIO()
-        for last in (not again, True):
+        source = assemble_script(script, variables, self.machine)
+        printed: IO[bytes] = output or io.BytesIO()
+        for last_attempt in (not again, True):
             printed.seek(0)
             printed.truncate()
             try:
                 self.open()
-                code, said = self._exchange(
+                code, stderr = self._exchange(
                     source, stdin, receive or printed.write, not receive, within
                 )
                 break
-            except LineLost:
+            except SshError:
                 self.close()
-                if last:
+                if last_attempt:
                     raise
-                if hasattr(stdin, "seek"):
+                if not isinstance(stdin, int):
                     stdin.seek(0)
         if code:
-            raise Refused(words(said) or f"{script} ended with {code} on {self.name}.", code)
+            message = find_error(stderr) or f"{script} ended with {code} on {self.name}."
+            raise RemoteError(message, code)
         printed.seek(0)
         return "" if output else printed.read().decode("utf-8", "surrogateescape")
 
-    @property
-    def name(self) -> str:
-        return self.machine.name
-
-    def terminal(self, script: str, **variables: object) -> int:
-        """Run a script there in this terminal; returns its exit code, 130 after Ctrl-C."""
+    def run_in_terminal(self, script: str, **variables: object) -> int:
+        """Run a script in this terminal; returns its exit code, 130 after Ctrl-C."""
         self.open()
         term = os.environ.get("TERM", "xterm-256color")
-        source = assemble(script, {**variables, "term": term}, self.machine)
-        source = f"trap 'exit 130' INT\n{source}"  # ssh calls an end by a signal 255
-        return subprocess.run([*self.ssh("-tt", "-q"), for_any_shell(source)]).returncode
+        source = assemble_script(script, {**variables, "term": term}, self.machine)
+        source = f"trap 'exit 130' INT\n{source}"  # ssh returns 255 for an end by a signal
+        command = [*self.ssh_command("-tt", "-q"), pack_command(source)]
+        return subprocess.run(command, check=False).returncode
 
-    def ask_if_open(self, script: str, seconds: float, **variables: object) -> str:
-        """What a script prints, if a connection is open already and answers so soon; else "".
+    def run_if_open(self, script: str, seconds: float, **variables: object) -> str:
+        """The output of a script if a connection is already open and answers in time; else "".
 
-        For what must not wait: it opens no connection and raises nothing.
+        For shell completion, which must not wait: it opens no connection and raises nothing.
         """
-        source, pieces = assemble(script, variables, self.machine), []
-        # should the open one go away now, ssh would connect anew: not with this as its way there
+        source = assemble_script(script, variables, self.machine)
+        pieces: list[bytes] = []
+        # if the open connection ends just now, ssh would make a new one: this stops it
         never = ("-o", "ProxyCommand=false")
         with suppress(OSError, LabError):
             if self._is_open():
-                whole = (pieces.append, True, seconds)
-                code, _ = self._exchange(source, subprocess.DEVNULL, *whole, *never)
+                code, _ = self._exchange(
+                    source, subprocess.DEVNULL, pieces.append, True, seconds, *never
+                )
                 if code == 0:
                     return b"".join(pieces).decode("utf-8", "surrogateescape")
         return ""
 
     def open(self) -> None:
-        """Make sure of a living connection; ssh may ask for a password on the terminal.
+        """Make sure that a connection is open; ssh may ask for a password on the terminal.
 
-        Raises LineLost with the cause and the next step; ShutOut if the cause stays.
+        Raises SshError with the cause and the next step.
         """
         if self._is_open():
             return
-        with locked(self.socket.with_suffix(".lock")):
+        with hold_lock(self.socket.with_suffix(".lock")):
             if self._is_open():
                 return
             self.socket.unlink(missing_ok=True)
-            ask = sys.stdin.isatty() and sys.stderr.isatty()
-            command = self.ssh("-MNf", "-o", f"ControlPersist={KEPT}")
-            command[1:1] = [] if ask else ["-o", "BatchMode=yes"]
-            code, said = finished(command, None if ask else 4 * PATIENCE)
+            interactive = sys.stdin.isatty() and sys.stderr.isatty()
+            command = self.ssh_command("-MNf", "-o", f"ControlPersist={PERSIST}")
+            command[1:1] = [] if interactive else ["-o", "BatchMode=yes"]
+            code, stderr = run_command(command, None if interactive else 4 * PATIENCE)
             if code != 0:
-                if "UNKNOWN port" in said:  # the jump host's ssh ended, and what it said is lost
-                    plain = [*self.ssh("-S", "none", "-o", "BatchMode=yes"), "true"]
-                    said = finished(plain, 4 * PATIENCE)[1] or said
-                kind = ShutOut if re.search(LASTING, said) else LineLost
-                raise kind(explain(said, self.machine))
+                if "UNKNOWN port" in stderr:  # the jump host's ssh ended, its message is lost
+                    plain = [*self.ssh_command("-S", "none", "-o", "BatchMode=yes"), "true"]
+                    stderr = run_command(plain, 4 * PATIENCE)[1] or stderr
+                raise explain(stderr, self.machine)
 
     def close(self) -> None:
         """End the connection, dead or alive."""
-        finished(self.ssh("-O", "exit"), PATIENCE)
+        run_command(self.ssh_command("-O", "exit"), PATIENCE)
         self.socket.unlink(missing_ok=True)
 
     def _is_open(self) -> bool:
-        """Whether a process of ours holds the connection; the line itself may still be dead."""
+        """Whether our ssh process is there; the network behind it may still be dead."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.socket))
@@ -167,45 +156,55 @@ class Connection:
                 return False
         return True
 
-    def _exchange(self, source, stdin, receive, whole: bool, within, *options) -> tuple[int, str]:
-        """Run a script; its exit code and what it said on stderr. LineLost if there is no end.
+    def _exchange(
+        self,
+        source: str,
+        stdin: int | IO[bytes],
+        receive: Callable[[bytes], object],
+        whole: bool,
+        within: float,
+        *options: str,
+    ) -> tuple[int, str]:
+        """Run a script; returns its exit code and stderr. SshError if the answer is incomplete.
 
         `whole`: its output may come in one piece, which is quicker.
         """
         mark = os.urandom(8).hex()
-        framed = frame(source, mark, whole)
-        command = [*self.ssh("-T", "-o", "BatchMode=yes", *options), for_any_shell(framed)]
-        pipes = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = self.ssh_command("-T", "-o", "BatchMode=yes", *options)
+        command.append(pack_command(frame_script(source, mark, whole)))
         try:
-            process = subprocess.Popen(command, **pipes)
+            process = subprocess.Popen(
+                command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
         except OSError as error:  # E2BIG
             raise LabError(f"ssh cannot be started ({error.strerror}).") from None
-        try:
-            code, said = receive_answer(
-                process.stdout, process.stderr, mark.encode(), receive, within
-            )
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-            process.stderr.close()
+        assert process.stdout and process.stderr
+        with process.stdout, process.stderr:
+            try:
+                code, stderr = read_answer(
+                    process.stdout, process.stderr, mark.encode(), receive, within
+                )
+            finally:
+                process.kill()
+                process.wait()
         if code is None:
-            raise LineLost(explain(said, self.machine))
-        return code, said
+            raise explain(stderr, self.machine)
+        return code, stderr
 
 
-def finished(command: list[str], patience: float | None) -> tuple[int | None, str]:
-    """Run a command; its exit code, None if it gave no end in time, and what it said on stderr.
+def run_command(command: list[str], patience: float | None) -> tuple[int | None, str]:
+    """Run a command for `patience` seconds at most; returns its exit code (None: given up), stderr.
 
-    A process that hangs in a dead mount cannot even be killed, so that nobody waits for it. What
-    it says goes to a file: a pipe would be held open by what stays behind of it.
+    A process that hangs in a dead mount cannot even be killed, so nothing waits for it. Its stderr
+    goes to a file: processes that it leaves behind would hold a pipe open.
     """
     import tempfile  # slow to import
 
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     with tempfile.TemporaryFile() as errors:
         try:
-            process = subprocess.Popen(command, **pipes, stderr=errors)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+            )
         except OSError as error:
             raise LabError(f"{command[0]} cannot be started ({error.strerror}).") from None
         try:
@@ -218,14 +217,14 @@ def finished(command: list[str], patience: float | None) -> tuple[int | None, st
         return code, errors.read().decode("utf-8", "replace")
 
 
-def ssh_config(machine: Machine) -> str:
+def write_ssh_config(machine: Machine) -> str:
     """ssh's configuration for our own calls: ours first, then the user's and the system's."""
     forwards = "ClearAllForwardings yes"  # every call would try those of the user's Host block
-    loud = "LogLevel INFO"  # as it is without the user's own: ssh_errors.py reads what ssh says
-    return f"""{machines.config(machine)}
+    level = "LogLevel INFO"  # ssh_errors.py reads what ssh writes, whatever the user has set
+    return f"""{machines.host_blocks(machine)}
 Host *
     {forwards}
-    {loud}
+    {level}
     ControlMaster no
     RemoteCommand none
     RequestTTY no
@@ -237,15 +236,15 @@ Host *
 """
 
 
-def socket_folder(kind: str) -> Path:
+def make_socket_folder(kind: str) -> Path:
     """A folder of this user's alone, with a path that is short and plain enough for ssh.
 
-    It adds 17 letters of its own to our 16, and a socket has 104 in all; and it pastes the path of
-    its configuration into the shell command that calls a gateway.
+    A socket's path has 104 characters at most, and ssh adds 17 to our 16. It also pastes the path
+    of its configuration into the shell command that calls a gateway.
     """
     folder = project.cache_folder() / kind
     if len(str(folder)) > 60 or not re.fullmatch("[A-Za-z0-9/._-]*", str(folder)):
-        folder = Path("/tmp", f"lab-{kind}-{os.getuid()}")
+        folder = Path("/tmp", f"lab-{kind}-{os.getuid()}")  # noqa: S108 - its owner is checked
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = folder.stat()
@@ -257,8 +256,8 @@ def socket_folder(kind: str) -> Path:
 
 
 @contextmanager
-def locked(path: Path):
-    """Only one process at a time gets in."""
+def hold_lock(path: Path) -> Iterator[None]:
+    """Let one process in at a time."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,8 @@
 """A script on its way to a machine, and its answer on the way back.
 
 Everything that is done there is a POSIX-sh script, sent whole: the login shell may be any, and may
-print what it likes. Marks around a script's output tell its answer from such noise and from a line
-that was cut.
+print what it likes. Marks around a script's output tell its answer from such noise, and an answer
+that is complete from one that is not.
 """
 
 import binascii
@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from lab.ground import project
 from lab.ground.errors import LabError
@@ -22,12 +23,12 @@ from lab.ssh.machines import Machine
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
 try:
-    PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds of silence: the line is dead
+    PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds of silence: it is dead
     if not 0 < PATIENCE < math.inf:
         raise ValueError
 except ValueError:
     raise LabError(f"LAB_PATIENCE={os.environ['LAB_PATIENCE']}: a number of seconds.") from None
-MOST_SAID = 100_000  # bytes of stderr that are kept
+MOST_STDERR = 100_000  # bytes that are kept
 
 # What runs there: the script between two marks.
 FRAME = r"""
@@ -38,107 +39,131 @@ exec 3>&1
 )
 printf '\0%s %s\0' {mark} $?; }} 3>&-"""
 # A small piece of output has to wait until the one before is acknowledged, often for 40 ms. So what
-# need not be shown as it comes, comes in one; only what takes its time gives a sign of life before.
+# need not be shown as it comes is sent in one; a script that takes long gives a sign of life first.
 IN_ONE_PIECE = r""" | {{
 (sleep 2 >/dev/null 2>&1 3>&-; printf '%s+' {mark} >&3) 2>/dev/null &
 dd ibs=64k obs=1M 2>/dev/null
 kill $!; }}"""
 
 
-def assemble(script: str, variables: dict[str, object], machine: Machine) -> str:
-    """A script of ours, behind its variables, the prelude and the files that it needs."""
+def assemble_script(script: str, variables: dict[str, object], machine: Machine) -> str:
+    """One of our scripts, preceded by its variables, the prelude and the files that it needs."""
     about = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, "lab": machine.lab}
     variables = {**about, **variables}
     if any("\0" in str(value) for value in variables.values()):
-        raise LabError("an argument cannot hold a NUL character.")
+        raise LabError("an argument cannot contain a NUL character.")
     body = read_script(script)
     needed = re.search("^# Needs: (.*)", body, re.M)
     names = ["prelude.sh", *(needed[1].split() if needed else [])]
-    text = "\n".join(_without_comments(part) for part in [*map(read_script, names), body])
+    text = "\n".join(_strip_comments(part) for part in [*map(read_script, names), body])
     if "$splits" in text:  # each byte may be one too many for a packet
         variables["splits"] = " ".join(project.SPLITS)
     return "\n".join([*(f"{k}={shlex.quote(str(v))}" for k, v in variables.items()), text])
 
 
 def read_script(name: str) -> str:
-    """The text of a script, in whatever room of the package it lies."""
+    """The text of a script, whichever sub-package it lies in."""
     (path,) = PACKAGE.glob(f"*/{name}")
     return path.read_text("utf-8")
 
 
-def _without_comments(script: str) -> str:
+def _strip_comments(script: str) -> str:
     """They need not travel: what is longer than a packet waits for an answer to the first."""
     lines = (line.strip() for line in script.splitlines())
     return "\n".join(line for line in lines if line and line[0] != "#")
 
 
-def frame(source: str, mark: str, whole: bool) -> str:
+def frame_script(source: str, mark: str, whole: bool) -> str:
     """A script between its marks; `whole`: its output comes in one piece."""
     return (FRAME + (IN_ONE_PIECE if whole else "")).format(mark=mark, source=source)
 
 
-def for_any_shell(source: str) -> str:
-    """A command that every login shell hands to sh unchanged: its only quotes are single ones."""
+def pack_command(source: str) -> str:
+    """A script as a command that any login shell passes on to sh unchanged.
+
+    Its only quotes are single ones.
+    """
     packer = zlib.compressobj(9, wbits=31)  # as gzip has it
     packed = packer.compress(source.encode("utf-8", "surrogateescape")) + packer.flush()
     text = binascii.b2a_base64(packed, newline=False).decode()
     return f"exec sh -c 'eval \"$(echo {text} | base64 -d | gzip -d)\"'"
 
 
-def receive_answer(
-    pipe, errors, mark: bytes, receive: Callable[[bytes], None], within: float
+def read_answer(
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+    mark: bytes,
+    receive: Callable[[bytes], object],
+    within: float,
 ) -> tuple[int | None, str]:
-    """Hand over what stands between the marks, for so many seconds at most.
+    """Pass on what stands between the marks, for `within` seconds at most.
 
-    Returns the exit code behind the last one, None if it never came; and what was said on stderr.
+    Returns the exit code after the last mark, None if that never came; and the text of stderr.
     """
-    begin, end = mark + b"\0", b"\0" + mark + b" "
-    held, said, begun, code = b"", b"", False, None
-    end_of_all = time.monotonic() + within
-    deadline = time.monotonic() + PATIENCE
-    reading = [pipe, errors]
-    while pipe in reading:
-        until = min(end_of_all, math.inf if begun else deadline)
+    answer = _Answer(mark, receive)
+    errors = b""
+    give_up_at = time.monotonic() + within
+    must_begin_by = time.monotonic() + PATIENCE
+    reading = [stdout, stderr]
+    while stdout in reading and answer.code is None:
+        until = give_up_at if answer.alive else min(give_up_at, must_begin_by)
         wait = None if until == math.inf else max(0, until - time.monotonic())
         ready = select.select(reading, [], [], wait)[0]
         if not ready:
             break
-        if errors in ready:
-            piece = os.read(errors.fileno(), 1 << 16)
-            said = (said + piece)[-MOST_SAID:]
+        if stderr in ready:
+            piece = os.read(stderr.fileno(), 1 << 16)
+            errors = (errors + piece)[-MOST_STDERR:]
             if not piece:
-                reading.remove(errors)
-        if pipe not in ready:
-            continue
-        piece = os.read(pipe.fileno(), 1 << 16)
-        held += piece
-        if not begun:
-            before, begun, after = held.partition(begin)
-            held = after if begun else before
-            if mark + b"+" in before:
-                deadline = math.inf
-        if begun:
-            output, ended, rest = held.partition(end)
-            if ended and rest.endswith(b"\0"):
-                receive(output)
-                code = int(rest[:-1])
-                break
-            if not ended:  # the beginning of a mark may be the end of this piece
-                keep = output.find(b"\0", -len(end))
-                keep = len(output) if keep < 0 else keep
-                receive(output[:keep])
-                held = output[keep:]
+                reading.remove(stderr)
+        if stdout in ready:
+            piece = os.read(stdout.fileno(), 1 << 16)
+            answer.feed(piece)
+            if not piece:
+                reading.remove(stdout)
+    patience = 0 if answer.code == 0 else 1
+    while stderr in reading and select.select([stderr], [], [], patience)[0]:
+        piece = os.read(stderr.fileno(), 1 << 16)
+        errors = (errors + piece)[-MOST_STDERR:]
         if not piece:
             break
-    while errors in reading and select.select([errors], [], [], 0 if code == 0 else 1)[0]:
-        piece = os.read(errors.fileno(), 1 << 16)
-        said = (said + piece)[-MOST_SAID:]
-        if not piece:
-            break
-    return code, said.decode("utf-8", "replace")
+    return answer.code, errors.decode("utf-8", "replace")
 
 
-def words(said: str) -> str:
-    """What the script itself said, or else the last line that somebody did."""
-    ours = re.findall(r"^lab: (.*)", said, re.M)
-    return " ".join(ours) or next(reversed([line for line in said.splitlines() if line]), "")
+class _Answer:
+    """Finds a script's output and exit code in the bytes that come, however they are split."""
+
+    def __init__(self, mark: bytes, receive: Callable[[bytes], object]):
+        self.begin, self.end, self.sign_of_life = mark + b"\0", b"\0" + mark + b" ", mark + b"+"
+        self.receive = receive
+        self.held = b""  # not yet passed on
+        self.begun = False
+        self.alive = False  # it has begun, or said that it takes long
+        self.code: int | None = None
+
+    def feed(self, piece: bytes) -> None:
+        self.held += piece
+        if not self.begun:
+            before, begin, after = self.held.partition(self.begin)
+            self.begun = bool(begin)
+            self.alive = self.begun or self.sign_of_life in before
+            if not self.begun:
+                return
+            self.held = after
+        output, end, rest = self.held.partition(self.end)
+        if end:
+            if rest.endswith(b"\0"):
+                self.receive(output)
+                self.code = int(rest[:-1])
+            return
+        # the end of this piece may be the beginning of the mark
+        keep = output.find(b"\0", -len(self.end))
+        keep = len(output) if keep < 0 else keep
+        self.receive(output[:keep])
+        self.held = output[keep:]
+
+
+def find_error(stderr: str) -> str:
+    """The script's own message in stderr, or else its last line."""
+    ours = re.findall(r"^lab: (.*)", stderr, re.M)
+    return " ".join(ours) or next(reversed([line for line in stderr.splitlines() if line]), "")

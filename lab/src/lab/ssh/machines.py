@@ -37,7 +37,7 @@ class Machine(NamedTuple):
 KEYS = {key: kind for key, kind in get_type_hints(Machine).items() if key not in ("name", "lab")}
 
 
-def machines() -> dict[str, Machine]:
+def read_all() -> dict[str, Machine]:
     """Every machine by name, in the order of the files.
 
     Raises LabError with file and line for a mistake in either of them.
@@ -63,16 +63,16 @@ def machines() -> dict[str, Machine]:
     return {name: Machine(name, **table, lab=calls[name]) for name, table in found.items()}
 
 
-def machine(name: str | None = None) -> Machine:
+def get(name: str | None = None) -> Machine:
     """The machine of that name; without a name the first one. LabError if there is none."""
-    known = machines()
-    if not known:
+    machines = read_all()
+    if not machines:
         raise LabError(f"no machine yet: fill in [machines.gpu] in {project.root() / SHARED}.")
     if name is None:
-        return next(iter(known.values()))
-    if name not in known:
-        raise LabError(f"there is no machine {name}; {SHARED} has {', '.join(known)}.")
-    return known[name]
+        return next(iter(machines.values()))
+    if name not in machines:
+        raise LabError(f"there is no machine {name}; {SHARED} has {', '.join(machines)}.")
+    return machines[name]
 
 
 def _check(file: str, name: str, table: dict) -> None:
@@ -137,7 +137,7 @@ def _line(text: str, table: str, key: str) -> int:
     return head
 
 
-def config(machine: Machine, alias: str = "") -> str:
+def host_blocks(machine: Machine, alias: str = "") -> str:
     """The blocks for ssh's configuration that lead to a machine, known as `alias` or by its host.
 
     Options stand in a separate block for the gateway, so that both hops use the same key.

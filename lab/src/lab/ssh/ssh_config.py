@@ -49,7 +49,7 @@ def blocks(machine: Machine) -> str:
     """
     name, gate = alias(machine), f"{alias(machine)}-gateway"
     own_gate = machine.gateway and (machine.gateway_user or machine.gateway_port or machine.key)
-    text = f"{machines.config(machine)}\nHost *\n    Include ~/.ssh/config\n"
+    text = f"{machines.host_blocks(machine)}\nHost *\n    Include ~/.ssh/config\n"
     with tempfile.TemporaryDirectory(prefix="lab-ssh-") as folder:
         config = Path(folder, "config")
         config.write_text(f"{text}    Include /etc/ssh/ssh_config\n", "utf-8")
@@ -116,9 +116,9 @@ def install() -> list[str]:
     Raises LabError if a file cannot be written, ssh still does not know the machines, or another
     folder of a project with this name has written other ones.
     """
-    known_machines = machines.machines()
+    known_machines = machines.read_all()
     if not known_machines:
-        machines.machine()  # says what to do
+        machines.get()  # says what to do
     text = "\n".join(["", *(blocks(machine) for machine in known_machines.values())])
     ssh, ours, config = places()
     try:

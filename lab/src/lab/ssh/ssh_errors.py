@@ -1,56 +1,121 @@
-"""What OpenSSH says when something is wrong, as one line with the cause and the next step."""
+"""The ways in which a machine is not reached, as types, and OpenSSH's own words for each."""
 
 import re
+from typing import NamedTuple
 
+from lab.ground.errors import LabError
 from lab.ssh.machines import Machine
 
-# What OpenSSH says, and what it means to the person at the keyboard: {host} and {gateway}.
+
+class SshError(LabError):
+    """The machine was not reached, or the connection ended before its answer was complete."""
+
+    lasting = False  # whether it stays so until somebody changes something: trying again is useless
+
+
+class ConnectionLost(SshError):
+    """The connection ended or went silent: what happened on the machine is not known."""
+
+
+class HostUnreachable(SshError):
+    """The machine or its gateway does not answer, or its name is not known."""
+
+
+class HostKeyUnknown(SshError):
+    """The host key has never been confirmed."""
+
+    lasting = True
+
+
+class HostKeyChanged(SshError):
+    """The host key is another one than before."""
+
+    lasting = True
+
+
+class AuthenticationFailed(SshError):
+    """The machine or its gateway accepts neither the key nor the password."""
+
+    lasting = True
+
+
+class BadSshConfig(SshError):
+    """ssh does not accept its own configuration."""
+
+    lasting = True
+
+
+class RemoteError(LabError):
+    """The script ran on the machine, and said why it could not do its work."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(message)
+        self.code = code  # the script's exit code
+
+
+class Cause(NamedTuple):
+    """What OpenSSH writes, the error that it means, and the message for the user."""
+
+    pattern: str
+    error: type[SshError]
+    message: str  # {hop}: the machine or the gateway, whichever it is about; {line}: ssh's line
+
+
+# The first that matches counts.
 CAUSES = [
-    (
+    Cause(
         r"Host key for (\S+) has changed",
-        "the host key of {0} is not the known one: somebody may be listening in. If its"
-        ' administrator confirms the change: ssh-keygen -R "{0}"',
+        HostKeyChanged,
+        "the host key of {0} has changed: somebody may be listening in. If its administrator"
+        ' confirms the change: ssh-keygen -R "{0}".',
     ),
-    (
+    Cause(
         r"Host key verification failed|No .* host key is known",
-        "the host key of {spot} is not known yet: run {ssh} once and compare it",
+        HostKeyUnknown,
+        "the host key of {hop} is not known yet: run ssh {hop} once and compare it.",
     ),
-    (
+    Cause(
         r"Permission denied|Too many authentication failures",
-        "{spot} refuses the key or user: {ssh}",
+        AuthenticationFailed,
+        "{hop} does not accept your key or user name: try ssh {hop}.",
     ),
-    (r"Could not resolve hostname (\S+?):? ", "{0} is no known host: see machines.toml"),
-    (
+    Cause(
+        r"Could not resolve hostname (\S+?):? ",
+        HostUnreachable,
+        "the host name {0} is not known: check machines.toml.",
+    ),
+    Cause(
         r"stdio forwarding failed|open failed: connect failed",
-        "{gateway} answers, but does not reach {host}: is the machine up?",
+        HostUnreachable,
+        "{gateway} answers, but cannot reach {host}: is the machine up?",
     ),
-    (r"Bad configuration option|terminating, \d+ bad|Bad owner or permissions", "{last}"),
-    (
+    Cause(
+        r"Bad configuration option|terminating, \d+ bad|Bad owner or permissions",
+        BadSshConfig,
+        "{line}.",
+    ),
+    Cause(
         r"Connection refused|No route to host|unreachable|timed out|banner exchange",
-        "{spot} cannot be reached ({last}): is it up, and the network or VPN?",
+        HostUnreachable,
+        "{hop} cannot be reached ({line}): is it up, and the network or VPN?",
     ),
 ]
-# What stays so until somebody mends it: to try again is of no use.
-LASTING = (
-    "Host key (for|verification)|host key is known|Permission denied|Too many authentication"
-    "|Bad configuration|Bad owner"
-)
 
 
-def explain(said: str, machine: Machine) -> str:
-    """What ssh said, as one line with the cause and the next step."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    spot = machine.gateway or machine.host
-    # a jump host's own ssh names it; without its name the last hop spoke
-    if machine.gateway and re.search(rf"(@|\b){re.escape(machine.host)}\b", said):
-        spot = machine.host
-    words = {"host": machine.host, "gateway": machine.gateway or "the gateway", "spot": spot}
-    words |= {"last": lines[-1] if lines else "", "ssh": f"ssh {spot}"}
-    for pattern, cause in CAUSES:
-        found = re.search(pattern, said)
+def explain(stderr: str, machine: Machine) -> SshError:
+    """The error for what ssh wrote: one line with the cause and the next step."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    hop = machine.gateway or machine.host
+    # the ssh of a jump host names the machine; a message without its name is about the gateway
+    if machine.gateway and re.search(rf"(@|\b){re.escape(machine.host)}\b", stderr):
+        hop = machine.host
+    names = {"host": machine.host, "gateway": machine.gateway or "the gateway", "hop": hop}
+    for pattern, error, message in CAUSES:
+        found = re.search(pattern, stderr)
         if found:
-            words["last"] = next((line for line in lines if re.search(pattern, line)), "")
-            line = f"{machine.name}: {cause.format(*found.groups(), **words)}"
-            return line if line.endswith("?") else f"{line}."
+            line = next((line for line in lines if re.search(pattern, line)), "").rstrip(".")
+            text = message.format(*found.groups(), **names, line=line)
+            return error(f"{machine.name}: {text}")
     reason = f" ({lines[-1]})" if lines else ""
-    return f"{machine.name}: no answer, or the line was cut{reason}; run the same command again."
+    text = f"no answer, or the connection was lost{reason}; run the same command again."
+    return ConnectionLost(f"{machine.name}: {text}")

@@ -20,8 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.ground.errors import LabError
-from lab.ssh.connection import Connection, LineLost, Refused
+from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
+from lab.ssh.ssh_errors import ConnectionLost, RemoteError, SshError
 
 HELPER = Path(__file__).with_name("rsync_shell.py")
 PARTIAL = ".lab-partial"  # folder of what was cut, beside its place; the next attempt goes on
@@ -78,7 +79,7 @@ def pull(
     links, what those lead to.
 
     What lies in `known` under the same name saves sending what it has in common. A file that goes
-    away meanwhile is just not there afterwards. Raises LineLost, or LabError if the disk is full.
+    away meanwhile is just not there afterwards. Raises SshError, or LabError if the disk is full.
     """
     for folder in ("files", "tmp"):
         (stage / folder).mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ def pull(
 def push(connection: Connection, base: Path, names: list[str], stage: str, *, rsync: bool):
     """Send files of the folder `base` here, or what they link to, into stage/files there.
 
-    Raises LineLost, or LabError if the disk is full.
+    Raises SshError, or LabError if the disk is full.
     """
     if not rsync:
         _push_tar(connection, base, names, stage)
@@ -119,7 +120,7 @@ def _quoted(word: str) -> str:
 
 def _rsync(connection, names, source, target, options, receiver) -> None:
     connection.open()
-    ssh = json.dumps(connection.ssh("-T", "-o", "BatchMode=yes"))
+    ssh = json.dumps(connection.ssh_command("-T", "-o", "BatchMode=yes"))
     with names_file(names) as file, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             rsync_command(file.name, options, source, target),
@@ -174,9 +175,9 @@ def _pull_tar(connection, base, names, stage: Path, links: bool) -> None:
         with _passing(writing, "receiving") as receive, names_file(names) as file:
             variables = {"base": base, "links": "yes" if links else ""}
             connection.run("pack.sh", stdin=file, receive=receive, again=False, **variables)
-    except (BrokenPipeError, LineLost) as ended:
+    except (BrokenPipeError, SshError) as ended:
         thread.join()
-        if isinstance(ended, LineLost):
+        if isinstance(ended, SshError):
             raise connection_lost(connection) from None
     thread.join()
     for problem in problems:
@@ -231,9 +232,9 @@ def _push_tar(connection, base: Path, names, stage: str) -> None:
         try:
             with os.fdopen(reading, "rb") as pipe:
                 connection.run("unpack.sh", stage=stage, stdin=pipe, again=False)
-        except LineLost:
+        except SshError:
             raise connection_lost(connection) from None
-        except Refused as refused:
+        except RemoteError as refused:
             if refused.code != errno.ENOSPC:
                 raise
             raise disk_full(connection.name) from None
@@ -258,9 +259,9 @@ def encode_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def connection_lost(connection: Connection) -> LineLost:
-    return LineLost(
-        f"{connection.name}: the line was cut; run the same command again: it goes on where it was."
+def connection_lost(connection: Connection) -> ConnectionLost:
+    return ConnectionLost(
+        f"{connection.name}: connection lost; run the same command again: it goes on where it was."
     )
 
 

@@ -21,7 +21,7 @@ from lab.ground.errors import LabError
 from lab.ground.files import sha256
 from lab.ground.project import dataset_folder
 from lab.ground.terminal import count_files
-from lab.ssh.connection import Connection, locked
+from lab.ssh.connection import Connection, hold_lock
 from lab.transfer import copying
 from lab.transfer.copying import Fingerprint, encode_name, fingerprint
 from lab.transfer.fetch import is_file, move
@@ -49,10 +49,10 @@ class RemoteDataset(NamedTuple):
 def push(connection: Connection, dataset: str) -> str:
     """Send a dataset there; returns what to say.
 
-    Raises LabError if it is broken here or another one is there, LineLost after a cut.
+    Raises LabError if it is broken here or another one is there, SshError after a cut.
     """
     place = dataset_folder(dataset)
-    with copying.explain_os_errors(), locked(_lock(connection, dataset)):
+    with copying.explain_os_errors(), hold_lock(_lock(connection, dataset)):
         manifest = parse_manifest(_read_local_manifest(place), str(project.relative(place)))
         sizes = {path: fingerprint(place / path, links=True) for path in manifest.files}
         refuse_if_any("is missing here", [path for path in sizes if sizes[path] is None], dataset)
@@ -90,7 +90,7 @@ def push(connection: Connection, dataset: str) -> str:
 def fetch(connection: Connection, dataset: str) -> str:
     """Bring a dataset home; returns what to say. Raises as `push` does."""
     place = dataset_folder(dataset)
-    with copying.explain_os_errors(), locked(_lock(connection, dataset)):
+    with copying.explain_os_errors(), hold_lock(_lock(connection, dataset)):
         there = inspect_remote(connection, dataset)
         manifest = parse_manifest(there.manifest, f"{dataset} on {connection.name}")
         gone = [path for path in manifest.files if path not in there.files]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab.ground import project
 from lab.ground.files import sha256
-from lab.ssh.connection import Connection, locked
+from lab.ssh.connection import Connection, hold_lock
 from lab.transfer import copying
 from lab.transfer.copying import Fingerprint, fingerprint
 from lab.transfer.fetch_plan import (
@@ -50,13 +50,13 @@ class Report:
 def fetch(connection: Connection, wanted: Iterable[str] = (), models: bool = True) -> Report:
     """Bring what is new of these jobs or runs, or of all.
 
-    Raises LineLost after a cut, Refused if there is no such job; LabError if the disk is full.
+    Raises SshError after a cut, RemoteError if there is no such job; LabError if the disk is full.
     """
     runs = project.runs_folder()
     stages = [base() / STAGE.format(connection.name) for base in BASES.values()]
     with copying.explain_os_errors():
         runs.mkdir(parents=True, exist_ok=True)
-        with locked(runs / f".fetch-{connection.name}.lock"), copying.staging(*stages):
+        with hold_lock(runs / f".fetch-{connection.name}.lock"), copying.staging(*stages):
             return _fetch(connection, list(wanted), models)
 
 

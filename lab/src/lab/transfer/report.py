@@ -4,11 +4,10 @@ import re
 import sys
 
 from lab.ground import project
-from lab.ground.errors import LabError
 from lab.ground.terminal import count_files, print_message
 from lab.jobs import control as jobs
 from lab.runs import reading
-from lab.ssh.connection import Connection, LineLost, Refused
+from lab.ssh.connection import Connection
 from lab.transfer.fetch import Report
 
 
@@ -16,9 +15,7 @@ def find_job(connection: Connection, name: str) -> str:
     """The id of the job that is meant; a name that no job has may be a run's."""
     try:
         return jobs.find(connection, name)
-    except (LineLost, Refused):
-        raise
-    except LabError:
+    except jobs.JobNotFound:
         if not re.fullmatch(r"\d{8}-\d{6}-[\w.-]+", name):
             raise
         return name

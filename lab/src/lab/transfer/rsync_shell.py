@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # it is started with -I
 
-from lab.ssh.framing import PATIENCE, for_any_shell  # noqa: E402
+from lab.ssh.framing import PATIENCE, pack_command  # noqa: E402
 
 
 def main(words: list[str]) -> int:
@@ -24,7 +24,7 @@ def main(words: list[str]) -> int:
     mark = secrets.token_hex(8)
     path = "PATH=$HOME/.local/bin:$PATH"
     source = f"export {path}\nprintf '%s\\0' {mark}\nexec {shlex.join(words)}"
-    ssh = [*json.loads(os.environ["LAB_SSH"]), for_any_shell(source)]
+    ssh = [*json.loads(os.environ["LAB_SSH"]), pack_command(source)]
     os.set_blocking(1, True)  # rsync hands it over as it uses it itself
     process = subprocess.Popen(ssh, stdout=subprocess.PIPE)
     try:

@@ -11,7 +11,7 @@ from lab.ssh.machines import Machine
 
 
 def find_working_copy(machine: Machine) -> str:
-    """The absolute path there of the project in the working copy. Refused if there is none."""
+    """The absolute path there of the project in the working copy. RemoteError if there is none."""
     return Connection(machine).run("where.sh", inside=f"work/{git.prefix()}").rstrip("\n")
 
 

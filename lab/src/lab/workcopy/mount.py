@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab.ground import git, project
 from lab.ground.errors import LabError
-from lab.ssh.connection import Connection, finished
+from lab.ssh.connection import Connection, run_command
 from lab.ssh.framing import PATIENCE
 from lab.ssh.machines import Machine
 
@@ -69,7 +69,7 @@ def mount(connection: Connection, point: Path) -> str:
     host = f"[{host}]" if ":" in host else host
     command = ["sshfs", "-F", str(connection.config), "-o", OPTIONS, f"{host}:{there}", str(point)]
     patience = None if sys.stdin.isatty() else 4 * PATIENCE  # somebody may type a password
-    code, said = finished(command, patience)
+    code, said = run_command(command, patience)
     if code != 0 or point not in list_mounts():  # None: it came to no end
         with suppress(LabError):
             unmount(point)
@@ -88,7 +88,7 @@ def unmount(point: Path) -> str:
     words = ""
     for command in UNMOUNT.get(sys.platform, UNMOUNT["linux"]):
         if shutil.which(command[0]):
-            words = last_line(finished([*command, str(point)], 5)[1]) or words
+            words = last_line(run_command([*command, str(point)], 5)[1]) or words
         if point not in list_mounts():
             remove_mount_point(point)
             return f"{project.relative(point)}: unmounted"
@@ -115,7 +115,7 @@ def unescape(text: str) -> str:
 
 def is_responsive(point: Path) -> bool:
     """Whether a mount can be looked into, found out by a process that may hang in our place."""
-    return finished(["ls", str(point)], 5)[0] == 0
+    return run_command(["ls", str(point)], 5)[0] == 0
 
 
 def last_line(said: str) -> str:

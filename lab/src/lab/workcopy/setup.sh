@@ -23,10 +23,10 @@ if ! [ -e machines.local.toml ] ||
 fi
 # of uv's bars one is coloured all the same
 if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
-environment_of .
+find_environment .
 exec 7>>"$folder/envs/.lock"
 flock 7
-python_will_do || has uv ||
+python_is_new_enough || has uv ||
     fail "$here has neither Python 3.8 nor uv: install one of them, such as uv into ~/.local/bin."
 (bootstrap . --no-git) 2>&1 || exit 1
 # a name that stays, for the interpreter in editors

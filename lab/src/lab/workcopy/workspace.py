@@ -10,8 +10,9 @@ from itertools import takewhile
 
 from lab.code import sending, snapshot
 from lab.ground import git
-from lab.jobs import runner
-from lab.ssh.connection import Connection, LineLost, Refused, explain
+from lab.jobs import runner_scripts
+from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import RemoteError, explain
 from lab.transfer import copying
 
 EDITS = "refs/lab/edits"  # here, by machine: what was edited there, as commits
@@ -31,7 +32,7 @@ def sync(connection: Connection, back: bool = False) -> Synced:
     They become a commit in repo.git there, and come here under a ref. With `back` nothing is
     changed there. Ignored files are left alone.
 
-    Raises Refused if something there is in the way, LineLost if the line was cut.
+    Raises RemoteError if something there is in the way, SshError if the connection was lost.
     """
     taken = snapshot.take()
     mine = f"{EDITS}/{connection.name}/"
@@ -91,15 +92,15 @@ def setup(connection: Connection) -> None:
     for ref in synced.edits:
         print(f"           edits made there are saved here as {ref}")
     variables = {"project": git.prefix(), "plain": os.environ.get("NO_COLOR", "")}
-    variables |= runner.variables(sent=True)
+    variables |= runner_scripts.make_variables(send=True)
     if all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        code = connection.terminal("setup.sh", **variables)  # in one, uv shows its progress
+        code = connection.run_in_terminal("setup.sh", **variables)  # in one, uv shows its progress
         if code == 130:
             raise KeyboardInterrupt
         if code == 255:
-            raise LineLost(explain("", connection.machine))
+            raise explain("", connection.machine)
         if code:
-            raise Refused(f"{connection.name} is not ready; why stands above.", code)
+            raise RemoteError(f"{connection.name} is not ready; why stands above.", code)
         return
 
     def show(piece: bytes) -> None:

@@ -1,6 +1,6 @@
-"""The scripts that jobs run on a machine: in `folder`/lab/<hash>/, brought there once.
+"""The scripts that jobs run on a machine: in `folder`/lab/<hash>/, sent there once.
 
-They are not in the job's checkout, which may be of an old commit, and not the laptop's, which may
+They are not those in the job's checkout, which may be of an old commit, nor the laptop's, which may
 have another version when the job is looked at. A job keeps its own copy of them.
 """
 
@@ -17,22 +17,22 @@ MISSING = 76  # exit code of runner_scripts.sh: they are not there, and were not
 
 
 @functools.cache
-def contents() -> dict[str, str]:
+def read_scripts() -> dict[str, str]:
     """The text of each script by its name."""
     return {name: framing.read_script(name) for name in SCRIPTS}
 
 
-def variables(sent: bool = False) -> dict[str, str]:
-    """What runner_scripts.sh wants to know: their hash and, if `sent`, an archive."""
-    digest = hashlib.sha256(repr(contents()).encode()).hexdigest()[:12]
-    return {"scripts": digest, "archive": archive() if sent else ""}
+def make_variables(send: bool = False) -> dict[str, str]:
+    """The variables of runner_scripts.sh: their hash and, with `send`, an archive of them."""
+    digest = hashlib.sha256(repr(read_scripts()).encode()).hexdigest()[:12]
+    return {"scripts": digest, "archive": _pack() if send else ""}
 
 
-def archive() -> str:
-    """A tar file of them, in base64; what carries it packs it."""
+def _pack() -> str:
+    """A tar file of them in base64; it is compressed with the script that carries it."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, text in contents().items():
+        for name, text in read_scripts().items():
             entry = tarfile.TarInfo(name)
             entry.size = len(text.encode())
             tar.addfile(entry, io.BytesIO(text.encode()))

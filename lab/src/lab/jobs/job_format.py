@@ -1,0 +1,26 @@
+"""What laptop and machine agree on: the line that tells how a job stands, and its version.
+
+FORMAT counts every change that an older lab would misread: of FIELDS, which describe in jobs.sh
+prints in this order, separated by tabs, or of the files in the job's folder jobs/<id>/:
+
+    job.json     what lab run was told, in one line; with the format
+    job.sh       the same for runner.sh, as shell variables
+    code         the checkout of its commit
+    output.log   what it printed
+    once         made by the runner that carries the job
+    pid          PID BOOT BORN START HOST of the runner
+    phase        "running", or "queued" and what it waits for
+    waits        exists while it waits for GPUs
+    gpus         indices of those that it has
+    refused      why it did not start
+    stop         somebody has asked for its end
+    exit_code    CODE END, written when it has ended
+"""
+
+FORMAT = 1
+FIELDS = ("id", "code", "start", "end", "alive", "stopped", "gpus", "phase", "spec")
+
+
+def split_line(line: str) -> dict[str, str]:
+    """The fields of one line of describe. ValueError if it is not such a line."""
+    return dict(zip(FIELDS, line.split("\t", len(FIELDS) - 1), strict=True))
