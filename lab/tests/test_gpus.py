@@ -80,5 +80,7 @@ def test_what_the_function_prints_is_what_the_doctor_reads(machine):
 def test_the_question_of_the_doctor_fits_into_one_packet():
     machine = Machine(name="gpu", ssh="worker", folder="lab/my-experiment")
     variables = {"environment": "3.11-0123456789ab", "dataset": "digits", "term": "xterm-256color"}
-    source = framing.frame(framing.assemble("facts.sh", variables, machine), "0" * 16, False)
+    source = framing.frame_script(
+        framing.assemble_script("facts.sh", variables, machine), "0" * 16, False
+    )
     assert len(framing.pack_command(source)) < 3850
