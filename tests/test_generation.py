@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from helpers.projects import EVERY_STEP, TEMPLATE, TREE, Project, cookiecutter, edit, isolate, stub
 
@@ -37,6 +38,17 @@ def test_the_licence_file_is_the_chosen_one_and_names_the_author(bake, licence, 
     assert text.split("\n\n")[0].split("\n")[0].strip() == first_line or first_line in text[:200]
     assert "Ana Muñoz" in text
     assert f'license = "{licence}"' in (project.path / "pyproject.toml").read_text()
+
+
+def test_the_citation_names_title_author_and_licence_whatever_their_characters(bake):
+    names = {"project_name": 'It\'s "quoted" \\ # : 日本 🚀', "author_name": "Ana: Muñoz #1"}
+    project = bake(project_slug="x-1", open_source_license="none", **names)
+    citation = yaml.safe_load((project.path / "CITATION.cff").read_text("utf-8"))
+    assert citation["title"] == names["project_name"]
+    assert citation["authors"] == [{"name": names["author_name"]}]
+    assert "license" not in citation
+    citation = yaml.safe_load((bake().path / "CITATION.cff").read_text("utf-8"))
+    assert citation["license"] == "MIT"
 
 
 def test_without_a_licence_there_is_no_file_and_no_word_of_one(bake):

@@ -51,6 +51,16 @@ def test_every_command_of_the_readme_works(worked):
     assert worked.git("status", "--porcelain") == ""
 
 
+def test_every_command_for_agents_is_one_of_the_readme_s(project):
+    text = (project.path / "AGENTS.md").read_text("utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", text, re.S)
+    assert len(block.splitlines()) > 5
+    assert set(block.splitlines()) <= set(readme_commands(project))
+    for command in set(re.findall(r"`lab ([a-z-]+)", text)):
+        project.run("lab", command, "--help")
+    assert (project.path / "CLAUDE.md").read_text("utf-8") == "@AGENTS.md\n"
+
+
 def test_a_run_prints_where_its_record_is_and_its_score(worked):
     first = next(iter(records(worked)))
     assert f"record    runs/{first}\n" in worked.output
