@@ -1,14 +1,11 @@
-"""lab doctor: what is wrong is named, with its cause and the line that mends it."""
+"""lab doctor: what is wrong is named, with its cause and how to fix it."""
 
-import importlib
 import json
 import shutil
-import sys
 
 import pytest
 
 from helpers import hosts as bed
-from helpers.projects import LAB
 
 ENV = {"LAB_PATIENCE": "4"}
 SMALL = ("machines.toml", "machines.local.toml", "requirements.txt")
@@ -34,12 +31,12 @@ def doctor(laptop, *arguments, code=None, **env) -> dict[str, dict]:
 
 
 def named(check: dict, *words: str) -> None:
-    """Its advice names the cause and the mend, in these words."""
+    """Its advice names the cause and the fix, in these words."""
     for word in words:
         assert word in check["advice"], check
 
 
-def test_a_machine_that_is_well_passes_and_every_check_is_shown_side_by_side(laptop):
+def test_a_machine_that_is_ok_passes_and_every_check_is_shown_side_by_side(laptop):
     done = laptop.run("lab", "doctor", check=False, env=ENV)
     assert done.returncode == 0, done.stdout
     head, *lines = done.stdout.splitlines()
@@ -47,7 +44,7 @@ def test_a_machine_that_is_well_passes_and_every_check_is_shown_side_by_side(lap
     table = {line.split("  ")[0]: line for line in lines}
     for name in ("connection", "host key", "git", "environment", "clock", "terminal", "disk"):
         assert table[name].endswith(" ok"), table[name]
-    assert "by way of gateway" in table["connection"] and "ms" in table["connection"]
+    assert "through gateway" in table["connection"] and "ms" in table["connection"]
     assert table["environment"].count("3.11-") == 2
     assert ".." not in done.stdout
     assert "\nwarning: GPUs: no nvidia-smi: jobs run on the CPU" in done.stdout
@@ -65,7 +62,7 @@ def test_the_machine_is_asked_in_one_round_trip_once_connected(laptop):
     laptop.hosts.delay(0)
 
 
-def test_a_machine_without_git_tmux_rsync_and_flock_is_told_so_check_by_check(laptop):
+def test_a_machine_without_git_tmux_rsync_and_flock_is_told_check_by_check(laptop):
     for name in ("git", "tmux", "script", "rsync", "flock"):
         laptop.hosts.worker.program(name, None)
     checks = doctor(laptop, code=1)
@@ -76,12 +73,12 @@ def test_a_machine_without_git_tmux_rsync_and_flock_is_told_so_check_by_check(la
         "warning",
         "failed",
     ]
-    named(checks["git"], "the machine has no git", "cannot get there", "install it")
-    named(checks["tmux"], "has no tmux", "jobs run, but lab shell does not stay", "install it")
+    named(checks["git"], "the machine has no git", "cannot be sent", "install it")
+    named(checks["tmux"], "has no tmux", "lab shell ends with the connection", "install it")
     named(checks["script"], "has no script", "lab run --interactive needs it", "install")
-    named(checks["rsync"], "has no rsync", "slower way", "install it")
+    named(checks["rsync"], "has no rsync", "slower", "install it")
     named(checks["basic tools"], "without flock", "install coreutils and util-linux")
-    assert checks["disk"]["verdict"] == "ok"  # the others are well
+    assert checks["disk"]["verdict"] == "ok"  # the others are ok
 
 
 def test_warnings_alone_do_not_fail(laptop):
@@ -115,7 +112,7 @@ def test_what_hangs_so_hard_that_it_cannot_be_given_up_leaves_the_other_checks(l
     script += "examination.ALL = 2; print(cli.main(['doctor', '--json']))"
     said = laptop.run("python", "-c", script, env=ENV).stdout
     checks = {row["check"]: row["verdict"] for row in json.loads(said.rpartition("]")[0] + "]")}
-    assert (checks["git"], checks["clock"], checks["work copy"]) == ("ok", "ok", "ok")
+    assert (checks["git"], checks["clock"], checks["working copy"]) == ("ok", "ok", "ok")
     assert (checks["disk"], checks["data digits"]) == ("unknown", "unknown")
 
 
@@ -131,14 +128,14 @@ def test_a_changed_host_key_is_the_one_line_that_fails_and_the_laptops_side_is_s
     assert ".." not in done.stdout and done.stderr == ""
 
 
-def test_a_gateway_that_is_down_is_named_and_nothing_remote_is_called_well(laptop):
+def test_a_gateway_that_is_down_is_named_and_nothing_remote_is_called_ok(laptop):
     laptop.hosts.refuse()
     checks = doctor(laptop, code=1)
     assert checks["connection"]["verdict"] == "failed"
     named(checks["connection"], "gateway cannot be reached", "Connection refused", "VPN")
     assert "disk" not in checks and "GPUs" not in checks
     assert checks["environment"]["verdict"] == "unknown"
-    assert checks["ports here"]["verdict"] == "ok"
+    assert checks["local ports"]["verdict"] == "ok"
 
 
 def test_a_line_that_swallows_everything_ends_in_time(laptop):
@@ -154,7 +151,7 @@ def test_a_clock_that_is_an_hour_ahead_is_a_warning(laptop):
     laptop.hosts.worker.clock("+1h")
     check = doctor(laptop, code=0)["clock"]
     assert check["verdict"] == "warning" and check["remote"].startswith("+3")
-    named(check, "differ by 3", "records mislead", "chrony")
+    named(check, "differ by 3", "records are wrong", "chrony")
 
 
 def test_a_full_disk_fails_and_a_small_one_warns(laptop):
@@ -164,7 +161,7 @@ def test_a_full_disk_fails_and_a_small_one_warns(laptop):
     local.write_text(local.read_text() + 'data = "/var/tmp/small/data"\n')
     checks = doctor(laptop, code=1)
     assert (checks["disk"]["verdict"], checks["disk of data"]["verdict"]) == ("ok", "failed")
-    named(checks["disk of data"], "/var/tmp/small/data is nearly full", "ask for room")
+    named(checks["disk of data"], "/var/tmp/small/data is nearly full", "ask for more room")
     worker._sh("mount -o remount,size=3g /var/tmp/small")
     assert doctor(laptop, code=0)["disk of data"]["verdict"] == "warning"
     worker._sh("mount -o remount,size=30g,nr_inodes=100 /var/tmp/small")
@@ -198,7 +195,7 @@ def test_a_driver_that_is_broken_or_hangs_fails_with_its_cause(laptop):
     laptop.hosts.worker.program("nvidia-smi", bed.nvidia_smi(1, hang=True))
     check = doctor(laptop, code=1)["GPUs"]
     assert check["remote"] == "hung"
-    named(check, "no answer in 8 s", "restart")
+    named(check, "did not answer in 8 s", "restart")
 
 
 def test_an_unknown_terminal_is_a_warning_and_fix_sends_its_description(laptop):
@@ -207,7 +204,7 @@ def test_an_unknown_terminal_is_a_warning_and_fix_sends_its_description(laptop):
     laptop.hosts.laptop.write("strange.ti", described)
     laptop.run("tic", "-x", "-o", f"{laptop.hosts.laptop.home_inside}/.terminfo", "../strange.ti")
     check = doctor(laptop, code=0, TERM="strange-term")["terminal"]
-    assert (check["verdict"], check["remote"]) == ("warning", "not known")
+    assert (check["verdict"], check["remote"]) == ("warning", "unknown")
     named(check, "strange-term", "--fix")
     assert doctor(laptop, "--fix", TERM="strange-term")["terminal"]["verdict"] == "ok"
 
@@ -221,7 +218,7 @@ esac
 """
 
 
-def test_processes_that_would_be_killed_at_logout_fail_and_fix_mends_it(laptop):
+def test_processes_that_would_be_killed_at_logout_fail_and_are_fixed(laptop):
     worker = laptop.hosts.worker
     worker.program("busctl", "#!/bin/sh\nexit 1\n")
     worker.program("loginctl", LOGIND.format(home=worker.home_inside, kills="no"))
@@ -237,29 +234,29 @@ def test_processes_that_would_be_killed_at_logout_fail_and_fix_mends_it(laptop):
     assert doctor(laptop, code=1)["at logout"]["verdict"] == "failed"
 
 
-def test_an_environment_that_is_not_in_step_is_told_on_each_side_and_fix_makes_the_one_there(
+def test_an_environment_that_is_out_of_date_is_named_on_each_side_and_fix_makes_the_one_there(
     laptop,
 ):
     lock = laptop.path / "requirements.txt"
     lock.write_text(lock.read_text() + "# another lock\n")
     check = doctor(laptop, code=1)["environment"]
-    named(check, "here: python3 bootstrap.py", "there: lab setup")
-    checks = doctor(laptop, "--fix", code=1)  # what is here, bootstrap.py mends
+    named(check, "this computer does not match requirements.txt: python3 bootstrap.py", "lab setup")
+    checks = doctor(laptop, "--fix", code=1)  # bootstrap.py fixes what is local
     assert checks["environment"]["remote"].startswith("3.11-")
-    named(checks["environment"], "here: python3 bootstrap.py")
+    named(checks["environment"], "this computer does not match", "python3 bootstrap.py")
     lock.write_text(lock.read_text().replace("# another lock\n", ""))
     assert doctor(laptop, code=0)["environment"]["verdict"] == "ok"
 
 
-def test_a_machine_where_nothing_was_set_up_is_told_and_fix_sets_it_up(laptop):
+def test_a_machine_where_nothing_was_set_up_is_named_and_fix_sets_it_up(laptop):
     shutil.move(laptop.there("work"), laptop.there("hidden"))
     shutil.move(laptop.there("envs"), laptop.there("hidden envs"))
     checks = doctor(laptop, code=0)
-    assert checks["work copy"]["verdict"] == checks["environment"]["verdict"] == "warning"
-    named(checks["work copy"], "not on the machine yet", "lab setup")
+    assert checks["working copy"]["verdict"] == checks["environment"]["verdict"] == "warning"
+    named(checks["working copy"], "not on the machine yet", "lab setup")
     shutil.move(laptop.there("hidden envs"), laptop.there("envs"))  # making one takes its time
     checks = doctor(laptop, "--fix", code=0)
-    assert checks["work copy"]["verdict"] == checks["environment"]["verdict"] == "ok"
+    assert checks["working copy"]["verdict"] == checks["environment"]["verdict"] == "ok"
     shutil.rmtree(laptop.there("hidden"))
 
 
@@ -269,17 +266,17 @@ def test_without_a_machine_the_laptop_is_examined_all_the_same(laptop):
     checks = doctor(laptop, code=0)
     assert checks["machine"]["verdict"] == "warning"
     named(checks["machine"], "no machine yet", "machines.toml")
-    assert checks["git"]["local"] == "2.39.5" and checks["ports here"]["verdict"] == "ok"
+    assert checks["git"]["local"] == "2.39.5" and checks["local ports"]["verdict"] == "ok"
     (laptop.path / "machines.toml").write_text("[machines.gpu]\nshs = 'x'\n")
     named(doctor(laptop, code=1)["machine"], "machines.toml:2", "did you mean ssh?")
 
 
-def test_ports_that_are_busy_here_are_named(laptop):
+def test_local_ports_in_use_are_named(laptop):
     script = "import socket as s, time; a = s.create_server(('127.0.0.1', 6006)); time.sleep(99)"
     server = laptop.popen("python3", "-c", script)
     laptop.run("python3", "-c", "import time; time.sleep(0.3)")
-    check = doctor(laptop, code=0)["ports here"]
-    assert (check["verdict"], check["local"]) == ("warning", "6006 busy")
+    check = doctor(laptop, code=0)["local ports"]
+    assert (check["verdict"], check["local"]) == ("warning", "6006 in use")
     named(check, "port 6006", "take the next")
     server.kill()
     server.communicate()
@@ -288,7 +285,7 @@ def test_ports_that_are_busy_here_are_named(laptop):
 def test_a_dataset_is_compared_by_its_manifest_and_its_files(laptop):
     here, there = laptop.path / "data/digits", laptop.there("data/digits")
     (here / "train/1").mkdir(parents=True)
-    (here / "train/1/a.png").write_text("picture")
+    (here / "train/1/a.png").write_text("image")
     (here / "manifest.json").write_text("{}")
     check = doctor(laptop, code=0)["data digits"]
     assert "1 file, 0.0 MB" in check["local"]
@@ -298,10 +295,10 @@ def test_a_dataset_is_compared_by_its_manifest_and_its_files(laptop):
     for split in ("train", "val", "test"):
         (there / split).mkdir(exist_ok=True)
     assert doctor(laptop)["data digits"]["verdict"] == "ok"
-    (there / "train/1/a.png").write_text("pict")
-    named(doctor(laptop)["data digits"], "cut short", "lab push-data digits")
+    (there / "train/1/a.png").write_text("im")
+    named(doctor(laptop)["data digits"], "truncated", "lab push-data digits")
     (there / "manifest.json").write_text("[]")
-    named(doctor(laptop)["data digits"], "another dataset", "another name")
+    named(doctor(laptop)["data digits"], "a different dataset", "rename one")
     shutil.rmtree(here / "train/1")
     (here / "manifest.json").unlink()
     shutil.rmtree(there)
@@ -313,63 +310,3 @@ def test_a_socket_folder_that_is_open_to_others_fails(laptop):
     check = doctor(laptop, code=1)["ssh sockets"]
     named(check, "open to others", "chmod 700")
     folder.chmod(0o700)
-
-
-# --- the rules, as values -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def rules():
-    """The module checks.py, which needs nothing but Python."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(LAB)
-        yield importlib.import_module("lab.doctor.checks")
-        for name in [name for name in sys.modules if name.split(".")[0] == "lab"]:
-            del sys.modules[name]
-
-
-HERE = {
-    "environment": ["3.11-abc"],
-    "torch wanted": ["yes"],
-    "torch": ["__version__ = '2.13.0'"],
-    "lab": ["lab"],
-}
-
-
-@pytest.mark.parametrize(
-    ("version", "cuda", "gpus", "verdict", "words"),
-    [
-        ("2.13.0+cu126", "'12.6'", ["ok", "cuda 12.4"], "ok", []),
-        ("2.13.0+cu130", "'13.0'", ["ok", "cuda 12.4"], "failed", ["CUDA 13.0", "knows 12.4"]),
-        ("2.13.0+cpu", "None", ["ok", "cuda 12.4"], "failed", ["without CUDA", "lab setup"]),
-        ("2.13.0+cpu", "None", ["none"], "ok", []),
-        ("2.13.0+cu126", "'12.6'", ["ok"], "unknown", ["does not say"]),
-        ("2.13.0+cu126", "'12.6'", ["hung"], "unknown", []),
-    ],
-)
-def test_the_torch_build_is_held_against_the_driver(rules, version, cuda, gpus, verdict, words):
-    lines = [f"__version__ = '{version}'", f"cuda: Optional[str] = {cuda}", "hip = None"]
-    check = rules.check_torch(HERE, {"environment": ["yes"], "torch": lines, "gpus": gpus})
-    assert (check.verdict, check.remote) == (verdict, version)
-    assert all(word in check.advice for word in words), check.advice
-
-
-def test_what_is_not_known_is_called_unknown_and_never_well(rules):
-    nothing = sys.modules["lab.doctor.facts"].parse_facts("clock:\nhost:\n w\ngpus:\ndisk:\n")
-    seen = {check.check: check.verdict for check in rules.judge(HERE, nothing)}
-    for name in ("git", "environment", "torch", "GPUs", "disk", "clock", "basic tools"):
-        assert seen[name] != "ok", name
-    assert seen["GPUs"] == seen["disk"] == seen["clock"] == seen["basic tools"] == "unknown"
-
-
-def test_a_quota_that_is_used_up_fails_and_one_that_is_not_told_is_unknown(rules):
-    def quota(*lines):
-        checks = rules.check_disks({"quota": ["Disk quotas for user ada (uid 5):", *lines]})
-        return next(check for check in checks if check.check == "quota")
-
-    over = quota("/dev/sda1 1000* 900 1000 6days 10 0 0", "code 1")
-    assert over.verdict == "failed" and "remove files" in over.advice
-    kept = quota("/dev/sda1 100 900 1000  10 0 0", "code 0")
-    assert (kept.verdict, kept.remote) == ("ok", "is kept")
-    for lines in (["code 124"], ["/dev/sda1 100 900 1000  10 0 0", "code 1"]):
-        assert quota(*lines).verdict == "unknown"

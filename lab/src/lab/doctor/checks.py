@@ -1,6 +1,7 @@
-"""What is well and what is not: facts in, checks out. Nothing is asked or run here."""
+"""The checks of lab doctor: facts in, verdicts out. Nothing is asked or run here."""
 
 import re
+from typing import Literal, NamedTuple
 
 from lab.doctor.facts import (
     FAILED,
@@ -9,6 +10,8 @@ from lab.doctor.facts import (
     WARNING,
     Check,
     Facts,
+    Fix,
+    Verdict,
     first_line,
     parse_version,
     short_version,
@@ -17,191 +20,226 @@ from lab.doctor.facts import (
 from lab.doctor.machine_checks import check_clock, check_disks, check_gpus, check_sessions
 from lab.ground.terminal import count_files
 
-OUTDATED, MISSING = "not up to date", "not there"  # an environment; the work copy
+
+def judge(local: Facts, remote: Facts | None) -> list[Check]:
+    """Return every check; without a connection (None) only those of this computer."""
+    checks = [*check_programs(local, remote), *check_environment(local, remote)]
+    checks += check_local(local)
+    if remote is not None:
+        checks += [*check_gpus(remote), *check_disks(remote), *check_clock(remote)]
+        checks += check_sessions(local, remote)
+    return [*checks, check_dataset(local, remote)]
 
 
-def judge(here: Facts, there: Facts | None) -> list[Check]:
-    """Every check; without a connection (None) only what this computer has to say."""
-    checks = [*check_programs(here, there), *check_environment(here, there), *check_laptop(here)]
-    if there is not None:
-        checks += [
-            *check_gpus(there),
-            *check_disks(there),
-            *check_clock(there),
-            *check_sessions(here, there),
-        ]
-    return [*checks, *check_dataset(here, there)]
+class Program(NamedTuple):
+    """What a program is needed for."""
+
+    side: Literal["local", "remote", "both"]
+    if_missing: Verdict
+    oldest: tuple[int, ...]  # version that is new enough
+    advice: str
 
 
-# name: where it is needed, what happens without it, how bad that is, the oldest that will do
 PROGRAMS = {
-    "ssh": ("here", FAILED, (7, 3), "nothing gets there: install OpenSSH"),
-    "git": ("both", FAILED, (2, 25), "the code cannot get there: install it"),
-    "rsync": ("both", WARNING, (), "data is brought by a slower way: install it"),
-    "tmux": ("there", WARNING, (2, 2), "jobs run, but lab shell does not stay: install it"),
-    "script": ("there", WARNING, (), "lab run --interactive needs it: install util-linux"),
-    "python3": ("both", OK, (3, 8), "uv has to bring a Python"),
-    "uv": ("both", WARNING, (0, 9), "setup fetches one from PyPI; or put one in ~/.local/bin"),
+    "ssh": Program("local", FAILED, (7, 3), "no machine can be reached: install OpenSSH"),
+    "git": Program("both", FAILED, (2, 25), "code cannot be sent: install it"),
+    "rsync": Program("both", WARNING, (), "files are copied by tar, which is slower: install it"),
+    "tmux": Program("remote", WARNING, (2, 2), "lab shell ends with the connection: install it"),
+    "script": Program("remote", WARNING, (), "lab run --interactive needs it: install util-linux"),
+    "python3": Program("both", OK, (3, 8), "uv will download a Python"),
+    "uv": Program("both", WARNING, (0, 9), "lab setup downloads it; or put it into ~/.local/bin"),
 }
 
 
-def check_programs(here: Facts, there: Facts | None) -> list[Check]:
-    """The programs that are needed, and their versions."""
-    checks = []
-    for name, (needed, without, oldest, advice) in PROGRAMS.items():
-        verdicts, causes = [OK], []
-        for side, facts in (("this computer", here), ("the machine", there)):
-            if needed == "here" and facts is there or needed == "there" and facts is here:
-                continue
-            found = first_line(facts, name)
-            if found in ("missing", "broken"):
-                verdicts.append(without)
-                words = {"missing": f"has no {name}", "broken": f"has a {name} that does not start"}
-                causes.append(f"{side} {words[found]}")
-            elif not parse_version(found):
-                verdicts.append(UNKNOWN)
-            elif parse_version(found) < oldest:
-                verdicts.append(WARNING)
-                wanted = ".".join(map(str, oldest))
-                causes.append(f"{side} has {name} {short_version(found)}, older than {wanted}")
-        sides = [short_version(first_line(facts, name)) for facts in (here, there)]
-        sides[1] = "" if needed == "here" else sides[1]
-        sides[0] = "" if needed == "there" else sides[0]
-        said = f"{' and '.join(causes)}: {advice}" if causes else ""
-        checks.append(Check(name, *sides, worst(verdicts), said))
-    python, uv = (parse_version(first_line(there, name)) for name in ("python3", "uv"))
-    known = first_line(there, "python3") != "?" and first_line(there, "uv") != "?"
+def check_programs(local: Facts, remote: Facts | None) -> list[Check]:
+    """Check the programs that are needed, and their versions."""
+    checks = [check_program(name, local, remote) for name in PROGRAMS]
+    python, uv = (parse_version(first_line(remote, name)) for name in ("python3", "uv"))
+    known = first_line(remote, "python3") != "?" and first_line(remote, "uv") != "?"
     if known and python < (3, 8) and not uv:
-        cause = "the machine has neither Python 3.8 or newer nor uv, so there can be no environment"
-        fix = "curl -LsSf https://astral.sh/uv/install.sh | sh there needs no root"
+        cause = "the machine has neither Python 3.8 nor uv, so no environment can be made"
+        fix = "run curl -LsSf https://astral.sh/uv/install.sh | sh on it, which needs no root"
         checks.append(Check("environment tools", "", "missing", FAILED, f"{cause}: {fix}"))
-    if there is not None:
-        missing = there.get("missing", ["?"])
-        lacks = ", ".join(missing[:-1])
-        verdict = UNKNOWN if missing[-1:] != ["asked"] else FAILED if lacks else OK
-        advice = f"no job starts there without {lacks}: install coreutils and util-linux"
-        checks.append(Check("basic tools", "", lacks, verdict, advice if lacks else ""))
+    if remote is not None:
+        *names, last = remote.get("missing", []) or ["?"]
+        verdict = UNKNOWN if last != "asked" else FAILED if names else OK
+        missing = ", ".join(names)
+        advice = f"no job starts without {missing}: install coreutils and util-linux"
+        checks.append(Check("basic tools", "", missing, verdict, advice if names else ""))
     return checks
 
 
-def check_environment(here: Facts, there: Facts | None) -> list[Check]:
-    """Is the environment of this lock there and here, and does its torch fit the machine?"""
-    wanted, lab = first_line(here, "environment"), first_line(here, "lab")
-    fixes = {"here": "python3 bootstrap.py", "there": f"{lab} setup, or {lab} doctor --fix"}
-    states = {"yes": OK, "no": FAILED}
-    verdicts = {
-        "here": states.get(first_line(here, "up to date"), UNKNOWN),
-        "there": states.get(first_line(there, "environment"), UNKNOWN),
-    }
-    says = {OK: wanted, FAILED: OUTDATED, UNKNOWN: "?"}
-    bad = [side for side, verdict in verdicts.items() if verdict == FAILED]
-    causes = [f"requirements.txt is not what is installed {side}: {fixes[side]}" for side in bad]
-    if bad == ["there"]:  # a job makes it, too: it only takes a while
-        verdicts["there"] = WARNING
-        causes = [f"the machine has no environment of this requirements.txt yet: {fixes['there']}"]
-    sides = [says[FAILED if side in bad else verdicts[side]] for side in verdicts]
-    checks = [Check("environment", *sides, worst(list(verdicts.values())), "; ".join(causes))]
-    if there is not None:
-        made = first_line(there, "work")
-        verdict = {"yes": OK, "no": WARNING}.get(made, UNKNOWN)
-        advice = f"the project is not on the machine yet: {fixes['there']}"
-        word = {"yes": "is there", "no": MISSING}.get(made, "?")
-        checks.append(Check("work copy", "", word, verdict, advice if verdict == WARNING else ""))
-    if first_line(here, "torch wanted") == "yes":
-        checks.append(check_torch(here, there))
+def check_program(name: str, local: Facts, remote: Facts | None) -> Check:
+    """Check one program on the sides where it is needed."""
+    program = PROGRAMS[name]
+    verdicts, causes, shown = [OK], [], {"local": "", "remote": ""}
+    for side, owner, facts in (
+        ("local", "this computer", local),
+        ("remote", "the machine", remote),
+    ):
+        if program.side not in (side, "both"):
+            continue
+        found = first_line(facts, name)
+        shown[side] = short_version(found)
+        if found in ("missing", "broken"):
+            verdicts.append(program.if_missing)
+            problem = f"no {name}" if found == "missing" else f"a {name} that does not start"
+            causes.append(f"{owner} has {problem}")
+        elif not parse_version(found):
+            verdicts.append(UNKNOWN)
+        elif parse_version(found) < program.oldest:
+            verdicts.append(WARNING)
+            oldest = ".".join(map(str, program.oldest))
+            causes.append(f"{owner} has {name} {shown[side]}, older than {oldest}")
+    advice = f"{' and '.join(causes)}: {program.advice}" if causes else ""
+    return Check(name, shown["local"], shown["remote"], worst(verdicts), advice)
+
+
+def check_environment(local: Facts, remote: Facts | None) -> list[Check]:
+    """Check on both sides for the environment of this lock, and whether its torch fits the GPUs."""
+    wanted, lab = first_line(local, "environment"), first_line(local, "lab")
+    set_up = f"{lab} setup, or {lab} doctor --fix"
+    verdicts: dict[str, Verdict] = {"yes": OK, "no": FAILED}
+    here = verdicts.get(first_line(local, "up to date"), UNKNOWN)
+    there = verdicts.get(first_line(remote, "environment"), UNKNOWN)
+    shown = {OK: wanted, FAILED: "not up to date", UNKNOWN: "?"}
+    sides = shown[here], shown[there]
+    causes: list[str] = []
+    fix: Fix = ""
+    if here == FAILED:
+        cause = "the environment on this computer does not match requirements.txt"
+        causes.append(f"{cause}: python3 bootstrap.py")
+    if there == FAILED:
+        causes.append(f"the machine has no environment for this requirements.txt: {set_up}")
+        there, fix = WARNING, "setup"  # the next job would make it, too
+    checks = [Check("environment", *sides, worst([here, there]), "; ".join(causes), fix)]
+    if remote is not None:
+        copies: dict[str, tuple[str, Verdict]] = {
+            "yes": ("present", OK),
+            "no": ("missing", WARNING),
+        }
+        word, verdict = copies.get(first_line(remote, "work"), ("?", UNKNOWN))
+        advice, fix = "", ""
+        if verdict == WARNING:
+            advice, fix = f"the project is not on the machine yet: {set_up}", "setup"
+        checks.append(Check("working copy", "", word, verdict, advice, fix))
+    if first_line(local, "torch wanted") == "yes":
+        checks.append(check_torch(local, remote))
     return checks
 
 
-def check_torch(here: Facts, there: Facts | None) -> Check:
-    """The torch build there, held against its GPUs and their driver."""
-    builds = [parse_torch_build(facts) for facts in (here, there)]
-    version, cuda, other = builds[1]
-    row = ("torch", builds[0][0], version)
-    if first_line(there, "environment") == "no" or version == "?":
-        return Check(*row, UNKNOWN)
-    state = first_line(there, "gpus")
-    driver = next((line[5:] for line in there["gpus"] if line.startswith("cuda ")), "")
-    if state == "none" or other:
-        return Check(*row, OK)
-    if state != "ok":
-        return Check(*row, UNKNOWN)
-    if not cuda:
-        cause = f"torch {version} there is built without CUDA, and the machine has GPUs"
-        old, again = f"envs/{first_line(here, 'environment')}", f"{first_line(here, 'lab')} setup"
-        fix = f"remove {old} there while no job runs, then {again}"
-        return Check(*row, FAILED, f"{cause}: {fix}")
+def check_torch(local: Facts, remote: Facts | None) -> Check:
+    """Compare the machine's torch build with its GPUs and their driver."""
+    build = parse_torch_build(remote)
+    verdict, advice = judge_torch(build, local, remote)
+    return Check("torch", parse_torch_build(local).version, build.version, verdict, advice)
+
+
+class TorchBuild(NamedTuple):
+    """What torch was built for; `version` is "?" if it is not known."""
+
+    version: str
+    cuda: str  # "": built without it
+    rocm: bool
+
+
+def judge_torch(build: TorchBuild, local: Facts, remote: Facts | None) -> tuple[Verdict, str]:
+    """Return the verdict on the machine's torch, and the advice."""
+    gpus = first_line(remote, "gpus")
+    if first_line(remote, "environment") == "no" or build.version == "?":
+        return UNKNOWN, ""
+    if gpus == "none" or build.rocm:
+        return OK, ""
+    if gpus != "ok":
+        return UNKNOWN, ""
+    if not build.cuda:
+        cause = f"the machine has GPUs, but its torch {build.version} is built without CUDA"
+        folder = f"envs/{first_line(local, 'environment')}"
+        fix = f"remove {folder} on it while no job runs, then {first_line(local, 'lab')} setup"
+        return FAILED, f"{cause}: {fix}"
+    lines = (remote or {}).get("gpus", [])
+    driver = next((line[5:] for line in lines if line.startswith("cuda ")), "")
     if not driver:
-        return Check(*row, UNKNOWN, "nvidia-smi does not say which CUDA the driver knows")
-    if parse_version(driver)[:1] < parse_version(cuda)[:1]:
-        cause = f"torch {version} needs a driver for CUDA {cuda}, and the machine's knows {driver}"
-        fix = f"a newer driver (its administrator), or torch for CUDA {parse_version(driver)[0]}"
-        return Check(*row, FAILED, f"{cause}: {fix}: UV_TORCH_BACKEND")
-    return Check(*row, OK)
+        return UNKNOWN, "nvidia-smi does not say which CUDA version the driver supports"
+    if parse_version(driver)[:1] < parse_version(build.cuda)[:1]:
+        cause = f"torch {build.version} needs a driver for CUDA {build.cuda}, but the machine's"
+        older = f"torch for CUDA {parse_version(driver)[0]} (UV_TORCH_BACKEND)"
+        fix = f"ask its administrator for a newer driver, or install {older}"
+        return FAILED, f"{cause} supports only {driver}: {fix}"
+    return OK, ""
 
 
-def parse_torch_build(facts: Facts | None) -> tuple[str, str, bool]:
-    """torch's version, its CUDA ("" without), and whether it is built for another make of GPU."""
-    words = {}
+def parse_torch_build(facts: Facts | None) -> TorchBuild:
+    """Read the lines of torch's version.py."""
+    values = {}
     for line in (facts or {}).get("torch", []):
         name, _, value = re.sub(r":[^=]*=", "=", line).replace("'", "").partition("=")
-        words[name.strip()] = "" if value.strip() == "None" else value.strip()
-    return words.get("__version__", "?"), words.get("cuda", ""), bool(words.get("hip"))
-
-
-def check_laptop(here: Facts) -> list[Check]:
-    """What concerns this computer alone."""
-    busy = here.get("busy ports", [])
-    advice = (
-        f"port {', '.join(busy)} is in use here: lab notebook and lab tensorboard take the next"
+        values[name.strip()] = "" if value.strip() == "None" else value.strip()
+    return TorchBuild(
+        values.get("__version__", "?"), values.get("cuda", ""), bool(values.get("hip"))
     )
-    ports = Check(
-        "ports here",
-        f"{', '.join(busy)} busy" if busy else "free",
-        "",
-        WARNING if busy else OK,
-        f"{advice}; a forward of lab ssh-config needs it free" if busy else "",
-    )
-    socket = first_line(here, "socket")
-    verdict = OK if socket == "ok" else FAILED
-    word = "usable" if verdict == OK else "not usable"
-    return [ports, Check("ssh sockets", word, "", verdict, "" if verdict == OK else socket)]
 
 
-def check_dataset(here: Facts, there: Facts | None) -> list[Check]:
-    """Is the project's dataset the same on both sides? hash of the manifest, files, bytes."""
-    name = first_line(here, "dataset name")
-    mine, theirs = (parse_dataset(facts) for facts in (here, there))
-    row = (f"data {name}", mine[1], theirs[1])
-    fix = f"{first_line(here, 'lab')} push-data {name}"
-    if "?" in (mine[0], theirs[0]):
-        return [Check(*row, UNKNOWN)]
-    if not mine[0] and not theirs[0]:
-        advice = f"there is no dataset {name} yet: the README tells how to prepare one"
-        return [Check(*row, WARNING, advice)]
-    if not theirs[0]:
-        return [Check(*row, WARNING, f"the machine has no dataset {name}: {fix}")]
-    if not mine[0]:
-        return [Check(*row, OK)]  # large ones stay there
-    if mine[0] != theirs[0]:
-        advice = f"{name} is another dataset there than here: give one of them another name"
-        return [Check(*row, WARNING, advice)]
-    if not theirs[2] or not mine[2]:
-        return [Check(*row, UNKNOWN, "the files are too many to be counted in 8 s")]
-    if mine[2] != theirs[2]:
-        cause = f"files of {name} are missing, foreign or cut short there"
-        return [Check(*row, WARNING, f"{cause}, although the manifest is the same: {fix}")]
-    return [Check(*row, OK)]
+def check_local(local: Facts) -> list[Check]:
+    """Check what concerns this computer alone."""
+    busy = ", ".join(local.get("busy ports", []))
+    ports = Check("local ports", "free", "", OK)
+    if busy:
+        cause = f"port {busy} is in use on this computer"
+        effect = "lab notebook and lab tensorboard take the next; lab ssh-config's forwards need it"
+        ports = Check("local ports", f"{busy} in use", "", WARNING, f"{cause}: {effect}")
+    problem = first_line(local, "socket")
+    if problem == "ok":
+        return [ports, Check("ssh sockets", "usable", "", OK)]
+    return [ports, Check("ssh sockets", "not usable", "", FAILED, problem)]
 
 
-def parse_dataset(facts: Facts | None) -> tuple[str, str, tuple[int, int] | None]:
-    """Of a dataset: the hash of its manifest ("" without one), a word for it, files and bytes."""
+class Contents(NamedTuple):
+    """What one side has of a dataset."""
+
+    manifest: str  # its hash; "" without a dataset, "?" if that is not known
+    shown: str
+    files: tuple[int, int] | None  # how many, and their bytes; None: not counted
+
+
+def check_dataset(local: Facts, remote: Facts | None) -> Check:
+    """Compare the project's dataset on both sides: hash of the manifest, files, bytes."""
+    name = first_line(local, "dataset name")
+    here, there = parse_contents(local), parse_contents(remote)
+    verdict, advice = judge_dataset(name, here, there, first_line(local, "lab"))
+    return Check(f"data {name}", here.shown, there.shown, verdict, advice)
+
+
+def judge_dataset(name: str, here: Contents, there: Contents, lab: str) -> tuple[Verdict, str]:
+    """Return the verdict on the two sides of a dataset, and the advice."""
+    if "?" in (here.manifest, there.manifest):
+        return UNKNOWN, ""
+    if not here.manifest and not there.manifest:
+        return WARNING, f"there is no dataset {name} yet: the README says how to prepare one"
+    if not there.manifest:
+        return WARNING, f"the machine has no dataset {name}: {lab} push-data {name}"
+    if not here.manifest:
+        return OK, ""  # a large one may stay on the machine
+    if here.manifest != there.manifest:
+        return WARNING, f"the machine has a different dataset named {name}: rename one of the two"
+    if not there.files or not here.files:
+        return UNKNOWN, "there are too many files to count in 8 s"
+    if here.files != there.files:
+        cause = f"the machine's {name} has the same manifest, but missing, extra or truncated files"
+        return WARNING, f"{cause}: {lab} push-data {name}"
+    return OK, ""
+
+
+def parse_contents(facts: Facts | None) -> Contents:
+    """Read what is known of a dataset."""
     lines = (facts or {}).get("dataset")
     if lines is None:
-        return "?", "?", None
+        return Contents("?", "?", None)
     if not lines or not re.fullmatch("[0-9a-f]{12}", lines[0]):
-        return "", "none", None
+        return Contents("", "none", None)
     found = re.fullmatch(r"(\d+) (\d+)", lines[1]) if len(lines) > 1 else None
     if not found:
-        return lines[0], f"{lines[0]}, files not counted", None
+        return Contents(lines[0], f"{lines[0]}, files not counted", None)
     number, size = int(found[1]), int(found[2])
-    return lines[0], f"{lines[0]}, {count_files(number)}, {size / 1e6:.1f} MB", (number, size)
+    shown = f"{lines[0]}, {count_files(number)}, {size / 1e6:.1f} MB"
+    return Contents(lines[0], shown, (number, size))

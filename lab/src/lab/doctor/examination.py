@@ -1,6 +1,6 @@
-"""What is wrong, here and on the machine, and the line that fixes it; with --fix it is fixed.
+"""Collects the facts of this computer and of the machine for lab doctor, and fixes what it can.
 
-The machine is asked by one script, scripts/facts.sh; what the answers mean is told in checks.py.
+One script, facts.sh, asks the machine; checks.py judges the answers.
 """
 
 import hashlib
@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing, redirect_stdout
+from collections.abc import Callable
+from contextlib import closing, redirect_stdout, suppress
 from pathlib import Path
 
 from lab.doctor import checks
@@ -25,12 +26,13 @@ from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
 from lab.workcopy import workspace
 
-ALL = 60  # seconds for the machine's answers; those that came until then are taken
+ALL = 60  # seconds for the machine's answers; later ones are unknown
+COUNTING = 8  # seconds for the files of the dataset
 PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--version"}
 
 
 def examine(machine: Machine) -> list[Check]:
-    """Every check of this computer and of the machine; never raises for what is wrong there."""
+    """Return every check of both computers; what is wrong with the machine is never raised."""
     here = {**collect_local_facts(), "lab": [machine.lab]}
     try:
         connection = Connection(machine)
@@ -43,19 +45,19 @@ def examine(machine: Machine) -> list[Check]:
 
 
 def examine_locally(reason: str) -> list[Check]:
-    """Every check of this computer, where there is no machine that could be asked."""
+    """Return every check of this computer, where there is no machine to ask; `reason` says why."""
     verdict = WARNING if reason.startswith("no machine yet") else FAILED
     here = {**collect_local_facts(), "lab": ["lab"], "socket": ["ok"]}
     return [Check("machine", "", "", verdict, reason), *checks.judge(here, None)]
 
 
 def reach_machine(connection: Connection, here: Facts) -> tuple[Facts | None, list[Check]]:
-    """The facts of the machine, and what is to be said of the way there."""
+    """Return the facts of the machine, and the checks of the connection to it."""
     machine = connection.machine
     try:
-        way = dict(ssh_config.resolve(machine.host, connection.config))
-        by = way.get("proxyjump") or ("a ProxyCommand" if way.get("proxycommand") else "")
-        route = f"by way of {by}" if by else "directly"
+        options = dict(ssh_config.resolve(machine.host, connection.config))
+        jump = options.get("proxyjump") or ("a ProxyCommand" if "proxycommand" in options else "")
+        route = f"through {jump}" if jump else "directly"
         connection.open()
         there, milliseconds = collect_remote_facts(connection, here)
     except (HostKeyChanged, HostKeyUnknown) as error:
@@ -63,17 +65,17 @@ def reach_machine(connection: Connection, here: Facts) -> tuple[Facts | None, li
     except LabError as error:
         return None, [Check("connection", "", "not reached", FAILED, str(error))]
     found = [Check("connection", route, f"{first_line(there, 'host')}, {milliseconds:.0f} ms", OK)]
-    lax = way.get("stricthostkeychecking") in ("false", "no", "off")
-    advice = "StrictHostKeyChecking is off in ~/.ssh/config, so that any machine could pose as"
-    advice = f"{advice} {machine.host}: take that line out" if lax else ""
-    word = "not checked" if lax else "known"
-    return there, [*found, Check("host key", word, "", WARNING if lax else OK, advice)]
+    if options.get("stricthostkeychecking") in ("false", "no", "off"):
+        cause = "StrictHostKeyChecking is off in ~/.ssh/config, so any machine could pose as"
+        advice = f"{cause} {machine.host}: remove that line"
+        return there, [*found, Check("host key", "not checked", "", WARNING, advice)]
+    return there, [*found, Check("host key", "known", "", OK)]
 
 
 def collect_remote_facts(connection: Connection, here: Facts) -> tuple[Facts, float]:
-    """What the machine answers, and the milliseconds of a call on the open connection.
+    """Return what the machine answers, and the milliseconds of a call on the open connection.
 
-    Also "difference": of the clocks, in seconds, and how many seconds that may be wrong.
+    One more fact is "difference": that of the clocks, in seconds, and how accurate it is.
     """
     pieces: list[bytes] = []
     times: list[float] = []
@@ -92,19 +94,17 @@ def collect_remote_facts(connection: Connection, here: Facts) -> tuple[Facts, fl
         connection.run("facts.sh", receive=receive, within=ALL, **variables)
     except SshError:
         if time.time() < began + ALL:
-            raise  # else a disk or driver that hangs so hard that it cannot even be given up
+            raise  # else a disk or driver hangs so hard that not even its time-out ended it
     there = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
     answered = next((at for at, piece in zip(times, pieces, strict=True) if piece), time.time())
-    try:
+    with suppress(ValueError):  # of a date without %N
         difference = float(first_line(there, "clock")) - (began + answered) / 2
         there["difference"] = [f"{difference} {(answered - began) / 2}"]
-    except ValueError:
-        pass  # a date without %N
     return there, 1000 * (answered - began)
 
 
 def collect_local_facts() -> Facts:
-    """What there is to know of this computer, without asking anybody else."""
+    """Return the facts of this computer."""
     try:
         text = (project.root() / "requirements.txt").read_bytes()
     except OSError as error:
@@ -128,29 +128,35 @@ def collect_local_facts() -> Facts:
 
 
 def get_version(name: str, option: str) -> str:
-    """What a program says of its version; "missing" or "broken"."""
+    """Return what a program says of its version, "missing" or "broken"."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     helpers = [Path.home() / ".local/bin", Path(cache, project.CACHE, "uv/bin")]
     path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, helpers)])
     program = shutil.which(name, path=path)
     if not program:
         return "missing"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
     try:
-        done = subprocess.run([program, option], **pipes, timeout=5, check=True)
+        done = subprocess.run(
+            [program, option],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=5,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return "broken"
     return next(iter(done.stdout.decode("utf-8", "replace").splitlines()), "?")
 
 
 def is_up_to_date(wanted: dict[str, str]) -> str:
-    """Whether .venv is the environment of this lock, by the stamp of bootstrap.py: yes or no."""
+    """Return whether .venv has this lock and Python, by its stamp: yes or no."""
     stamp = read_stamp(project.root() / ".venv")
     return "yes" if stamp | wanted == stamp else "no"
 
 
 def read_torch_build() -> list[str]:
-    """The lines of torch's version.py that tell of its build."""
+    """Return the lines of torch's version.py that describe its build."""
     for path in (project.root() / ".venv").glob("lib/python*/site-packages/torch/version.py"):
         lines = path.read_text("utf-8", errors="replace").splitlines()
         return [line for line in lines if line.startswith(("__version__", "cuda", "hip"))]
@@ -158,7 +164,7 @@ def read_torch_build() -> list[str]:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this computer."""
+    """Return whether nothing listens on a port of this computer."""
     with closing(socket.socket()) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -169,40 +175,41 @@ def is_free(port: int) -> bool:
 
 
 def measure_dataset(folder: Path) -> list[str]:
-    """The hash of its manifest, its files and their bytes, as facts.sh tells them."""
+    """Return the hash of the manifest; the number of files and their bytes. As facts.sh does."""
     try:
-        known = files.sha256(folder / "manifest.json")[:12]
+        manifest = files.sha256(folder / "manifest.json")[:12]
     except OSError:
         return []
-    sizes, until = [], time.monotonic() + 8
+    sizes, deadline = [], time.monotonic() + COUNTING
     for split in project.SPLITS:
-        for place, _, names in os.walk(folder / split):
-            paths = [os.path.join(place, name) for name in names if not name.startswith(".")]
+        for parent, _, names in os.walk(folder / split):
+            paths = [os.path.join(parent, name) for name in names if not name.startswith(".")]
             sizes += [os.lstat(path).st_size for path in paths]
-            if time.monotonic() > until:
-                return [known]
-    return [known, f"{len(sizes)} {sum(sizes)}"]
+            if time.monotonic() > deadline:
+                return [manifest]
+    return [manifest, f"{len(sizes)} {sum(sizes)}"]
 
 
 def fix(machine: Machine, found: list[Check]) -> list[str]:
-    """Fix what can be fixed without being root; a line for each attempt."""
-    bad = {check.check for check in found if check.verdict in (FAILED, WARNING)}
+    """Fix what needs no root; return a line for each attempt."""
     connection = Connection(machine)
-    said = []
-    if bad & {"connection", "host key"}:
-        connection.close()  # one that hangs would be taken again
-        return ["the connection was closed, to be opened anew"]
-    for name, what in (("at logout", "linger"), ("terminal", "terminal")):
-        if name in bad:
-            said.append(try_step(name, lambda what=what: fix_remotely(connection, what)))
-    if any(check.remote in (checks.MISSING, checks.OUTDATED) for check in found):
-        with redirect_stdout(sys.stderr):  # on standard output comes the table
-            said.append(try_step("environment", lambda: workspace.setup(connection)))
-    return said
+    wanted = {check.fix for check in found}
+    if "reconnect" in wanted:
+        connection.close()  # a connection that hangs would be used again
+        return ["the connection was closed; the next command opens a new one"]
+    lines = []
+    if "linger" in wanted:
+        lines.append(try_fix("at logout", lambda: connection.run("fix.sh", what="linger")))
+    if "terminal" in wanted:
+        lines.append(try_fix("terminal", lambda: send_terminal(connection)))
+    if "setup" in wanted:
+        with redirect_stdout(sys.stderr):  # standard output is for the table
+            lines.append(try_fix("environment", lambda: workspace.setup(connection)))
+    return lines
 
 
-def try_step(name: str, step) -> str:
-    """Take a step; what became of it."""
+def try_fix(name: str, step: Callable[[], object]) -> str:
+    """Take a step; return what became of it, as a line."""
     try:
         step()
     except (LabError, OSError) as error:
@@ -210,10 +217,9 @@ def try_step(name: str, step) -> str:
     return f"{name}: fixed"
 
 
-def fix_remotely(connection: Connection, what: str) -> None:
-    """Fix one thing there by scripts/fix.sh."""
+def send_terminal(connection: Connection) -> None:
+    """Send the description of this terminal, for programs on the machine."""
     with tempfile.TemporaryFile() as file:
-        if what == "terminal":
-            subprocess.run(["infocmp", "-x"], stdout=file, stderr=subprocess.DEVNULL, check=False)
-            file.seek(0)
-        connection.run("fix.sh", what=what, stdin=file)
+        subprocess.run(["infocmp", "-x"], stdout=file, stderr=subprocess.DEVNULL, check=False)
+        file.seek(0)
+        connection.run("fix.sh", what="terminal", stdin=file)

@@ -1,29 +1,39 @@
-"""What lab doctor finds out, as text, and what it says of it: a check with a verdict.
+"""What lab doctor works with: facts, which are text, and checks, each with a verdict.
 
-Facts are lines of text by name, as scripts/facts.sh prints them and doctor.py finds them here.
-What is not known is called unknown, never well.
+Facts are lines of text by name, as facts.sh prints them of the machine and examination.py collects
+them of this computer. What is not known is called unknown, never ok.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-Facts = dict[str, list[str]]
-OK, WARNING, FAILED, UNKNOWN = "ok", "warning", "failed", "unknown"
+Facts: TypeAlias = dict[str, list[str]]
+Verdict: TypeAlias = Literal["ok", "warning", "failed", "unknown"]
+OK: Verdict = "ok"
+WARNING: Verdict = "warning"
+FAILED: Verdict = "failed"
+UNKNOWN: Verdict = "unknown"
+SEVERITY = [OK, UNKNOWN, WARNING, FAILED]
+
+
+Fix: TypeAlias = Literal["", "reconnect", "linger", "terminal", "setup"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table; `advice`: cause and fix, where something is to be said."""
+    """One row of the table. `advice` is the cause and what to do; `fix` is what --fix would do."""
 
     check: str
     local: str
     remote: str
-    verdict: str
+    verdict: Verdict
     advice: str = ""
+    fix: Fix = ""
 
 
 def parse_facts(text: str) -> Facts:
-    """What facts.sh printed, as far as it came."""
+    """Read what facts.sh printed, as far as it got."""
     facts: Facts = {}
     name = ""
     for line in text.splitlines():
@@ -36,22 +46,22 @@ def parse_facts(text: str) -> Facts:
 
 
 def first_line(facts: Facts | None, name: str) -> str:
-    """The first line of a fact; "?" if nobody knows."""
+    """Return the first line of a fact; "?" if it is not known."""
     return next(iter((facts or {}).get(name, [])), "?")
 
 
 def parse_version(text: str) -> tuple[int, ...]:
-    """The version in a line: "tmux 3.3a" is (3, 3); () without one."""
+    """Return the version in a line: (3, 3) for "tmux 3.3a"; () if there is none."""
     found = re.search(r"\d+(\.\d+)+", text)
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 def short_version(text: str) -> str:
-    """A version as the table shows it."""
+    """Return a version as the table shows it."""
     found = re.search(r"\d+(\.\d+)+\w*", text)
     return found[0] if found else text
 
 
-def worst(verdicts: list[str]) -> str:
-    """What a line is called that has several verdicts."""
-    return max(verdicts, key=[OK, UNKNOWN, WARNING, FAILED].index)
+def worst(verdicts: list[Verdict]) -> Verdict:
+    """Return the verdict of a row that has several."""
+    return max(verdicts, key=SEVERITY.index)

@@ -1,5 +1,5 @@
-# Mends what lab doctor found, without being root. Variables: what.
-# linger: jobs survive the logout. terminal: standard input describes one, as infocmp prints it.
+# Fixes what lab doctor found, without root. Variables: what (linger: jobs survive the logout; terminal: standard
+# input is its description, as infocmp prints it).
 
 case $what in
 linger)
