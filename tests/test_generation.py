@@ -169,8 +169,8 @@ def test_the_users_git_settings_do_not_spoil_the_first_commit(tmp_path, home):
         file.write("\tautocrlf = true\n[commit]\n\tgpgSign = true\n")
     done = cookiecutter(tmp_path / "out", skip="venv,kernel")
     assert (
-        "done     repository   made; first commit; your own git settings ignore machines.toml,"
-        " notebooks/, pyproject.toml: git add --force what is to be in it\n"
+        "done     repository   created; first commit; your own git settings ignore machines.toml,"
+        " notebooks/, pyproject.toml: git add --force what belongs in it\n"
     ) in done.stdout
     project = Project(tmp_path / "out" / "my-experiment")
     project.git("worktree", "add", "../clone")  # sh reads no CRLF, and a job's code is one like it

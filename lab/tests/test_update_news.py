@@ -11,7 +11,7 @@ LOG = "# Changes\n\nwords\n\n## 1.2.0\n\n- two\n\n## 1.1.0\n\n- one\n\n## 1.0.0\
 
 
 @pytest.mark.parametrize(
-    ("old", "told"),
+    ("old", "expected"),
     [
         ("1.0.0", ["1.2.0", "1.1.0"]),
         ("1.1.0", ["1.2.0"]),
@@ -20,9 +20,9 @@ LOG = "# Changes\n\nwords\n\n## 1.2.0\n\n- two\n\n## 1.1.0\n\n- one\n\n## 1.0.0\
         ("0.1", ["1.2.0", "1.1.0", "1.0.0"]),
     ],
 )
-def test_the_news_are_the_sections_behind_the_old_version(old, told):
+def test_the_news_are_the_sections_behind_the_old_version(old, expected):
     news = update.new_sections(LOG, old)
-    assert [line[3:] for line in news.splitlines() if line.startswith("## ")] == told
+    assert [line[3:] for line in news.splitlines() if line.startswith("## ")] == expected
 
 
 def wheel(folder, name="dl_remote_lab-1.1.0-py3-none-any.whl", version="1.1.0"):

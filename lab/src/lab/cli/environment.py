@@ -34,8 +34,8 @@ def update_lab(args: argparse.Namespace) -> None:
     if done.old == done.new and not done.changes:
         print(f"lab is {done.new} already")
         return
-    if done.news:
-        print(done.news, end="\n\n")
+    if done.changelog:
+        print(done.changelog, end="\n\n")
     print("\n".join(done.changes))
     print(f"lab {done.old} -> {done.new}, in {', '.join(update.FILES)}. Now: python3 bootstrap.py,")
     print(f'and git add -A {" ".join(update.FILES)}; git commit -m "lab {done.new}"')

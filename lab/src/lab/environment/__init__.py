@@ -1,1 +1,1 @@
-"""The project's environment: kernel, lock, package, repository."""
+"""The project's environment: kernel, lock, repository, version of lab."""

@@ -1,4 +1,4 @@
-"""Is this computer up to date with the project? Step by step, changing nothing."""
+"""Check whether this computer is up to date with the project, changing nothing."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from lab.environment import lock, repository
 from lab.ground import files, project
 from lab.ground.errors import LabError
 
-STAMP = "lab-environment.json"  # bootstrap.py leaves it in an environment that is whole
+STAMP = "lab-environment.json"  # bootstrap.py writes it into an environment that is complete
 SET_UP = "python3 bootstrap.py"
 
 
@@ -19,18 +19,18 @@ class Stale(Exception):
 
 
 def check() -> list[dict[str, str]]:
-    """A row for each part: state (ok, stale or skipped), part, details."""
-    steps: dict[str, Callable[[], str]] = {
-        "environment": environment,
-        "packages": packages,
-        "lab": package,
-        "kernel": kernel,
+    """Return a row for each part: state (ok, stale or skipped), part, details."""
+    parts: dict[str, Callable[[], str]] = {
+        "environment": check_environment,
+        "packages": check_packages,
+        "lab": check_lab,
+        "kernel": check_kernel,
         "repository": lambda: repository.check(project.root()),
     }
     rows = []
-    for part, step in steps.items():
+    for part, check_part in parts.items():
         try:
-            state, details = "ok", step()
+            state, details = "ok", check_part()
         except repository.Skip as reason:
             state, details = "skipped", str(reason)
         except (Stale, LabError, repository.Problem, OSError) as error:
@@ -40,7 +40,7 @@ def check() -> list[dict[str, str]]:
 
 
 def read_stamp(environment: Path) -> dict[str, Any]:
-    """What bootstrap.py says of an environment that it has made; {} if it is none, or not whole."""
+    """Read what bootstrap.py wrote into an environment; {} if it did not make it, or not all."""
     try:
         stamp = json.loads((environment / STAMP).read_text("utf-8"))
     except (OSError, ValueError):
@@ -48,53 +48,55 @@ def read_stamp(environment: Path) -> dict[str, Any]:
     return stamp if isinstance(stamp, dict) else {}
 
 
-def venv() -> Path:
-    """The project's environment; LabError if there is none."""
-    place = project.root() / ".venv"
-    if not os.access(place / "bin/python", os.X_OK):
+def find_environment() -> Path:
+    """Return the project's environment; Stale if there is none."""
+    folder = project.root() / ".venv"
+    if not os.access(folder / "bin/python", os.X_OK):
         raise Stale(".venv is missing, or has lost its Python")
-    return place
+    return folder
 
 
-def environment() -> str:
-    """Whether .venv is whole and that of this lock."""
-    stamp = read_stamp(venv())
+def check_environment() -> str:
+    """Check that .venv is complete, and made from this lock."""
+    environment = find_environment()
+    stamp = read_stamp(environment)
     if not stamp:
-        raise Stale(".venv was not made by bootstrap.py, or not wholly")
+        raise Stale(".venv was not made by bootstrap.py, or is incomplete")
     digest = files.sha256(project.root() / "requirements.txt")
     python = project.python()
     if stamp.get("python") != python:
         raise Stale(".venv is for another Python")
     if stamp.get("lock") != digest:
         raise Stale(".venv is older than requirements.txt")
-    torch = next(venv().glob("lib/python*/site-packages/torch-*.dist-info"), None)
+    torch = next(environment.glob("lib/python*/site-packages/torch-*.dist-info"), None)
     build = torch.name[len("torch-") : -len(".dist-info")] if torch else "is not installed"
     return f"Python {python}, lock {digest[:12]}, torch {build}"
 
 
-def packages() -> str:
-    """Hold the installed packages against the lock, and the lock against pyproject.toml."""
+def check_packages() -> str:
+    """Compare the installed packages with the lock, and the lock with pyproject.toml."""
+    environment = find_environment()
     text = (project.root() / "requirements.txt").read_text("utf-8")
-    if would_change(lock.pins(text)):
+    if not has_installed(lock.extract_pins(text)):
         raise Stale("some are missing or differ from requirements.txt")
     table = project.read_toml("pyproject.toml").get("project", {})
-    asked = [str(one) for one in table.get("dependencies", [])]
-    if would_change("\n".join(one for one in asked if not lock.LAB.match(one))):
+    required = [str(one) for one in table.get("dependencies", [])]
+    if not has_installed("\n".join(one for one in required if not lock.LAB.match(one))):
         raise Stale("requirements.txt lacks what pyproject.toml asks for; first: lab lock")
-    count = len(list(venv().glob("lib/python*/site-packages/*.dist-info")))
+    count = len(list(environment.glob("lib/python*/site-packages/*.dist-info")))
     return f"{count} installed, as locked"
 
 
-def would_change(requirements: str) -> bool:
-    """Whether the environment lacks something of this list."""
-    asked = ["pip", "install", "--dry-run", "--offline", "--python", venv(), "--requirement", "-"]
-    done = lock.run_uv(*asked, text=requirements)
-    return done.returncode != 0 or "Would make no changes" not in done.stdout
+def has_installed(requirements: str) -> bool:
+    """Whether the environment has everything on this list."""
+    command = ["pip", "install", "--dry-run", "--offline", "--requirement", "-", "--python"]
+    done = lock.run_uv(*command, find_environment(), text=requirements)
+    return done.returncode == 0 and "Would make no changes" in done.stdout
 
 
-def package() -> str:
-    """Whether the wheel of lab is the one that the lock names, and the one that is installed."""
-    wheel = lock.wheel()
+def check_lab() -> str:
+    """Check that the wheel of lab is the one that the lock names, and that it is installed."""
+    wheel = lock.find_wheel()
     if not wheel:
         raise repository.Skip("no wheel in vendor/: it comes from a package index")
     lines = (project.root() / "requirements.txt").read_text("utf-8").splitlines()
@@ -102,17 +104,18 @@ def package() -> str:
         raise Stale(f"requirements.txt does not name {wheel.name}; first: lab lock")
     named = lock.WHEEL.fullmatch(wheel.name)
     version = named[1] if named else wheel.name
-    if not list(venv().glob(f"lib/python*/site-packages/dl_remote_lab-{version}.dist-info")):
+    pattern = f"lib/python*/site-packages/dl_remote_lab-{version}.dist-info"
+    if not list(find_environment().glob(pattern)):
         raise Stale(f".venv has another lab than {version}")
     return version
 
 
-def kernel() -> str:
-    """Whether Jupyter has this project's kernel."""
-    from lab.environment import kernel as jupyter
+def check_kernel() -> str:
+    """Check that the project's kernel is registered with Jupyter."""
+    from lab.environment import kernel
 
-    venv()
-    names = [one.name for one in jupyter.list_kernels() if one.state == "this project"]
+    find_environment()
+    names = [one.name for one in kernel.list_kernels() if one.state == "this project"]
     if not names:
         raise Stale("not registered with Jupyter")
     return ", ".join(names)

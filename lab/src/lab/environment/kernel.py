@@ -1,4 +1,4 @@
-"""The project's Jupyter kernel: its name, which is nobody else's, and the notebooks bound to it."""
+"""The project's Jupyter kernel: its name, which no other project has, and its notebooks."""
 
 import json
 import shutil
@@ -7,140 +7,143 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from jupyter_core.paths import jupyter_data_dir
 
 from lab.ground import errors, files, project
 
-MARK = project.CACHE  # in kernel.json: made by us, and for which folder
+MARK = project.CACHE  # the key in kernel.json under which we keep the project's folder
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel of this user, and whether its environment is still there."""
+    """A kernel of this user, and whether its Python still exists."""
 
     name: str
     title: str
     python: str
-    folder: str  # of the project it belongs to; "" if we did not make it
-    state: str  # "this project", "other", "gone": its Python is not there any more
+    folder: str  # of its project; "" if lab did not make the kernel
+    state: Literal["this project", "other", "gone"]  # gone: its Python no longer exists
 
 
-def folder() -> Path:
-    """Where Jupyter keeps the kernels of this user."""
+def kernels_folder() -> Path:
+    """Return the folder where Jupyter keeps this user's kernels."""
     return Path(jupyter_data_dir(), "kernels")
 
 
 def list_kernels() -> list[Kernel]:
-    """Every kernel of this user, by name; one whose kernel.json is broken is left out."""
-    found = (read(path.parent) for path in sorted(folder().glob("*/kernel.json")))
+    """List this user's kernels by name, without those that Jupyter cannot read."""
+    found = (read_kernel(path.parent) for path in sorted(kernels_folder().glob("*/kernel.json")))
     return [kernel for kernel in found if kernel]
 
 
-def read(path: Path) -> Kernel | None:
-    """The kernel in one folder, or None if Jupyter could not read it either."""
+def read_kernel(path: Path) -> Kernel | None:
+    """Read the kernel in a folder; None if Jupyter could not read it either."""
     try:
         spec = json.loads((path / "kernel.json").read_text("utf-8"))
         python = spec["argv"][0]
-        belongs = spec.get("metadata", {}).get(MARK, {}).get("project", "")
+        folder = spec.get("metadata", {}).get(MARK, {}).get("project", "")
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
+    state: Literal["this project", "other", "gone"] = "other"
     if not shutil.which(python):
         state = "gone"
-    else:
-        state = "this project" if belongs and Path(belongs) == project.root() else "other"
-    return Kernel(path.name, spec.get("display_name", path.name), python, belongs, state)
+    elif folder and Path(folder) == project.root():
+        state = "this project"
+    return Kernel(path.name, spec.get("display_name", path.name), python, folder, state)
 
 
-def may_take(path: Path) -> bool:
-    """Whether a kernel folder is free, this project's, or of one of our projects that is gone."""
+def is_free(path: Path) -> bool:
+    """Whether the project may use a kernel folder: free, its own, or of a deleted project."""
     if not path.exists():
         return True
-    kernel = read(path)
+    kernel = read_kernel(path)
     if not kernel or not kernel.folder:
         return False
     return Path(kernel.folder) == project.root() or not Path(kernel.folder).exists()
 
 
-def mine() -> list[str]:
-    """The names of this project's kernels."""
+def own_names() -> list[str]:
+    """Return the names of this project's kernels."""
     return [kernel.name for kernel in list_kernels() if kernel.folder == str(project.root())]
 
 
 def install() -> str:
-    """Register this Python as the project's kernel and bind the notebooks to it; what was done.
+    """Register this Python as the project's kernel, bind the notebooks to it; return what was done.
 
-    The name is the project's. If a kernel of that name belongs to another folder, that one stays
-    and the first free of NAME-2, NAME-3, ... is taken.
+    The kernel has the project's name. If that name belongs to another folder, it gets the first
+    free one of NAME-2, NAME-3, ...
     """
     if not find_spec("ipykernel"):
         raise errors.LabError("ipykernel is not installed; run lab lock.")
     try:
         import_module("ipykernel")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a broken package may raise anything
         raise errors.LabError(
             f"ipykernel cannot be imported ({error!r}); delete {sys.prefix} and run"
             " python3 bootstrap.py."
         ) from None
-    wanted = project.name()
-    names = [*mine(), wanted, *(f"{wanted}-{number}" for number in range(2, 1000))]
-    name = next(name for name in names if may_take(folder() / name))
-    title = project.title() + name.removeprefix(wanted)
+    usual = project.name()
+    names = [*own_names(), usual, *(f"{usual}-{number}" for number in range(2, 1000))]
+    name = next(name for name in names if is_free(kernels_folder() / name))
+    title = project.title() + name.removeprefix(usual)
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         "display_name": title,
         "language": "python",
         "metadata": {"debugger": True, MARK: {"project": str(project.root())}},
     }
-    place = folder() / name / "kernel.json"
+    file = kernels_folder() / name / "kernel.json"
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        files.write(place, json.dumps(spec, indent=1) + "\n")
-        offer_only(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write(file, json.dumps(spec, indent=1) + "\n")
+        hide_others(name)
         bound = bind_notebooks(name, title)
     except OSError as error:
         raise errors.LabError(f"{error.filename}: {error.strerror}.") from None
-    said = [name]
-    if name != wanted:
-        said.append(f"because the name {wanted} belongs to {owner(wanted)}")
+    done = [name]
+    if name != usual:
+        done.append(f"because the name {usual} belongs to {describe_owner(usual)}")
     if bound:
-        said.append(f"written into {', '.join(bound)}")
-    return "; ".join(said)
+        done.append(f"written into {', '.join(bound)}")
+    return "; ".join(done)
 
 
-def only() -> Path:
-    """The settings by which a Jupyter of this environment offers the project's kernel alone.
+def server_config() -> Path:
+    """Return the configuration that makes this environment's Jupyter offer only our kernel.
 
-    ipykernel brings one called "Python 3", which is the same without the name.
+    ipykernel adds one called "Python 3", which is the same under another name.
     """
     return Path(sys.prefix, "etc", "jupyter", "jupyter_server_config.json")
 
 
-def offer_only(name: str) -> None:
-    """Write these settings, unless the user has some of their own in their place."""
-    ours = '{"KernelSpecManager": {"allowed_kernelspecs": ["'
-    if not only().exists() or only().read_text("utf-8").startswith(ours):
-        only().parent.mkdir(parents=True, exist_ok=True)
-        files.write(only(), f'{ours}{name}"]}}}}\n')
+def hide_others(name: str) -> None:
+    """Write that configuration, unless the user has written another one."""
+    start = '{"KernelSpecManager": {"allowed_kernelspecs": ["'
+    config = server_config()
+    if not config.exists() or config.read_text("utf-8").startswith(start):
+        config.parent.mkdir(parents=True, exist_ok=True)
+        files.write(config, f'{start}{name}"]}}}}\n')
 
 
-def owner(name: str) -> str:
-    """Whose kernel that is, in words."""
-    kernel = read(folder() / name)
+def describe_owner(name: str) -> str:
+    """Say whose kernel that is."""
+    kernel = read_kernel(kernels_folder() / name)
     return (kernel.folder or kernel.python) if kernel else "another program"
 
 
 def bind_notebooks(name: str, title: str) -> list[str]:
-    """Write the kernel's name into the Python notebooks/*.ipynb; returns those that changed."""
+    """Write the kernel's name into the Python notebooks/*.ipynb; return those that changed."""
     changed = []
     for path in sorted(project.root().glob("notebooks/*.ipynb")):
         try:
             notebook = json.loads(path.read_text("utf-8"))
             spec = notebook["metadata"].get("kernelspec") or {}
-            foreign = spec.get("language", "python") != "python"
+            is_python = spec.get("language", "python") == "python"
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue  # half-written or no notebook: Jupyter will say so when it is opened
-        if not foreign and spec.get("name") != name:
+            continue  # not a notebook: Jupyter will say so when it is opened
+        if is_python and spec.get("name") != name:
             spec |= {"name": name, "display_name": title, "language": "python"}
             notebook["metadata"]["kernelspec"] = spec
             files.write(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
@@ -149,9 +152,9 @@ def bind_notebooks(name: str, title: str) -> list[str]:
 
 
 def remove() -> list[str]:
-    """Take this project's kernels out of Jupyter's list; nobody else's."""
-    only().unlink(missing_ok=True)
-    removed = mine()
+    """Remove this project's kernels from Jupyter's list; return their names."""
+    server_config().unlink(missing_ok=True)
+    removed = own_names()
     for name in removed:
-        shutil.rmtree(folder() / name)
+        shutil.rmtree(kernels_folder() / name)
     return removed

@@ -1,7 +1,7 @@
 """Strip the output from a notebook: git's clean filter for *.ipynb, from stdin to stdout.
 
-Standard library only and any Python 3, so that it works where there is no environment. A cell with
-the tag `keep_output` keeps its output.
+Standard library only, and any Python 3, so that it works without an environment. A cell with the
+tag `keep_output` keeps its output.
 """
 
 import json
@@ -12,7 +12,7 @@ VOLATILE = ("collapsed", "scrolled", "execution", "ExecuteTime")
 
 
 def strip(content: bytes) -> bytes:
-    """The notebook without output; what is no notebook (a conflict, say) comes back as it is."""
+    """Return the notebook without output; what is not a notebook (a conflict, say) unchanged."""
     try:
         notebook = json.loads(content)
         for cell in notebook["cells"]:
@@ -23,7 +23,7 @@ def strip(content: bytes) -> bytes:
                 cell.update(outputs=[], execution_count=None)
         notebook["metadata"].pop("widgets", None)
         language = notebook["metadata"].get("language_info", {})
-        for key in language.keys() - {"name"}:  # the kernel tells the others in every run
+        for key in language.keys() - {"name"}:  # the kernel writes the others again in every run
             del language[key]
         return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
     except (ValueError, LookupError, TypeError, AttributeError):
@@ -31,5 +31,5 @@ def strip(content: bytes) -> bytes:
 
 
 def main() -> None:
-    """As git calls it."""
+    """Filter as git asks for it."""
     sys.stdout.buffer.write(strip(sys.stdin.buffer.read()))

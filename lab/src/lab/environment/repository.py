@@ -1,10 +1,12 @@
-"""The project's git repository: made, given its first commit, and the filter for its notebooks.
+"""The project's git repository: create it, make the first commit, install the notebook filter.
 
-bootstrap.py runs this out of the wheel, before there is an environment: standard library only,
-Python 3.8 or newer, and nothing imported that is not so too.
+bootstrap.py runs this from the wheel, before there is an environment: standard library only, Python
+3.8 or newer, and it imports nothing that is not so too.
 """
 
-import glob
+from __future__ import annotations
+
+import io
 import os
 import re
 import shutil
@@ -17,9 +19,9 @@ from pathlib import Path
 # git variables that would point our calls at another repository, as inside a git hook.
 LOCATION = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
-# The filter that keeps notebook output out of commits. git runs it at the top of whatever working
-# tree it is in, which has its own lab: in vendor/, for any Python, or in the environment. Where
-# there is neither, git goes on.
+# The filter that keeps notebook output out of commits. git runs it at the top of any working tree,
+# which has its own lab: in vendor/, for any Python, or in the environment. Where both are missing,
+# git goes on without it.
 FILTER = "filter.notebook-output.clean"
 NOTEBOOK_FILTER = """\
 strip='import sys; sys.path[:0] = sys.argv[1:]
@@ -35,60 +37,95 @@ class Problem(Exception):
     """A step that cannot be done: the cause and the next step, in one line."""
 
 
+class NoRepositoryError(Problem):
+    """The folder is in no git repository."""
+
+
 class Skip(Exception):
-    """There is nothing to do here: why, in one line."""
+    """A step that has nothing to do here: why, in one line."""
 
 
-def git(*arguments, **location):
-    """What git printed, run in this folder; Problem if it fails."""
-    variables = {name: text for name, text in os.environ.items() if name not in LOCATION}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    environment = {**variables, "LC_ALL": "C", **location}
+def git(*arguments: str | Path, **variables: str) -> str:
+    """Run git in the working directory and return what it printed; Problem if it fails."""
+    passed = {name: text for name, text in os.environ.items() if name not in LOCATION}
     try:
-        done = subprocess.run(["git", *map(str, arguments)], env=environment, **pipes)
+        done = subprocess.run(
+            ["git", *map(str, arguments)],
+            env={**passed, "LC_ALL": "C", **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
     except OSError as error:
         raise Problem(f"git cannot be started: {error.strerror}.") from None
-    said, output = (os.fsdecode(text).strip() for text in (done.stderr, done.stdout))
+    errors, output = (os.fsdecode(text).strip() for text in (done.stderr, done.stdout))
     if done.returncode:
-        lines = (said or output).splitlines() or ["it said nothing"]
-        cause = next((line for line in lines if line.startswith(("fatal", "error"))), lines[-1])
-        raise Problem(
-            f"git {' '.join(map(str, arguments[:2]))} failed ({done.returncode}): {cause}"
-        )
+        raise explain(errors or output)
     return output
 
 
-def make(root):
-    """Make what is missing of the repository of the folder `root`; returns what was done."""
+def explain(errors: str) -> Problem:
+    """Turn git's errors into one line."""
+    trust = re.search(r"git config --global --add safe\.directory .*", errors)
+    if trust:
+        return Problem(f"this folder belongs to another user; if you trust them: {trust.group()}")
+    lines = errors.splitlines() or ["it gave no reason"]
+    line = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
+    kind = NoRepositoryError if "not a git repository" in line else Problem
+    return kind(f"git failed: {re.sub('^(fatal|error): ', '', line)}. git status may tell more.")
+
+
+def set_up(root: Path) -> str:
+    """Make what is missing of the repository of the folder `root`; return what was done."""
     if not shutil.which("git"):
         raise Skip("git is not installed")
-    remove_left_overs(root)
+    remove_leftovers(root)
+    if not is_top_level(root):
+        return f"created; {create(root)}"
+    return complete(root) or "complete, with its notebook filter"
+
+
+def is_top_level(root: Path) -> bool:
+    """Whether the project has a repository of its own; Skip if it is a part of another one.
+
+    A repository around it that ignores the project's folder does not count.
+    """
     try:
         top = git("rev-parse", "--show-toplevel")
-    except Problem as problem:
-        if "not a git repository" not in str(problem):
-            raise
-        return f"made; {make_new(root)}"
-    if not os.path.samefile(top, str(root)):
-        raise Skip(f"this folder is part of the repository {top}")
-    return complete(root) or "is there, with its notebook filter"
+    except NoRepositoryError:
+        return False
+    if os.path.samefile(top, str(root)):
+        return True
+    if is_ignored(root):
+        return False
+    raise Skip(f"this folder is part of the repository {top}")
 
 
-def mark():
-    """What a half-made repository's name ends with: whose it is, to be removed later."""
+def is_ignored(folder: Path) -> bool:
+    """Whether the repository around a folder ignores it and tracks nothing in it."""
+    try:
+        git("check-ignore", "--quiet", folder)
+    except Problem:
+        return False
+    return not git("ls-files", "--", folder)
+
+
+def building_suffix() -> str:
+    """What the name of an unfinished repository ends with: who makes it, to clean up later."""
     return f"building-{socket.gethostname()}-{os.getpid()}"
 
 
-def remove_left_overs(root):
+def remove_leftovers(root: Path) -> None:
     """Remove what earlier set-ups that were interrupted left."""
-    start = f"{root}/.git.building-{socket.gethostname()}-"
-    for left in glob.glob(glob.escape(start) + "*"):
-        pid = left[len(start) :]
+    start = f".git.building-{socket.gethostname()}-"
+    for left in root.glob(f"{start}*"):
+        pid = left.name[len(start) :]
         if not (pid.isdigit() and is_alive(int(pid))):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def is_alive(pid):
+def is_alive(pid: int) -> bool:
     """Whether there is such a process, maybe another user's, that has not ended."""
     try:
         os.kill(pid, 0)
@@ -97,12 +134,12 @@ def is_alive(pid):
         return False
     except OSError:  # another user's, or a system without /proc
         return True
-    return stat.rpartition(")")[2].split()[0] not in "ZX"  # nobody may have waited for it
+    return stat.rpartition(")")[2].split()[0] not in "ZX"  # a zombie has ended
 
 
-def make_new(root):
-    """Make a repository beside its place, where a kill leaves no lock of git's; then move it."""
-    building = Path(f"{root}/.git.{mark()}")
+def create(root: Path) -> str:
+    """Create the repository under another name, so that a kill leaves no lock of git in it."""
+    building = Path(f"{root}/.git.{building_suffix()}")
     location = {"GIT_DIR": f"{building}/.git", "GIT_WORK_TREE": str(root)}
     try:
         branch = git("config", "init.defaultBranch")
@@ -111,14 +148,14 @@ def make_new(root):
     try:
         git("-c", f"init.defaultBranch={branch}", "init", "--quiet", building)
         done = complete(root, **location)
-        os.rename(location["GIT_DIR"], str(root / ".git"))
+        Path(location["GIT_DIR"]).rename(root / ".git")
     finally:
         shutil.rmtree(str(building), ignore_errors=True)
     return done
 
 
-def complete(root, **location):
-    """Give a repository its notebook filter and a first commit; what was done, "" if nothing."""
+def complete(root: Path, **location: str) -> str:
+    """Give a repository its notebook filter and a first commit; return what was done, or ""."""
     if git("config", "--default", "", "--get", FILTER, **location) != NOTEBOOK_FILTER:
         git("config", FILTER, NOTEBOOK_FILTER, **location)
     if has_commit(**location):
@@ -134,8 +171,8 @@ def complete(root, **location):
     settings = (root / "pyproject.toml").read_text("utf-8")
     name = re.search('^name = "([^"]*)"', settings, re.M)
     message = f"Start {name.group(1) if name else root.name} from dl-remote-template"
-    # not --no-verify: with it a prepare-commit-msg hook of the user's still runs; and nothing that
-    # git would do in the background may hold the folder while it is renamed
+    # not --no-verify: a prepare-commit-msg hook of the user would still run; and nothing that git
+    # does in the background may hold the folder while it is renamed
     alone = ("-c", "core.hooksPath=/dev/null", "-c", "maintenance.auto=false")
     git(*alone, "commit", "--quiet", "--no-gpg-sign", "--message", message, **location)
     others = ("--others", "--directory", "--no-empty-directory")
@@ -143,12 +180,10 @@ def complete(root, **location):
     if not left:
         return "first commit"
     names = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-    return (
-        f"first commit; your own git settings ignore {names}: git add --force what is to be in it"
-    )
+    return f"first commit; your own git settings ignore {names}: git add --force what belongs in it"
 
 
-def has_commit(**location):
+def has_commit(**location: str) -> bool:
     """Whether the repository has a commit."""
     try:
         return bool(git("rev-parse", "--verify", "--quiet", "HEAD", **location))
@@ -156,36 +191,36 @@ def has_commit(**location):
         return False
 
 
-def check(root):
-    """What is there, in words, changing nothing; Problem if something is missing."""
+def check(root: Path) -> str:
+    """Say that the repository is complete, changing nothing; Problem if something is missing."""
     if not shutil.which("git"):
         raise Skip("git is not installed")
-    top = git("rev-parse", "--show-toplevel")
-    if not os.path.samefile(top, str(root)):
-        raise Skip(f"this folder is part of the repository {top}")
+    if not is_top_level(root):
+        raise Problem("there is none yet")
     if not has_commit():
         raise Problem("it has no commit yet")
     if git("config", "--default", "", "--get", FILTER) != NOTEBOOK_FILTER:
         raise Problem("the notebook filter is missing")
-    return "is there, with its notebook filter"
+    return "complete, with its notebook filter"
 
 
-def main():
-    """Make the repository of the working directory; one line, and 0 or 1."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half-made stays
+def main() -> int:
+    """Set up the repository of the working directory; print one line, return 0 or 1."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, as after Ctrl-C
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        print(make(Path.cwd()))
-        return 0
+        print(set_up(Path.cwd()))
     except Skip as reason:
         print(f"skipped: {reason}")
-        return 0
     except Problem as problem:
         print(problem, file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"{error.filename}: {error.strerror}.", file=sys.stderr)
-    return 1
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Another lab for this project: wheel, pin and lock, changed in one step or not at all."""
+"""Bring another version of lab into this project: wheel, pin and lock, all of them or none."""
 
 import re
 import shutil
@@ -18,19 +18,19 @@ FILES = ("vendor", "pyproject.toml", "requirements.txt")
 
 @dataclass(frozen=True)
 class Update:
-    """What became of the project."""
+    """What an update changed."""
 
     old: str
     new: str
-    news: str  # the sections of the CHANGELOG behind the old version, newest first
+    changelog: str  # its sections after the old version, newest first
     changes: list[str]  # of the lock: lines with + or - before them
 
 
 def update(wanted: str = "") -> Update:
-    """Bring a lab into the project: a version, or a wheel; without either the newest of the index.
+    """Install a version of lab, or a wheel, into the project; by default the newest of the index.
 
     LabError if what it would change has been edited, if there is no such lab, or if no lock fits;
-    everything is then as it was.
+    then nothing is changed.
     """
     root = project.root()
     edited = git.run("status", "--porcelain", "--", *FILES)
@@ -39,7 +39,7 @@ def update(wanted: str = "") -> Update:
             f"{edited.splitlines()[0][3:]} has changes that are not committed: commit them, or"
             " git checkout them, before lab update."
         )
-    settings, locked, old = root / "pyproject.toml", root / "requirements.txt", lock.wheel()
+    settings, locked, old = root / "pyproject.toml", root / "requirements.txt", lock.find_wheel()
     pinned = PIN.search(settings.read_text("utf-8"))
     if not pinned:
         raise LabError('pyproject.toml has no dependency "dl-remote-lab==VERSION": put it back.')
@@ -69,37 +69,40 @@ def update(wanted: str = "") -> Update:
 
 
 def download(version: str, folder: Path) -> Path:
-    """The wheel of a version, or of the newest, from the package index."""
+    """Download the wheel of a version, or of the newest, from the package index."""
     name = f"dl-remote-lab=={version}" if version else "dl-remote-lab"
     python = ["--python", sys.executable]
-    command = ["tool", "run", *python, "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    lock.uv(*command, name)
+    command = ["tool", "run", *python, "pip", "download", "--quiet", "--no-deps", "--dest"]
+    lock.check_uv(*command, folder, name)
     return next(folder.glob("dl_remote_lab-*.whl"))
 
 
 def read_wheel(wheel: Path) -> tuple[str, str]:
-    """Version and CHANGELOG of a wheel; LabError if it is none of lab's."""
+    """Return version and CHANGELOG of a wheel; LabError if it is not one of lab."""
     named = lock.WHEEL.fullmatch(wheel.name)
+    if not named:
+        raise LabError(
+            f"{wheel} is not dl_remote_lab-VERSION-py3-none-any.whl, as wheels of lab are named."
+        )
     try:
         with zipfile.ZipFile(wheel) as archive:
-            about = f"dl_remote_lab-{named[1]}.dist-info" if named else ""
-            metadata = archive.read(f"{about}/METADATA").decode("utf-8")
+            metadata = archive.read(f"dl_remote_lab-{named[1]}.dist-info/METADATA").decode("utf-8")
             names = archive.namelist()
             log = next((name for name in names if name.endswith("/CHANGELOG.md")), None)
             changelog = archive.read(log).decode("utf-8") if log else ""
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise LabError(f"{wheel} is no wheel of dl-remote-lab: {error}") from None
+        raise LabError(f"{wheel} is not a wheel of lab: {error}") from None
     if not re.search(rf"^Version: {re.escape(named[1])}$", metadata, re.M):
-        raise LabError(f"{wheel} holds another version than its name says.")
+        raise LabError(f"{wheel} contains another version than its name says.")
     return named[1], changelog
 
 
 def new_sections(changelog: str, old: str) -> str:
-    """The sections that are newer than a version: those before its own, or before its base's."""
+    """Return the sections above the one of the old version, or of the version it is based on."""
     sections = re.split(r"(?m)^(?=## )", changelog)[1:]
-    fresh = []
+    new = []
     for section in sections:
         if section.split()[1] in (old, old.partition("+")[0]):
             break
-        fresh.append(section.strip())
-    return "\n\n".join(fresh)
+        new.append(section.strip())
+    return "\n\n".join(new)

@@ -42,7 +42,7 @@ def start_time(pid: int) -> str:
 
 
 def _read_output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def judge_state(
