@@ -1,7 +1,9 @@
 """What the template's own README and Makefile promise."""
 
+import json
 import re
 import subprocess
+import sys
 
 from helpers.projects import LAB, TEMPLATE, UV_CACHE, edit
 
@@ -68,6 +70,22 @@ def test_every_action_and_hook_is_pinned_by_the_hash_of_a_commit():
     for path in files:
         for line in re.findall(r"(?m)^ *-? (?:uses|rev): (.*)$", path.read_text("utf-8")):
             assert re.fullmatch(r"\S*\b[0-9a-f]{40} # (frozen: )?v[\d.]+", line), f"{path}: {line}"
+
+
+def test_what_sp_repo_review_finds_has_its_reason_in_the_decisions(bake):
+    paragraph = (
+        (TEMPLATE / "docs/decisions.md").read_text("utf-8").split("## What sp-repo-review")[1]
+    )
+    reasons = set(re.findall(r"\b[A-Z]{2,3}\d{3}\b", paragraph.split("\n## ")[0]))
+    found = set()
+    for folder, most, least in ((LAB.parent, 5, 50), (bake().path, 8, 35)):
+        command = [sys.executable, "-m", "repo_review", str(folder), "--format=json"]
+        checks = json.loads(subprocess.run(command, stdout=subprocess.PIPE).stdout)["checks"]
+        failed = {name for name, check in checks.items() if check["result"] is False}
+        passed = {name for name, check in checks.items() if check["result"]}
+        assert len(failed) <= most and len(passed) >= least, folder
+        found |= failed
+    assert found == reasons
 
 
 def test_the_map_of_lab_names_each_of_its_rooms_once():
