@@ -218,8 +218,8 @@ def test_nothing_ignored_is_lost_whatever_its_name_and_kind(laptop):
 def test_what_was_edited_there_may_be_big(laptop):
     big = os.urandom(30_000_000)
     (laptop.there("work") / "big").write_bytes(big)
-    lab = "import resource; from lab.cli import main as cli; cli.main(['sync'])"
-    lab += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    lab = "import resource, sys; from lab.cli import main as cli; code = cli.main(['sync'])"
+    lab += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
     *said, kilobytes = laptop.run("python", "-c", lab).stdout.splitlines()
     assert "saved here" in said[-1] and int(kilobytes) < 90_000
     (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()

@@ -49,7 +49,7 @@ def examine(args: argparse.Namespace) -> int:
     except LabError as error:
         if args.machine:
             raise
-        machine, found = None, doctor.examine_locally(str(error))
+        machine, found = None, doctor.examine_locally(error)
     else:
         found = doctor.examine(machine)
     if args.fix and machine:

@@ -22,7 +22,7 @@ from lab.ground import files, project
 from lab.ground.errors import LabError
 from lab.ssh import ssh_config
 from lab.ssh.connection import Connection
-from lab.ssh.machines import Machine
+from lab.ssh.machines import Machine, NoMachine
 from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
 from lab.workcopy import workspace
 
@@ -44,11 +44,11 @@ def examine(machine: Machine) -> list[Check]:
     return [*found, *checks.judge(here, there)]
 
 
-def examine_locally(reason: str) -> list[Check]:
-    """Return every check of this computer, where there is no machine to ask; `reason` says why."""
-    verdict = WARNING if reason.startswith("no machine yet") else FAILED
+def examine_locally(reason: LabError) -> list[Check]:
+    """Return every check of this computer, where no machine can be asked for that reason."""
+    verdict = WARNING if isinstance(reason, NoMachine) else FAILED
     here = {**collect_local_facts(), "lab": ["lab"], "socket": ["ok"]}
-    return [Check("machine", "", "", verdict, reason), *checks.judge(here, None)]
+    return [Check("machine", "", "", verdict, str(reason)), *checks.judge(here, None)]
 
 
 def reach_machine(connection: Connection, here: Facts) -> tuple[Facts | None, list[Check]]:

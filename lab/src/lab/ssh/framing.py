@@ -32,14 +32,15 @@ MOST_STDERR = 100_000  # bytes that are kept
 
 # What runs there: the script between two marks.
 FRAME = r"""
-exec 3>&1
+exec 3>&2
 {{ printf '%s\0' {mark}
 (
 {source}
 )
 printf '\0%s %s\0' {mark} $?; }} 3>&-"""
 # A small piece of output has to wait until the one before is acknowledged, often for 40 ms. So what
-# need not be shown as it comes is sent in one; a script that takes long gives a sign of life first.
+# need not be shown as it comes is sent in one; a script that takes long gives a sign of life. That
+# goes to stderr: on stdout it could come in the middle of the output.
 IN_ONE_PIECE = r""" | {{
 (sleep 2 >/dev/null 2>&1 3>&-; printf '%s+' {mark} >&3) 2>/dev/null &
 dd ibs=64k obs=1M 2>/dev/null
@@ -101,12 +102,14 @@ def read_answer(
     Returns the exit code after the last mark, None if that never came; and the text of stderr.
     """
     answer = _Answer(mark, receive)
+    sign_of_life = mark + b"+"
+    alive = False  # the script has begun, or takes long
     errors = b""
     give_up_at = time.monotonic() + within
     must_begin_by = time.monotonic() + PATIENCE
     reading = [stdout, stderr]
     while stdout in reading and answer.code is None:
-        until = give_up_at if answer.alive else min(give_up_at, must_begin_by)
+        until = give_up_at if alive or answer.begun else min(give_up_at, must_begin_by)
         wait = None if until == math.inf else max(0, until - time.monotonic())
         ready = select.select(reading, [], [], wait)[0]
         if not ready:
@@ -114,6 +117,7 @@ def read_answer(
         if stderr in ready:
             piece = os.read(stderr.fileno(), 1 << 16)
             errors = (errors + piece)[-MOST_STDERR:]
+            alive = alive or sign_of_life in errors
             if not piece:
                 reading.remove(stderr)
         if stdout in ready:
@@ -127,26 +131,24 @@ def read_answer(
         errors = (errors + piece)[-MOST_STDERR:]
         if not piece:
             break
-    return answer.code, errors.decode("utf-8", "replace")
+    return answer.code, errors.replace(sign_of_life, b"").decode("utf-8", "replace")
 
 
 class _Answer:
     """Finds a script's output and exit code in the bytes that come, however they are split."""
 
     def __init__(self, mark: bytes, receive: Callable[[bytes], object]):
-        self.begin, self.end, self.sign_of_life = mark + b"\0", b"\0" + mark + b" ", mark + b"+"
+        self.begin, self.end = mark + b"\0", b"\0" + mark + b" "
         self.receive = receive
         self.held = b""  # not yet passed on
         self.begun = False
-        self.alive = False  # it has begun, or said that it takes long
         self.code: int | None = None
 
     def feed(self, piece: bytes) -> None:
         self.held += piece
         if not self.begun:
-            before, begin, after = self.held.partition(self.begin)
+            _, begin, after = self.held.partition(self.begin)
             self.begun = bool(begin)
-            self.alive = self.begun or self.sign_of_life in before
             if not self.begun:
                 return
             self.held = after

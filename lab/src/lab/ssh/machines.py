@@ -13,6 +13,10 @@ USER = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]*")
 PLACE = re.compile(r'(~/)?[^~:"\\$][^:"\\$]*')  # it comes into PATH and TOML; no shell expands it
 
 
+class NoMachine(LabError):
+    """machines.toml names none."""
+
+
 class Machine(NamedTuple):
     """One table [machines.NAME]; the personal file goes before the shared one, key by key."""
 
@@ -67,7 +71,7 @@ def get(name: str | None = None) -> Machine:
     """The machine of that name; without a name the first one. LabError if there is none."""
     machines = read_all()
     if not machines:
-        raise LabError(f"no machine yet: fill in [machines.gpu] in {project.root() / SHARED}.")
+        raise NoMachine(f"no machine yet: fill in [machines.gpu] in {project.root() / SHARED}.")
     if name is None:
         return next(iter(machines.values()))
     if name not in machines:
