@@ -164,7 +164,7 @@ def test_without_gpus_a_job_needs_none_and_asking_for_one_says_so(laptop):
     assert ended(laptop, id) == "finished(0)" and log(laptop, id) == "unset\n"
     done = laptop.lab("run", "--gpus", "1", *SHOW, check=False)
     assert done.returncode == 1
-    assert "nvidia-smi on worker gives no answer" in done.stderr
+    assert "nvidia-smi on worker does not answer" in done.stderr
     assert len(json.loads(laptop.lab("jobs", "--json"))) == 1, "the refused one left nothing"
     assert len(list(laptop.there("jobs").glob("2*"))) == 1
     assert "jobs/" not in laptop.hosts.worker.run(
@@ -230,7 +230,7 @@ def test_queued_jobs_get_gpus_in_the_order_in_which_they_came(laptop, gpus):
     assert ended(laptop, third) == "finished(0)", "a dead one holds nobody up"
     done = laptop.lab("run", "--queue", "--gpus", "3", *SHOW, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "lab: worker has no more than 2 GPUs."
+    assert done.stderr.splitlines()[-1] == "lab: worker has only 2 GPUs."
 
 
 def test_without_a_driver_that_works_a_job_needs_no_gpu(laptop, gpus):
@@ -265,8 +265,8 @@ def test_a_driver_that_hangs_neither_hangs_a_start_nor_counts_as_free_gpus(lapto
     # its 8 seconds, shortened
     worker.program("timeout", '#!/bin/sh\nshift 3; exec /usr/bin/timeout -k 1 1 "$@"\n')
     done = laptop.lab("run", *SHOW, check=False)
-    why = "nvidia-smi on worker gives no answer: nobody knows which GPUs are free"
-    mend = "lab run --queue waits for them, --gpus 0 does without"
+    why = "nvidia-smi on worker does not answer, so it is unknown which GPUs are free"
+    mend = "lab run --queue waits for them, --gpus 0 runs without one"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"lab: {why}. {mend}.")
     doctor = json.loads(laptop.lab("doctor", "--json", check=False).stdout)
     assert next(row["there"] for row in doctor if row["check"] == "GPUs") == "hung"

@@ -182,7 +182,7 @@ def test_a_number_of_gpus_is_the_same_however_it_is_written(lab):
 @pytest.mark.parametrize("patience", ["long", "inf", "nan", "0", "-3"])
 def test_a_patience_that_is_no_number_is_named(lab, patience):
     lab.env["LAB_PATIENCE"] = patience
-    said = lab("jobs", shared=GOOD, local="")
+    said = lab("jobs", shared=GOOD, local="", code=2)
     assert said == f"lab: LAB_PATIENCE={patience}: a number of seconds.\n"
 
 

@@ -139,7 +139,7 @@ def test_the_curves_of_a_running_job_grow_until_the_cell_is_interrupted(laptop):
         until(lambda: following.stdout.readline() == "train/loss: [1, 2, 3]\n", what="the others")
         following.interrupt()
         rest, said = following.communicate(timeout=10)
-    assert rest.endswith("no longer followed; the runs go on\n") and following.returncode == 0
+    assert rest.endswith("no longer followed; the runs continue\n") and following.returncode == 0
     assert not list(laptop.path.glob("data/*/models/*/epoch*")), "only records are brought"
 
 
@@ -149,7 +149,7 @@ def test_without_a_machine_or_a_line_the_records_that_are_here_are_drawn(laptop)
     once = FOLLOW + "remote.follow('train/loss')"
     laptop.hosts.cut()
     said = python(laptop, once, env={"LAB_PATIENCE": "1"})
-    assert said.startswith(drawn + "not the newest: gpu: ") and said.count("\n") == 2
+    assert said.startswith(drawn + "not up to date: gpu: ") and said.count("\n") == 2
     for name in ("machines.toml", "machines.local.toml"):
         (laptop.path / name).write_text("")
     assert python(laptop, once) == drawn

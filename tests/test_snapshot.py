@@ -673,7 +673,7 @@ def test_what_git_itself_refuses_is_passed_on_in_one_line(repository, monkeypatc
         repository.take()
     assert not left_over()
     monkeypatch.setattr(tempfile, "tempdir", str(repository.path / "not there"))
-    with pytest.raises(repository.lab.errors.LabError, match="no snapshot can be made: .*there"):
+    with pytest.raises(repository.lab.errors.LabError, match="no snapshot can be taken: .*there"):
         repository.take()
 
 

@@ -253,12 +253,12 @@ def test_two_folders_of_one_project_do_not_take_each_others_place(laptop):
         return laptop.run("python", "-m", "lab.cli", "ssh-config", option, check=False, **inside)
 
     assert there("--install").stdout.count("unchanged") == 2, "the same machines are no conflict"
-    assert "stays, as it is of /home/ada/my-experiment" in there("--remove").stdout
+    assert "kept, as it belongs to /home/ada/my-experiment" in there("--remove").stdout
     with (laptop.path.parent / "clone/machines.toml").open("a") as machines:
         machines.write('[machines.second]\nssh = "elsewhere"\nfolder = "x"\n')
     done = there("--install")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "is of /home/ada/my-experiment, and leads elsewhere" in done.stderr
+    assert "belongs to /home/ada/my-experiment, with other machines" in done.stderr
     assert ours.read_text() == before
     laptop.lab("ssh-config", "--remove")
     assert "written" in there("--install").stdout

@@ -1,7 +1,7 @@
 """Jobs on a machine, from a notebook: remote.run("with", "lr=0.01"), remote.jobs(), remote.fetch().
 
-A long run does not belong into a notebook, whose end would be its end: this starts it as `lab run`
-does, and shows how it stands.
+A long run does not belong in a notebook, as it would end with it: this starts it as `lab run` does,
+and shows how it stands.
 """
 
 import html
@@ -19,7 +19,7 @@ from lab.transfer import report as _report
 
 
 class Job:
-    """A job as it was when it was last asked for; as the last value of a cell it shows that."""
+    """A job as it was when the machine was last asked; a cell shows its state."""
 
     def __init__(self, connection: Connection, seen: _jobs.Job):
         self.connection, self.seen = connection, seen
@@ -38,33 +38,33 @@ class Job:
         return self.seen.ended
 
     def refresh(self) -> "Job":
-        """Ask the machine how it stands now."""
+        """Ask the machine for its state now."""
         self.seen = _jobs.get(self.connection, self.id)
         return self
 
     def logs(self, last: int | None = None) -> "Text":
-        """Its output so far, or the last lines of it."""
+        """Return its output so far, or only the last lines."""
         pieces: list[bytes] = []
         _jobs.write_logs(self.connection, self.id, pieces.append, last=last)
         return Text(b"".join(pieces).decode("utf-8", "replace"))
 
     def stop(self, grace: int = 60) -> "Job":
-        """End it with all that it started: gently, and after `grace` seconds by force."""
+        """End it with everything it started: gently, and after `grace` seconds by force."""
         self.seen = _jobs.stop(self.connection, self.id, grace)
         return self
 
     def __repr__(self) -> str:
         row = self.seen.row()
         gpus = f"on GPU {row['gpu']}" if row["gpu"] else ""
-        shown = (row["job"], row["state"], row["time"], gpus, row["what"])
-        return "  ".join(terminal.escape(word) for word in shown if word)
+        cells = (row["job"], row["state"], row["time"], gpus, row["what"])
+        return "  ".join(terminal.escape(cell) for cell in cells if cell)
 
     def _repr_html_(self) -> str:
         return _html([self])
 
 
 class Jobs(list[Job]):
-    """Some jobs, newest first; as the last value of a cell they are a table."""
+    """Some jobs, newest first; a cell shows them as a table."""
 
     def __repr__(self) -> str:
         rows = [job.seen.row() for job in self]
@@ -75,14 +75,14 @@ class Jobs(list[Job]):
 
 
 class Text(str):
-    """A text that a notebook shows as it would be printed."""
+    """A text that a notebook shows as print() would."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def _html(jobs: Iterable[Job]) -> str:
-    """A table; what came from the machine is only text in it."""
+    """Return a table, with everything that came from the machine escaped."""
     heads = "".join(f"<th>{name}</th>" for name in _jobs.COLUMNS)
     lines = []
     for job in jobs:
@@ -99,43 +99,45 @@ def run(
     name: str = "",
     machine: str | None = None,
 ) -> Job:
-    """Start a run there, of this working tree: run("with", "lr=0.01", gpus=2), as `lab run` does.
+    """Start a run of this working tree on a machine: run("with", "lr=0.01", gpus=2).
 
-    run("--", "python", "-m", "...") starts any other command. Without `machine` it is the first.
+    It is `lab run`. run("--", "python", "-m", "...") starts any other command. `machine`: the
+    first one by default.
     """
-    there = _connection(machine)
+    connection = _connect(machine)
     if arguments[:1] == ("--",):
         command = list(arguments[1:])
     else:
         command = launch.experiment_command(list(arguments), str(gpus))
-    return Job(there, launch.start(there, command, gpus=str(gpus), queue=queue, name=name))
+    job = launch.start(connection, command, gpus=str(gpus), queue=queue, name=name)
+    return Job(connection, job)
 
 
 def jobs(machine: str | None = None, all: bool = False) -> Jobs:
-    """The jobs there, newest first: those that have not ended and the newest, or all."""
-    there = _connection(machine)
-    found = _jobs.list_jobs(there, 0 if all else _jobs.LISTED)
-    return Jobs(Job(there, job) for job in reversed(found))
+    """Return a machine's jobs, newest first: those that have not ended and the newest, or all."""
+    connection = _connect(machine)
+    found = _jobs.list_jobs(connection, 0 if all else _jobs.LISTED)
+    return Jobs(Job(connection, job) for job in reversed(found))
 
 
 def fetch(*names: str, machine: str | None = None, models: bool = True) -> None:
-    """Bring what is new of these jobs or runs, or of all, and say what came; as `lab fetch`."""
-    there = _connection(machine)
-    ids = [_report.find_job(there, name) for name in names]
-    _report.print_report(there, _fetch.fetch(there, ids, models))
+    """Bring what is new of these jobs or runs, or of all, as `lab fetch` does; print what came."""
+    connection = _connect(machine)
+    ids = [_report.find_job(connection, name) for name in names]
+    _report.print_report(connection, _fetch.fetch(connection, ids, models))
 
 
 def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | None = None) -> None:
-    """Draw the curves of the newest runs, their records fetched first if there is a machine.
+    """Draw the curves of the newest runs; if there is a machine, fetch their records first.
 
-    With `every` it does so again after so many seconds, until the cell is interrupted.
+    `every`: draw again after so many seconds, until the cell is interrupted.
     """
     import matplotlib.pyplot as plt
     from IPython.display import clear_output, display
 
     try:
         while True:
-            said = _bring_records(machine)
+            problem = _fetch_records(machine)
             rows = listing.rows()[:newest]
             table = records.metrics(*(row["run"] for row in rows)) if rows else records.metrics()
             clear_output(wait=True)
@@ -143,30 +145,30 @@ def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | Non
                 figure = records.curves(table, metric)
                 display(figure)
                 plt.close(figure)
-            if said:
-                print(said)
+            if problem:
+                print(problem)
             if not every:
                 return
             time.sleep(every)
     except KeyboardInterrupt:
-        print("no longer followed; the runs go on")
+        print("no longer followed; the runs continue")
 
 
-def _bring_records(machine: str | None) -> str:
-    """Fetch without models; what went wrong, in a line: the records that are here can be shown."""
+def _fetch_records(machine: str | None) -> str:
+    """Fetch all but the models. Return what went wrong: local records can be drawn anyway."""
     project.reload()
     try:
         if not machine and not machines.read_all():
             return ""
-        connection = _connection(machine)
+        connection = _connect(machine)
         report = _fetch.fetch(connection, models=False)
     except errors.LabError as error:
-        return f"not the newest: {error}"
+        return f"not up to date: {error}"
     lab = connection.machine.lab
     missing = len(report.conflicts) + len(report.missing) + len(report.damaged)
     return f"{terminal.count_files(missing)} did not come; {lab} fetch says why" if missing else ""
 
 
-def _connection(name: str | None) -> Connection:
+def _connect(name: str | None) -> Connection:
     project.reload()  # a notebook lives long, and machines.toml may have been edited
     return Connection(machines.get(name))

@@ -4,12 +4,12 @@
 # Needs: places.sh tmux.sh
 
 cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
-    fail "the project is not on $here yet: $lab setup."
+    fail "the project is not on $hostname yet: $lab setup."
 .venv/bin/python -c 'import jupyterlab' 2>/dev/null ||
-    fail "there is no JupyterLab in the environment on $here: $lab setup."
+    fail "there is no JupyterLab in the environment on $hostname: $lab setup."
 mkdir -p "$ours"
 chmod 700 "$ours" # the terminal below shows the token; older tmux asks nobody who he is
-place=$ours/j$(number_of "$here:$folder") # short, for its sockets
+place=$ours/j$(checksum_of "$hostname:$folder") # short, for its sockets
 session=$(session_name notebook)
 # not as a file: it is not known whether the one in work/ is this one
 printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$place" "$folder" "$data" "$tcp" "$lab" || exit 1

@@ -26,7 +26,7 @@ def print_ssh_config(args: argparse.Namespace) -> None:
     else:
         asked = machines.get(args.machine)  # says so if there is none
         chosen = [asked] if args.machine else machines.read_all().values()
-        print("\n".join(ssh_config.blocks(machine) for machine in chosen), end="")
+        print("\n".join(ssh_config.make_blocks(machine) for machine in chosen), end="")
 
 
 def add_doctor_arguments(parser: CommandParser) -> None:

@@ -12,42 +12,42 @@ quiet_git() {
         -c protocol.file.allow=always "$@"
 }
 
-cause() { # of what git said; and what mends a damaged repository
+cause() { # MESSAGE: why git failed, and how to fix a damaged repository
     printf %s "$(printf '%s\n' "$1" | grep -m 1 '^error\|^fatal')"
     case $1 in
     *corrupt* | *"bad object"* | *"invalid reference"* | *"failed to unpack tree"* | *"unable to read sha1"* | \
         *"short to be a packfile"* | *"does not match index"*)
-        printf '. %s' "$repo is damaged: move it and $folder/work away, then $lab setup makes both anew"
+        printf '. %s' "$repo is damaged: move it and $folder/work away, then run $lab setup"
         ;;
     esac
 }
 
 git_failed() { # WHY
-    printf 'lab: git on %s %s\n' "$here" "$1" >&2
+    printf 'lab: git on %s %s\n' "$hostname" "$1" >&2
     exit 74
 }
 
 take_commit() {
-    has git || fail "$here has no git, which brings the code there: install it."
-    mkdir -p "$folder" || fail "$folder cannot be made on $here: no right to write there?"
+    has git || fail "$hostname has no git, which receives the code: install it."
+    mkdir -p "$folder" || fail "$folder cannot be created on $hostname: may you write there?"
     if ! [ -d "$repo" ]; then
         git init --quiet --bare --template= "$repo.$$" && mv "$repo.$$" "$repo" ||
-            fail "$repo cannot be made on $here: disk full, or no right to write there?"
+            fail "$repo cannot be created on $hostname: is the disk full, or may you not write there?"
     fi
-    # the folder was moved here: the repository and its worktrees look for each other where they were
-    # (git can mend that itself since 2.30, and much of what is in use is older)
-    if read -r place 2>/dev/null <"$repo/worktrees/work/gitdir" && ! [ -e "$place" ]; then
+    # if the folder was moved, repository and worktrees look for each other at the old path
+    # (git can repair that since 2.30, but many machines have an older one)
+    if read -r gitdir 2>/dev/null <"$repo/worktrees/work/gitdir" && ! [ -e "$gitdir" ]; then
         for worktree in "$repo"/worktrees/*; do
-            read -r was <"$worktree/gitdir" && is=$folder${was#"${place%/work/.git}"} && [ -f "$is" ] || continue
+            read -r was <"$worktree/gitdir" && is=$folder${was#"${gitdir%/work/.git}"} && [ -f "$is" ] || continue
             printf 'gitdir: %s\n' "$worktree" >"$is" && printf '%s\n' "$is" >"$worktree/gitdir"
         done
     fi
     if [ "$sent" = yes ]; then
-        find "$repo" -maxdepth 1 -name 'incoming.*' -mmin +1440 -exec rm -f {} + # of cut lines
-        bundle=$repo/incoming.$here.$$
+        find "$repo" -maxdepth 1 -name 'incoming.*' -mmin +1440 -exec rm -f {} + # of lost connections
+        bundle=$repo/incoming.$hostname.$$
         cat >"$bundle" || {
             rm -f "$bundle"
-            fail "the code cannot be written to $repo on $here: disk full, or no right to write there?"
+            fail "the code cannot be written to $repo on $hostname: is the disk full, or may you not write there?"
         }
         ref=refs/lab/snapshots/$commit
         said=$(quiet_git -C "$repo" fetch --quiet --no-tags "$bundle" "+$ref:$ref" 2>&1)

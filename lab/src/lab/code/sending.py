@@ -103,7 +103,7 @@ def _sent_ref(connection: Connection) -> str:
 
 @contextmanager
 def make_bundle(commit: str, base: str) -> Iterator[IO[bytes] | None]:
-    """A file with what `commit` has and `base` has not; None if that is nothing."""
+    """Make a file with what `commit` has and `base` has not; None if that is nothing."""
     if base and not git.run("rev-list", "-1", commit, f"^{base}"):
         yield None
         return

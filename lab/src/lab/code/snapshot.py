@@ -1,4 +1,4 @@
-"""The working tree as a commit: what ran is in git, in whatever state the user's work is."""
+"""The working tree as a commit: what ran is in git, whatever state the user's work is in."""
 
 import os
 import shutil
@@ -14,11 +14,11 @@ from lab.ground.errors import LabError
 
 REFS = "refs/lab/snapshots"  # a ref for each keeps them from git's garbage collection
 MEGABYTE = 1_000_000
-# The user's settings that would stop or alter a snapshot, or write beside the temporary index. The
-# time-out, in milliseconds, is for many snapshots of one tree at once: they want the same ref.
-OVERRULED = """core.hooksPath=/dev/null core.fsmonitor= core.splitIndex=false core.safecrlf=false
+# Overrides settings of the user that would prevent or change a snapshot, or write beside the
+# temporary index. The time-out (ms) is for many snapshots of one tree at once: they want one ref.
+OVERRIDES = """core.hooksPath=/dev/null core.fsmonitor= core.splitIndex=false core.safecrlf=false
     core.sparseCheckout=false core.filesRefLockTimeout=60000 i18n.commitEncoding=UTF-8"""
-SETTINGS = [word for setting in OVERRULED.split() for word in ("-c", setting)]
+SETTINGS = [word for setting in OVERRIDES.split() for word in ("-c", setting)]
 Git = Callable[..., str]  # git.run at the top of the working tree, on the temporary index
 
 
@@ -34,45 +34,45 @@ class Snapshot:
 
 
 def take(limit_mb: float = 25) -> Snapshot:
-    """Commit the working tree, uncommitted and untracked work included, beside the user's git.
+    """Commit the working tree, with uncommitted and untracked work, beside the user's own commits.
 
     HEAD, index, stash and working tree stay as they are. The same tree on the same HEAD gives the
-    same commit, and a tree that equals HEAD's gives HEAD. Where the project is part of a bigger
-    repository all of that is taken: the code may use what lies beside the project.
+    same commit, and a tree that equals HEAD's gives HEAD. A bigger repository around the project
+    is taken whole: the code may use what lies beside the project.
 
-    Raises LabError, before anything is made, for submodules, other repositories inside this one,
-    and new or changed files above `limit_mb`. Of a file with a filter, as with git-lfs, what git
-    stores of it counts. LabError also without git, outside of a repository, and when git fails.
+    Raises LabError, before anything is written, for submodules, other repositories inside this
+    one, and new or changed files above `limit_mb`. For a file with a filter, as with git-lfs, the
+    size of what git stores counts. LabError also if git is missing or fails.
     """
     top, index = _locate()
     try:
         with tempfile.TemporaryDirectory(prefix="lab-snapshot-") as folder:
             copy = Path(folder, "index")
-            if index.exists():  # a fresh repository has none
-                times = index.stat()  # they tell git which entries are too fresh to be trusted
+            if index.exists():  # a new repository has none
+                times = index.stat()  # by them git sees which entries are too new to be trusted
                 shutil.copyfile(index, copy)
                 os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
             run = partial(git.run, *SETTINGS, cwd=top, GIT_INDEX_FILE=str(copy))
-            submodules = _reveal(run, top)
-            head, branch, changed = _status(run)
+            submodules = _unhide_files(run, top)
+            head, branch, changed = _read_status(run)
             inside = submodules + [name for name in changed if name.endswith("/")]
-            mend = "ignore them (submodules: git rm --cached first), or remove their .git."
-            _refuse("a snapshot cannot hold other repositories", inside, mend)
-            tree = _tree(run, top, changed, limit_mb * MEGABYTE)
-            commit = _commit(run, tree, head)
+            advice = "ignore them (submodules: git rm --cached first), or remove their .git."
+            _refuse("a snapshot cannot contain other repositories", inside, advice)
+            tree = _write_tree(run, top, changed, limit_mb * MEGABYTE)
+            commit = _write_commit(run, tree, head)
     except OSError as error:
-        raise LabError(f"no snapshot can be made: {error}.") from None
+        raise LabError(f"no snapshot can be taken: {error}.") from None
     return Snapshot(commit, head, commit != head, branch, os.path.relpath(project.root(), top))
 
 
 def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
-    """What was dirty: `git diff HEAD SNAPSHOT` as text, cut off at `limit` bytes.
+    """Return what was dirty: `git diff HEAD SNAPSHOT` as text, cut off at `limit` bytes.
 
     Raises LabError if the snapshot is not in this repository.
     """
     if not snapshot.dirty:
         return ""
-    # unlike git diff, this takes none of the user's colours and programs for showing differences
+    # unlike git diff, this ignores the user's colours and programs for differences
     command = ["diff-tree", "--root", "--no-commit-id", "--patch", snapshot.commit]
     patch = os.fsencode(git.run(*command, limit=limit))
     if len(patch) > limit:
@@ -82,21 +82,21 @@ def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
 
 
 def _locate() -> tuple[Path, Path]:
-    """The top of the working tree that the project is in, and its index file."""
+    """Return the top folder of the working tree that the project is in, and its index file."""
     top = git.top_level()
     if top != project.root() and git.run("check-ignore", ".", accept=(0, 1)):
         raise LabError(
-            f"{project.root()} is ignored by the repository around it: give it one of its own with"
-            " git init, then run python3 bootstrap.py."
+            f"{project.root()} is ignored by the repository around it: run git init, then python3"
+            " bootstrap.py, to give it one of its own."
         )
     return top, project.root() / git.run("rev-parse", "--git-path", "index").removesuffix("\n")
 
 
-def _reveal(run: Git, top: Path) -> list[str]:
-    """Make the index see the files that git was told not to look at; returns the submodules."""
+def _unhide_files(run: Git, top: Path) -> list[str]:
+    """Make the index see the files that git was told to skip; return the submodules."""
     listed = [entry.split("\t", 1) for entry in git.split_null(run("ls-files", "-vsz"))]
     assumed = [name for about, name in listed if about[0].islower()]
-    # in a sparse checkout the files that are not there stay as they are in HEAD
+    # files that a sparse checkout leaves out stay as they are in HEAD
     skipped = [name for about, name in listed if about[0] in "Ss" and os.path.lexists(top / name)]
     for option, names in [("assume-unchanged", assumed), ("skip-worktree", skipped)]:
         if names:
@@ -104,8 +104,8 @@ def _reveal(run: Git, top: Path) -> list[str]:
     return [name for about, name in listed if about.split()[1] == "160000"]
 
 
-def _status(run: Git) -> tuple[str | None, str | None, list[str]]:
-    """HEAD, its branch, and what differs from HEAD or is untracked ("name/": a repository)."""
+def _read_status(run: Git) -> tuple[str | None, str | None, list[str]]:
+    """Return HEAD, its branch, and what differs from it or is untracked ("name/": a repository)."""
     options = ["--branch", "--no-ahead-behind", "--no-renames", "--ignore-submodules=all"]
     listed = git.split_null(
         run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options)
@@ -118,14 +118,14 @@ def _status(run: Git) -> tuple[str | None, str | None, list[str]]:
     return head, branch, changed
 
 
-def _tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
-    """A tree of everything. Large files are refused; those with a filter when that has run."""
+def _write_tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
+    """Write a tree of everything. Refuse large files; those with a filter once that has run."""
     sizes = {}
     for name in changed:
-        with suppress(OSError):  # deleted; of a link, its own size counts
+        with suppress(OSError):  # deleted; for a link, its own size counts
             sizes[name] = (top / name).lstat().st_size
     large = [name for name in sizes if sizes[name] > limit]
-    filtered = _filtered(run, large) if large else set()
+    filtered = _find_filtered(run, large) if large else set()
     _refuse_large({name: sizes[name] for name in large if name not in filtered}, limit)
     for attempts_left in (2, 1, 0):  # an editor's temporary file may vanish before git reads it
         try:
@@ -142,8 +142,8 @@ def _tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
     return tree
 
 
-def _filtered(run: Git, names: list[str]) -> set[str]:
-    """Those of the files that an installed filter, such as git-lfs, turns into something else."""
+def _find_filtered(run: Git, names: list[str]) -> set[str]:
+    """Return those of the files that an installed filter, such as git-lfs, replaces."""
     keys = run("config", "-z", "--name-only", "--get-regexp", r"^filter\.", accept=(0, 1))
     installed = {key[len("filter.") :].rpartition(".")[0] for key in git.split_null(keys)}
     words = git.split_null(run("check-attr", "-z", "--stdin", "filter", stdin="\0".join(names)))
@@ -152,24 +152,26 @@ def _filtered(run: Git, names: list[str]) -> set[str]:
 
 def _refuse_large(sizes: dict[str, int], limit: float) -> None:
     names = [f"{name} ({size / MEGABYTE:.0f} MB)" for name, size in sizes.items()]
-    mend = "add them to .gitignore (git rm --cached what git has), or track them with git-lfs."
-    _refuse(f"a snapshot takes no files above {limit / MEGABYTE:g} MB", names, mend)
+    advice = "add them to .gitignore (git rm --cached what git has), or track them with git-lfs."
+    _refuse(f"a snapshot takes no files above {limit / MEGABYTE:g} MB", names, advice)
 
 
-def _refuse(why: str, names: list[str], mend: str) -> None:
+def _refuse(cause: str, names: list[str], advice: str) -> None:
     """Raise LabError if there are names."""
-    shown = [name if name.isprintable() else repr(name) for name in names[:10]]
+    printable = [name if name.isprintable() else repr(name) for name in names[:10]]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     if names:
-        raise LabError(f"{why}: {', '.join(shown)}{more}; {mend}")
+        raise LabError(f"{cause}: {', '.join(printable)}{more}; {advice}")
 
 
-def _commit(run: Git, tree: str, head: str | None) -> str:
-    """A commit of the tree on HEAD, with nothing in it of when and by whom; or HEAD itself."""
-    commit, head_tree, date = head, "", "0"
+def _write_commit(run: Git, tree: str, head: str | None) -> str:
+    """Write a commit of the tree on HEAD that depends on nothing else; or return HEAD itself."""
+    date = "0"
+    commit = ""
     if head:
         head_tree, date = run("rev-list", "-1", "--format=%T %ct", head).split()[-2:]
-    if tree != head_tree:
+        commit = head if tree == head_tree else ""
+    if not commit:
         dates = {f"GIT_{role}_DATE": f"@{date} +0000" for role in ("AUTHOR", "COMMITTER")}
         parents = ["-p", head] if head else []
         message = ["--no-gpg-sign", "-m", "The working tree of a run"]

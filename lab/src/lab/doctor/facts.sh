@@ -126,7 +126,7 @@ basics() {
     echo asked
 }
 
-fact host echo "$here"
+fact host echo "$hostname"
 fact system uname -sr
 fact folder echo "$folder"
 fact data echo "$data"

@@ -46,7 +46,7 @@ class Job(NamedTuple):
         return self.state not in ("queued", "running", "unknown")
 
     def row(self) -> dict[str, str]:
-        """Its line in a table: a text for each of COLUMNS."""
+        """Return its line in a table: a text for each of COLUMNS."""
         command = self.spec.get("command")
         words = [str(word) for word in command] if isinstance(command, list) else []
         names = [word.endswith(".experiment") for word in words]  # the same for every run
@@ -58,20 +58,20 @@ class Job(NamedTuple):
 
 
 def parse(output: str) -> list[Job]:
-    """The jobs that list.sh printed, oldest first."""
+    """Return the jobs that list.sh printed, oldest first."""
     clock, *lines = output.splitlines()
     return [_parse_line(line, int(clock)) for line in lines]
 
 
 def parse_one(connection: Connection, output: str) -> Job:
-    """The one job that a script has described; it is kept for shell completion."""
+    """Return the one job that a script has described; keep it for shell completion."""
     (job,) = parse(output)
     job_cache.store(connection.machine, [job], all_of_them=False)
     return job
 
 
 def _parse_line(line: str, now: int) -> Job:
-    """One line of describe in jobs.sh."""
+    """Return the job of one line of describe in jobs.sh."""
     fields = job_format.split_line(line)
     spec = _parse_spec(fields["spec"])
     code = int(fields["code"]) if fields["code"] else None
@@ -86,7 +86,7 @@ def _parse_line(line: str, now: int) -> Job:
 
 
 def _parse_spec(text: str) -> dict[str, Any]:
-    """What is in job.json; a damaged one must not hide the other jobs."""
+    """Return what is in job.json; a damaged one must not hide the other jobs."""
     try:
         spec = json.loads(text)
     except ValueError:
@@ -95,7 +95,7 @@ def _parse_spec(text: str) -> dict[str, Any]:
 
 
 def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str, str]:
-    """The state and a detail; only a job that wrote its exit code counts as finished."""
+    """Return the state and a detail; only a job that wrote its exit code has finished."""
     if code is not None and not stopped:
         if code > 128 and code - 128 in signal.valid_signals():
             return f"killed({signal.Signals(code - 128).name})", ""
@@ -113,19 +113,19 @@ def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tupl
 
 
 def list_jobs(connection: Connection, most: int = LISTED) -> list[Job]:
-    """The jobs, oldest first: those that have not ended, and the newest `most` (0: all)."""
+    """Return the jobs, oldest first: those that have not ended, and the newest `most` (0: all)."""
     jobs = parse(connection.run("list.sh", id="", most=most))
     job_cache.store(connection.machine, jobs, all_of_them=True)
     return jobs
 
 
 def get(connection: Connection, id: str) -> Job:
-    """How a job stands now. RemoteError if there is none with that id."""
+    """Return a job as it is now. RemoteError if there is none with that id."""
     return parse_one(connection, connection.run("list.sh", id=id, most=0))
 
 
 def find(connection: Connection, wanted: str | None) -> str:
-    """The id of a job: a whole id, the beginning or end of one, or a job's name.
+    """Return the id of a job by its id, the beginning or end of that, or its name.
 
     Without `wanted` it is the newest. Raises JobNotFound unless it is exactly one.
     """
@@ -186,13 +186,14 @@ def write_logs(
         try:
             variables |= {"from": position, "last": ""}
             connection.run("follow.sh", receive=receive, again=False, **variables)
-            return
         except SshError as error:
             if not retry:
                 raise
             retry(error)
+        else:
+            return
 
 
 def attach(connection: Connection, id: str) -> int:
-    """Show a job in this terminal, where Ctrl-C reaches it; returns ssh's exit code."""
+    """Show a job in this terminal, where Ctrl-C reaches it; return ssh's exit code."""
     return connection.run_in_terminal("attach.sh", id=id, format=job_format.FORMAT)

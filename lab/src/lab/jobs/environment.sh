@@ -1,4 +1,4 @@
-# The environment of a project's lock, for setup.sh, runner.sh and facts.sh. Needs folder.
+# The environment of a project's lock, for setup.sh, runner.sh and facts.sh. Variables: folder.
 
 # find_environment PROJECT: sets python and environment, by its pyproject.toml and requirements.txt
 find_environment() {
@@ -7,7 +7,7 @@ find_environment() {
     environment=$folder/envs/$python-$lock
 }
 
-# environment_ready: is it complete? Its Python is the machine's, which an upgrade may have removed
+# environment_ready: is it complete? It uses the machine's Python, which an upgrade may have removed
 environment_ready() { [ -e "$environment/lab-environment.json" ] && [ -x "$environment/bin/python" ]; }
 
 python_is_new_enough() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; }

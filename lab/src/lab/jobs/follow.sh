@@ -1,9 +1,9 @@
-# A job's output from a byte on. Variables: id, from (0 is the first), follow (yes: until it ends),
-# last (only so many lines, of what is there; with follow: the byte at which they begin, and no more).
+# Prints a job's output. Variables: id, from (which byte on; 0 is the first), follow (yes: until it ends),
+# last (only so many lines of the output so far; with follow: only prints the byte at which they begin).
 # Needs: jobs.sh
 
 job=$folder/jobs/$id
-[ -e "$job/output.log" ] || fail "job $id has no output on $here."
+[ -e "$job/output.log" ] || fail "job $id has no output on $hostname."
 if [ -n "$last" ] && [ -n "$follow" ]; then
     size=$(wc -c <"$job/output.log") # it may grow meanwhile
     echo $((size - $(head -c "$size" "$job/output.log" | tail -n "$last" | wc -c)))

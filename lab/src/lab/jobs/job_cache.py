@@ -30,7 +30,7 @@ class CachedJob(NamedTuple):
 
 
 def cache_file(machine: Machine) -> Path:
-    """The file for this project and that machine."""
+    """Return the file for this project and that machine."""
     key = f"{zlib.crc32(os.fsencode(project.root())):08x}-{machine.name}"
     return project.cache_folder() / "jobs" / key
 
@@ -52,7 +52,7 @@ def store(machine: Machine, jobs: "Iterable[Job]", *, all_of_them: bool) -> None
 
 
 def load(machine: Machine) -> list[CachedJob]:
-    """The jobs that were kept, oldest first."""
+    """Return the jobs that were kept, oldest first."""
     try:
         lines = cache_file(machine).read_text("utf-8").split("\n")
     except (OSError, ValueError):
@@ -62,7 +62,7 @@ def load(machine: Machine) -> list[CachedJob]:
 
 
 def age(machine: Machine) -> float:
-    """Seconds since the machine was last asked, in vain or not."""
+    """Return the seconds since the machine was last asked, in vain or not."""
     try:
         return abs(time.time() - cache_file(machine).stat().st_mtime)
     except OSError:

@@ -22,5 +22,5 @@ FIELDS = ("id", "code", "start", "end", "alive", "stopped", "gpus", "phase", "sp
 
 
 def split_line(line: str) -> dict[str, str]:
-    """The fields of one line of describe. ValueError if it is not such a line."""
+    """Return the fields of one line of describe. ValueError if it is not such a line."""
     return dict(zip(FIELDS, line.split("\t", len(FIELDS) - 1), strict=True))

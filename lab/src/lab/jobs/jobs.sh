@@ -2,7 +2,7 @@
 
 read -r boot </proc/sys/kernel/random/boot_id
 
-# started PID: prints when the process started, in the kernel's ticks; fails if there is none
+# started PID: prints when the process started, in the kernel's ticks; fails if it does not exist
 started() {
     read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
     # shellcheck disable=SC2086
@@ -12,24 +12,24 @@ started() {
     printf '%s\n' "$1"
 }
 
-# how_it_ended JOB-FOLDER: sets fact_code and fact_end, unless a disk has lost what they were
-how_it_ended() {
+# read_end JOB-FOLDER: sets fact_code and fact_end, unless the disk has damaged them
+read_end() {
     [ -e "$1/exit_code" ] && read -r fact_code fact_end <"$1/exit_code"
     case $fact_code$fact_end in *[!0-9]*) fact_code='' fact_end='' ;; esac
 }
 
 # require_known_job: fails unless $job exists, and no newer lab has started it
 require_known_job() {
-    [ -e "$job/job.json" ] || fail "there is no job $id on $here."
+    [ -e "$job/job.json" ] || fail "there is no job $id on $hostname."
     written_in=$(sed -n '1s/^{"format": \([0-9]\{1,9\}\)[,}].*/\1/p' "$job/job.json")
-    [ "${written_in:-0}" -le "$format" ] || fail "a newer lab has started job $id on $here: run lab update first."
+    [ "${written_in:-0}" -le "$format" ] || fail "a newer lab has started job $id on $hostname: run lab update first."
 }
 
 # describe JOB-FOLDER: its facts, separated by tabs, with job.json last
 describe() {
     fact_code='' fact_end='' fact_pid='' fact_boot='' fact_born='' fact_start='' fact_host=''
     fact_phase='' fact_gpus='' alive='' stopped=''
-    how_it_ended "$1"
+    read_end "$1"
     [ -e "$1/pid" ] && read -r fact_pid fact_boot fact_born fact_start fact_host <"$1/pid"
     [ -e "$1/gpus" ] && read -r fact_gpus <"$1/gpus"
     [ -e "$1/stop" ] && stopped=yes
@@ -41,8 +41,8 @@ describe() {
         elif [ "$fact_boot" = "$boot" ]; then
             [ "$(started "$fact_pid")" = "$fact_born" ] && alive=yes || alive=no
             # the runner may have ended just now
-            how_it_ended "$1"
-        elif [ "$fact_host" != "$here" ]; then
+            read_end "$1"
+        elif [ "$fact_host" != "$hostname" ]; then
             alive=elsewhere
         else
             alive=rebooted

@@ -24,7 +24,7 @@ class StartInterrupted(LabError):
 
 
 def experiment_command(arguments: list[str], gpus: str) -> list[str]:
-    """The command of a run: Python, or torchrun with one process for each of several GPUs.
+    """Return the command of a run: Python, or torchrun with a process for each of several GPUs.
 
     Raises UsageError for settings without the word that Sacred wants before them.
     """
@@ -37,14 +37,14 @@ def experiment_command(arguments: list[str], gpus: str) -> list[str]:
 
 
 def check_command(command: list[str], gpus: str) -> str:
-    """The number of GPUs as the machine compares it. UsageError for what cannot be run."""
+    """Return the number of GPUs as check_gpus does. UsageError for what cannot be run."""
     if not command:
         raise UsageError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
     return check_gpus(gpus)
 
 
 def check_gpus(wanted: str) -> str:
-    """How many GPUs to take, as the machine compares it. UsageError if it is no number."""
+    """Return how many GPUs to take, as the machine compares it. UsageError if it is no number."""
     if wanted != "some" and not re.fullmatch("[0-9]{1,4}", wanted):
         raise UsageError(f"--gpus {wanted}: a number, as in --gpus 2.")
     return wanted if wanted == "some" else str(int(wanted))
@@ -64,7 +64,7 @@ def start(
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
     them. The job starts once, even if the connection is lost and the script runs again.
 
-    Raises RemoteError if it cannot start there; SshError if it is not known whether it did.
+    Raises RemoteError if it cannot start; SshError if it is not known whether it did.
     """
     gpus = check_command(command, gpus)
     taken = snapshot.take()

@@ -1,10 +1,10 @@
-# What is known of jobs, a line each: describe in jobs.sh says what. Variables: id (only that one, or
-# ""), most (0: all of them). First of all the machine's clock, in seconds.
+# Prints the machine's clock, in seconds, then a line for each job, as describe in jobs.sh does.
+# Variables: id (only that one, or ""), most (0: all of them).
 # Needs: jobs.sh
 
 date +%s
 if [ -n "$id" ]; then
-    [ -e "$folder/jobs/$id/job.json" ] || fail "there is no job $id on $here."
+    [ -e "$folder/jobs/$id/job.json" ] || fail "there is no job $id on $hostname."
     describe "$folder/jobs/$id"
     exit 0
 fi

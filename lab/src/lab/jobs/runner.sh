@@ -1,53 +1,53 @@
 # One job: gets its GPUs, sees to its environment, runs it, and writes down how it ended.
-# start.sh starts it in a session of its own; "terminal": it has a terminal that is to be recorded.
-# shellcheck disable=SC2154  # job.sh holds the variables: what lab run was told, and the places
+# start.sh starts it in a session of its own; with "terminal" it records its terminal.
+# shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
 
 job=$(cd "$(dirname "$0")" && pwd) || exit 1
 cd "$job" || exit 1
 if [ "${1:-}" = terminal ]; then
-    # its own file would have lines of script's in it
+    # script would add lines of its own to a file
     script -qefc "sh runner.sh recorded" /dev/null | tee -a output.log
     exit
 fi
-mkdir once 2>/dev/null || exit 0 # whoever comes second has nothing to do
+mkdir once 2>/dev/null || exit 0 # a second one has nothing to do
 . ./job.sh
 . ./jobs.sh
 . ./environment.sh
 . ./gpus.sh
-trap : INT HUP TERM # they are for the command; this has to stay to see how it ends
+trap : INT HUP TERM # they are for the command; the runner stays to see how it ends
 
-end() { # CODE: the space is there already, so that this works on a full disk
-    LAB_JOB='' # what is left is not for lab stop to wait for
+end() { # CODE: the space is reserved, so this works on a full disk
+    LAB_JOB='' # lab stop does not wait for what follows
     ended_at=$(date +%s)
-    # some disks take not even that, once a quota is used up: then it is written when they do
+    # with a used-up quota some disks refuse even that: wait until there is room
     until { printf '%-40s\n' "$1 $ended_at" 1<>exit_code.new; } && mv exit_code.new exit_code; do
         sleep 5
     done 2>/dev/null
     exit "$1"
 }
 
-phase() { # what the job is doing, for lab jobs
+phase() { # WORDS: what the job is doing, for lab jobs
     printf '%s\n' "$*" >phase.new && mv phase.new phase
 }
 
 if_stopped() { if [ -e stop ]; then end 143; fi; }
 
 born=$(started $$)
-printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$here" >pid.new && mv pid.new pid || end 1
+printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$hostname" >pid.new && mv pid.new pid || end 1
 
 # --- GPUs: free are those that no process computes on and no other job of this user has taken -----
 
-lives() { # FILE: the process it begins with? Sets other_...; other_job is what else it says
+is_alive() { # FILE: is the process that it names still running? Sets other_pid ... other_job
     [ -e "$1" ] && read -r other_pid other_boot other_born other_job <"$1" &&
         [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
 }
 
-my_turn() { # does no job of this project wait that came earlier? Else sets why
+my_turn() { # is no earlier job of this project waiting? Else sets why
     for waits in "$folder"/jobs/*/waits; do
-        lives "${waits%waits}pid" || continue
+        is_alive "${waits%waits}pid" || continue
         if [ "$other_born" -lt "$born" ] || { [ "$other_born" = "$born" ] && [ "$other_pid" -lt $$ ]; }; then
             other=${waits%/waits}
-            why="job ${other##*/} came first, and waits for GPUs of $here"
+            why="job ${other##*/} came first, and waits for GPUs of $hostname"
             return 1
         fi
     done
@@ -56,11 +56,11 @@ my_turn() { # does no job of this project wait that came earlier? Else sets why
 choose_gpus() { # sets chosen, or why; and have: how many there are
     chosen='' why='' found=0 have=$gpus
     listed=$(list_gpus) ||
-        { why="nvidia-smi on $here gives no answer: nobody knows which GPUs are free"; return 1; }
+        { why="nvidia-smi on $hostname does not answer, so it is unknown which GPUs are free"; return 1; }
     have=$(printf '%s\n' "$listed" | grep -c .)
     while IFS='|' read -r index holder _; do
         [ -n "$index" ] || continue
-        if lives "$ours/gpu-$here-$index"; then holder="job $other_job"; fi
+        if is_alive "$ours/gpu-$hostname-$index"; then holder="job $other_job"; fi
         if [ -n "$holder" ]; then
             why="$why GPU $index: $holder;"
         elif [ "$found" -lt "$gpus" ]; then
@@ -71,7 +71,7 @@ choose_gpus() { # sets chosen, or why; and have: how many there are
 $listed
 LISTED
     [ "$found" = "$gpus" ] && return 0
-    why="$here has fewer free GPUs than $gpus:$why"
+    why="$hostname has fewer free GPUs than $gpus:$why"
     return 1
 }
 
@@ -79,19 +79,19 @@ take_gpus() { # two jobs that start at once must not take the same ones
     exec 8>>"$ours/gpus.lock"
     flock 8
     choose_gpus && { [ -z "$queue" ] || my_turn; } && for index in $(echo "$chosen" | tr , ' '); do
-        echo "$$ $boot $born $id" >"$ours/gpu-$here-$index" ||
-            { why="$ours on $here cannot be written"; false; }
+        echo "$$ $boot $born $id" >"$ours/gpu-$hostname-$index" ||
+            { why="$ours on $hostname cannot be written"; false; }
     done
     result=$?
     exec 8>&-
     return $result
 }
 
-if [ "$gpus" = some ]; then # unless told: one, where there are any
+if [ "$gpus" = some ]; then # by default one, if there are any
     listed=$(smi --query-gpu=index)
     case $? in
     0) gpus=${listed:+1} ;;
-    124 | 137) gpus=1 ;; # it hangs: there may well be some
+    124 | 137) gpus=1 ;; # it hangs: there are probably some
     *) gpus='' ;;
     esac
 fi
@@ -99,10 +99,10 @@ if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
     [ -z "$queue" ] || true >waits
     until take_gpus; do
         if [ "$have" -lt "$gpus" ]; then
-            echo "$here has no more than $have GPUs." | tee refused
+            echo "$hostname has only $have GPUs." | tee refused
             end 1
         elif [ -z "$queue" ]; then
-            echo "${why%;}. $lab run --queue waits for them, --gpus 0 does without." >refused
+            echo "${why%;}. $lab run --queue waits for them, --gpus 0 runs without one." >refused
             end 1
         fi
         phase queued "${why%;}"
@@ -120,20 +120,20 @@ fi
 
 # --- the environment of this job's own lock, and the command in it -------------------------------
 
-LAB_JOB=$id # also how lab stop finds every process of the job
+LAB_JOB=$id # by this lab stop finds every process of the job
 export LAB_JOB
 code=$job/code/$project
 find_environment "$code"
 if ! environment_ready; then
-    phase queued "its environment is being made"
+    phase queued "its environment is being created"
     mkdir -p "$folder/envs"
     (
-        flock 7 || exit # lab stop has ended the waiting
+        flock 7 || exit # lab stop has ended the wait
         bootstrap "$code" --source "$folder/work/$project/src" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock"
     if_stopped
     if ! environment_ready; then
-        echo "lab: the environment of this job's requirements.txt could not be made: it did not start."
+        echo "lab: the environment of this job's requirements.txt could not be created: it did not start."
         end 1
     fi
 fi

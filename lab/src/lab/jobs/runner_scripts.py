@@ -18,18 +18,18 @@ MISSING = 76  # exit code of runner_scripts.sh: they are not there, and were not
 
 @functools.cache
 def read_scripts() -> dict[str, str]:
-    """The text of each script by its name."""
+    """Return the text of each script by its name."""
     return {name: framing.read_script(name) for name in SCRIPTS}
 
 
 def make_variables(send: bool = False) -> dict[str, str]:
-    """The variables of runner_scripts.sh: their hash and, with `send`, an archive of them."""
+    """Return the variables of runner_scripts.sh: a hash and, with `send`, an archive of them."""
     digest = hashlib.sha256(repr(read_scripts()).encode()).hexdigest()[:12]
     return {"scripts": digest, "archive": _pack() if send else ""}
 
 
 def _pack() -> str:
-    """A tar file of them in base64; it is compressed with the script that carries it."""
+    """Return a tar file of them in base64; it is compressed with the script that carries it."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, text in read_scripts().items():

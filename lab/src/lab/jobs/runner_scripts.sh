@@ -1,14 +1,14 @@
-# The scripts that jobs run, in $folder/lab/<hash>: brought there once. Variables: scripts (the hash),
-# archive (a tar file of them in base64; "": they were not sent). Exit code 76: they are needed.
+# The scripts that jobs run, in $folder/lab/<hash>: written once. Variables: scripts (the hash), archive
+# (a tar file of them in base64; "": they were not sent). Exit code 76: they are missing.
 
-bring_scripts() { # sets scripts_folder
+write_scripts() { # sets scripts_folder
     scripts_folder=$folder/lab/$scripts
     [ -e "$scripts_folder/runner.sh" ] && return
     [ -n "$archive" ] || exit 76
-    new=$scripts_folder.$here.$$
+    new=$scripts_folder.$hostname.$$
     mkdir -p "$new" && printf %s "$archive" | base64 -d | tar -xf - -C "$new" &&
         { mv -T "$new" "$scripts_folder" || [ -e "$scripts_folder/runner.sh" ]; } 2>/dev/null
-    brought=$?
+    written=$?
     rm -rf "$new"
-    [ $brought = 0 ] || fail "$scripts_folder cannot be written on $here: is its disk full?"
+    [ $written = 0 ] || fail "$scripts_folder cannot be written on $hostname: is its disk full?"
 }

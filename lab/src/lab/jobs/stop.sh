@@ -1,13 +1,13 @@
 # Ends a job and everything it started. Variables: id, grace (seconds for a clean end), format (of
 # the jobs that this lab knows).
-# Prints how the job stands then.
+# Prints the job as list.sh does.
 # Needs: jobs.sh
 
 job=$folder/jobs/$id
 
-# members: the processes of the job, whatever sessions they are in: by the LAB_JOB they inherited, by
-# the runner's session, and what any of those has started; a command may drop its environment. And
-# those that were seen earlier, as PID.BORN: their parents may have ended since.
+# members: prints the processes of the job, whatever sessions they are in: those that inherited LAB_JOB or
+# the runner's session, and all that those have started, as a command may drop its environment. Also those
+# that were seen earlier, as PID.BORN: their parents may have ended since.
 seen=''
 members() {
     {
@@ -34,7 +34,7 @@ members() {
     done
 }
 
-# main: the one of them that the runner has started
+# main: prints the one that the runner has started
 main() {
     for member in $(members); do
         read -r stat 2>/dev/null <"/proc/$member/stat" || continue
@@ -44,7 +44,7 @@ main() {
     done
 }
 
-tell() { # SIGNAL PROCESS ...; what is paused (kill -STOP) has to go on, to hear it
+tell() { # SIGNAL PROCESS ...: what is paused (kill -STOP) must continue to receive it
     for member in $(members); do seen="$seen $member.$(started "$member")"; done
     [ $# = 1 ] || kill -s "$@"
     # shellcheck disable=SC2046,SC2086
@@ -55,25 +55,25 @@ require_known_job
 runner=''
 [ -e "$job/pid" ] && read -r runner their_boot born began host <"$job/pid"
 if [ -n "$runner" ]; then
-    # it may have ended, and its number may be another's now
+    # it may have ended, and another process may have its number now
     [ "$their_boot" = "$boot" ] && [ "$(started "$runner")" = "$born" ] || runner=''
-    [ -n "$runner" ] || [ -e "$job/exit_code" ] || [ "$host" = "$here" ] ||
-        fail "job $id runs on $host, which shares this folder with $here: only from there can it be stopped."
+    [ -n "$runner" ] || [ -e "$job/exit_code" ] || [ "$host" = "$hostname" ] ||
+        fail "job $id runs on $host, which shares this folder with $hostname: it can only be stopped from there."
 fi
 [ -e "$job/exit_code" ] && [ -z "$(members)" ] && {
     date +%s
     describe "$job"
     exit 0
 }
-# without it, on a full disk, the job is ended all the same, and called killed
+# on a full disk the job is ended all the same, but its state is killed
 [ -e "$job/exit_code" ] || { true >"$job/stop"; } 2>/dev/null
 
-# first the command alone: it ends its workers itself, and writes its record and checkpoint
+# first the command alone: it ends its own workers, and writes its record and checkpoint
 # shellcheck disable=SC2046
 tell TERM $(main)
 
 left() { [ -n "$(members)" ]; }
-wait_for_end() { # SECONDS; succeeds if nobody is left
+wait_for_end() { # SECONDS: succeeds if no process is left
     tries=$(($1 * 5))
     while left; do
         [ $tries -gt 0 ] || return 1
@@ -96,8 +96,8 @@ if left; then
         wait_for_end 1
     do
         rounds=$((rounds + 1))
-        [ $rounds -lt 5 ] || fail "job $id cannot be ended on $here: process $(members | xargs) stays," \
-            "as it is another user's, or waits for a disk or a driver."
+        [ $rounds -lt 5 ] || fail "job $id cannot be ended on $hostname: process $(members | xargs) stays:" \
+            "it belongs to another user, or waits for a disk or a driver."
     done
 fi
 # the runner writes the exit code

@@ -2,7 +2,7 @@
 cd "$(dirname "$0")" || exit 1
 read -r pid rest <pid
 trap 'kill -s INT -- "-$pid" 2>/dev/null' INT
-tail -n 1000 -F --pid="$pid" output.log & # it does not hear Ctrl-C: it is in the background
+tail -n 1000 -F --pid="$pid" output.log & # in the background, so that Ctrl-C does not reach it
 tail=$!
 while kill -0 $tail 2>/dev/null; do wait $tail; done
 if [ -e exit_code ]; then

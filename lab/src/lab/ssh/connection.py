@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from lab.ground import files, project
 from lab.ground.errors import LabError
@@ -37,7 +37,7 @@ class Connection:
     def __init__(self, machine: Machine):
         self.machine = machine
         folder = make_socket_folder("ssh")
-        text = write_ssh_config(machine)
+        text = make_ssh_config(machine)
         name = f"{zlib.crc32(text.encode()):08x}{zlib.adler32(text.encode()):08x}"
         self.socket = folder / name
         self.config = folder / f"{name}.config"
@@ -48,7 +48,7 @@ class Connection:
         return self.machine.name
 
     def ssh_command(self, *options: str) -> list[str]:
-        """The command that connects to the machine; append what is to run there."""
+        """Return the command that connects to the machine; append what is to run there."""
         return ["ssh", "-F", str(self.config), "-S", str(self.socket), *options, self.machine.host]
 
     def run(
@@ -95,7 +95,7 @@ class Connection:
         return "" if output else printed.read().decode("utf-8", "surrogateescape")
 
     def run_in_terminal(self, script: str, **variables: object) -> int:
-        """Run a script in this terminal; returns its exit code, 130 after Ctrl-C."""
+        """Run a script in this terminal; return its exit code, 130 after Ctrl-C."""
         self.open()
         term = os.environ.get("TERM", "xterm-256color")
         source = assemble_script(script, {**variables, "term": term}, self.machine)
@@ -104,7 +104,7 @@ class Connection:
         return subprocess.run(command, check=False).returncode
 
     def run_if_open(self, script: str, seconds: float, **variables: object) -> str:
-        """The output of a script if a connection is already open and answers in time; else "".
+        """Return a script's output if a connection is open already and answers in time; else "".
 
         For shell completion, which must not wait: it opens no connection and raises nothing.
         """
@@ -148,7 +148,7 @@ class Connection:
         self.socket.unlink(missing_ok=True)
 
     def _is_open(self) -> bool:
-        """Whether our ssh process is there; the network behind it may still be dead."""
+        """Tell whether our ssh process is there; the network behind it may still be dead."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.socket))
@@ -165,7 +165,7 @@ class Connection:
         within: float,
         *options: str,
     ) -> tuple[int, str]:
-        """Run a script; returns its exit code and stderr. SshError if the answer is incomplete.
+        """Run a script; return its exit code and stderr. SshError if the answer is incomplete.
 
         `whole`: its output may come in one piece, which is quicker.
         """
@@ -178,12 +178,10 @@ class Connection:
             )
         except OSError as error:  # E2BIG
             raise LabError(f"ssh cannot be started ({error.strerror}).") from None
-        assert process.stdout and process.stderr
-        with process.stdout, process.stderr:
+        stdout, errors = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
+        with stdout, errors:
             try:
-                code, stderr = read_answer(
-                    process.stdout, process.stderr, mark.encode(), receive, within
-                )
+                code, stderr = read_answer(stdout, errors, mark.encode(), receive, within)
             finally:
                 process.kill()
                 process.wait()
@@ -193,7 +191,7 @@ class Connection:
 
 
 def run_command(command: list[str], patience: float | None) -> tuple[int | None, str]:
-    """Run a command for `patience` seconds at most; returns its exit code (None: given up), stderr.
+    """Run a command for `patience` seconds at most; return its exit code (None: given up), stderr.
 
     A process that hangs in a dead mount cannot even be killed, so nothing waits for it. Its stderr
     goes to a file: processes that it leaves behind would hold a pipe open.
@@ -217,8 +215,8 @@ def run_command(command: list[str], patience: float | None) -> tuple[int | None,
         return code, errors.read().decode("utf-8", "replace")
 
 
-def write_ssh_config(machine: Machine) -> str:
-    """ssh's configuration for our own calls: ours first, then the user's and the system's."""
+def make_ssh_config(machine: Machine) -> str:
+    """Return ssh's configuration for our calls: ours first, then the user's and the system's."""
     forwards = "ClearAllForwardings yes"  # every call would try those of the user's Host block
     level = "LogLevel INFO"  # ssh_errors.py reads what ssh writes, whatever the user has set
     return f"""{machines.host_blocks(machine)}
@@ -237,7 +235,7 @@ Host *
 
 
 def make_socket_folder(kind: str) -> Path:
-    """A folder of this user's alone, with a path that is short and plain enough for ssh.
+    """Make a folder for this user alone, with a path that is short and plain enough for ssh.
 
     A socket's path has 104 characters at most, and ssh adds 17 to our 16. It also pastes the path
     of its configuration into the shell command that calls a gateway.

@@ -14,21 +14,28 @@ import shlex
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from lab.ground import project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, UsageError
 from lab.ssh.machines import Machine
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
-try:
-    PATIENCE = float(os.environ.get("LAB_PATIENCE", "15"))  # seconds of silence: it is dead
-    if not 0 < PATIENCE < math.inf:
-        raise ValueError
-except ValueError:
-    raise LabError(f"LAB_PATIENCE={os.environ['LAB_PATIENCE']}: a number of seconds.") from None
 MOST_STDERR = 100_000  # bytes that are kept
+
+
+def read_patience() -> float:
+    """Return how many seconds of silence mean that a connection is dead."""
+    given = os.environ.get("LAB_PATIENCE", "15")
+    with suppress(ValueError):
+        if 0 < float(given) < math.inf:
+            return float(given)
+    raise UsageError(f"LAB_PATIENCE={given}: a number of seconds.")
+
+
+PATIENCE = read_patience()
 
 # What runs there: the script between two marks.
 FRAME = r"""
@@ -48,7 +55,7 @@ kill $!; }}"""
 
 
 def assemble_script(script: str, variables: dict[str, object], machine: Machine) -> str:
-    """One of our scripts, preceded by its variables, the prelude and the files that it needs."""
+    """Return one of our scripts after its variables, the prelude and the files that it needs."""
     about = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, "lab": machine.lab}
     variables = {**about, **variables}
     if any("\0" in str(value) for value in variables.values()):
@@ -63,24 +70,24 @@ def assemble_script(script: str, variables: dict[str, object], machine: Machine)
 
 
 def read_script(name: str) -> str:
-    """The text of a script, whichever sub-package it lies in."""
+    """Return the text of a script, whichever sub-package it lies in."""
     (path,) = PACKAGE.glob(f"*/{name}")
     return path.read_text("utf-8")
 
 
 def _strip_comments(script: str) -> str:
-    """They need not travel: what is longer than a packet waits for an answer to the first."""
+    """Save bytes: what is longer than a packet waits for an answer to the first."""
     lines = (line.strip() for line in script.splitlines())
     return "\n".join(line for line in lines if line and line[0] != "#")
 
 
 def frame_script(source: str, mark: str, whole: bool) -> str:
-    """A script between its marks; `whole`: its output comes in one piece."""
+    """Put a script between its marks; `whole`: its output comes in one piece."""
     return (FRAME + (IN_ONE_PIECE if whole else "")).format(mark=mark, source=source)
 
 
 def pack_command(source: str) -> str:
-    """A script as a command that any login shell passes on to sh unchanged.
+    """Return a script as a command that any login shell passes on to sh unchanged.
 
     Its only quotes are single ones.
     """
@@ -99,7 +106,7 @@ def read_answer(
 ) -> tuple[int | None, str]:
     """Pass on what stands between the marks, for `within` seconds at most.
 
-    Returns the exit code after the last mark, None if that never came; and the text of stderr.
+    Return the exit code after the last mark, None if that never came; and the text of stderr.
     """
     answer = _Answer(mark, receive)
     sign_of_life = mark + b"+"
@@ -166,6 +173,6 @@ class _Answer:
 
 
 def find_error(stderr: str) -> str:
-    """The script's own message in stderr, or else its last line."""
+    """Return the script's own message in stderr, or else the last line."""
     ours = re.findall(r"^lab: (.*)", stderr, re.M)
     return " ".join(ours) or next(reversed([line for line in stderr.splitlines() if line]), "")

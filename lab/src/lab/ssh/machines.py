@@ -1,7 +1,8 @@
-"""The machines this project runs on, as machines.toml and machines.local.toml tell of them."""
+"""The machines this project runs on, as machines.toml and machines.local.toml describe them."""
 
 import re
-from typing import NamedTuple, get_type_hints
+from collections.abc import Iterable
+from typing import Any, NamedTuple, get_type_hints
 
 from lab.ground import project
 from lab.ground.errors import LabError
@@ -10,19 +11,20 @@ SHARED, PERSONAL = "machines.toml", "machines.local.toml"
 NAME = "[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 HOST = re.compile(f"{NAME}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 USER = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]*")
-PLACE = re.compile(r'(~/)?[^~:"\\$][^:"\\$]*')  # it comes into PATH and TOML; no shell expands it
+FOLDER = re.compile(r'(~/)?[^~:"\\$][^:"\\$]*')  # it goes into PATH and TOML; no shell expands it
+Table = dict[str, Any]
 
 
 class NoMachine(LabError):
-    """machines.toml names none."""
+    """No machine has been configured yet."""
 
 
 class Machine(NamedTuple):
-    """One table [machines.NAME]; the personal file goes before the shared one, key by key."""
+    """One table [machines.NAME]; keys in the personal file override those in the shared one."""
 
     name: str
     ssh: str  # a host, or an alias of the user's ~/.ssh/config
-    folder: str  # of the project there; relative to the home folder
+    folder: str  # of the project on the machine; relative to the home folder
     user: str = ""
     port: int = 0  # 0: as ssh has it
     key: str = ""  # file of the private key, on this computer
@@ -34,7 +36,7 @@ class Machine(NamedTuple):
 
     @property
     def host(self) -> str:
-        """What ssh is told to connect to."""
+        """What ssh connects to."""
         return self.ssh
 
 
@@ -42,17 +44,17 @@ KEYS = {key: kind for key, kind in get_type_hints(Machine).items() if key not in
 
 
 def read_all() -> dict[str, Machine]:
-    """Every machine by name, in the order of the files.
+    """Return every machine by its name, in the order of the files.
 
     Raises LabError with file and line for a mistake in either of them.
     """
-    found: dict[str, dict] = {}
+    found: dict[str, Table] = {}
     for file in (SHARED, PERSONAL):
         content = project.read_toml(file)
         tables = content.get("machines", {})
         allowed = {SHARED: ["machines"], PERSONAL: ["machines", "here"]}[file]
         for name in content.keys() - set(allowed):
-            raise _mistake(file, name, "", f"there is no {name} here", allowed, name)
+            raise _mistake(file, name, "", f"unknown table {name}", allowed, name)
         if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
             raise _mistake(file, "machines", "", "a machine is a table: [machines.NAME]")
         for name, table in tables.items():
@@ -68,7 +70,7 @@ def read_all() -> dict[str, Machine]:
 
 
 def get(name: str | None = None) -> Machine:
-    """The machine of that name; without a name the first one. LabError if there is none."""
+    """Return the machine with that name, or the first one. LabError if there is none."""
     machines = read_all()
     if not machines:
         raise NoMachine(f"no machine yet: fill in [machines.gpu] in {project.root() / SHARED}.")
@@ -79,54 +81,60 @@ def get(name: str | None = None) -> Machine:
     return machines[name]
 
 
-def _check(file: str, name: str, table: dict) -> None:
-    """Every rule for one table, each mistake with its line."""
-    where = f"machines.{name}"
+def _check(file: str, name: str, table: Table) -> None:
+    """Hold one table against every rule. LabError with the line of a mistake."""
+    path = f"machines.{name}"
     if not re.fullmatch(NAME, name):
-        raise _mistake(file, where, "", f"{name!r} is no name: letters, digits, '.', '_', '-'")
+        cause = f"{name!r} cannot be a name: only letters, digits, '.', '_' and '-'"
+        raise _mistake(file, path, "", cause)
     for key, value in table.items():
         if key not in KEYS:
-            raise _mistake(file, where, key, f"there is no key {key}", KEYS, key)
+            raise _mistake(file, path, key, f"unknown key {key}", KEYS, key)
         if type(value) is not KEYS[key]:
             kind = {str: "text in quotes", int: "a whole number"}[KEYS[key]]
-            raise _mistake(file, where, key, f"{key} is {kind}")
-        rule = _broken_rule(key, value)
+            raise _mistake(file, path, key, f"{key} must be {kind}")
+        rule = _find_broken_rule(key, value)
         if rule:
-            raise _mistake(file, where, key, f"{key} = {value!r}: {rule}")
+            raise _mistake(file, path, key, f"{key} = {value!r}: {rule}")
 
 
-def _broken_rule(key: str, value) -> str | None:
-    """Nothing that ssh, git, rsync or a shell would take for an option or a command gets past."""
+def _find_broken_rule(key: str, value: str | int) -> str | None:
+    """Return the rule that a value breaks.
+
+    Nothing passes that ssh, git, rsync or a shell would take for an option or a command.
+    """
     if isinstance(value, int):
         return None if 0 < value < 65536 else "a port is between 1 and 65535"
     if key in ("ssh", "gateway") and not HOST.fullmatch(value):
-        return "a host or an alias, without user and port: they have keys of their own"
+        return "it must be a host or an alias; user and port have keys of their own"
     if key in ("user", "gateway_user") and not USER.fullmatch(value):
-        return "a user name: letters, digits, '.', '_', '-'"
+        return "a user name has only letters, digits, '.', '_' and '-'"
     if not value.isprintable() or not value.strip():
-        return "printable letters, and not blank"
-    if key in ("folder", "data") and not PLACE.fullmatch(value):
-        return 'a path as it is there: no : " \\ or $, and ~ only as in ~/'
+        return "it must have only printable characters, and not be blank"
+    if key in ("folder", "data") and not FOLDER.fullmatch(value):
+        return 'it must be a path without : " \\ or $, and with ~ only as in ~/'
     if key == "folder" and (value.strip("/~") in ("", ".") or ".." in value.split("/")):
-        return "a folder of its own, below the home folder or absolute"
+        return "it must be a folder of its own, below the home folder or absolute"
     if key == "key" and '"' in value:
-        return "no quotes"  # ssh's configuration has no way to write them
+        return "it cannot contain quotes"  # ssh's configuration has no way to write them
     return None
 
 
-def _mistake(file, table, key, cause, allowed=(), wrong="") -> LabError:
-    """The one line for a mistake: file, line, cause, and what may stand there."""
+def _mistake(
+    file: str, table: str, key: str, cause: str, allowed: Iterable[str] = (), wrong: str = ""
+) -> LabError:
+    """Return the error for a mistake: file, line, cause, and what is allowed instead."""
     import difflib
 
     near = difflib.get_close_matches(wrong, allowed, n=1)
-    advice = f"; did you mean {near[0]}?" if near else ""
+    advice = f"; did you mean {near[0]}?" if near else "."
     keys = f" Allowed: {', '.join(allowed)}." if allowed else ""
-    line = _line((project.root() / file).read_text("utf-8"), table, key)
-    return LabError(f"{file}:{line}: {cause}{advice or '.'}{keys}")
+    line = _find_line((project.root() / file).read_text("utf-8"), table, key)
+    return LabError(f"{file}:{line}: {cause}{advice}{keys}")
 
 
-def _line(text: str, table: str, key: str) -> int:
-    """The line of a table's key; of the table's head if the key is written in another way."""
+def _find_line(text: str, table: str, key: str) -> int:
+    """Return the line of a table's key, or of the table's head if the key is not found."""
     head = 1
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
@@ -142,9 +150,9 @@ def _line(text: str, table: str, key: str) -> int:
 
 
 def host_blocks(machine: Machine, alias: str = "") -> str:
-    """The blocks for ssh's configuration that lead to a machine, known as `alias` or by its host.
+    """Return the blocks of an ssh configuration that lead to a machine, as its host or `alias`.
 
-    Options stand in a separate block for the gateway, so that both hops use the same key.
+    The gateway's options have a block of their own, so that both hops use the same key.
     """
     lines = [f"Host {alias or machine.host}"]
     options = {

@@ -1,4 +1,4 @@
-# Where the datasets are, and what is no single project's.
+# Where the datasets are, and what belongs to no single project.
 
 case $data in
 '') data=$folder/data ;;

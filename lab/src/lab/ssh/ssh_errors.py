@@ -103,7 +103,7 @@ CAUSES = [
 
 
 def explain(stderr: str, machine: Machine) -> SshError:
-    """The error for what ssh wrote: one line with the cause and the next step."""
+    """Return the error for what ssh wrote: one line with the cause and the next step."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     hop = machine.gateway or machine.host
     # the ssh of a jump host names the machine; a message without its name is about the gateway

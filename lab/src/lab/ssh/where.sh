@@ -1,4 +1,4 @@
-# Prints the absolute path of a place in the project's folder. Variables: inside ("": the folder).
+# Prints the absolute path of a folder in the project's. Variables: inside ("": the project's own).
 
-cd "$folder/$inside" 2>/dev/null || fail "the project is not on $here yet: $lab setup."
+cd "$folder/$inside" 2>/dev/null || fail "the project is not on $hostname yet: $lab setup."
 pwd -P

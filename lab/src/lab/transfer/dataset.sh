@@ -7,7 +7,7 @@ target=$data/$dataset
 if [ -n "$stage" ]; then
     stage=$data/$stage-$(id -u) # two people may be known here by one name
     mkdir -p "$stage/files" "$stage/tmp" 2>/dev/null ||
-        fail "$stage cannot be made on $here: disk full, or no right to write there?"
+        fail "$stage cannot be made on $hostname: disk full, or no right to write there?"
 fi
 printf '%s\0' "$target" "$stage" "$(rsync --version 2>/dev/null | head -n 1)"
 cat "$target/manifest.json" 2>/dev/null

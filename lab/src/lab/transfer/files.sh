@@ -8,7 +8,7 @@
 printf '%s\0' "$folder/runs" "$data" "$(rsync --version 2>/dev/null | head -n 1)"
 cd "$folder/runs" 2>/dev/null || exit 0
 for id in $wanted; do
-    [ -d "$id" ] || [ -d "$folder/jobs/$id" ] || fail "there is no job and no run $id on $here."
+    [ -d "$id" ] || [ -d "$folder/jobs/$id" ] || fail "there is no job and no run $id on $hostname."
 done
 
 runs() { # the folders of the runs, each ended by a NUL

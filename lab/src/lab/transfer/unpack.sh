@@ -4,4 +4,4 @@
 cd "$stage/files" || exit 1
 said=$(LC_ALL=C tar -xf - 2>&1) && exit 0
 case $said in *"No space left"* | *"quota exceeded"*) exit 28 ;; esac
-fail "tar on $here: $(printf '%s\n' "$said" | tail -n 1)"
+fail "tar on $hostname: $(printf '%s\n' "$said" | tail -n 1)"

@@ -22,7 +22,7 @@ def vscode_command(machine: Machine, place: str) -> list[str]:
 
 def require_ssh_name(machine: Machine) -> None:
     """LabError unless plain ssh, which editors call, knows the machine."""
-    if not ssh_config.known(machine):
+    if not ssh_config.is_known(machine):
         name = ssh_config.alias(machine)
         raise LabError(
             f"editors call ssh {name}, which it does not know: lab ssh-config --install."

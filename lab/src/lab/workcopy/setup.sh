@@ -3,15 +3,15 @@
 # Needs: places.sh tmux.sh environment.sh runner_scripts.sh
 
 work=$folder/work
-lock_file "$folder/envs/.lock"
-lock_file "$ours/gpus.lock"
+make_lock_file "$folder/envs/.lock"
+make_lock_file "$ours/gpus.lock"
 for place in "$folder/runs" "$folder/jobs" "$data"; do
-    mkdir -p "$place" || fail "$place cannot be made on $here: see $lab doctor."
+    mkdir -p "$place" || fail "$place cannot be made on $hostname: see $lab doctor."
 done
 [ "$(tmux_conf)" = "$(cat "$folder/tmux.conf" 2>/dev/null)" ] || tmux_conf >"$folder/tmux.conf" ||
-    fail "the disk of $here is full."
-bring_scripts
-cd "$work/$project" || fail "there is no $work/$project on $here."
+    fail "the disk of $hostname is full."
+write_scripts
+cd "$work/$project" || fail "there is no $work/$project on $hostname."
 # the notebooks here see the data and runs of the jobs, wherever those are by now
 places="# Where this machine keeps things; lab setup writes this, but not with a line of yours in it.
 [here]
@@ -27,7 +27,7 @@ find_environment .
 exec 7>>"$folder/envs/.lock"
 flock 7
 python_is_new_enough || has uv ||
-    fail "$here has neither Python 3.8 nor uv: install one of them, such as uv into ~/.local/bin."
+    fail "$hostname has neither Python 3.8 nor uv: install one of them, such as uv into ~/.local/bin."
 (bootstrap . --no-git) 2>&1 || exit 1
 # a name that stays, for the interpreter in editors
 if [ -L .venv ] || ! [ -e .venv ]; then ln -sfn "$environment" .venv; fi

@@ -2,14 +2,14 @@
 # Variables: project, term.
 # Needs: places.sh tmux.sh
 
-cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $here yet: $lab setup."
-known_terminal
+cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $hostname yet: $lab setup."
+choose_terminal
 SHELL=${SHELL:-/bin/sh}
 # not a login shell: its profile would put the system's Python first again
 set -- env "VIRTUAL_ENV=$PWD/.venv" "PATH=$PWD/.venv/bin:$PATH" "LAB_RUNS=$folder/runs" \
     "LAB_DATA=$data" "$SHELL"
 if ! has tmux; then
-    echo "$here has no tmux: this shell ends with the connection." >&2
+    echo "$hostname has no tmux: this shell ends with the connection." >&2
     exec "$@" -i
 fi
 command='exec'

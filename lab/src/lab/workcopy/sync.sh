@@ -7,7 +7,7 @@
 
 work=$folder/work
 edits=refs/lab/edits
-lock_file "$folder/.work.lock"
+make_lock_file "$folder/.work.lock"
 exec 9>>"$folder/.work.lock"
 flock -w 100 9 || fail "somebody else has been bringing $work in step for long: try again."
 take_commit
@@ -43,12 +43,12 @@ save_ignored() {
 save_edits() {
     head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
     said=$(quiet_git -c filter.notebook-output.clean="$as_sent" add --all 2>&1) ||
-        fail "git on $here cannot read all of $work: $(cause "$said")"
+        fail "git on $hostname cannot read all of $work: $(cause "$said")"
     # of a repository inside this one git would take no more than a link
     nested=$(quiet_git ls-files --stage | sed -n 's/^160000 [^	]*	//p')
     quiet_git ls-files --stage -z | sed -zn 's/^160000 [^	]*	//p' | xargs -0 -r git update-index --force-remove --
-    save_ignored || fail "git on $here cannot save what is ignored, but in the way, in $work."
-    tree=$(quiet_git write-tree) || fail "git on $here cannot save what was edited in $work."
+    save_ignored || fail "git on $hostname cannot save what is ignored, but in the way, in $work."
+    tree=$(quiet_git write-tree) || fail "git on $hostname cannot save what was edited in $work."
     if [ "$tree" = "$(tree_of "$commit")" ] && { [ "$head" = "$commit" ] || [ "$head" = "$synced" ]; }; then
         return
     fi
@@ -64,26 +64,26 @@ save_edits() {
         # shellcheck disable=SC2086
         [ -n "$saved" ] || saved=$(GIT_AUTHOR_NAME=lab GIT_AUTHOR_EMAIL=lab@localhost \
             GIT_COMMITTER_NAME=lab GIT_COMMITTER_EMAIL=lab@localhost \
-            quiet_git commit-tree --no-gpg-sign $parent -m "Edited on $here" "$tree") ||
-            fail "git on $here cannot save what was edited in $work."
+            quiet_git commit-tree --no-gpg-sign $parent -m "Edited on $hostname" "$tree") ||
+            fail "git on $hostname cannot save what was edited in $work."
     fi
     quiet_git for-each-ref --format='%(objectname)' "$edits" | grep -qx "$saved" ||
-        quiet_git update-ref "$edits/$now-$(printf %.7s "$saved")" "$saved" || fail "git on $here cannot save a commit."
+        quiet_git update-ref "$edits/$now-$(printf %.7s "$saved")" "$saved" || fail "git on $hostname cannot save a commit."
 }
 
 if ! [ -f "$work/.git" ]; then # a folder .git is of a clone that somebody made there
     if [ -d "$work" ] && [ -n "$(ls -A "$work")" ]; then
-        fail "$work on $here was not made by lab and is not empty: move it away."
+        fail "$work on $hostname was not made by lab and is not empty: move it away."
     fi
-    [ -z "$back" ] || fail "there is no $work on $here yet: $lab setup makes it."
+    [ -z "$back" ] || fail "there is no $work on $hostname yet: $lab setup makes it."
     quiet_git -C "$repo" worktree prune
     said=$(quiet_git -C "$repo" worktree add --quiet --detach "$work" "$commit" 2>&1) ||
-        fail "$work cannot be made on $here: $(cause "$said")"
+        fail "$work cannot be made on $hostname: $(cause "$said")"
     state=made
 else
     cd "$work" || exit 1
     quiet_git rev-parse --git-dir >/dev/null 2>&1 ||
-        fail "$work on $here has lost its repository, $repo: move it away, then $lab setup makes a new one."
+        fail "$work on $hostname has lost its repository, $repo: move it away, then $lab setup makes a new one."
     index=$(quiet_git rev-parse --git-path index)
     draft=$folder/.index.$$
     export draft
@@ -101,11 +101,11 @@ else
         said=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) || case $said in
         *"not uptodate"* | *"would be overwritten"* | *"would be removed"*)
             fail "$work is being edited right now; nothing was changed: $(cause "$said")" ;;
-        *) fail "only a part of $work on $here is in step: $(cause "$said"). Mend it, then $lab sync." ;;
+        *) fail "only a part of $work on $hostname is in step: $(cause "$said"). Mend it, then $lab sync." ;;
         esac
         mv "$draft" "$index"
         said=$(quiet_git update-ref --no-deref HEAD "$commit" 2>&1) ||
-            fail "git on $here has the files of $work in step, but not its HEAD: $(cause "$said")"
+            fail "git on $hostname has the files of $work in step, but not its HEAD: $(cause "$said")"
     fi
 fi
 [ -n "$back" ] || [ "$synced" = "$commit" ] || printf '%s\n' "$commit" >"$folder/.work.synced"
