@@ -301,7 +301,11 @@ def test_runs_and_a_dataset_may_be_links_that_git_does_not_see(clone, project, t
     assert clone.run(*lab, env=environment).stdout == "no runs yet\n"
     # and a run that misses its data so has a record
     (tmp_path / "data").symlink_to(tmp_path / "lost")
-    ask = [lab[0], "-c", "from lab.recording import provenance; print(provenance.data('digits'))"]
+    ask = [
+        lab[0],
+        "-c",
+        "from lab.recording import provenance as p; print(p.identify_data('digits'))",
+    ]
     known = clone.run(*ask, env={**environment, "LAB_DATA": str(tmp_path / "data")}).stdout
     assert known == "{'dataset': 'digits', 'manifest_sha256': None}\n"
 

@@ -125,7 +125,7 @@ class Experiment(sacred.Experiment):
             text = "".join(traceback.format_exception(error))
             for observer in self.observers:
                 if isinstance(observer, RunFolder):
-                    ranks.report(Path(observer.basedir), text)
+                    ranks.report_error(Path(observer.basedir), text)
 
     def run_commandline(self, argv: list[str] | None = None):
         """Sacred's command line; a LabError or a signal ends it with one line, no traceback."""
@@ -211,7 +211,7 @@ def metrics(run: sacred.run.Run) -> Iterator[Log]:
 
         def log(step: int, values: Mapping[str, float]) -> None:
             recorder.log(step, values)
-            recorder.logged_here |= values.keys()
+            recorder.logged_directly |= values.keys()
             for name, value in values.items():
                 run.log_scalar(name, float(value), int(step))
 

@@ -1,8 +1,23 @@
 """Files that are written whole or not at all, and the hash of their content."""
 
 import os
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Inside, write to the path that this gives; at the end, unless by an error, it becomes `path`.
+
+    So no reader ever sees a part of the file, and nothing else is left of an attempt that fails.
+    """
+    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")  # another machine may write, too
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write(path: Path, text: str | bytes, durable: bool = True) -> bool:
@@ -15,18 +30,13 @@ def write(path: Path, text: str | bytes, durable: bool = True) -> bool:
     path = Path(os.path.realpath(path))  # a link, say into a repository of dotfiles, stays a link
     if path.exists() and path.read_bytes() == content:
         return False
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        with draft.open("wb") as file:
-            if path.exists():
-                os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
-            file.write(content)
-            file.flush()
-            if durable:  # else some file systems keep the new name and lose the content
-                os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with replacing(path) as draft, draft.open("wb") as file:
+        if path.exists():
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
+        file.write(content)
+        file.flush()
+        if durable:  # else some file systems keep the new name and lose the content
+            os.fsync(file.fileno())
     return True
 
 

@@ -1,1 +1,1 @@
-"""Sacred made trustworthy: a whole record of every run, whatever happens to it."""
+"""Sacred made reliable: a complete record of every run, whatever happens to it."""

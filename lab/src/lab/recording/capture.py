@@ -1,15 +1,18 @@
-"""Everything a run prints, into its record as well: from Python, subprocesses and workers.
+"""Everything a run prints, also copied into its record: from Python, subprocesses and workers.
 
-Outside notebooks it goes through a process of its own, capture_helper.py.
+Outside notebooks the output passes through a process of its own, capture_helper.py.
 """
 
+import io
 import os
 import socket
 import subprocess
 import sys
 import termios
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lab.recording import capture_helper
 from lab.recording.capture_helper import GRACE, QUIET, Lines, copy_size, write_all
@@ -17,66 +20,62 @@ from lab.recording.capture_helper import GRACE, QUIET, Lines, copy_size, write_a
 NAMES = ("stdout", "stderr")
 
 
-def start(record: Path) -> "Descriptors | Streams":
-    """Begin to copy what is printed to the file `record`, until .stop(), which says what failed."""
+def start(record: Path) -> "DescriptorCapture | StreamCapture":
+    """Begin to copy what is printed to the file `record`, until .stop()."""
     try:
         real = (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)
     except (AttributeError, OSError, ValueError):
         real = False
-    return Descriptors(record) if real else Streams(record)  # a notebook prints past descriptor 1
+    # a notebook's prints do not pass descriptor 1
+    return DescriptorCapture(record) if real else StreamCapture(record)
 
 
-class Descriptors:
+class DescriptorCapture:
     """Copies the file descriptors 1 and 2, which child processes inherit."""
 
     def __init__(self, record: Path):
-        flush()
+        flush_buffers()
         self.saved = {fd: os.dup(fd) for fd in (1, 2)}
-        pairs = {}  # stdout and stderr that are one terminal or file stay in their order
+        # by file: stdout and stderr that are one terminal or file share a pair and keep their order
+        pairs: dict[tuple[int, ...], tuple[int, tuple[int, int]]] = {}
         for fd, screen in self.saved.items():
-            pairs.setdefault(tuple(os.fstat(fd)[:3]), (screen, pipe_like(fd)))
-        self.control, theirs = socket.socketpair()
+            pairs.setdefault(_identify_file(fd), (screen, open_pair(fd)))
+        self.control, remote_end = socket.socketpair()
         channels = [fd for screen, (source, _) in pairs.values() for fd in (source, screen)]
-        # -I -S: the helper needs the standard library only, and starts in 15 ms so
-        command = [
-            sys.executable,
-            "-I",
-            "-S",
-            capture_helper.__file__,
-            str(record),
-            theirs.fileno(),
-            *channels,
-        ]
+        # with -I -S, as it needs the standard library only, the helper starts in 15 ms
+        program = [sys.executable, "-I", "-S", capture_helper.__file__]
+        arguments = [str(record), str(remote_end.fileno()), *map(str, channels)]
         self.helper = subprocess.Popen(
-            [str(word) for word in command],
-            pass_fds=(theirs.fileno(), *channels),
+            [*program, *arguments],
+            pass_fds=(remote_end.fileno(), *channels),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
             start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its record
         )
-        theirs.close()
+        remote_end.close()
         for fd in self.saved:
-            os.dup2(pairs[tuple(os.fstat(fd)[:3])][1][1], fd)
+            os.dup2(pairs[_identify_file(fd)][1][1], fd)
         for _, (source, sink) in pairs.values():
             os.close(source)
             os.close(sink)
-        # printed lines leave at once, so that they are not lost with a killed process
-        self.buffered = getattr(sys.stdout, "line_buffering", True)
-        if not self.buffered:
-            sys.stdout.reconfigure(line_buffering=True)
+        # printed lines leave at once, so that they are not lost if the process is killed
+        self.stdout = None
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.line_buffering:
+            self.stdout = sys.stdout
+            self.stdout.reconfigure(line_buffering=True)
 
     def stop(self) -> str:
-        """Give stdout and stderr back when all is in the record; what failed, or ""."""
-        flush()
-        if not self.buffered:
-            sys.stdout.reconfigure(line_buffering=False)
+        """Restore stdout and stderr when all is in the record; returns what failed, or ""."""
+        flush_buffers()
+        if self.stdout:
+            self.stdout.reconfigure(line_buffering=False)
         for fd, screen in self.saved.items():
             os.dup2(screen, fd)
             os.close(screen)
         self.control.shutdown(socket.SHUT_WR)
-        self.control.settimeout(30 + GRACE)  # a terminal may be held by Ctrl-S; not for ever
+        self.control.settimeout(30 + GRACE)  # Ctrl-S may hold a terminal, but not the run for ever
         try:
             answer = self.control.recv(1000).decode()
             self.helper.wait(timeout=QUIET)
@@ -88,23 +87,23 @@ class Descriptors:
         return "" if answer == "ok" else answer or "the helper that writes it was killed"
 
 
-class Streams:
+class StreamCapture:
     """Copies what Python writes to sys.stdout and sys.stderr; for notebooks.
 
-    The stream's own `write` is wrapped, so that loggers that hold the stream are heard, and what
+    The stream's own `write` is replaced, which also reaches loggers that hold the stream, and what
     Jupyter itself passes on from subprocesses.
     """
 
     def __init__(self, record: Path):
         self.file = os.open(record, os.O_WRONLY | os.O_APPEND)
         self.lines, self.lock, self.problem = Lines(), threading.Lock(), ""
-        self.streams = [(name, getattr(sys, name), self._wrap(name)) for name in NAMES]
+        self.streams = [(name, getattr(sys, name), self._replace_write(name)) for name in NAMES]
 
-    def _wrap(self, name):
+    def _replace_write(self, name: str) -> Callable[[str], int]:
         stream = getattr(sys, name)
-        original = stream.write
+        original: Callable[[str], int] = stream.write
 
-        def write(text):
+        def write(text: str) -> int:
             written = original(text)
             self._record(text)
             return written
@@ -112,7 +111,7 @@ class Streams:
         try:
             stream.write = write
         except AttributeError:  # a stream in C, such as io.StringIO
-            setattr(sys, name, Wrapped(stream, write))
+            setattr(sys, name, WrappedStream(stream, write))
         return original
 
     def _record(self, text: str) -> None:
@@ -123,11 +122,11 @@ class Streams:
             self.problem = str(error)
 
     def stop(self) -> str:
-        """Give the streams back; what failed, or ""."""
+        """Restore the streams; returns what failed, or ""."""
         for name, stream, original in self.streams:
             if getattr(sys, name) is stream:
                 stream.write = original
-            elif isinstance(getattr(sys, name), Wrapped):
+            elif isinstance(getattr(sys, name), WrappedStream):
                 setattr(sys, name, stream)
         try:
             write_all(self.file, self.lines.finish())
@@ -137,30 +136,34 @@ class Streams:
         return self.problem
 
 
-class Wrapped:
+class WrappedStream:
     """A stream with another `write`."""
 
-    def __init__(self, stream, write):
+    def __init__(self, stream: Any, write: Callable[[str], int]):
         self.stream, self.write = stream, write
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
 
-def pipe_like(fd: int) -> tuple[int, int]:
-    """A pair (to read, to write): a pipe, or for a terminal one that is a terminal as well."""
+def open_pair(fd: int) -> tuple[int, int]:
+    """Open a pipe (to read, to write), or for a terminal a pseudo-terminal like it."""
     if not os.isatty(fd):
         return os.pipe()
-    ours, theirs = os.openpty()
-    settings = termios.tcgetattr(theirs)
+    source, sink = os.openpty()
+    settings = termios.tcgetattr(sink)
     settings[1] &= ~termios.OPOST  # line ends are the real terminal's business
-    termios.tcsetattr(theirs, termios.TCSANOW, settings)
-    copy_size(fd, ours)
-    return ours, theirs
+    termios.tcsetattr(sink, termios.TCSANOW, settings)
+    copy_size(fd, source)
+    return source, sink
 
 
-def flush() -> None:
-    """Empty the buffers of Python and of C."""
+def _identify_file(fd: int) -> tuple[int, ...]:
+    return tuple(os.fstat(fd)[:3])
+
+
+def flush_buffers() -> None:
+    """Flush the buffers of Python and of C."""
     from sacred.stdout_capturing import flush
 
     flush()

@@ -1,7 +1,7 @@
-"""The process that passes on what a run prints, to its screen and into its record.
+"""The process that copies what a run prints to its screen and into its record.
 
 A process and not a thread: a C extension that prints while it holds Python's lock would wait
-forever for a thread; and a process writes the last lines even if the run is killed outright.
+forever for a thread, and a process writes the last lines even if the run is killed.
 It is started as a program, with -I -S, so it imports the standard library only.
 """
 
@@ -15,22 +15,22 @@ import sys
 import termios
 import time
 
-GRACE = 1.0  # seconds that the last words of surviving child processes are waited for
-QUIET = 0.3  # seconds of silence after which nothing more is expected of them
+GRACE = 1.0  # seconds to wait for the last output of child processes that live on
+QUIET = 0.3  # seconds without output after which no more is expected from them
 WINDOW = 16  # rows above the cursor that nested progress bars may still redraw
-LONGEST = 65536  # bytes of an unfinished line that are kept back
+LONGEST = 65536  # bytes of an unfinished line that are held back
 TOKEN = re.compile(rb"(\r*\n|\r|\x1b\[\d*[AK])")
 UNFINISHED = re.compile(rb"(\r+|\x1b(\[\d*)?)\Z")
 
 
 class Lines:
-    """Turns what goes to a terminal into the lines that stand there in the end.
+    """Turns what is sent to a terminal into the lines that it shows in the end.
 
-    A carriage return begins the line anew and "cursor up" goes back to an earlier one, as progress
+    A carriage return starts the line again and "cursor up" goes back to an earlier one, as progress
     bars do; so a bar is one line in the record, however often it was drawn.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rows = [b""]
         self.row = 0  # where the cursor is
         self.fresh = False  # whether the cursor is at the beginning of the row
@@ -38,11 +38,10 @@ class Lines:
         self.rest = b""  # the beginning of an escape sequence or line end
 
     def feed(self, data: bytes) -> bytes:
-        """The lines that are finished now."""
+        """Take more output; returns the lines that are finished now."""
         data, self.rest = self.rest + data, b""
-        cut = UNFINISHED.search(data)
-        if cut:
-            data, self.rest = data[: cut.start()], data[cut.start() :]
+        if found := UNFINISHED.search(data):
+            data, self.rest = data[: found.start()], data[found.start() :]
         for token in TOKEN.split(data):
             self._take(token)
         done = b""
@@ -68,13 +67,13 @@ class Lines:
                 self.rows[self.row] = b""
         elif token:
             before = self.rows[self.row]
-            if self.fresh and before:  # drawn over; blanks are how a progress bar is wiped away
+            if self.fresh and before:  # overwritten; blanks are how a progress bar is erased
                 before, token = b"", token if token.strip(b" ") else b""
             self.rows[self.row] = before + token
             self.fresh = False
 
     def finish(self) -> bytes:
-        """What is left, as if its last line were finished."""
+        """Return what is left, as if its last line were finished."""
         left, self.rows, self.row = self.rows, [b""], 0
         while left and not left[-1]:
             left.pop()
@@ -82,17 +81,18 @@ class Lines:
 
 
 class Channel:
-    """One way from the run to its screen (a terminal, pipe or file), and into the record."""
+    """A stream from the run to its screen (a terminal, pipe or file), and into the record."""
 
     def __init__(self, source: int, screen: int):
-        self.source, self.screen = source, screen
+        self.source = source
+        self.screen: int | None = screen  # None once it is closed
         self.lines = Lines()
         self.terminal = os.isatty(source)
 
     def read(self) -> bytes:
         try:
             return os.read(self.source, 65536)
-        except OSError:  # how a pseudo-terminal says that nobody has it open any more
+        except OSError:  # how a pseudo-terminal reports that no process has it open
             return b""
 
     def show(self, data: bytes) -> None:
@@ -109,8 +109,8 @@ class Channel:
                 self.screen = None
 
 
-def helper(record: str, control: socket.socket, channels: list[Channel]) -> None:
-    """Copy until nobody can write any more; answer on `control` when the run's own part is done."""
+def copy_output(record: str, control: socket.socket, channels: list[Channel]) -> None:
+    """Copy until no process can write; answer on `control` when the run's output is complete."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     file = os.open(record, os.O_WRONLY | os.O_APPEND)
@@ -121,7 +121,7 @@ def helper(record: str, control: socket.socket, channels: list[Channel]) -> None
     for channel in channels:
         reading.register(channel.source, selectors.EVENT_READ, channel)
 
-    def keep(data: bytes) -> None:
+    def save(data: bytes) -> None:
         nonlocal problem
         try:
             write_all(file, data)
@@ -130,12 +130,12 @@ def helper(record: str, control: socket.socket, channels: list[Channel]) -> None
 
     def answer() -> None:
         for channel in channels:
-            keep(channel.lines.finish())
+            save(channel.lines.finish())
         try:
             os.fsync(file)
             control.send((problem or "ok").encode())
         except OSError:
-            pass  # the run was killed: nobody listens
+            pass  # the run was killed and does not listen
 
     answered = False
     while any(key.data for key in reading.get_map().values()):
@@ -147,7 +147,7 @@ def helper(record: str, control: socket.socket, channels: list[Channel]) -> None
                 continue
             data = key.data.read()
             key.data.show(data)
-            keep(key.data.lines.feed(data))
+            save(key.data.lines.feed(data))
             if not data:
                 reading.unregister(key.fd)
         if deadline and not answered and (not ready or time.monotonic() > deadline):
@@ -168,7 +168,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    path, control, *numbers = sys.argv[1:]
-    numbers = [int(number) for number in numbers]
-    pairs = zip(numbers[::2], numbers[1::2], strict=True)
-    helper(path, socket.socket(fileno=int(control)), [Channel(*pair) for pair in pairs])
+    path, *words = sys.argv[1:]
+    descriptor, *descriptors = map(int, words)
+    pairs = zip(descriptors[::2], descriptors[1::2], strict=True)
+    copy_output(path, socket.socket(fileno=descriptor), [Channel(*pair) for pair in pairs])

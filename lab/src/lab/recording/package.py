@@ -1,4 +1,4 @@
-"""Which lab records a run: its version, its wheel, and whether it is what that wheel holds."""
+"""Which lab records a run: its version, its wheel, and whether it was changed."""
 
 import base64
 import csv
@@ -15,24 +15,26 @@ from lab.ground.errors import LabError
 DISTRIBUTION = "dl-remote-lab"
 
 
-def identity() -> dict[str, Any]:
-    """`version`, `wheel_sha256` of the wheel in vendor/ (None without one), and `problem` or ""."""
+def identify() -> dict[str, Any]:
+    """Return `version`, `wheel_sha256` (None without a wheel in vendor/) and `problem`, if any."""
     try:
         installed = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         return {"version": None, "wheel_sha256": None, "problem": "lab is not installed."}
     version = installed.version
-    wheel = wheel_of(version)
-    known = {"version": version, "wheel_sha256": wheel and files.sha256_or_none(wheel)}
+    wheel = find_wheel(version)
+    facts = {"version": version, "wheel_sha256": wheel and files.sha256_or_none(wheel)}
     if is_editable(installed):
-        return {**known, "problem": "lab is installed as editable: its code is in no record."}
-    changed = changed_files(Path(str(installed.locate_file(""))), wheel, installed)
-    problem = f"lab is not as it was installed: {', '.join(changed[:3])}." if changed else ""
-    return {**known, "problem": problem}
+        return {**facts, "problem": "lab is installed as editable: its code is not recorded."}
+    changed = find_changed_files(Path(str(installed.locate_file(""))), wheel, installed)
+    problem = (
+        f"lab was changed after its installation: {', '.join(changed[:3])}." if changed else ""
+    )
+    return {**facts, "problem": problem}
 
 
-def wheel_of(version: str) -> Path | None:
-    """The project's wheel of this version; None if it has none."""
+def find_wheel(version: str) -> Path | None:
+    """Find the project's wheel of this version; None if it has none."""
     try:
         vendor = project.root() / "vendor"
     except LabError:
@@ -48,10 +50,10 @@ def is_editable(installed: importlib.metadata.Distribution) -> bool:
     return bool(origin.get("dir_info", {}).get("editable"))
 
 
-def changed_files(
+def find_changed_files(
     folder: Path, wheel: Path | None, installed: importlib.metadata.Distribution
 ) -> list[str]:
-    """The files of lab that are not as the wheel's list says; without one, as the installer's."""
+    """Find the files of lab that differ from the wheel's list, or without one, the installer's."""
     text = installed.read_text("RECORD") or ""
     if wheel:
         try:
@@ -67,7 +69,7 @@ def changed_files(
                 content = (folder / name).read_bytes()
             except OSError:
                 content = b""
-            found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
-            if digest != f"sha256={found.decode()}":
+            actual = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+            if digest != f"sha256={actual.decode()}":
                 changed.append(name)
     return changed

@@ -1,7 +1,7 @@
-"""What a run came from and ran on: code, packages, machine, job, data, seeds.
+"""What a run came from and ran on: packages, machine, job, data, seeds.
 
-The environment is never dumped: it has secrets in it. Nothing here fails or waits for long: what
-cannot be found out is None.
+The variables of the environment are never recorded: they hold secrets. Nothing here fails or waits
+for long: what cannot be found out is None.
 """
 
 import importlib.metadata
@@ -26,14 +26,14 @@ SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"]*@")
 
 
-def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known when a run starts, but for its code."""
+def collect_at_start(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what is known when a run starts, except its code."""
     return {
         "process": liveness.identify_process(),
         "software": {
             "python": platform.python_version(),
-            "torch": version("torch"),
-            "lab": package.identity(),
+            "torch": installed_version("torch"),
+            "lab": package.identify(),
             "lock_sha256": files.sha256_or_none(project.root() / "requirements.txt"),
         },
         "job": {
@@ -41,7 +41,7 @@ def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
             "slurm": {name: os.environ[name] for name in SLURM if name in os.environ},
             "processes": int(os.environ.get("WORLD_SIZE", "1")),
         },
-        "data": data(config.get("dataset")),
+        "data": identify_data(config.get("dataset")),
         "machine": {
             "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
             "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
@@ -49,48 +49,48 @@ def at_start(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def output(*command: str) -> str | None:
-    """What a command prints; None if it fails, is missing or hangs."""
+def read_output(*command: str) -> str | None:
+    """Return what a command prints; None if it fails, is missing or hangs."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None
 
 
-def without_credentials(text: str) -> str:
-    """The text without the user:password@ of addresses in it."""
+def remove_credentials(text: str) -> str:
+    """Remove the user:password@ of every address in a text."""
     return CREDENTIALS.sub("", text)
 
 
-def version(package: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
     try:
-        return importlib.metadata.version(package)
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def data(dataset: Any) -> dict[str, Any]:
-    """Which dataset, and the hash of the manifest that says what is in it."""
+def identify_data(dataset: Any) -> dict[str, str | None]:
+    """Identify a dataset by its name and the hash of its manifest, which lists its files."""
     if not isinstance(dataset, str):
         return {"dataset": None, "manifest_sha256": None}
-    found = None
-    with suppress(LabError):  # the run itself will say what is wrong with the data folder
-        found = files.sha256_or_none(project.data_folder() / dataset / "manifest.json")
-    return {"dataset": dataset, "manifest_sha256": found}
+    manifest = None
+    with suppress(LabError):  # the run itself will report what is wrong with the data folder
+        manifest = files.sha256_or_none(project.data_folder() / dataset / "manifest.json")
+    return {"dataset": dataset, "manifest_sha256": manifest}
 
 
 # --- GPUs ----------------------------------------------------------------------------------------
 
 
 class Gpus(threading.Thread):
-    """Asks nvidia-smi beside the run: it may take seconds, or hang."""
+    """Asks nvidia-smi in the background: it may take seconds, or hang."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.found: list[dict[str, Any]] | None = None  # None: no answer, yet or at all
+        self.found: list[dict[str, Any]] | None = None  # None: no answer, or not yet
         self.driver: str | None = None
         self.start()
 
@@ -99,7 +99,7 @@ class Gpus(threading.Thread):
             self.found = []
             return
         query = "--query-gpu=index,uuid,memory.total,driver_version,name"
-        answer = output("nvidia-smi", query, "--format=csv,noheader,nounits")
+        answer = read_output("nvidia-smi", query, "--format=csv,noheader,nounits")
         rows = [line.split(", ", 4) for line in (answer or "").splitlines()]
         if answer is None or any(len(row) != 5 for row in rows):
             return
@@ -113,22 +113,21 @@ class Gpus(threading.Thread):
             for index, uuid, memory, _, name in rows
         ]
         self.driver = rows[0][3] if rows else None
-        self.found = visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        self.found = select_visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
     def facts(self) -> dict[str, Any]:
-        """What is known by now."""
+        """Return what is known by now."""
         return {"gpus": self.found, "driver": self.driver}
 
 
-def visible(gpus: list[dict[str, Any]], wanted: str | None) -> list[dict[str, Any]]:
-    """Those that CUDA_VISIBLE_DEVICES leaves to the run; all of them if it is not understood."""
-    if wanted is None:
+def select_visible(gpus: list[dict[str, Any]], devices: str | None) -> list[dict[str, Any]]:
+    """Select the GPUs that CUDA_VISIBLE_DEVICES names; all of them if it is not understood."""
+    if devices is None:
         return gpus
     chosen = []
-    for word in wanted.split(","):
-        word = word.strip()
+    for word in map(str.strip, devices.split(",")):
         if word in ("", "-1"):
-            break  # CUDA ignores what comes behind it
+            break  # CUDA ignores what follows
         found = [one for one in gpus if one["index"] == word or one["uuid"].startswith(word)]
         if not found:
             return gpus  # a part of a GPU (MIG), say
@@ -139,15 +138,20 @@ def visible(gpus: list[dict[str, Any]], wanted: str | None) -> list[dict[str, An
 # --- what is only known later --------------------------------------------------------------------
 
 
-def so_far(seed: int) -> dict[str, Any]:
-    """What is known by now: seeds, determinism, peak memory. torch is asked if it is in use."""
-    seeds = {"sacred": seed, "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "random")}
-    determinism = {"CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG")}
-    facts = {"seeds": seeds, "determinism": determinism}
-    unit = 1024 if sys.platform == "darwin" else 1  # bytes there, KiB on Linux
+def collect_so_far(seed: int) -> dict[str, Any]:
+    """Collect what is known by now: seeds, determinism, peak memory; torch's if it is in use."""
+    seeds: dict[str, Any] = {
+        "sacred": seed,
+        "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED", "random"),
+    }
+    determinism: dict[str, Any] = {
+        "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    }
+    facts: dict[str, Any] = {"seeds": seeds, "determinism": determinism}
+    unit = 1024 if sys.platform == "darwin" else 1  # bytes on macOS, KiB on Linux
     peaks = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     own, child = (peak.ru_maxrss // unit // 1024 for peak in peaks)
-    usage = {"peak_memory_mib": own, "peak_memory_largest_child_mib": child}
+    usage: dict[str, Any] = {"peak_memory_mib": own, "peak_memory_largest_child_mib": child}
     torch = sys.modules.get("torch")
     if torch and hasattr(torch, "cuda"):  # else it is being imported at this moment
         seeds["torch"] = torch.initial_seed()
@@ -163,12 +167,12 @@ def so_far(seed: int) -> dict[str, Any]:
         if torch.cuda.is_initialized():
             facts["torch"]["cudnn"] = torch.backends.cudnn.version()
             seeds["torch_cuda"] = torch.cuda.initial_seed()
-            usage["gpus"] = [gpu_usage(torch, n) for n in range(torch.cuda.device_count())]
+            usage["gpus"] = [measure_gpu(torch, n) for n in range(torch.cuda.device_count())]
     return facts | {"usage": usage}
 
 
-def gpu_usage(torch: Any, number: int) -> dict[str, Any]:
-    """What this process has used of a GPU."""
+def measure_gpu(torch: Any, number: int) -> dict[str, Any]:
+    """Measure how much memory of a GPU this process has used."""
     properties = torch.cuda.get_device_properties(number)
     return {
         "name": properties.name,

@@ -1,8 +1,12 @@
-"""The processes of one run (torchrun, Accelerate): rank 0 records, the others tell it errors."""
+"""The processes of a distributed run (torchrun, Accelerate): rank 0 records, the others report.
+
+An error in another rank reaches the record through a file in a folder that all ranks can see.
+"""
 
 import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from lab.ground import files, liveness
@@ -13,35 +17,36 @@ JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "WORLD_SIZE")
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that records: the only one, or rank 0 of several."""
+    """Whether this is the process that records: the only one, or rank 0."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def launch_folder(runs: Path) -> Path:
-    """Where the ranks of this launch leave messages for rank 0, in a folder that all can see."""
-    known = [os.environ.get(name, "") for name in LAUNCH + JOB]
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
-        parent = os.getppid()  # all on this machine: torchrun's own process is the same for them
-        known += [str(parent), liveness.start_time(parent), liveness.boot_id()]
-    return runs / "_ranks" / hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
-
-
-def report(runs: Path, error: str) -> None:
-    """From a rank above 0: leave the text of an error for the record that rank 0 writes."""
+def report_error(runs: Path, text: str) -> None:
+    """Leave the text of an error for rank 0; called in the other ranks."""
     folder = launch_folder(runs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write(folder / f"rank-{os.environ['RANK']}.txt", error)
-    except OSError as failure:
-        print(f"the error of rank {os.environ['RANK']} cannot be recorded: {failure}")
+        files.write(folder / f"rank-{os.environ['RANK']}.txt", text)
+    except OSError as error:
+        rank = os.environ["RANK"]
+        print(f"warning: the error of rank {rank} cannot be recorded: {error}", file=sys.stderr)
 
 
-def collect(runs: Path) -> str:
-    """In rank 0: the errors of the others, each under its rank; they are taken away."""
+def take_errors(runs: Path) -> str:
+    """Return the errors that the other ranks left, each under its rank, and remove them."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return ""
     folder = launch_folder(runs)
     paths = sorted(folder.glob("rank-*"))
-    collected = "".join(f"--- {path.stem}\n{path.read_text('utf-8')}" for path in paths)
+    errors = "".join(f"--- {path.stem}\n{path.read_text('utf-8')}" for path in paths)
     shutil.rmtree(folder, ignore_errors=True)
-    return collected
+    return errors
+
+
+def launch_folder(runs: Path) -> Path:
+    """Return the folder for messages between the ranks of this launch."""
+    facts = [os.environ.get(name, "") for name in LAUNCH + JOB]
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        parent = os.getppid()  # all are on one machine, where torchrun's process is their parent
+        facts += [str(parent), liveness.start_time(parent), liveness.boot_id()]
+    return runs / "_ranks" / hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

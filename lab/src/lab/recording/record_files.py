@@ -1,10 +1,9 @@
-"""The files of a record: the folder and its id, and each file whole or not there at all."""
+"""The files of a record: its folder and id, and each file written whole or not at all."""
 
 import json
-import os
-import secrets
 import shutil
 from pathlib import Path
+from typing import Any
 
 from lab.ground import files
 from lab.ground.errors import LabError
@@ -12,19 +11,29 @@ from lab.ground.ids import new_id
 from lab.recording import provenance
 from lab.recording.sacred_import import FileStorageObserver, flatten
 
-OURS = {"run.json", "config.json", "cout.txt", "metrics.jsonl", "uncommitted.diff", "info.json"}
-OURS |= {"notes.txt"}  # of `lab note`
+OWN_NAMES = {
+    "run.json",
+    "config.json",
+    "cout.txt",
+    "metrics.jsonl",
+    "uncommitted.diff",
+    "info.json",
+    "notes.txt",  # of `lab note`
+}
 
 
 class RecordError(LabError):
-    """A run's record is not whole."""
+    """A run's record is incomplete, or cannot be made."""
 
 
-class RecordFiles(FileStorageObserver):
-    """Sacred's file record, with ids of ours and atomic files."""
+class RecordFiles(FileStorageObserver):  # type: ignore[misc] # Sacred has no types
+    """Sacred's file record, with ids of ours and files that are never seen half-written."""
+
+    basedir: str  # the folder of all records
+    dir: str | None  # the folder of this one
 
     def make_folder(self, wanted: str | None) -> str:
-        """A new folder for the record; its name is the run's id."""
+        """Make a new folder for the record; returns its name, the run's id."""
         Path(self.basedir).mkdir(parents=True, exist_ok=True)
         while True:
             name = wanted or new_id()
@@ -34,41 +43,44 @@ class RecordFiles(FileStorageObserver):
             except FileExistsError:
                 if wanted:
                     raise RecordError(
-                        f"there is a run {name} already: give another --id."
+                        f"there is already a run {name}: choose another --id."
                     ) from None
             else:
                 self.dir = str(folder)
                 return name
 
-    def save_json(self, obj, filename):
-        """Sacred's JSON, but atomic, valid (no NaN) and without passwords in addresses."""
+    @property
+    def folder(self) -> Path:
+        """The folder of this record; there has to be one."""
+        assert self.dir is not None
+        return Path(self.dir)
+
+    def save_json(self, obj: Any, filename: str) -> None:
+        """Save JSON as Sacred does, but valid (no NaN) and without passwords in addresses."""
         plain = json.loads(json.dumps(flatten(obj)), parse_constant=str)  # NaN becomes "NaN"
         text = json.dumps(plain, sort_keys=True, indent=2)
         if filename == "run.json":
-            text = provenance.without_credentials(text)
-        files.write(Path(self.dir, filename), text + "\n")
+            text = provenance.remove_credentials(text)
+        files.write(self.folder / filename, text + "\n")
 
-    def save_file(self, filename, target_name=None):
-        target = Path(self.dir, target_name or os.path.basename(filename))
-        if target.name in OURS:
-            raise RecordError(f"{target.name} is the name of a file of the record itself.")
-        copy(filename, target)
+    def save_file(self, filename: str, target_name: str | None = None) -> None:
+        """Copy a file into the record."""
+        target = self.folder / (target_name or Path(filename).name)
+        if target.name in OWN_NAMES:
+            raise RecordError(f"{target.name} is the name of a file that every record has.")
+        copy(Path(filename), target)
 
-    def find_or_save(self, filename, store_dir):
-        """Sacred's content-addressed copy; many runs may make the same one at the same time."""
+    def find_or_save(self, filename: str, store_dir: str) -> Path:
+        """Copy a file under its hash, unless it is there; several runs may do so at once."""
         path = Path(filename)
-        kept = Path(store_dir, f"{path.stem}_{files.sha256(path)[:32]}{path.suffix}")
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            copy(filename, kept)
-        return kept
+        saved = Path(store_dir, f"{path.stem}_{files.sha256(path)[:32]}{path.suffix}")
+        if not saved.exists():
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            copy(path, saved)
+        return saved
 
 
-def copy(source: str | Path, target: Path) -> None:
-    """Copy a file so that nobody ever sees half of it."""
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(3)}")
-    try:
+def copy(source: Path, target: Path) -> None:
+    """Copy a file so that no reader ever sees a part of it."""
+    with files.replacing(target) as draft:
         shutil.copyfile(source, draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)

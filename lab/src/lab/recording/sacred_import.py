@@ -1,31 +1,33 @@
-"""Sacred, imported and set as this project wants it: quick, quiet, and with every source file."""
+"""Sacred, imported and set up for this project: quickly, quietly, with every source file."""
 
 import sys
 import warnings
-from typing import Any
+from typing import Any, cast
 
-# It imports pandas, half a second at a first run, only to know how to write its frames. That can
-# wait until there are some: see flatten.
-later = "pandas" not in sys.modules
-if later:
-    sys.modules["pandas"] = None  # which is what Python calls not installed
+# Sacred imports pandas, half a second at a first run, only to know how to write its frames. That
+# can wait until there are some: see flatten.
+without_pandas = "pandas" not in sys.modules
+if without_pandas:
+    cast(dict[str, Any], sys.modules)["pandas"] = None  # Python's mark for "not installed"
 try:
     with warnings.catch_warnings():  # its use of pkg_resources, which setuptools<82 still has
         warnings.filterwarnings("ignore", "pkg_resources is deprecated")
         import sacred
         from sacred import serializer
-        from sacred.observers import FileStorageObserver as FileStorageObserver
+        from sacred.observers import FileStorageObserver
 finally:
-    if later:
+    if without_pandas:
         del sys.modules["pandas"]
 
-sacred.SETTINGS.CAPTURE_MODE = "no"  # "fd" loses lines, "sys" subprocesses: see lab.capture
+__all__ = ["FileStorageObserver", "flatten", "sacred"]
+
+sacred.SETTINGS.CAPTURE_MODE = "no"  # "fd" loses lines, "sys" subprocesses: see capture.py
 sacred.SETTINGS.DISCOVER_SOURCES = "dir"  # otherwise sources that other modules import are missed
-sacred.SETTINGS.HOST_INFO.INCLUDE_GPU_INFO = False  # dies of "N/A", waits for ever: lab.provenance
+sacred.SETTINGS.HOST_INFO.INCLUDE_GPU_INFO = False  # fails at "N/A", may hang: see provenance.py
 
 
 def flatten(value: Any) -> Any:
-    """The value as JSON has it, by Sacred's rules."""
+    """Convert a value to what JSON has, by Sacred's rules."""
     if sys.modules.get("pandas"):
         from jsonpickle.ext import pandas
 

@@ -1,0 +1,91 @@
+"""No point of a run is lost, whatever happens while it is written."""
+
+import json
+import math
+import os
+import threading
+
+import pytest
+
+from lab.recording import metrics_file
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    return metrics_file.Metrics(tmp_path)
+
+
+def recorded(metrics):
+    """The points in metrics.jsonl, as (metric, step, value)."""
+    lines = metrics.lines.path.read_text().splitlines()
+    return [(p["metric"], p["step"], p["value"]) for p in map(json.loads, lines)]
+
+
+def test_a_point_that_another_thread_adds_during_a_flush_is_not_lost(metrics, monkeypatch):
+    """The flush is held at the very moment of its write until the other thread has added."""
+    append = metrics.lines.append
+
+    def append_after_another_point(data=b""):
+        thread = threading.Thread(target=metrics.add, args=(2, {"loss": 0.25}))
+        thread.start()
+        thread.join()
+        append(data)
+
+    metrics.add(1, {"loss": 0.5})
+    monkeypatch.setattr(metrics.lines, "append", append_after_another_point)
+    metrics.flush()
+    monkeypatch.undo()
+    metrics.flush()
+    assert recorded(metrics) == [("loss", 1, 0.5), ("loss", 2, 0.25)]
+
+
+def test_what_cannot_be_written_waits_and_is_written_once(metrics, monkeypatch):
+    """The disk takes seven bytes, then it is full; later there is room."""
+    write, calls = os.write, []
+
+    def write_little(file, data):
+        calls.append(data)
+        if len(calls) > 1:
+            raise OSError("No space left on device")
+        return write(file, data[:7])
+
+    metrics.add(1, {"loss": 0.5})
+    monkeypatch.setattr(os, "write", write_little)
+    with pytest.raises(OSError, match="No space"):
+        metrics.flush()
+    monkeypatch.undo()
+    metrics.add(2, {"loss": 0.25})
+    metrics.flush()
+    assert recorded(metrics) == [("loss", 1, 0.5), ("loss", 2, 0.25)]
+    assert metrics.events.path.read_bytes().count(b"loss") == 2
+    assert not metrics.events.waiting
+
+
+def test_a_removed_file_is_an_error_and_not_made_anew(metrics):
+    metrics.lines.path.unlink()
+    metrics.add(1, {"loss": 0.5})
+    with pytest.raises(FileNotFoundError):
+        metrics.flush()
+    assert not metrics.lines.path.exists()
+
+
+@pytest.mark.parametrize("value", [0.1, 1e-300, math.nan, math.inf, -math.inf, 7])
+def test_a_value_is_valid_json_from_which_float_makes_the_same_value(metrics, value):
+    metrics.add(1, {'odd "name"\n': value})
+    metrics.flush()
+    text = metrics.lines.path.read_text()
+    point = json.loads(text, parse_constant=pytest.fail)
+    assert text.count("\n") == 1
+    assert repr(float(point["value"])) == repr(float(value))
+
+
+@pytest.mark.parametrize(("step", "value"), [(2**63, 1), (-(2**63) - 1, 1), (1, "no number")])
+def test_what_could_not_be_written_later_is_refused_at_once(metrics, step, value):
+    with pytest.raises(ValueError, match=r"step|number"):
+        metrics.add(step, {"loss": value})
+    assert not metrics.points
+
+
+def test_add_asks_for_a_flush_when_many_points_wait(metrics):
+    assert not any(metrics.add(step, {"loss": 0}) for step in range(metrics_file.AT_MOST - 1))
+    assert metrics.add(metrics_file.AT_MOST, {"loss": 0})
