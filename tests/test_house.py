@@ -118,7 +118,8 @@ def test_no_file_names_a_path_of_the_machine_it_was_made_on():
 
 
 def test_every_test_that_a_document_names_exists():
-    tests = "".join(path.read_text("utf-8") for path in TEMPLATE.glob("tests/*.py"))
+    files = [*TEMPLATE.glob("tests/*.py"), *TEMPLATE.glob("lab/tests/*.py")]
+    tests = "".join(path.read_text("utf-8") for path in files)
     named = set()
     for page in TEMPLATE.glob("docs/*.md"):
         named |= set(re.findall(r"`(test_\w+)`", page.read_text("utf-8")))
