@@ -3,15 +3,21 @@
 PYTHON ?= python3
 ENVIRONMENT := .venv
 
-.PHONY: test check demo wheel lock bench bench-records bench-remote clean
+.PHONY: test test-fast check demo wheel release lock bench bench-records bench-remote clean
 
 test: $(ENVIRONMENT)/ready-to-test check
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
 
-# The linters; the tests hold the walls between the package's rooms.
+# While you edit: no hosts, no torch.
+test-fast: $(ENVIRONMENT)/ready
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest -m "not hosts and not environment and not slow" $(ARGS)
+
+# The linter, the format, the types, and which sub-package imports which.
 check: $(ENVIRONMENT)/ready
 	$(ENVIRONMENT)/bin/ruff check .
 	$(ENVIRONMENT)/bin/ruff format --check .
+	cd lab && ../$(ENVIRONMENT)/bin/mypy
+	cd lab && ../$(ENVIRONMENT)/bin/lint-imports --no-cache
 
 # Bake a project with the default answers into build/, then train its first recorded run.
 demo: $(ENVIRONMENT)/ready
@@ -36,6 +42,10 @@ bench-remote: $(ENVIRONMENT)/ready-to-test
 # Build lab/ into the template: the wheel in vendor/, its pin and its line in the lock.
 wheel: $(ENVIRONMENT)/ready
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python scripts/wheel.py
+
+# Version, CHANGELOGs, wheel, commit and tag: make release VERSION=1.2.3
+release: $(ENVIRONMENT)/ready
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python scripts/release.py $(VERSION)
 
 # Compile the generated project's requirements.txt anew; UV_ARGS="--upgrade" takes the newest.
 lock: $(ENVIRONMENT)/ready

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import wheel as making
 from helpers.laptop import EXPERIMENT
-from helpers.projects import FEW, LAB, RECORDED, TEMPLATE, TREE, Project, shorten
-
-sys.path.insert(0, str(TEMPLATE / "scripts"))
-import wheel as making  # noqa: E402
+from helpers.projects import FEW, LAB, RECORDED, TEMPLATE, TREE, VERSION, Project, shorten
 
 GENERATED = TEMPLATE / "{{cookiecutter.project_slug}}"
 
@@ -76,7 +74,7 @@ def test_the_record_names_lab_and_says_if_it_was_changed(small_run):
     project, run = small_run
     lab = run()["software"]["lab"]
     digest = subprocess.check_output(["sha256sum", committed_wheel()], text=True).split()[0]
-    assert (lab["version"], lab["wheel_sha256"], lab["problem"]) == ("1.0.0", digest, "")
+    assert (lab["version"], lab["wheel_sha256"], lab["problem"]) == (VERSION, digest, "")
     (packages,) = project.path.glob(".venv/lib/python*/site-packages")
     edited = packages / "lab/runs/selection.py"
     text = edited.read_text()
@@ -130,7 +128,7 @@ def fork(folder: Path, version: str) -> Path:
     text = re.sub(r'^version = ".*"', f'version = "{version}"', settings.read_text(), flags=re.M)
     settings.write_text(text)
     log = copy / "CHANGELOG.md"
-    log.write_text(log.read_text().replace("## 1.0.0", f"## {version}\n\n- ours\n\n## 1.0.0"))
+    log.write_text(log.read_text().replace("## ", f"## {version}\n\n- ours\n\n## ", 1))
     subprocess.run(["uv", "build", "--quiet", "--wheel", "-o", folder, copy], check=True)
     (built,) = folder.glob("*.whl")
     return built
@@ -144,18 +142,18 @@ def update(project: Project, *arguments, **options):
 def test_a_fork_of_lab_is_built_put_in_place_used_and_updated_again(bake, tmp_path, home):
     project = bake(skip="venv,kernel")
     for number in (1, 2):
-        version = f"1.0.0+team.{number}"
+        version = f"{VERSION}+team.{number}"
         (tmp_path / str(number)).mkdir()
         said = update(project, fork(tmp_path / str(number), version)).stdout
-        assert f"## {version}\n\n- ours" in said and "## 1.0.0\n" not in said
+        assert f"## {version}\n\n- ours" in said and f"## {VERSION}\n" not in said
         assert f"-> {version}" in said
         changed = project.git("status", "--porcelain", "-uall").splitlines()
         assert sorted(line.split("/")[-1].split()[-1] for line in changed) == sorted(
             [
                 f"dl_remote_lab-{version}-py3-none-any.whl",
-                "dl_remote_lab-1.0.0-py3-none-any.whl"
+                f"dl_remote_lab-{VERSION}-py3-none-any.whl"
                 if number == 1
-                else "dl_remote_lab-1.0.0+team.1-py3-none-any.whl",
+                else f"dl_remote_lab-{VERSION}+team.1-py3-none-any.whl",
                 "pyproject.toml",
                 "requirements.txt",
             ]
@@ -164,7 +162,7 @@ def test_a_fork_of_lab_is_built_put_in_place_used_and_updated_again(bake, tmp_pa
         project.git("commit", "--quiet", "--message", version)
     shorten(project, FEW)
     project.bootstrap("--no-kernel")
-    assert project.run("lab", "--version").stdout == "lab 1.0.0+team.2\n"
+    assert project.run("lab", "--version").stdout == f"lab {VERSION}+team.2\n"
 
 
 def test_lab_update_with_edits_in_the_way_changes_nothing(bake, tmp_path):
@@ -172,7 +170,7 @@ def test_lab_update_with_edits_in_the_way_changes_nothing(bake, tmp_path):
     with (project.path / "requirements.txt").open("a") as file:
         file.write("# mine\n")
     before = {name: (project.path / name).read_bytes() for name in project.files()}
-    done = update(project, fork(tmp_path, "1.0.0+team.1"), check=False)
+    done = update(project, fork(tmp_path, f"{VERSION}+team.1"), check=False)
     assert done.returncode == 1 and "requirements.txt has changes" in done.stdout
     assert {name: (project.path / name).read_bytes() for name in project.files()} == before
 
@@ -182,12 +180,12 @@ def test_lab_update_that_finds_no_lock_puts_everything_back(bake, tmp_path):
     settings = project.path / "pyproject.toml"
     settings.write_text(settings.read_text().replace('"numpy>=2.0"', '"numpy>=2000"'))
     project.git("commit", "--quiet", "--all", "--message", "an impossible wish")
-    done = update(project, fork(tmp_path, "1.0.0+team.1"), check=False)
+    done = update(project, fork(tmp_path, f"{VERSION}+team.1"), check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
     assert project.git("status", "--porcelain") == ""
 
 
 def test_the_same_wheel_again_changes_nothing(bake):
     project = bake(skip="venv,kernel")
-    assert "lab is 1.0.0 already" in update(project, committed_wheel()).stdout
+    assert f"lab is {VERSION} already" in update(project, committed_wheel()).stdout
     assert project.git("status", "--porcelain") == ""

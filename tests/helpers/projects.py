@@ -13,6 +13,7 @@ from pathlib import Path
 TEMPLATE = Path(__file__).resolve().parents[2]
 EVERY_STEP = "venv,kernel,git"
 LAB = TEMPLATE / "lab/src"  # the package, for tests that need no environment
+VERSION = re.search(r'(?m)^version = "(.*)"', (LAB.parent / "pyproject.toml").read_text("utf-8"))[1]
 # The uv cache stays the developer's, so that packages are fetched once and not for each run.
 UV_CACHE = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True).stdout.strip()
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # before HOME is isolated
@@ -53,7 +54,7 @@ TREE = [
     "tests/conftest.py",
     "tests/test_data.py",
     "tests/test_experiment.py",
-    "vendor/dl_remote_lab-1.0.0-py3-none-any.whl",
+    f"vendor/dl_remote_lab-{VERSION}-py3-none-any.whl",
 ]
 
 

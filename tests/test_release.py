@@ -1,0 +1,81 @@
+"""make release: one commit and one tag, or a reason and no change."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from helpers.projects import VERSION
+
+NEWER = "{}.{}.0".format(*[int(part) + 1 for part in VERSION.split(".")[:2]])
+
+
+@pytest.fixture
+def template(template_copy):
+    """A copy of the template whose CHANGELOG says what is new."""
+    log = template_copy.path / "lab/CHANGELOG.md"
+    text = re.sub(r"(?ms)^## Unreleased\n.*?(?=^## )", "", log.read_text("utf-8"))
+    new = "## Unreleased\n\n### Added\n\n- `lab dance`\n\n## "
+    log.write_text(text.replace("## ", new, 1), "utf-8")
+    template_copy.git("commit", "--quiet", "--all", "--message", "dance")
+    return template_copy
+
+
+def release(template, *arguments, **options) -> subprocess.CompletedProcess:
+    return template.run(sys.executable, "scripts/release.py", *arguments, **options)
+
+
+def test_a_release_is_one_commit_and_one_tag_with_everything_of_the_version(template):
+    before = template.git("rev-parse", "HEAD")
+    assert f"git push origin HEAD v{NEWER}" in release(template, NEWER).stdout
+    assert template.git("rev-parse", f"v{NEWER}^{{}}~1") == before
+    assert template.git("status", "--porcelain") == ""
+    assert template.git("log", "-1", "--format=%s") == f"Release {NEWER}"
+    project = template.path / "{{cookiecutter.project_slug}}"
+    name = f"dl_remote_lab-{NEWER}-py3-none-any.whl"
+    assert [path.name for path in project.glob("vendor/*")] == [name]
+    assert f"\n./vendor/{name} # sha256 " in (project / "requirements.txt").read_text("utf-8")
+    assert f'"dl-remote-lab=={NEWER}"' in (project / "pyproject.toml").read_text("utf-8")
+    assert f'\nversion = "{NEWER}"\n' in (template.path / "lab/pyproject.toml").read_text("utf-8")
+    log = (template.path / "lab/CHANGELOG.md").read_text("utf-8")
+    assert re.search(rf"(?m)^## {re.escape(NEWER)} \(\d{{4}}-\d\d-\d\d\)$", log)
+    assert "Unreleased" not in log
+    assert release(template, "--notes", NEWER).stdout == "### Added\n\n- `lab dance`\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [(VERSION, "not newer"), ("0.1.0", "not newer"), ("v9.0", "not a version"), ("", "not a")],
+)
+def test_a_wrong_version_is_refused(template, version, reason):
+    expect_refusal(template, version, reason)
+
+
+def test_a_changed_working_tree_is_refused(template):
+    (template.path / "draft.py").touch()
+    expect_refusal(template, NEWER, "the working tree has changes")
+
+
+def test_a_changelog_that_says_nothing_new_is_refused(template):
+    log = template.path / "lab/CHANGELOG.md"
+    log.write_text(log.read_text("utf-8").replace("- `lab dance`\n", ""), "utf-8")
+    template.git("commit", "--quiet", "--all", "--message", "no dance")
+    expect_refusal(template, NEWER, "nothing under '## Unreleased'")
+
+
+def test_a_release_that_cannot_be_built_changes_nothing(template):
+    settings = template.path / "lab/pyproject.toml"
+    text = settings.read_text("utf-8").replace('build-backend = "uv_build"', 'build-backend = "x"')
+    settings.write_text(text, "utf-8")
+    template.git("commit", "--quiet", "--all", "--message", "a broken build")
+    expect_refusal(template, NEWER, "")
+
+
+def expect_refusal(template, version, reason):
+    before = template.git("rev-parse", "HEAD"), template.git("status", "--porcelain")
+    done = release(template, version, check=False)
+    assert done.returncode == 1
+    assert reason in done.stdout
+    assert (template.git("rev-parse", "HEAD"), template.git("status", "--porcelain")) == before
+    assert template.git("tag") == ""
