@@ -3,6 +3,7 @@
 Run it with the template's own environment: .venv/bin/python scripts/picture.py
 """
 
+import io
 import os
 import re
 import subprocess
@@ -24,7 +25,7 @@ COMMANDS = [
 
 
 def main() -> None:
-    console = Console(record=True, width=80, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(record=True, width=80, file=io.StringIO())
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder, "home")
         home.mkdir()
@@ -32,8 +33,8 @@ def main() -> None:
         (Path(folder) / "dl-remote-template").symlink_to(TEMPLATE)
         environment = {**os.environ, "HOME": str(home), "JUPYTER_DATA_DIR": str(home / "jupyter")}
         environment["PATH"] = f"{TEMPLATE}/.venv/bin:{environment['PATH']}"
-        cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True)
-        environment["UV_CACHE_DIR"] = cache.stdout.strip()
+        cache = subprocess.check_output(["uv", "cache", "dir"], text=True)
+        environment["UV_CACHE_DIR"] = cache.strip()
         for number, command in enumerate(COMMANDS):
             console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
             so_far = " && ".join([*filter(changes_the_shell, COMMANDS[:number]), command])

@@ -21,7 +21,7 @@ VERSION = re.compile(r'(?m)^version = "(.*)"$')
 def run_git(*arguments: str) -> str:
     """Run git in the repository and return what it printed; exit if it fails."""
     command = ["git", "-C", str(wheel.ROOT), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"release: git {arguments[0]} failed.")
     return done.stdout.strip()

@@ -276,7 +276,7 @@ def test_logs_show_all_of_it_or_the_last_lines(laptop):
     assert laptop.lab("logs", "-f", "-n", "2") == "1999\n2000\n"
 
 
-@pytest.mark.parametrize("fault, more", [("reset", []), ("cut", ["-n", "1"]), ("drop", [])])
+@pytest.mark.parametrize(("fault", "more"), [("reset", []), ("cut", ["-n", "1"]), ("drop", [])])
 def test_followed_logs_go_on_at_the_right_byte_after_the_line_was_cut(laptop, fault, more):
     script = "for i in 1 2 3; do printf 'part %s\\n' $i; " + GO.format("/tmp/go$i") + "; done"
     id = start(laptop, "--", "sh", "-c", script)

@@ -36,7 +36,7 @@ def commands(text: str) -> list[str]:
 
 
 def section(text: str, title: str) -> str:
-    return text.split(f"## {title}\n")[1].split("\n## ")[0]
+    return text.split(f"## {title}\n")[1].split("\n## ", maxsplit=1)[0]
 
 
 @pytest.fixture

@@ -416,7 +416,7 @@ NAMES += ["back\\slash", 'quo"te', ":(top)x", "# branch.oid", "? x", "e\u0301", 
 def test_file_names_of_every_kind_are_taken(repository):
     tracked = {f"tracked/{name}": "1" for name in NAMES}
     repository.commit(tracked)
-    changed = {name: "2" for name in tracked} | {name: "3" for name in NAMES}
+    changed = dict.fromkeys(tracked, "2") | dict.fromkeys(NAMES, "3")
     repository.write(changed)
     files = repository.files(repository.take().commit)
     assert {name: files[name].decode() for name in changed} == changed
