@@ -111,9 +111,9 @@ def test_a_frame_of_pandas_is_recorded_as_sacred_records_it(worked):
     ("words", "said"),
     [
         ("epoch=3", "error: there is no setting epoch: did you mean epochs?"),
-        ("lr=fast", "error: lr='fast' does not fit: Input should be a valid number."),
-        ("epochs=1.5", "error: epochs=1.5 does not fit: Input should be a valid integer."),
-        ("mixed_precision=fp8", "error: mixed_precision='fp8' does not fit"),
+        ("lr=fast", "error: lr='fast' is not valid: Input should be a valid number."),
+        ("epochs=1.5", "error: epochs=1.5 is not valid: Input should be a valid integer."),
+        ("mixed_precision=fp8", "error: mixed_precision='fp8' is not valid"),
     ],
 )
 def test_a_wrong_setting_is_one_line_exit_code_2_and_no_record(worked, words, said):

@@ -190,12 +190,12 @@ def test_an_id_that_is_taken_is_refused_and_its_record_stays(tiny):
 
 
 WRONG = {
-    "another kind of record": (["-F", "elsewhere"], "error: there is no such option"),
-    "an unfinished option": (["--id"], "error: there is no such option"),
-    "an id in another folder": (["--id", "../x"], "error: --id '../x' is no plain name"),
-    "an id that the listing hides": (["--id", "_x"], "error: --id '_x' is no plain name"),
-    "a heartbeat that is no number": (["-b", "x"], "error: --beat-interval x is no number"),
-    "a heartbeat that never comes": (["-b", "0"], "error: --beat-interval 0 is no number"),
+    "another kind of record": (["-F", "elsewhere"], "error: wrong usage: see --help."),
+    "an unfinished option": (["--id"], "error: wrong usage: see --help."),
+    "an id in another folder": (["--id", "../x"], "error: --id '../x' is not valid"),
+    "an id that the listing hides": (["--id", "_x"], "error: --id '_x' is not valid"),
+    "a heartbeat that is no number": (["-b", "x"], "error: --beat-interval x is not valid"),
+    "a heartbeat that never comes": (["-b", "0"], "error: --beat-interval 0 is not valid"),
     "a log level": (["-l", "loud"], "error: Unknown level: 'loud'"),
     "a named configuration": (["with", "lr"], 'error: Named config not found: "lr"'),
     "a file of settings": (["with", "no.json"], "error: Ingredient for named config"),
@@ -551,7 +551,7 @@ def test_a_run_with_a_closed_standard_stream_does_not_start(tiny, closed):
     command = ["sh", "-c", f'"$@" {closed}', "sh", "python", tiny.script("    pass")]
     done = tiny.project.run(*command, env=tiny.env, check=False)
     assert done.returncode == 1
-    said = "error: standard input or an output is closed: say /dev/null, not >&-.\n"
+    said = "error: standard input, output or error is closed: use /dev/null instead of >&-.\n"
     assert done.stdout == (said if closed != ">&- 2>&-" else "")
     assert not tiny.runs.exists()
 
@@ -604,7 +604,7 @@ def test_a_reader_never_sees_half_a_file(tiny):
 
 def test_metrics_are_appended_and_never_rewritten_or_kept_in_memory(tiny):
     body = """
-    observer = tracking.recorder_of(_run)
+    observer = tracking.find_recorder(_run)
     path, most = folder / "metrics.jsonl", 0
     with tracking.metrics(_run) as log:
         inode, before = path.stat().st_ino, b""
@@ -818,7 +818,7 @@ NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
 
 def test_a_wrong_setting_is_refused_before_the_modules_are_loaded(package, tiny):
     shown, _ = package("with", "seed=x").communicate()
-    assert "error: seed='x' does not fit" in shown
+    assert "error: seed='x' is not valid" in shown
     assert "loading" not in shown
 
 

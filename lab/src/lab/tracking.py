@@ -1,4 +1,17 @@
-"""Sacred for this project: typed configuration, unique ids, a folder in runs/ for every run."""
+"""Sacred for this project: a typed configuration, unique ids, a record in runs/ for every run.
+
+What experiments may use; a change of what is listed here is a new major version.
+
+    Experiment(Config, ...)      Sacred's experiment, with a frozen dataclass as its configuration
+    make_config(Config, values)  that dataclass, from the dictionary that Sacred passes to a run
+    metrics(_run)                a context manager: gives the function that logs metrics (Log)
+    record_folder(_run)          the folder of the run's record; None if it is not recorded
+    run_id(_run)                 the id of the run
+    is_main_process()            whether this process records: the only one, or rank 0
+    check(Config, values)        the values, checked and converted; ConfigError for a wrong one
+    new_id()                     an id in the format of runs and jobs
+    Run                          the type of Sacred's _run
+"""
 
 import difflib
 import importlib
@@ -8,46 +21,64 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints
 
 from docopt import DocoptExit
 from pydantic import TypeAdapter, ValidationError
 
 from lab.ground import interrupts, project
-from lab.ground.errors import LabError
-from lab.ground.ids import new_id as new_id
+from lab.ground.errors import LabError, UsageError
+from lab.ground.ids import new_id
 from lab.recording import code_state, ranks
-from lab.recording.ranks import is_main_process as is_main_process
+from lab.recording.ranks import is_main_process
 from lab.recording.record_files import RecordError
 from lab.recording.recorder import RunFolder
-from lab.recording.sacred_import import sacred
+from lab.recording.sacred_import import Run, sacred
 
-# The rest of Sacred's options would add a record of another kind, or want its own git support.
+__all__ = [
+    "ConfigError",
+    "Experiment",
+    "Log",
+    "RecordError",
+    "Run",
+    "RunFolder",
+    "check",
+    "is_main_process",
+    "make_config",
+    "metrics",
+    "new_id",
+    "record_folder",
+    "run_id",
+]
+
+Config = TypeVar("Config")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+# Sacred's other options would make records of another kind, or need its own git support.
 OPTIONS = {"--beat-interval", "--comment", "--debug", "--force", "--help", "--id", "--loglevel"}
 OPTIONS |= {"--name", "--pdb", "--print-config", "--unobserved"}
 
 
-class ConfigError(LabError):
-    """A setting or option that there is not, or a value that does not fit it."""
-
-    exit_code = 2
+class ConfigError(UsageError):
+    """An unknown setting or option, or a value of the wrong type or out of range."""
 
 
 class Log(Protocol):
-    """Takes one value per metric name, at an optimizer step."""
+    """Logs one value for each metric name, at an optimizer step."""
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None: ...
 
 
-class Experiment(sacred.Experiment):
+class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     """A Sacred experiment whose configuration is a frozen dataclass.
 
-    Unknown names and values of the wrong type are refused in one line, before a record exists.
+    Unknown settings and values of the wrong type are refused in one line, before there is a record.
     `modules`, such as [".training"], are imported after that and before the code is recorded: what
-    takes long to import, so that the configuration can be seen without it.
+    is slow to import, and not needed to show the configuration.
     `named` are the named configurations, such as smoke=dict(epochs=1) for `with smoke`.
     """
 
@@ -58,22 +89,25 @@ class Experiment(sacred.Experiment):
         self.root = project.root_of(file)
         sources = str(self.root / "src")
         super().__init__(project.name(), base_dir=sources, save_git_info=False, interactive=True)
-        self.all_cli_options = [one for one in self.all_cli_options if one.get_flag() in OPTIONS]
+        self.all_cli_options: list[Any] = [
+            option for option in self.all_cli_options if option.get_flag() in OPTIONS
+        ]
         del self.commands["save_config"]  # it overwrites a config.json
-        self.doc = main.__doc__  # Sacred takes this module here for the experiment
+        self.doc = main.__doc__  # Sacred takes this module for the experiment
         self.mainfile = next((one for one in self.sources if one.filename == file), None)
         self.modules = [(name, main.__package__) for name in modules]
-        self.add_config(plain(settings()))
+        self.exits = False  # whether an error ends the process with a line, instead of raising
+        self.add_config(to_plain(settings()))
         for name, values in named.items():
-            checked = plain(settings(**check(settings, values)))
+            checked = to_plain(settings(**check(settings, values)))
             self.add_named_config(name, {setting: checked[setting] for setting in values})
 
-        @self.config_hook
-        def refuse(config, command_name, logger):
-            return plain(settings(**check(settings, config)))
+        @self.config_hook  # type: ignore[untyped-decorator] # Sacred has no types
+        def check_config(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
+            return to_plain(settings(**check(settings, config)))
 
-        @self.option_hook
-        def only_rank_0_records(options):
+        @self.option_hook  # type: ignore[untyped-decorator] # Sacred has no types
+        def record_only_rank_0(options: dict[str, Any]) -> None:
             check_options(options)
             if not is_main_process():
                 options["--unobserved"] = True
@@ -87,38 +121,69 @@ class Experiment(sacred.Experiment):
 
             self.observers.append(Mongo(os.environ["SACRED_MONGO_URL"], self.observers[0]))
 
-    def run(self, *arguments, **options) -> sacred.run.Run:
-        """Sacred's run; RecordError at its end if its record is not whole."""
+    def main(self, function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        """Mark the function that is a run; Sacred fills in its arguments by name."""
+        captured: Callable[Parameters, Result] = super().main(function)
+        return captured
+
+    def run(self, *arguments: Any, **options: Any) -> Run:
+        """Run as Sacred does; RecordError at the end if the record is incomplete."""
+        if not self.exits:
+            return self._run(*arguments, **options)
+        try:
+            return self._run(*arguments, **options)
+        except LabError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
+        except KeyboardInterrupt as error:
+            number = getattr(error, "number", signal.SIGINT)
+            print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
+            raise SystemExit(128 + number) from None  # as a shell reports it
+
+    def run_commandline(self, argv: list[str] | None = None) -> Run | None:
+        """Run as the command line says; a LabError or a signal ends it with one line."""
+        self.exits = True
+        try:
+            return super().run_commandline(argv)
+        except DocoptExit:
+            print("error: wrong usage: see --help.", file=sys.stderr)
+            raise SystemExit(2) from None
+        finally:
+            self.exits = False
+
+    def _run(self, *arguments: Any, **options: Any) -> Run:
         if self.root.resolve() != project.root():
             raise LabError(project.describe_mismatch(self.root, project.root()))
         code_state.begin()
-        self.current_run = None  # an earlier one says nothing about this one
-        if None in (sys.stdin, sys.stdout, sys.stderr):  # their numbers would go to files of ours
-            raise RecordError("standard input or an output is closed: say /dev/null, not >&-.")
+        self.current_run: Run | None = None  # an earlier one says nothing about this one
+        if None in (sys.stdin, sys.stdout, sys.stderr):  # files of ours would get their descriptors
+            raise RecordError(
+                "standard input, output or error is closed: use /dev/null instead of >&-."
+            )
         try:
             with interrupts.as_exceptions():
                 try:
                     run = self._create_run(*arguments, **options)  # refuses wrong settings
                 except (sacred.utils.SacredError, KeyError, ValueError) as error:
-                    said = str(error.args[0] if isinstance(error, KeyError) else error)
-                    raise ConfigError(" ".join(said.split())) from None
-                if not run.main_function.unobserved:  # print_config does without
+                    message = str(error.args[0] if isinstance(error, KeyError) else error)
+                    raise ConfigError(" ".join(message.split())) from None
+                if not run.main_function.unobserved:  # print_config needs none
                     for module in self.modules:
                         importlib.import_module(*module)
                 run()
         except BaseException as error:
             if isinstance(error, LabError):  # a DataLoader's worker puts its traceback before it
                 error.args = (str(error).rpartition(f"{type(error).__name__}: ")[2].strip(),)
-            self._failed(error)
+            self._report_failure(error)
             raise
-        problem = recorder_of(run).problem() if recorder_of(run) else ""
-        if problem:
-            raise RecordError(problem)
+        recorder = find_recorder(run)
+        if recorder and recorder.problem():
+            raise RecordError(recorder.problem())
         return run
 
-    def _failed(self, error: BaseException) -> None:
-        """Tell rank 0 of an error in another rank; say if a failed run's record is not whole."""
-        recorder = self.current_run and recorder_of(self.current_run)
+    def _report_failure(self, error: BaseException) -> None:
+        """Leave another rank's error for rank 0; report an incomplete record of a failed run."""
+        recorder = self.current_run and find_recorder(self.current_run)
         if recorder and recorder.problem():
             print(f"error: {recorder.problem()}", file=sys.stderr)
         if not is_main_process() and not isinstance(error, (ConfigError, KeyboardInterrupt)):
@@ -127,44 +192,31 @@ class Experiment(sacred.Experiment):
                 if isinstance(observer, RunFolder):
                     ranks.report_error(Path(observer.basedir), text)
 
-    def run_commandline(self, argv: list[str] | None = None):
-        """Sacred's command line; a LabError or a signal ends it with one line, no traceback."""
-        run, self.run = self.run, self._run_or_exit
-        try:
-            return super().run_commandline(argv)
-        except DocoptExit:
-            print("error: there is no such option or order of words; see --help.", file=sys.stderr)
-            raise SystemExit(2) from None
-        finally:
-            self.run = run
-
-    def _run_or_exit(self, *arguments, **options):
-        try:
-            return type(self).run(self, *arguments, **options)
-        except LabError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(error.exit_code) from None
-        except KeyboardInterrupt as error:
-            number = getattr(error, "number", signal.SIGINT)
-            print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
-            raise SystemExit(128 + number) from None  # as a shell says it
-
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """ConfigError for an id or a heartbeat with which a record could not be found or judged."""
+    """Raise ConfigError for an id or a heartbeat that would make a record unfit for use."""
     name, beat = options["--id"], options["--beat-interval"]
     if name is not None and not re.fullmatch(r"[^\W_][\w .-]*", name):
-        raise ConfigError(f"--id {name!r} is no plain name of letters, digits, '-', '.' and '_'.")
+        raise ConfigError(
+            f"--id {name!r} is not valid: use letters and digits, then also '-', '.' and '_'."
+        )
     try:
-        fits = beat is None or 0 < float(beat) <= 60
+        valid = beat is None or 0 < float(beat) <= 60
     except ValueError:
-        fits = False
-    if not fits:
-        raise ConfigError(f"--beat-interval {beat} is no number of seconds, above 0 and up to 60.")
+        valid = False
+    if not valid:
+        raise ConfigError(
+            f"--beat-interval {beat} is not valid: use seconds, above 0 and up to 60."
+        )
+
+
+def make_config(config: type[Config], values: Mapping[str, Any]) -> Config:
+    """Make the dataclass from the dictionary that Sacred passes to a run, or raise ConfigError."""
+    return config(**check(config, values))
 
 
 def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as the dataclass wants them (1 for a float becomes 1.0), or ConfigError."""
+    """Convert the values to the types of the dataclass (1 to 1.0, say), or raise ConfigError."""
     types = get_type_hints(config, include_extras=True)
     checked = {}
     for name, value in values.items():
@@ -172,42 +224,48 @@ def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
             near = difflib.get_close_matches(name, types, n=1)
             advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(types)}."
             raise ConfigError(f"there is no setting {name}: {advice}")
-        if types[name] is str and type(value) is int:
-            value = str(value)  # Sacred takes resume=20261122 for a number
+        # Sacred takes resume=20261122 for a number
+        given = str(value) if types[name] is str and type(value) is int else value
         try:  # as JSON, which has tuples, paths and enumerations in the form that Sacred knows
-            text = json.dumps(value, default=str)
+            text = json.dumps(given, default=str)
             checked[name] = TypeAdapter(types[name]).validate_json(text, strict=True)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
-            raise ConfigError(f"{name}={value!r} does not fit: {reason}.") from None
+            raise ConfigError(f"{name}={given!r} is not valid: {reason}.") from None
     return checked
 
 
-def plain(config: Any) -> dict[str, Any]:
-    """The configuration as JSON has it, for Sacred: tuples are lists, paths are text."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
+def to_plain(config: Any) -> dict[str, Any]:
+    """Convert a configuration to what JSON has, for Sacred: tuples to lists, paths to text."""
+    values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return values
 
 
-def recorder_of(run: sacred.run.Run) -> RunFolder | None:
-    """What writes a run's record; None for a run that is not recorded (rank > 0, `-u`)."""
+def run_id(run: Run) -> str:
+    """The id of a run; a new one for a run that is not recorded (rank > 0, `-u`)."""
+    return run._id or new_id()
+
+
+def find_recorder(run: Run) -> RunFolder | None:
+    """Find the observer that writes a run's record; None for a run that is not recorded."""
     return next((o for o in run.observers if isinstance(o, RunFolder) and o.dir), None)
 
 
-def record_folder(run: sacred.run.Run) -> Path | None:
+def record_folder(run: Run) -> Path | None:
     """The folder of a run's record; None for a run that is not recorded."""
-    recorder = recorder_of(run)
-    return Path(recorder.dir) if recorder else None
+    recorder = find_recorder(run)
+    return recorder.folder if recorder else None
 
 
 @contextmanager
-def metrics(run: sacred.run.Run) -> Iterator[Log]:
-    """Gives a function that writes metrics into the record, and as TensorBoard events beside it."""
-    recorder = recorder_of(run)
+def metrics(run: Run) -> Iterator[Log]:
+    """Give a function that logs metrics into the record, and as TensorBoard events beside it."""
+    recorder = find_recorder(run)
     if not recorder:
         yield lambda step, values: None
     elif len(run.observers) == 1:
         yield recorder.log
-    else:  # Sacred hands them to the other observers; a slow one must not hold up the record
+    else:  # Sacred passes them to other observers, of which a slow one must not delay the record
 
         def log(step: int, values: Mapping[str, float]) -> None:
             recorder.log(step, values)

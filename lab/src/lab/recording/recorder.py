@@ -29,9 +29,13 @@ class RunFolder(RecordFiles):
     def __init__(self, folder: Path):
         super().__init__(folder)
         self.lock = threading.RLock()  # the heartbeat comes from a thread
+        self._reset()
+
+    def _reset(self) -> None:
+        self.dir = None
+        self.running = False
         self.missing: list[str] = []  # what is not in the record and will not be
         self.reported = ""  # the last error that was printed
-        self.running = False
         self.info: dict[str, Any] = {}
         self.logged_directly: set[str] = set()  # metrics that come by `log` and by Sacred as well
 
@@ -47,8 +51,7 @@ class RunFolder(RecordFiles):
         meta_info: dict[str, Any],
         _id: str | None,
     ) -> str:
-        self.running, self.dir, self.missing, self.reported = False, None, [], ""
-        self.logged_directly = set()
+        self._reset()
         try:
             with interrupts.deferred():
                 run_id = self.make_folder(_id)
