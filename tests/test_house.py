@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import layers
 from helpers.projects import LAB, TEMPLATE, UV_CACHE, edit
 
 README = (TEMPLATE / "README.md").read_text("utf-8")
@@ -53,7 +54,7 @@ def test_every_command_of_the_readme_is_run_by_a_test():
 
 
 def test_every_link_of_the_documents_leads_somewhere():
-    for page in [TEMPLATE / "README.md", *TEMPLATE.glob("docs/*.md")]:
+    for page in [*TEMPLATE.glob("*.md"), *TEMPLATE.glob("docs/*.md"), *TEMPLATE.glob("lab/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
@@ -94,6 +95,11 @@ def test_the_map_of_lab_names_each_of_its_rooms_once():
     there = {path.stem for path in (LAB / "lab").glob("*.py")} - {"__init__"}
     there |= {path.parent.name for path in (LAB / "lab").glob("*/__init__.py")}
     assert sorted(named) == sorted(there)
+
+
+def test_the_drawing_of_the_layers_is_the_one_of_the_contract():
+    (drawn,) = layers.BLOCK.findall((TEMPLATE / "CONTRIBUTING.md").read_text("utf-8"))
+    assert drawn == layers.draw_layers(), "scripts/layers.py"
 
 
 def test_make_lock_and_make_wheel_make_what_is_there(template_copy):
