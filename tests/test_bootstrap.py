@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from helpers.projects import (
     TEMPLATE,
     Project,
     cookiecutter,
+    edit,
     python_of,
     shorten,
     stub,
@@ -84,7 +86,7 @@ def test_the_environment_of_another_project_is_set_aside(small, tmp_path):
     project.bootstrap("--venv", venv, "--no-kernel", "--no-git")
     (venv / "mine").write_text("1")
     said = other.bootstrap("--venv", venv, "--no-kernel", "--no-git").stdout
-    assert "the environment that was there is now shared.before-bootstrap" in said
+    assert "the old environment is now shared.before-bootstrap" in said
     assert (tmp_path / "shared.before-bootstrap" / "mine").read_text() == "1"
 
 
@@ -101,7 +103,7 @@ def test_a_folder_that_is_no_environment_is_not_touched(small, tmp_path):
     (tmp_path / "precious" / "data").write_text("1")
     done = project.bootstrap("--venv", tmp_path / "precious", check=False)
     assert done.returncode == 1
-    assert "is no environment; choose another --venv folder" in done.stdout
+    assert "is not an environment; choose another --venv folder" in done.stdout
     assert (tmp_path / "precious" / "data").read_text() == "1"
 
 
@@ -109,7 +111,7 @@ def test_a_file_in_the_place_of_the_environment_stays(small):
     project = small()
     done = project.bootstrap("--venv", "README.md", check=False)
     assert done.returncode == 1
-    assert "README.md exists and is no environment" in done.stdout
+    assert "README.md exists and is not an environment" in done.stdout
     assert (project.path / "README.md").is_file()
 
 
@@ -125,9 +127,7 @@ def test_an_environment_of_the_users_own_is_set_aside_and_kept(small):
     project = small()
     project.run("uv", "venv", "--quiet", ".venv")
     (project.path / ".venv" / "mine").write_text("1")
-    assert "the environment that was there is now .venv.before-bootstrap" in (
-        project.bootstrap().stdout
-    )
+    assert "the old environment is now .venv.before-bootstrap" in (project.bootstrap().stdout)
     assert (project.path / ".venv.before-bootstrap" / "mine").read_text() == "1"
     table = project.check().stdout
     assert "stale" not in table
@@ -291,11 +291,11 @@ def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
     assert dict(line.split("=", 1) for line in lines if line.startswith("UV_")) == handed_on
 
 
-def bare_path(tmp_path) -> str:
-    """A PATH with git and Python, but without uv."""
+def bare_path(tmp_path, *more) -> str:
+    """A PATH with git and Python, but without uv unless it is asked for."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("git", "python3.11", "sh"):
+    for name in ("git", "python3.11", "sh", *more):
         (tools / name).symlink_to(os.path.realpath(shutil.which(name)))
     return str(tools)
 
@@ -324,7 +324,7 @@ def test_without_uv_and_network_one_line_says_what_to_install(small, tmp_path):
         text=True,
     )
     assert done.returncode == 1
-    assert "uv is missing and cannot be fetched" in done.stdout
+    assert "uv is missing and cannot be downloaded" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -332,7 +332,7 @@ def test_a_uv_that_is_too_old_is_not_used(small, tmp_path, home):
     project = small()
     stub(tmp_path / "bin" / "uv", 'echo "uv 0.4.1"')
     done = project.bootstrap(env={"PATH": f"{tmp_path}/bin:{bare_path(tmp_path)}"})
-    assert "uv is fetched from PyPI" in done.stdout
+    assert "Downloading uv from PyPI" in done.stdout
     assert_works(project)
 
 
@@ -640,6 +640,33 @@ for name in names:
     importlib.import_module(name)
 assert len(names) > 50 and "torch" not in sys.modules
 """
+
+
+def test_a_missing_python_is_one_line_with_both_fixes_and_the_versions_that_are_installed(
+    small, tmp_path
+):
+    project = small()
+    edit(project.path / "pyproject.toml", 'python = "3.11"', 'python = "3.12"')
+    alone = {"PATH": bare_path(tmp_path, "uv"), "UV_PYTHON_INSTALL_DIR": str(tmp_path / "none")}
+    alone |= no_network(tmp_path)
+    done = project.bootstrap("--no-kernel", "--no-git", check=False, env=alone)
+    assert done.returncode == 1
+    tried, failed, last = [line for line in done.stdout.splitlines() if "not asked" not in line]
+    assert "uv tries to download it" in tried
+    assert failed.startswith(
+        "  failed   environment  .venv is missing, and there is no Python 3.12"
+    )
+    assert "install it, or change `python` in pyproject.toml" in failed
+    assert re.search(r"\(installed: ([0-9.]+, )*3\.11(, [0-9.]+)*\)\.$", failed), failed
+    assert last == "Fix what failed, then run: python3 bootstrap.py"
+    assert not list(project.path.glob(".venv*"))
+
+
+def test_the_versions_of_python_that_are_offered_are_those_of_the_question():
+    script = (TEMPLATE / "{{cookiecutter.project_slug}}/bootstrap.py").read_text("utf-8")
+    named = re.search(r"^PYTHONS = \((.*?)\)", script, re.M)[1]
+    offered = json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8"))["python_version"]
+    assert re.findall(r'"([^"]*)"', named) == sorted(offered)
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])

@@ -2,7 +2,7 @@
 """Set this project up on any machine: environment, Jupyter kernel, git repository.
 
 python3 bootstrap.py            set up, or bring up to date; safe to run again at any time
-python3 bootstrap.py --uv ...   run uv as it is run here, for lab lock and lab check
+python3 bootstrap.py --uv ...   run uv as bootstrap.py does, for lab lock and lab check
 """
 
 import argparse
@@ -19,32 +19,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 LOCK = ROOT / "requirements.txt"
-STAMP = "lab-environment.json"  # written last: an environment that has it is whole
+STAMP = "lab-environment.json"  # written last: an environment that has it is complete
 OLDEST_UV = (0, 9)
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")  # for which the lock has packages
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dl-remote-template")
-# What pip is told about where packages come from, and what uv calls the same.
+# pip's variables that say where packages come from, and uv's names for the same.
 PIP = {"FIND_LINKS": "FIND_LINKS", "INDEX_URL": "DEFAULT_INDEX", "EXTRA_INDEX_URL": "INDEX"}
 SOURCES = ["UV_FIND_LINKS", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"]
-FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "LAB_PROJECT")  # lead to another project
+BUILDING = f".building-{os.uname().nodename}-"  # and the pid: ends the name of what is unfinished
+FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "LAB_PROJECT")  # they point to another project
 
 
 class Problem(Exception):
     """A step that cannot be done: the cause and the next step, in one line."""
 
 
-class Skip(Problem):
-    """A step that has nothing to do here: why, in one line."""
-
-
 def setting(name):
-    """A string of pyproject.toml, such as `python = "3.11"`; tomllib came only with Python 3.11."""
+    """Read a string of pyproject.toml, such as `python = "3.11"`; Python 3.10 has no tomllib."""
     found = re.search(rf'^{name} = "([^"]*)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
     if not found:
         raise Problem(f'pyproject.toml has no line {name} = "..."; put it back.')
     return found.group(1)
 
 
-def run(command, **options):
+def run(command, title="{} failed ({}): ", **options):
     """Run a command in the project and return what it printed; Problem if it fails."""
     usual = {"cwd": ROOT, "input": "", "stdout": subprocess.PIPE, "text": True, "errors": "replace"}
     try:
@@ -53,31 +51,28 @@ def run(command, **options):
         raise Problem(f"{command[0]} cannot be started: {error.strerror}.") from None
     if done.returncode != 0:
         name = " ".join(Path(str(word)).name for word in command[:3])
-        said = (done.stderr or done.stdout or "").strip().splitlines() or ["see above"]
-        cause = next((line for line in said if line.startswith(("fatal", "error"))), said[-1])
-        raise Problem(f"{name} failed ({done.returncode}): {cause}")
+        lines = (done.stderr or done.stdout or "").strip().splitlines() or ["see above"]
+        cause = next((line for line in lines if line.startswith(("fatal", "error"))), lines[-1])
+        raise Problem(title.format(name, done.returncode) + re.sub("^(error|lab): ", "", cause))
     return done.stdout
 
 
-def mark():
-    """What a half-made folder's name ends with: whose it is, so that it can be cleaned up later."""
-    return f"building-{os.uname().nodename}-{os.getpid()}"
-
-
-def remove_left_overs(folder):
+def remove_leftovers(folder):
     """Remove what earlier set-ups that were interrupted left beside `folder`."""
-    start = f"{folder}.building-{os.uname().nodename}-"
-    for left in glob.glob(glob.escape(start) + "*"):
+    for left in glob.glob(glob.escape(f"{folder}{BUILDING}") + "*"):
+        pid = left[len(f"{folder}{BUILDING}") :]
         try:
-            os.kill(int(left[len(start) :]), 0)
-        except PermissionError:
-            continue  # that process lives, under another user
-        except (OSError, ValueError):
+            os.kill(int(pid), 0)
+            stat = Path(f"/proc/{pid}/stat")  # a zombie has ended
+            alive = not stat.exists() or ") Z " not in stat.read_text("utf-8", "replace")
+        except (OSError, ValueError) as error:
+            alive = isinstance(error, PermissionError)  # another user's
+        if not alive:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def find_uv():
-    """A uv that is new enough: one that is at hand, or else from PyPI in a helper environment."""
+    """Find a uv that is new enough, or install one from PyPI into an environment of its own."""
     # a shell that ssh starts has no ~/.local/bin in its PATH
     folders = [Path.home() / ".local/bin", Path.home() / ".cargo/bin", CACHE / "uv/bin"]
     for uv in filter(None, [shutil.which("uv", path=path) for path in [None, *map(str, folders)]]):
@@ -85,97 +80,89 @@ def find_uv():
         version = re.search(r"(\d+)\.(\d+)", answer)
         if version and tuple(map(int, version.groups())) >= OLDEST_UV:
             return uv
-    print("uv is fetched from PyPI ...", flush=True)
+    print("Downloading uv from PyPI ...", flush=True)
     helper = CACHE / "uv"
-    building, said = Path(f"{helper}.{mark()}"), {"stderr": subprocess.STDOUT}
+    building, merged = Path(f"{helper}{BUILDING}{os.getpid()}"), {"stderr": subprocess.STDOUT}
     try:
         CACHE.mkdir(parents=True, exist_ok=True)
-        remove_left_overs(helper)
+        remove_leftovers(helper)
         try:
-            run([sys.executable, "-m", "venv", building], **said)
+            run([sys.executable, "-m", "venv", building], **merged)
             pip = [building / "bin/python", "-m", "pip", "install"]
         except Problem:  # Debian keeps venv in a package of its own
             shutil.rmtree(building, ignore_errors=True)
             pip = [sys.executable, "-m", "pip", "install", "--target", building]
-        run([*pip, "--quiet", "uv>={}.{}".format(*OLDEST_UV)], **said)
+        run([*pip, "--quiet", "uv>={}.{}".format(*OLDEST_UV)], **merged)
         shutil.rmtree(helper, ignore_errors=True)
         building.rename(helper)
     except (OSError, Problem) as error:
         shutil.rmtree(building, ignore_errors=True)
         advice = "Install uv, or python3-venv and a network, then run python3 bootstrap.py."
-        raise Problem(f"uv is missing and cannot be fetched: {error} {advice}") from None
+        raise Problem(f"uv is missing and cannot be downloaded: {error} {advice}") from None
     return str(helper / "bin/uv")
 
 
 def variables():
-    """The environment for uv and lab: nothing of another project, pip's sources in uv's words."""
-    kept = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    """Return the environment for uv and lab: of no other project, pip's variables as uv's."""
+    passed = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     for pip, uv in PIP.items():
-        words = kept.get(f"PIP_{pip}", "").split()  # pip separates by spaces
-        if words and not kept.get(f"UV_{uv}"):
-            kept[f"UV_{uv}"] = (" " if uv == "INDEX" else ",").join(words)
-    return kept
+        words = passed.get(f"PIP_{pip}", "").split()  # pip separates by spaces
+        if words and not passed.get(f"UV_{uv}"):
+            passed[f"UV_{uv}"] = (" " if uv == "INDEX" else ",").join(words)
+    return passed
 
 
 def uv_run(*arguments, **options):
-    """Run uv; on a terminal it shows its progress itself, elsewhere only its errors."""
+    """Run uv; on a terminal it shows its progress, elsewhere only its errors."""
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     return run([find_uv(), *quiet, *arguments], env=variables(), **options)
 
 
-def locked():
-    """The lock in two parts: pins, as a text; and what lies in this folder, as uv's words."""
-    lines = LOCK.read_text("utf-8").splitlines()
-    own = [line for line in lines if line.startswith(("./", "-e"))]
-    for words, _, digest in (line.partition(" # sha256 ") for line in own):
-        if digest and digest != hashlib.sha256((ROOT / words).read_bytes()).hexdigest():
-            raise Problem(f"{words} is not the file that requirements.txt names.")
-    pins = "\n".join(line for line in lines if line not in own)
-    return pins, [word for line in own for word in line.partition(" #")[0].split()]
-
-
 def install_lock(python):
-    """Install the locked packages; from uv's cache alone, without the network, if it has them all.
+    """Install the locked packages, without the network if uv's cache has them all.
 
-    Otherwise uv asks the index for news of each package. An index that the user names is always
-    asked: offline, uv passes over one that it has not seen yet in silence, and takes the package
-    from the next. What lies in this folder comes without dependencies: the lock has them.
+    Otherwise uv asks the index about each package. An index that the user names is always asked:
+    offline, uv silently skips one that it has not seen yet, and takes the package from the next.
     """
-    pins, own = locked()
-    told = [variables()[name] for name in SOURCES if variables().get(name)]
-    # unless told otherwise: torch for this machine's GPU
-    backend = [] if told or os.environ.get("UV_TORCH_BACKEND") else ["--torch-backend=auto"]
+    lines = LOCK.read_text("utf-8").splitlines()
+    own = [line for line in lines if line.startswith(("./", "-e"))]  # in this folder
+    for path, _, digest in (line.partition(" # sha256 ") for line in own):
+        if digest and digest != hashlib.sha256((ROOT / path).read_bytes()).hexdigest():
+            raise Problem(f"{path} is not the file that requirements.txt names: git checkout both.")
+    pins = "\n".join(line for line in lines if line not in own)
+    sources = [variables()[name] for name in SOURCES if variables().get(name)]
+    # unless the user decides: torch for this machine's GPU
+    backend = [] if sources or os.environ.get("UV_TORCH_BACKEND") else ["--torch-backend=auto"]
     from_pins = ["pip", "install", "--python", python, *backend, "--requirement", "-"]
     try:
-        if any("://" in source for source in told):
+        if any("://" in source for source in sources):
             raise Problem
         uv_run(*from_pins, "--offline", input=pins, stderr=subprocess.PIPE)
     except Problem:  # the cache lacks something
         uv_run(*from_pins, input=pins)
-    uv_run("pip", "install", "--python", python, "--no-deps", *own)
+    words = [word for line in own for word in line.partition(" #")[0].split()]
+    uv_run("pip", "install", "--python", python, "--no-deps", *words)  # the lock has those
 
 
-def stamp(venv, source):
-    """What identifies a whole environment of this project, and what is in it."""
+def make_stamp(venv, source):
+    """Describe a complete environment of this project: what it was made from, what is in it."""
     lock = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     packages = sorted(path.name for path in venv.glob("lib/python*/site-packages/*.dist-info"))
-    # relative in or beside the project: both can be moved, and a C locale dies of foreign letters
+    # relative in or beside the project: both can move, and not every locale can read the whole path
     if {source.parent, source.parent.parent} & set(venv.parents):
         source = os.path.relpath(source, next(venv.glob("lib/python*/site-packages"), venv))
     return {"python": setting("python"), "lock": lock, "source": str(source), "packages": packages}
 
 
-def out_of_date(venv, source):
-    """Why the environment has to be built, or None; and whether the one that is there is ours."""
-    made = stamp(venv, source)
+def why_outdated(venv, source):
+    """Say why the environment must be built, or None; and whether the existing one is ours."""
+    made = make_stamp(venv, source)
     try:
         found = json.loads((venv / STAMP).read_text("utf-8"))
         lost = set(found["packages"]) - set(made["packages"])
     except (OSError, ValueError, LookupError):
-        return (
-            "was not made by bootstrap.py, or not wholly" if venv.exists() else "is missing",
-            False,
-        )
+        other = "was not made by bootstrap.py, or is incomplete"
+        return (other if venv.exists() else "is missing", False)
     ours = found["source"] == made["source"]
     reasons = {
         "has lost its Python": not os.access(venv / "bin/python", os.X_OK),
@@ -187,84 +174,99 @@ def out_of_date(venv, source):
     return next((reason for reason, true in reasons.items() if true), None), ours
 
 
+def create_venv(folder):
+    """Create an empty environment, with a Python that uv finds or downloads."""
+    version, piped = setting("python"), {"stderr": subprocess.PIPE}
+    command = ["venv", "--no-project", "--relocatable", "--python", version, folder]
+    try:
+        return uv_run(*command, "--no-python-downloads", **piped)
+    except Problem:
+        found = run([find_uv(), "python", "list", "--only-installed"], env=variables(), **piped)
+        installed = [one for one in PYTHONS if f"cpython-{one}." in found]
+        if version in installed:
+            raise
+    print(f"Python {version} is not installed; uv tries to download it ...", flush=True)
+    try:
+        os.environ.setdefault("UV_HTTP_RETRIES", "0")
+        return uv_run(*command, **piped)
+    except Problem:
+        others = ", ".join(installed) or "none"
+        fixes = f"install it, or change `python` in pyproject.toml (installed: {others})"
+        raise Problem(f"there is no Python {version}, and none can be downloaded: {fixes}.") from None
+
+
 def make_environment(venv, source):
-    """Build the environment beside its place and, whole, move it there; returns what was done."""
-    remove_left_overs(venv)
-    reason, ours = out_of_date(venv, source)
+    """Build the environment under another name and, complete, rename it; return what was done."""
+    remove_leftovers(venv)
+    reason, ours = why_outdated(venv, source)
     if not reason:
         return f"{venv.name} is up to date with requirements.txt"
     if venv.is_file() or venv.is_dir() and os.listdir(venv) and not (venv / "pyvenv.cfg").exists():
-        raise Problem(f"{venv} exists and is no environment; choose another --venv folder.")
-    building = Path(f"{venv}.{mark()}")
+        raise Problem(f"{venv} exists and is not an environment; choose another --venv folder.")
+    building = Path(f"{venv}{BUILDING}{os.getpid()}")
     try:
         building.parent.mkdir(parents=True, exist_ok=True)
-        uv_run("venv", "--no-project", "--relocatable", "--python", setting("python"), building)
+        create_venv(building)
         install_lock(building)
-        made = stamp(building, source)  # the way from there to src/ is that from its final place
+        made = make_stamp(building, source)  # the path from there to src/ is that from .venv
         for path in building.glob("lib/python*/site-packages/*.pth"):
             if path.read_text("utf-8").strip() == str(ROOT / "src"):
                 path.write_text(made["source"] + "\n", "utf-8")
         (building / STAMP).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
-        kept = put_in_place(building, venv, ours)
+        note = put_in_place(building, venv, ours)
     except OSError as error:
         raise Problem(f"{error.filename or venv}: {error.strerror}; nothing was changed.") from None
     except Problem as problem:
         raise Problem(f"{venv.name} {reason}, and {problem}") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return f"{venv.name}, Python {made['python']}, {len(made['packages'])} packages{kept}"
+    return f"{venv.name}, Python {made['python']}, {len(made['packages'])} packages{note}"
 
 
 def put_in_place(building, venv, ours):
-    """Swap the new environment in; an environment that is not ours is set aside, not deleted."""
-    there, aside = (
-        venv.exists(),
-        Path(f"{venv}.{mark()}-old" if ours else f"{venv}.before-bootstrap"),
-    )
+    """Swap the new environment in; one that is not ours is renamed, not deleted."""
+    existed = venv.exists()
+    aside = Path(f"{venv}{BUILDING}{os.getpid()}-old" if ours else f"{venv}.before-bootstrap")
     if aside.exists():
         aside = Path(f"{aside}-{os.getpid()}")
     try:
-        if there:
+        if existed:
             venv.rename(aside)
         building.rename(venv)
     except OSError:
-        if there and not venv.exists():
+        if existed and not venv.exists():
             aside.rename(venv)
         raise
     if ours:
         shutil.rmtree(aside, ignore_errors=True)
-    return f"; the environment that was there is now {aside.name}" if there and not ours else ""
+    return f"; the old environment is now {aside.name}" if existed and not ours else ""
 
 
-def ask_lab(python, extra, *arguments):
-    """What a command of lab prints; Skip if there is no Python to run it."""
+def run_lab(python, extra, *arguments):
+    """Run a command of lab and return what it printed, which may be "skipped: REASON"."""
     if not os.access(python, os.X_OK):
-        raise Skip("there is no environment to run it")
+        return "skipped: there is no environment to run it"
     options = {"env": {**variables(), **extra}, "stderr": subprocess.PIPE}
-    said = run([python, "-m", *arguments], **options).strip()
-    if said.startswith("skipped: "):
-        raise Skip(said[len("skipped: ") :])
-    return said
+    return run([python, "-m", *arguments], title="", **options).strip()
 
 
 def set_up(wanted):
-    """Take the steps that are wanted; say what became of each; 1 if one failed."""
+    """Take the steps that are wanted and report each; return 1 if one failed."""
     wheel, python = next(ROOT.glob("vendor/*.whl"), None), wanted.venv / "bin/python"
     early = (sys.executable, {"PYTHONPATH": str(wheel)}) if wheel else (python, {})  # any Python
     steps = {
         "environment": lambda: make_environment(wanted.venv, wanted.source),
-        "kernel": lambda: ask_lab(python, {}, "lab.cli", "kernel", "install"),
-        "repository": lambda: ask_lab(*early, "lab.environment.repository"),
+        "kernel": lambda: run_lab(python, {}, "lab.cli", "kernel", "install"),
+        "repository": lambda: run_lab(*early, "lab.environment.repository"),
     }
     failed = False
     for name, step in steps.items():
         try:
-            if not getattr(wanted, name):
-                raise Skip("not asked for")
-            state, details = "done", step()
+            state, details = "done", step() if getattr(wanted, name) else "skipped: not asked for"
+            if details.startswith("skipped: "):
+                state, details = details.split(": ", 1)
         except (Problem, OSError) as why:
-            state, details = "skipped" if isinstance(why, Skip) else "failed", str(why)
-        failed |= state == "failed"
+            state, details, failed = "failed", str(why), True
         print(f"  {state:<8} {name:<12} {details}", flush=True)
     if failed:
         print("Fix what failed, then run: python3 bootstrap.py")
@@ -273,7 +275,7 @@ def set_up(wanted):
 
 def main():
     for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(errors="backslashreplace")  # a console may not know every letter
+        stream.reconfigure(errors="backslashreplace")  # for consoles without Unicode
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", metavar="DIR")
     parser.add_argument("--source", type=Path, default=ROOT / "src", metavar="DIR")
@@ -282,16 +284,15 @@ def main():
     parser.add_argument("--uv", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     wanted.venv, wanted.source = (Path(os.path.realpath(p)) for p in (wanted.venv, wanted.source))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing half-made stays
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up, as after Ctrl-C
     try:
         if wanted.uv is not None:
             return subprocess.run([find_uv(), *wanted.uv], env=variables()).returncode
         return set_up(wanted)
     except (Problem, OSError) as problem:
-        print(problem, file=sys.stderr)
-        return 1
+        return str(problem)  # sys.exit prints it to stderr, and ends with 1
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing half-made is in use. Run again: python3 bootstrap.py")
+        print("\nInterrupted; nothing was changed. Run again: python3 bootstrap.py")
         return 130
 
 
