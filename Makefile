@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ENVIRONMENT := .venv
 
-.PHONY: test test-fast check demo wheel release lock bench bench-records bench-remote clean
+.PHONY: test test-fast check demo wheel release lock bench bench-records bench-remote images clean
 
 test: $(ENVIRONMENT)/ready-to-test check
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
@@ -38,6 +38,11 @@ bench-records: demo
 # What the remote side costs, against plain ssh, git and rsync, on the test bed's hosts.
 bench-remote: $(ENVIRONMENT)/ready-to-test
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python benchmarks/remote.py
+
+# The images in README and docs, from real trainings.
+images: demo $(ENVIRONMENT)/ready-to-test
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" SAVE_IMAGES=docs $(ENVIRONMENT)/bin/python -m pytest tests/test_browser.py -k "draws or shows"
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python scripts/first_run.py
 
 # Build lab/ into the template: the wheel in vendor/, its pin and its line in the lock.
 wheel: $(ENVIRONMENT)/ready

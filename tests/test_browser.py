@@ -1,6 +1,7 @@
 """Jupyter and TensorBoard in a real browser on the laptop, through the gateway.
 
-With SAVE_PICTURES=FOLDER the tests leave the pictures of the documents there.
+`make images` sets SAVE_IMAGES to the folder of the documents: then the runs are real trainings, and
+the tests leave the documents' images there.
 """
 
 import json
@@ -15,10 +16,11 @@ from playwright.sync_api import Page, expect, sync_playwright
 from helpers.jobs import until
 from helpers.laptop import Laptop, settle
 from helpers.notebook import QUICK, get, notebook, tunnels
-from helpers.projects import RECORDED
+from helpers.projects import LAB, RECORDED, TEMPLATE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian make installs it")
+IMAGES = os.environ.get("SAVE_IMAGES")
 SECONDS = 90  # for anything to appear: JupyterLab waits up to a minute before it tries again
 # Chromium as root knows no sandbox, and the laptop's /dev/shm is a small folder
 OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]
@@ -41,8 +43,11 @@ def laptop(hosts_session, tmp_path_factory) -> Laptop:
     hosts_session.clean()
     names = (*RECORDED, "jupyter", "matplotlib", "pandas", "tensorboard")
     laptop = settle(hosts_session, tmp_path_factory.mktemp("browser"), names, "in-browser")
-    for rate in (0.1, 0.2):
-        laptop.lab("run", "--follow", "with", "steps=30", f"lr={rate}")
+    if IMAGES:
+        train(hosts_session.worker)
+    else:
+        for rate in (0.1, 0.2):
+            laptop.lab("run", "--follow", "with", "steps=30", f"lr={rate}")
     hosts_session.worker.write(NEWS, '{"fetchNews": "false", "checkForUpdates": false}')
     cells = [
         {"cell_type": "code", "id": f"cell-{number}", "source": source, "metadata": {}}
@@ -55,6 +60,18 @@ def laptop(hosts_session, tmp_path_factory) -> Laptop:
     laptop.there("work/notebooks/two_runs.ipynb").write_text(json.dumps(text))
     yield laptop
     hosts_session.clean()
+
+
+def train(worker) -> None:
+    """Train twice on the worker, in the project that make demo made outside of the hosts."""
+    runs = f"{worker.home_inside}/lab/my-experiment/runs"
+    for rate in (0.003, 0.03):
+        command = [".venv/bin/python", "-m", "my_experiment.experiment", "with", f"lr={rate}"]
+        worker.run(
+            *command,
+            cwd=TEMPLATE / "build/demo/my-experiment",
+            env={**worker.environment(), "LAB_RUNS": runs, "PYTHONPATH": str(LAB)},
+        )
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +98,9 @@ def page(browser) -> Page:
     page.close()
 
 
-def picture(page: Page, name: str) -> None:
-    if folder := os.environ.get("SAVE_PICTURES"):
-        page.screenshot(path=Path(folder, name))
+def save_image(page: Page, name: str) -> None:
+    if IMAGES:
+        page.screenshot(path=Path(IMAGES, name))
 
 
 def run_cell(page: Page, number: int):
@@ -109,7 +126,7 @@ def test_jupyterlab_opens_in_the_browser_and_draws_with_the_machines_kernel(lapt
     expect(page.locator(".jp-mod-dirty")).to_have_count(0)
     assert "image/png" in laptop.there("work/notebooks/two_runs.ipynb").read_text()
     page.get_by_role("button", name=IDLE).wait_for()
-    picture(page, "jupyter.png")
+    save_image(page, "jupyter.png")
 
 
 def test_the_open_page_goes_on_with_the_same_kernel_after_a_cut_line(laptop, page):
@@ -127,14 +144,22 @@ def test_the_open_page_goes_on_with_the_same_kernel_after_a_cut_line(laptop, pag
     expect(run_cell(page, 2)).to_have_text("still on worker with 60 values")
 
 
+def last_loss(laptop) -> str:
+    """The last training loss of the first run, as TensorBoard writes it."""
+    points = min(laptop.there("runs").glob("2*/metrics.jsonl")).read_text().splitlines()
+    losses = [p["value"] for p in map(json.loads, points) if p["metric"] == "train/loss"]
+    return f"{losses[-1]:.4f}"
+
+
 def test_tensorboard_shows_the_curves_of_recorded_runs_in_the_browser(laptop, page):
     url = laptop.lab("tensorboard", "--no-open", env=QUICK).splitlines()[-1]
     until(lambda: len(json.loads(get(laptop, url, "data/runs")[1] or "[]")) == 2, SECONDS)
     page.goto(url)
     card = page.locator("scalar-card", has_text="train/loss")
-    expect(card.locator("tb-data-table")).to_contain_text("0.0033")  # the last value of the first
+    card.scroll_into_view_if_needed()
+    expect(card.locator("tb-data-table")).to_contain_text(last_loss(laptop)[:5])
     curves = card.locator(".series-view > svg path")
     expect(curves).to_have_count(4)  # of each run as it is, and smoothed
     for curve in curves.all():
         assert curve.get_attribute("d").count(",") >= 30, "a point for each step"
-    picture(page, "tensorboard.png")
+    save_image(page, "tensorboard.png")

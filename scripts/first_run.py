@@ -1,6 +1,6 @@
-"""Make docs/first_run.svg, the picture in the README: the first minute, run for real and drawn.
+"""Make docs/first_run.svg, the image in the README: the first minute, run for real and drawn.
 
-Run it with the template's own environment: .venv/bin/python scripts/picture.py
+`make images` runs it, in the template's own environment.
 """
 
 import io
@@ -49,10 +49,11 @@ def main() -> None:
             )
             if done.stdout.strip():
                 console.print(Text.from_ansi(done.stdout.strip("\n")))
-    # without rich's web fonts: the picture needs nothing from elsewhere
+    # without rich's web fonts: the image needs nothing from elsewhere
     drawing = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.S)
-    picture = str(TEMPLATE / "docs" / "first_run.svg")
-    console.save_svg(picture, title="the first minute", code_format=drawing)
+    console.save_svg(
+        str(TEMPLATE / "docs/first_run.svg"), title="the first minute", code_format=drawing
+    )
 
 
 def changes_the_shell(command: str) -> bool:
