@@ -1,4 +1,4 @@
-# What one does with the template itself. Each target does its own set-up.
+# Work on the template itself. Each target does its own set-up.
 
 PYTHON ?= python3
 ENVIRONMENT := .venv
@@ -26,7 +26,7 @@ demo: $(ENVIRONMENT)/ready
 	cd build/demo/my-experiment && .venv/bin/python -m my_experiment.data prepare
 	cd build/demo/my-experiment && .venv/bin/python -m my_experiment.experiment
 
-# Hold the promises about speed against their rivals; ARGS="generation training" measures some.
+# Measure the promises about speed against their rivals; ARGS="generation training" measures some.
 bench: $(ENVIRONMENT)/ready
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python benchmarks/run.py $(ARGS)
 
@@ -44,7 +44,7 @@ images: demo $(ENVIRONMENT)/ready-to-test
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" SAVE_IMAGES=docs $(ENVIRONMENT)/bin/python -m pytest tests/test_browser.py -k "draws or shows"
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python scripts/first_run.py
 
-# Build lab/ into the template: the wheel in vendor/, its pin and its line in the lock.
+# Build lab/ into the template: the wheel in vendor/, its pin, and its line in the lock.
 wheel: $(ENVIRONMENT)/ready
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python scripts/wheel.py
 
@@ -52,7 +52,7 @@ wheel: $(ENVIRONMENT)/ready
 release: $(ENVIRONMENT)/ready
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python scripts/release.py $(VERSION)
 
-# Compile the generated project's requirements.txt anew; UV_ARGS="--upgrade" takes the newest.
+# Compile the generated project's requirements.txt; UV_ARGS="--upgrade" takes the newest packages.
 lock: $(ENVIRONMENT)/ready
 	rm -rf build/lock
 	DL_TEMPLATE_SKIP=venv,kernel,git $(ENVIRONMENT)/bin/python -m cookiecutter --no-input . -o build/lock
@@ -63,7 +63,7 @@ $(ENVIRONMENT)/ready: pyproject.toml scripts/prepare.sh
 	sh scripts/prepare.sh $(PYTHON) $(ENVIRONMENT)
 	touch $@
 
-# The tests need more than the template does: the programs of their three hosts. One step makes both.
+# The tests also need the programs of their three hosts. One step installs both.
 $(ENVIRONMENT)/ready-to-test: pyproject.toml scripts/prepare.sh
 	sh scripts/prepare.sh $(PYTHON) $(ENVIRONMENT) hosts
 	touch $(ENVIRONMENT)/ready $@
