@@ -269,7 +269,7 @@ def test_a_driver_that_hangs_neither_hangs_a_start_nor_counts_as_free_gpus(lapto
     mend = "lab run --queue waits for them, --gpus 0 runs without one"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"lab: {why}. {mend}.")
     doctor = json.loads(laptop.lab("doctor", "--json", check=False).stdout)
-    assert next(row["there"] for row in doctor if row["check"] == "GPUs") == "hung"
+    assert next(row["remote"] for row in doctor if row["check"] == "GPUs") == "hung"
     id = start(laptop, "--gpus", "0", "--", "true")
     assert ended(laptop, id) == "finished(0)"
 

@@ -107,7 +107,7 @@ def test_a_dataset_that_tar_brings_shows_how_much_has_come(laptop):
     for command, what in (("push-data", "sending"), ("fetch-data", "receiving")):
         shown = on_terminal(laptop, f"lab {command} pets").stdout
         assert len(re.findall(rf"{what}: [\d.]+MB? ", shown)) > 2, shown
-        assert "12.0 MB came" in shown
+        assert "12.0 MB copied" in shown
         shutil.rmtree(laptop.path / "data/pets")
 
 

@@ -1,6 +1,8 @@
 """Files that are written whole or not at all, and the hash of their content."""
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +14,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
     So no reader ever sees a part of the file, and nothing else is left of an attempt that fails.
     """
-    draft = path.with_name(f".{path.name}.{os.urandom(4).hex()}")  # another machine may write, too
+    name = path.name[:50]  # a name of full length leaves no room for more
+    draft = path.with_name(f".{name}.{os.urandom(4).hex()}")  # another machine may write, too
     try:
         yield draft
         draft.replace(path)
     finally:
+        if draft.is_dir() and not draft.is_symlink():
+            shutil.rmtree(draft, ignore_errors=True)
         draft.unlink(missing_ok=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Move a file or folder, also to another disk, so that no reader ever sees a part of it."""
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with replacing(target) as draft:
+            shutil.move(source, draft)
 
 
 def write(path: Path, text: str | bytes, durable: bool = True) -> bool:

@@ -1,13 +1,13 @@
-# What there is of a dataset. Variables: dataset; stage: the name of a staging folder, which is made,
-# or "". Prints, each ended by a NUL: the dataset's folder, the staging folder, rsync's version,
-# manifest.json, and for every file "there SIZE TIME PATH" or, in the staging folder, "staged ...".
+# Prints what there is of a dataset. Variables: dataset; stage (the name of a staging folder, which is made; or "").
+# Each ended by a NUL: the folder of the dataset, the staging folder, rsync's version, manifest.json, and for
+# every file "present SIZE TIME PATH" or, in the staging folder, "staged SIZE TIME PATH".
 # Needs: places.sh
 
 target=$data/$dataset
 if [ -n "$stage" ]; then
-    stage=$data/$stage-$(id -u) # two people may be known here by one name
+    stage=$data/$stage-$(id -u) # users of two laptops may have the same name
     mkdir -p "$stage/files" "$stage/tmp" 2>/dev/null ||
-        fail "$stage cannot be made on $hostname: disk full, or no right to write there?"
+        fail "cannot create $stage on $hostname: is the disk full, or the folder not writable?"
 fi
 printf '%s\0' "$target" "$stage" "$(rsync --version 2>/dev/null | head -n 1)"
 cat "$target/manifest.json" 2>/dev/null
@@ -19,6 +19,6 @@ files() { # KIND FOLDER: of the splits, also where they are links
         if [ -d "$split" ]; then find -L "$split" -type f -printf "$1 %s %T@ %p\0" 2>/dev/null; fi
     done
 }
-(files there "$target")
+(files present "$target")
 [ -z "$stage" ] || (files staged "$stage/files")
 exit 0

@@ -1,25 +1,22 @@
-"""Records and models of runs, brought home: what is new, and nothing here is ever lost for it.
+"""Brings records and models of runs home: what is new, and no local change is ever lost.
 
-What comes is compared with what an earlier fetch put here (STATE), gathered in a folder beside its
-place, checked, and renamed into place: a checkpoint whole or not at all.
+What comes is compared with what earlier fetches brought (STATE), gathered in a staging folder
+beside its destination, checked, and renamed: a checkpoint completely or not at all.
 """
 
-import errno
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.ground import project
-from lab.ground.files import sha256
+from lab.ground import files, project
 from lab.ssh.connection import Connection, hold_lock
 from lab.transfer import copying
-from lab.transfer.copying import Fingerprint, fingerprint
 from lab.transfer.fetch_plan import (
     FetchState,
+    Kind,
     Listing,
     Memory,
     decide,
@@ -27,6 +24,8 @@ from lab.transfer.fetch_plan import (
     remote_hashes,
     unit_of,
 )
+from lab.transfer.rsync_copy import PARTIAL
+from lab.transfer.staging import Fingerprint, explain_os_errors, fingerprint, is_file, staging
 
 STATE = ".fetched-{}.json"  # in the runs folder, for each machine
 STAGE = ".fetching-{}"  # in the runs folder and in the data folder
@@ -39,24 +38,24 @@ class Report:
 
     files: int = 0
     bytes: int = 0
-    runs: set[str] = field(default_factory=set)  # that something came of
-    conflicts: list[str] = field(default_factory=list)  # changed on both sides, and left alone
-    damaged: list[str] = field(default_factory=list)  # did not arrive as they are there
-    missing: list[str] = field(default_factory=list)  # did not arrive at all
-    skipped: list[str] = field(default_factory=list)
+    runs: set[str] = field(default_factory=set)  # of which something came
+    conflicts: list[str] = field(default_factory=list)  # differ on both sides: local ones stay
+    damaged: list[str] = field(default_factory=list)  # arrived with another hash
+    missing: list[str] = field(default_factory=list)  # did not arrive
+    skipped: list[str] = field(default_factory=list)  # not regular files
     rsync: bool = True
 
 
 def fetch(connection: Connection, wanted: Iterable[str] = (), models: bool = True) -> Report:
     """Bring what is new of these jobs or runs, or of all.
 
-    Raises SshError after a cut, RemoteError if there is no such job; LabError if the disk is full.
+    Raises SshError if the connection is lost, RemoteError if there is no such job, or DiskFull.
     """
     runs = project.runs_folder()
-    stages = [base() / STAGE.format(connection.name) for base in BASES.values()]
-    with copying.explain_os_errors():
+    stages = [folder() / STAGE.format(connection.name) for folder in FOLDERS.values()]
+    with explain_os_errors():
         runs.mkdir(parents=True, exist_ok=True)
-        with hold_lock(runs / f".fetch-{connection.name}.lock"), copying.staging(*stages):
+        with hold_lock(runs / f".fetch-{connection.name}.lock"), staging(*stages):
             return _fetch(connection, list(wanted), models)
 
 
@@ -69,150 +68,166 @@ def _fetch(connection: Connection, wanted: list[str], models: bool) -> Report:
         listing = list_remote(connection, wanted, models)
         report.skipped, report.rsync = listing.special, listing.rsync
         report.missing += listing.closed
-        rounds = [_Round(connection, listing, kind, state, report) for kind in BASES]
-        if not [one for one in rounds if one.run(memory)]:
+        rounds = [_Round(connection, listing, kind, state, report) for kind in FOLDERS]
+        again = [one.run(memory) for one in rounds]
+        if not any(again):
             break
     return report
 
 
-BASES = {"runs": project.runs_folder, "data": project.data_folder}
+FOLDERS: dict[Kind, Callable[[], Path]] = {
+    "runs": project.runs_folder,
+    "data": project.data_folder,
+}
 
 
 class _Round:
     """One look at one kind of files: what is new is copied, checked and put in place."""
 
-    def __init__(self, connection, listing: Listing, kind: str, state: FetchState, report: Report):
+    def __init__(
+        self,
+        connection: Connection,
+        listing: Listing,
+        kind: Kind,
+        state: FetchState,
+        report: Report,
+    ):
         self.connection, self.listing, self.kind = connection, listing, kind
         self.state, self.report = state, report
-        self.there = listing.files[kind]
-        self.here = BASES[kind]()
-        self.stage = self.here / STAGE.format(connection.name)
+        self.remote = listing.files[kind]
+        self.local = FOLDERS[kind]()
+        self.stage = self.local / STAGE.format(connection.name)
+        self.before = {name: fingerprint(self.local / name) for name in self.remote}
 
     def run(self, memory: Memory) -> bool:
-        """Returns whether it is worth while to look again."""
-        gone = memory.find_shrunk(self.kind, self.there)
-        needed = [name for name in self._needed() if unit_of(self.kind, name) not in gone]
+        """Return whether another round may bring more."""
+        shrunk = memory.find_shrunk(self.kind, self.remote)
+        needed = [name for name in self._find_needed() if unit_of(self.kind, name) not in shrunk]
         if not needed:
             return False
         staged = self.stage / "files"
-        missing = [name for name in needed if fingerprint(staged / name) != self.there[name]]
-        if missing:
+        unsent = [name for name in needed if fingerprint(staged / name) != self.remote[name]]
+        if unsent:
             copying.pull(
                 self.connection,
                 self.listing.base[self.kind],
-                missing,
+                unsent,
                 self.stage,
                 rsync=self.listing.rsync,
-                known=self.here,
+                known=self.local,
             )
-        good = {name for name in needed if is_file(staged / name)}
+        arrived = {name for name in needed if is_file(staged / name)}
         again = False
         if self.kind == "data":
-            hashes = self._hashes(good)
-            wrong = {name for name in good if hashes.get(name) != sha256(staged / name)}
-            for name in wrong:
-                (staged / name).unlink()
-                # a file that changes while it is copied gets a second chance, not a broken one
-                if name in hashes and memory.suspect.get(name) == self.there[name]:
-                    self.report.damaged.append(f"{self.kind}/{name}")
-                memory.suspect[name] = self.there[name]
-            good -= wrong
+            arrived -= self._remove_damaged(arrived, memory)
         else:
-            moved = [name for name in good if fingerprint(staged / name) != self.there[name]]
+            changed = [name for name in arrived if fingerprint(staged / name) != self.remote[name]]
             # a run that has just ended: its other files may be older than its end
-            again = any(name.endswith("/run.json") for name in moved)
-        absent = [name for name in needed if not is_file(staged / name)]
+            again = any(name.endswith("/run.json") for name in changed)
         self.report.missing += [
-            f"{self.kind}/{name}" for name in absent if name not in memory.suspect
+            f"{self.kind}/{name}"
+            for name in needed
+            if name not in memory.suspect and not is_file(staged / name)
         ]
-        self._place(needed, good)
-        return again or len(good) < len(needed)
+        self._put_in_place(needed, arrived)
+        return again or len(arrived) < len(needed)
 
-    def _needed(self) -> list[str]:
-        """What has to come. What was changed on both sides is said, with all of its unit."""
-        verdicts = {}
-        for name, there in self.there.items():
-            known = self.state.files.get(f"{self.kind}/{name}")
-            verdicts[name] = decide(there, known, fingerprint(self.here / name))
-        compare = [name for name, verdict in verdicts.items() if verdict == "compare"]
-        kept = set()
-        hashes = self._hashes(compare)
+    def _find_needed(self) -> list[str]:
+        """Return what has to come. Conflicts are reported, and keep back the rest of their unit."""
+        actions = {
+            name: decide(remote, self.state.files.get(f"{self.kind}/{name}"), self.before[name])
+            for name, remote in self.remote.items()
+        }
+        compare = [name for name, action in actions.items() if action == "compare"]
+        hashes = self._hash_remote(compare)
+        conflicts, adopted = set(), False
         for name in compare:
-            path = self.here / name
-            if is_file(path) and hashes.get(name) == sha256(path):
-                self._know(name, self.there[name], [fingerprint(path)])
+            path, local = self.local / name, self.before[name]
+            if local and is_file(path) and hashes.get(name) == files.sha256(path):
+                self._remember(name, [local])
+                adopted = True
             else:
-                kept.add(unit_of(self.kind, name))
+                conflicts.add(unit_of(self.kind, name))
                 self.report.conflicts.append(str(project.relative(path)))
-        if len(compare) > len(kept):
+        if adopted:
             self.state.save()
-        ways = {name: in_the_way(self.here, name) for name in verdicts if verdicts[name] == "new"}
-        kept |= {unit_of(self.kind, name) for name, path in ways.items() if path}
-        self.report.conflicts += sorted(
-            {str(project.relative(path)) for path in ways.values() if path}
-        )
+        new = [name for name, action in actions.items() if action == "new"]
+        blocking = {name: one for name in new if (one := find_blocking(self.local, name))}
+        conflicts |= {unit_of(self.kind, name) for name in blocking}
+        self.report.conflicts += sorted({str(project.relative(path)) for path in blocking.values()})
         return [
             name
-            for name, verdict in verdicts.items()
-            if verdict in ("new", "update") and unit_of(self.kind, name) not in kept
+            for name, action in actions.items()
+            if action in ("new", "update") and unit_of(self.kind, name) not in conflicts
         ]
 
-    def _hashes(self, names: Collection[str]) -> dict[str, str]:
+    def _remove_damaged(self, names: Collection[str], memory: Memory) -> set[str]:
+        """Remove staged files whose hash is not the remote one, and return their names.
+
+        One that changes while it is copied gets another chance; one that is damaged is reported.
+        """
+        hashes, staged = self._hash_remote(names), self.stage / "files"
+        damaged = {name for name in names if hashes.get(name) != files.sha256(staged / name)}
+        for name in damaged:
+            (staged / name).unlink()
+            if name in hashes and memory.suspect.get(name) == self.remote[name]:
+                self.report.damaged.append(f"{self.kind}/{name}")
+            memory.suspect[name] = self.remote[name]
+        return damaged
+
+    def _hash_remote(self, names: Collection[str]) -> dict[str, str]:
         return remote_hashes(self.connection, self.listing.base[self.kind], names) if names else {}
 
-    def _know(self, name: str, there: Fingerprint, here: list) -> None:
-        self.state.files[f"{self.kind}/{name}"] = [list(there), [list(one) for one in here]]
+    def _remember(self, name: str, local: Iterable[Fingerprint]) -> None:
+        entry = [list(self.remote[name]), [list(one) for one in local]]
+        self.state.files[f"{self.kind}/{name}"] = entry
 
-    def _place(self, needed: list[str], good: set[str]) -> None:
-        """Rename what arrived; the state is written first, so that a break leaves no riddle."""
+    def _put_in_place(self, needed: list[str], arrived: set[str]) -> None:
+        """Move the complete units to their destination.
+
+        The state is saved first, so that an interrupted fetch knows its own files again.
+        """
         units = defaultdict(list)
         for name in needed:
             units[unit_of(self.kind, name)].append(name)
-        whole = {one: names for one, names in units.items() if good.issuperset(names)}
+        complete = {unit: names for unit, names in units.items() if arrived.issuperset(names)}
         staged = self.stage / "files"
-        before = {name: fingerprint(self.here / name) for names in whole.values() for name in names}
-        for name, old in before.items():
-            olds = [old] if old else []
-            self._know(name, self.there[name], [*olds, fingerprint(staged / name)])
-        if whole:
+        for name in (name for names in complete.values() for name in names):
+            local = (self.before[name], fingerprint(staged / name))
+            self._remember(name, [one for one in local if one])
+        if complete:
             self.state.save()
-        for one, names in whole.items():
-            target = self.here / one
-            if names != [one] and not os.path.lexists(target):
-                _prune(staged / one, {staged / name for name in names})
-                move(staged / one, target)
+        for unit, names in complete.items():
+            moved = names
+            if names != [unit] and not os.path.lexists(self.local / unit):
+                _remove_leftovers(staged / unit, {staged / name for name in names})
+                _move(staged / unit, self.local / unit)
             else:
-                for name in names:
-                    if fingerprint(self.here / name) != before[name]:  # somebody was quicker
-                        self.report.conflicts.append(str(project.relative(self.here / name)))
-                        continue
-                    move(staged / name, self.here / name)
-            self.report.files += len(names)
-            self.report.bytes += sum(self.there[name][0] for name in names)
-            self.report.runs.add(one.split("/")[2 if self.kind == "data" else 0])
+                moved = [name for name in names if self._move_unless_changed(name)]
+            self.report.files += len(moved)
+            self.report.bytes += sum(self.remote[name][0] for name in moved)
+            self.report.runs.add(unit.split("/")[2 if self.kind == "data" else 0])
+
+    def _move_unless_changed(self, name: str) -> bool:
+        """Move a staged file to its destination; report a conflict if that changed meanwhile."""
+        target = self.local / name
+        if fingerprint(target) != self.before[name]:
+            self.report.conflicts.append(str(project.relative(target)))
+            del self.state.files[f"{self.kind}/{name}"]  # the next fetch compares the two
+            self.state.save()
+            return False
+        _move(self.stage / "files" / name, target)
+        return True
 
 
-def move(source: Path, target: Path) -> None:
-    """Rename, also where a folder on the way is a link to another disk; never half of it."""
+def _move(source: Path, target: Path) -> None:
+    """Rename; a folder on the way may be a link to another disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.replace(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            shutil.move(source, draft)
-            os.replace(draft, target)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            with suppress(OSError):
-                draft.unlink()
-            raise
+    files.move(source, target)
 
 
-def in_the_way(base: Path, name: str) -> Path | None:
-    """What stands here in place of a folder of this file, and is none."""
+def find_blocking(base: Path, name: str) -> Path | None:
+    """Return what exists in place of a parent folder of this file without being a folder."""
     folder = (base / name).parent
     while folder != base and not folder.is_dir():
         if os.path.lexists(folder):
@@ -221,14 +236,9 @@ def in_the_way(base: Path, name: str) -> Path | None:
     return None
 
 
-def is_file(path: Path) -> bool:
-    """Whether it is one itself, and no link to one."""
-    return path.is_file() and not path.is_symlink()
-
-
-def _prune(folder: Path, wanted: set[Path]) -> None:
+def _remove_leftovers(folder: Path, wanted: set[Path]) -> None:
     """Remove what an earlier attempt left in a staged folder."""
-    for path in folder.rglob(copying.PARTIAL):
+    for path in folder.rglob(PARTIAL):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.rglob("*"):
         if not path.is_dir() and path not in wanted:

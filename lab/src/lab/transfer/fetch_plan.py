@@ -1,78 +1,84 @@
-"""What a fetch knows before it copies: what is there, what came earlier, and so what to do."""
+"""What a fetch decides before it copies: what the machine has, what came earlier, what to do."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lab.ground import files
 from lab.ssh.connection import Connection
-from lab.transfer import copying
-from lab.transfer.copying import Fingerprint
+from lab.transfer import rsync_copy, staging
+from lab.transfer.staging import Fingerprint
+
+Kind: TypeAlias = Literal["runs", "data"]
+Action: TypeAlias = Literal["new", "update", "same", "compare"]
 
 
 class Listing(NamedTuple):
-    """What is there: of each kind (runs, data) the folder and its files."""
+    """What the machine has: of each kind the folder and its files."""
 
-    base: dict[str, str]
-    files: dict[str, dict[str, Fingerprint]]
-    special: list[str]  # links, sockets and the like, and names that lead elsewhere: never taken
+    base: dict[Kind, str]
+    files: dict[Kind, dict[str, Fingerprint]]
+    special: list[str]  # links, sockets and the like, and paths that lead elsewhere: never copied
     closed: list[str]  # folders that cannot be read
     rsync: bool
 
 
 def list_remote(connection: Connection, wanted: Iterable[str], models: bool) -> Listing:
-    """What there is of these jobs or runs."""
-    variables = {"wanted": "\n".join(wanted), "models": "yes" if models else ""}
-    return parse_listing(connection.run("files.sh", **variables))
+    """List what the machine has of these jobs or runs; of all without any."""
+    output = connection.run("files.sh", wanted="\n".join(wanted), models="yes" if models else "")
+    return parse_listing(output)
 
 
 def parse_listing(output: str) -> Listing:
-    """The answer of files.sh."""
+    """Read the output of files.sh."""
     runs, data, version, *entries = output.split("\0")[:-1]
-    files: dict[str, dict[str, Fingerprint]] = {"runs": {}, "data": {}}
+    found: dict[Kind, dict[str, Fingerprint]] = {"runs": {}, "data": {}}
     special, closed = [], []
     for entry in entries:
-        kind, type, size, time, path = entry.split(" ", 4)
+        word, type, size, time, path = entry.split(" ", 4)
+        kind: Kind = "data" if word == "data" else "runs"
         path = path.removeprefix("./")
         if type == "d":
             closed.append(f"{kind}/{path}")
         elif type != "f" or not is_expected(kind, path):
             special.append(path)
         else:
-            files[kind][path] = (int(size), copying.parse_time(time))
-    return Listing({"runs": runs, "data": data}, files, special, closed, copying.can_rsync(version))
+            found[kind][path] = (int(size), staging.parse_time(time))
+    rsync = rsync_copy.can_rsync(version)
+    return Listing({"runs": runs, "data": data}, found, special, closed, rsync)
 
 
-def is_expected(kind: str, path: str) -> bool:
-    """Whether a path leads to where runs or models lie, and nowhere else."""
+def is_expected(kind: Kind, path: str) -> bool:
+    """Return whether a path belongs to a run or a model, and leads nowhere else."""
     parts = path.split("/")
-    where = parts[1] == "models" and len(parts) > 3 if kind == "data" else len(parts) > 1
-    return copying.is_inside(path) and not path.startswith(".") and where
+    is_model = len(parts) > 3 and parts[1] == "models"
+    fits = is_model if kind == "data" else len(parts) > 1
+    return fits and staging.is_inside(path) and not path.startswith(".")
 
 
-def decide(there: Fingerprint, known: list | None, here: Fingerprint | None) -> str:
-    """Return what to do about a remote file: new, update, same or compare.
+def decide(remote: Fingerprint, entry: list[Any] | None, local: Fingerprint | None) -> Action:
+    """Return what to do about a remote file.
 
-    `known` is its entry in the state: [remote fingerprint, local ones that earlier fetches made].
+    `entry` is that of the state: [remote fingerprint, local ones that earlier fetches made].
     same: the remote file has not changed since, even if the local one was edited. compare: only
     the contents can tell whether the two differ; if they do, the local one stays.
     """
-    if here is None:
+    if local is None:
         return "new"
-    if known and list(here) in known[1]:
-        return "same" if list(there) == known[0] and list(here) == known[1][-1] else "update"
-    return "same" if known and list(there) == known[0] else "compare"
+    if entry and list(local) in entry[1]:
+        return "same" if list(remote) == entry[0] and list(local) == entry[1][-1] else "update"
+    return "same" if entry and list(remote) == entry[0] else "compare"
 
 
-def unit_of(kind: str, path: str) -> str:
-    """What has to arrive together: what lies directly in <dataset>/models/<run>, else a file."""
+def unit_of(kind: Kind, path: str) -> str:
+    """Return what has to arrive together: an entry of <dataset>/models/<run>, or else a file."""
     return "/".join(path.split("/")[:4]) if kind == "data" else path
 
 
 class FetchState:
-    """What earlier fetches put here: {"runs/PATH": [fingerprint there, [fingerprints here]]}."""
+    """What earlier fetches brought: {"runs/PATH": [remote fingerprint, [local ones]]}."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -87,22 +93,22 @@ class FetchState:
 
 
 class Memory:
-    """What one round of a fetch tells the next."""
+    """What one round of a fetch passes on to the next."""
 
-    def __init__(self):
-        self.suspect: dict[str, Fingerprint] = {}  # arrived with another hash than it has there
+    def __init__(self) -> None:
+        self.suspect: dict[str, Fingerprint] = {}  # arrived with another hash than the remote one
         self.seen: dict[str, set[str]] = {}  # the files of each unit when it was seen first
 
-    def find_shrunk(self, kind: str, there: Iterable[str]) -> set[str]:
-        """The units that had more files before: they are being removed, and must not come."""
+    def find_shrunk(self, kind: Kind, remote: Iterable[str]) -> set[str]:
+        """Return the units that had more files before: they are being removed, so skip them."""
         now = defaultdict(set)
-        for name in there:
+        for name in remote:
             now[unit_of(kind, name)].add(name)
-        return {one for one, names in now.items() if self.seen.setdefault(one, names) - names}
+        return {unit for unit, names in now.items() if self.seen.setdefault(unit, names) - names}
 
 
 def remote_hashes(connection: Connection, base: str, names: Iterable[str]) -> dict[str, str]:
-    """The sha256 of files of the folder `base` there; those that are gone are missing."""
-    with copying.names_file(names) as file:
+    """Return the sha256 of files in the machine's folder `base`, without those that vanished."""
+    with staging.names_file(names) as file:
         output = connection.run("hashes.sh", base=base, stdin=file)
     return {line[66:].removeprefix("./"): line[:64] for line in output.split("\0")[:-1]}

@@ -1,14 +1,14 @@
-# The files of runs and of their models. Variables: wanted (ids of jobs or runs, one per line; empty:
-# all runs), models (yes: them too).
+# Lists the files of runs and of their models. Variables: wanted (ids of jobs or runs, one per line; empty:
+# all runs), models (yes: include them).
 # Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
-# every file "KIND TYPE SIZE TIME PATH": KIND is runs or data, PATH counts from there. TYPE d: a folder
-# that cannot be read.
+# every file "KIND TYPE SIZE TIME PATH": KIND is runs or data, PATH is relative to that folder. TYPE d: a
+# folder that cannot be read.
 # Needs: places.sh
 
 printf '%s\0' "$folder/runs" "$data" "$(rsync --version 2>/dev/null | head -n 1)"
 cd "$folder/runs" 2>/dev/null || exit 0
 for id in $wanted; do
-    [ -d "$id" ] || [ -d "$folder/jobs/$id" ] || fail "there is no job and no run $id on $hostname."
+    [ -d "$id" ] || [ -d "$folder/jobs/$id" ] || fail "there is no job or run $id on $hostname."
 done
 
 runs() { # the folders of the runs, each ended by a NUL
@@ -21,13 +21,13 @@ runs() { # the folders of the runs, each ended by a NUL
         find . -mindepth 2 -maxdepth 2 -name run.json -exec grep -lsZ "\"lab\": \"$id\"" {} + |
             sed -z 's|/run\.json$||'
     done
-    for shared in ./_sources ./_resources; do # what several records refer to
+    for shared in ./_sources ./_resources; do # several records refer to them
         if [ -d "$shared" ]; then printf '%s\0' "$shared"; fi
     done
 }
 
-# drafts of files that are being written begin with a dot, those of models end in .new; in _ranks
-# processes talk to each other
+# files that are being written begin with a dot or, if they are models, end in .new; in _ranks the
+# ranks of a distributed run communicate
 runs | xargs -0 -r sh -c '
     find "$@" \( -path ./_ranks -o -name ".*" \) -prune \
         -o \( ! -type d -o ! -readable -o ! -executable \) -printf "runs %y %s %T@ %p\0"
@@ -36,8 +36,8 @@ runs | xargs -0 -r sh -c '
     cd "$0" || exit 0
     for run; do
         case $run in ./_*) continue ;; esac
-        for place in ./*/models/"${run#./}"; do
-            if [ -d "$place" ]; then printf "%s\0" "$place"; fi
+        for model in ./*/models/"${run#./}"; do
+            if [ -d "$model" ]; then printf "%s\0" "$model"; fi
         done
     done' "$data" | (
     cd "$data" 2>/dev/null && xargs -0 -r sh -c '

@@ -1,4 +1,4 @@
-"""What is to be fetched, by the names that people type; and what came of it, in words."""
+"""What lab fetch is told and tells: names of jobs or runs, and a report for the terminal."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from lab.transfer.fetch import Report
 
 
 def find_job(connection: Connection, name: str) -> str:
-    """The id of the job that is meant; a name that no job has may be a run's."""
+    """Return the id of a job by its name; what no job is called may be the id of a run."""
     try:
         return jobs.find(connection, name)
     except jobs.JobNotFound:
@@ -22,14 +22,16 @@ def find_job(connection: Connection, name: str) -> str:
 
 
 def print_report(connection: Connection, report: Report) -> int:
-    """Say what came, and what did not; 1 if something is wrong."""
+    """Print what came and what did not; return the exit code, 1 after any problem."""
+    machine = connection.name
     if not report.rsync:
         print_message(
-            f"rsync 3.1 or later, here and on {connection.name}, would be quicker: tar was used"
+            f"tar was used; rsync 3.1 or later on both sides (yours, {machine}) is faster"
         )
+    problems = report.conflicts or report.damaged or report.missing
     if report.files:
-        print(f"{count_files(report.files)}, {report.bytes / 1e6:.1f} MB from {connection.name}")
-    elif not (report.conflicts or report.damaged or report.missing):
+        print(f"{count_files(report.files)}, {report.bytes / 1e6:.1f} MB from {machine}")
+    elif not problems:
         print("nothing new")
     for run in sorted(report.runs):
         record = project.runs_folder() / run / "run.json"
@@ -37,25 +39,22 @@ def print_report(connection: Connection, report: Report) -> int:
             print(f"{run}  {reading.state(reading.read_json(record))}")
     sys.stdout.flush()
     for path in report.skipped:
-        print_message(f"not taken, as it is no ordinary file: {path!r}")
+        print_message(f"skipped, not a regular file: {path!r}")
     for path in report.conflicts:
-        print_message(f"kept, as it differs: {path}")
+        print_message(f"conflict, local file kept: {path}")
     for path in report.damaged:
-        print_message(f"arrived damaged: {path}")
+        print_message(f"damaged: {path}")
     for path in report.missing:
-        print_message(f"did not come: {path}")
+        print_message(f"missing: {path}")
     if report.conflicts:
-        kept = count_files(len(report.conflicts))
         print_message(
-            f"lab: {kept} stayed as here, while {connection.name} has others; to get those, move"
-            " ours away and fetch again."
+            f"lab: conflicts in {count_files(len(report.conflicts))}: your version was kept. To get"
+            f" the one of {machine}, move yours away and fetch again."
         )
     if report.damaged:
-        print_message(
-            f"lab: {count_files(len(report.damaged))} arrived damaged, none was put in place:"
-            " try again."
-        )
+        count = count_files(len(report.damaged))
+        print_message(f"lab: {count} arrived damaged and not put in place: try again.")
     if report.missing:
-        unread = count_files(len(report.missing))
-        print_message(f"lab: {unread} could not be read on {connection.name}, or went away.")
-    return 1 if report.conflicts or report.damaged or report.missing else 0
+        count = count_files(len(report.missing))
+        print_message(f"lab: {count} vanished or could not be read on {machine}.")
+    return 1 if problems else 0

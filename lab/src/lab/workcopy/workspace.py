@@ -13,7 +13,7 @@ from lab.ground import git
 from lab.jobs import runner_scripts
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, explain
-from lab.transfer import copying
+from lab.transfer.staging import explain_os_errors
 
 EDITS = "refs/lab/edits"  # here, by machine: what was edited there, as commits
 
@@ -39,7 +39,7 @@ def sync(connection: Connection, back: bool = False) -> Synced:
     listed = git.run("for-each-ref", "--format=%(refname)", mine)
     known = " ".join(ref.removeprefix(mine) for ref in listed.split())
     # what was edited there may be big
-    with copying.explain_os_errors(), tempfile.TemporaryFile() as answer:
+    with explain_os_errors(), tempfile.TemporaryFile() as answer:
         sending.send(
             connection,
             "sync.sh",

@@ -1,0 +1,75 @@
+"""The manifest of a dataset: which files it consists of, by their sha256."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from lab.ground import project
+from lab.ground.errors import LabError
+from lab.transfer.staging import encode, is_inside
+
+
+class DatasetError(LabError):
+    """A dataset is missing, damaged, or different on the two sides; nothing was overwritten."""
+
+
+class Manifest(NamedTuple):
+    """What a dataset consists of."""
+
+    text: str  # manifest.json
+    hash: str  # sha256 of the text: datasets with the same one are the same
+    files: dict[str, str]  # path: sha256
+
+
+def parse_manifest(text: str, folder: str) -> Manifest:
+    """Read the manifest.json of that folder. DatasetError if a path leads out of the splits."""
+    if not text:
+        raise DatasetError(f"there is no dataset in {folder}: it has no manifest.json.")
+    try:
+        files = json.loads(text)["files"]
+        good = all(
+            path.split("/")[0] in project.SPLITS
+            and "/" in path
+            and is_inside(path)
+            and re.fullmatch("[0-9a-f]{64}", digest)
+            for path, digest in files.items()
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        good = False
+    if not good:
+        raise DatasetError(f"manifest.json in {folder} is damaged: prepare the dataset again.")
+    return Manifest(text, hash_text(text), files)
+
+
+def hash_text(text: str) -> str:
+    """Return the sha256 of a text as it is on disk."""
+    return hashlib.sha256(encode(text)).hexdigest()
+
+
+def find_missing(
+    manifest: Manifest, source: Mapping[str, int], target: Mapping[str, int]
+) -> list[str]:
+    """Return the files that the target lacks, by the sizes of the files on both sides.
+
+    DatasetError if the target has files of the same names with other sizes.
+    """
+    other = [path for path in manifest.files if target.get(path, source[path]) != source[path]]
+    require_none("kept, as the size differs at the destination", other)
+    return [path for path in manifest.files if path not in target]
+
+
+def require_none(problem: str, paths: Iterable[str]) -> None:
+    """Raise DatasetError if there are such paths."""
+    paths = list(paths)
+    if paths:
+        names = ", ".join(paths[:5])
+        more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+        raise DatasetError(f"nothing was put in place; {problem}: {names}{more}.")
+
+
+def checksum_line(path: str, digest: str) -> str:
+    """Return a line for sha256sum -c, which escapes line ends and backslashes."""
+    escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == path else chr(92)}{digest}  {escaped}\n"

@@ -1,0 +1,113 @@
+"""Copies files by rsync, over the ssh connection that is open."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from lab.ground.errors import LabError
+from lab.ssh.connection import Connection
+from lab.ssh.framing import PATIENCE
+from lab.transfer.staging import LOCAL, DiskFull, connection_lost, names_file
+
+HELPER = Path(__file__).with_name("rsync_shell.py")
+PARTIAL = ".lab-partial"  # folder of incomplete files, beside their place; the next attempt uses it
+# Exit codes of rsync: the connection was lost (20: it was killed); some files vanished or could not
+# be read; the other side ended.
+LOST, VANISHED, ENDED = {10, 12, 20, 30, 35, 255}, {23, 24}, 11
+
+
+def can_rsync(remote_version: str) -> bool:
+    """Return whether both sides have rsync 3.1 (of 2013) or later."""
+    local_version = ""
+    if shutil.which("rsync"):
+        command = ["rsync", "--version"]
+        local_version = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = [
+        re.match(r"rsync +version v?(\d+)\.(\d+)", text) for text in (local_version, remote_version)
+    ]
+    return all(version and (int(version[1]), int(version[2])) >= (3, 1) for version in found)
+
+
+def pull(
+    connection: Connection,
+    base: str,
+    names: list[str],
+    stage: Path,
+    known: Path | None,
+    follow_links: bool,
+) -> None:
+    """See copying.pull."""
+    options = [f"--copy-dest={known}"] if known else []
+    options += ["--copy-links"] if follow_links else []
+    options.append(f"--temp-dir={stage / 'tmp'}")
+    _run(connection, names, f"machine:{base}/", f"{stage / 'files'}/", options, LOCAL)
+
+
+def push(connection: Connection, base: Path, names: list[str], stage: str) -> None:
+    """See copying.push."""
+    options = ["--copy-links", f"--temp-dir={stage}/tmp"]
+    _run(connection, names, f"{base}/", f"machine:{stage}/files/", options, connection.name)
+
+
+def rsync_command(names: str, options: list[str], source: str, target: str) -> list[str]:
+    """Return rsync's command line; with -s no shell sees a remote path. `names` is a file."""
+    shell = " ".join(_quote(word) for word in (sys.executable, "-I", str(HELPER)))
+    command = ["rsync", "--times", "-s", "--partial", f"--partial-dir={PARTIAL}"]
+    command += [f"--timeout={max(4, round(4 * PATIENCE))}", "--from0", f"--files-from={names}"]
+    command += ["--info=progress2"] if sys.stdout.isatty() else []
+    return [*command, *options, "-e", shell, source, target]
+
+
+def _quote(word: str) -> str:
+    """Quote for rsync's -e, where a quote inside quotes is doubled."""
+    return "'" + word.replace("'", "''") + "'"
+
+
+def _run(
+    connection: Connection,
+    names: list[str],
+    source: str,
+    target: str,
+    options: list[str],
+    receiver: str,
+) -> None:
+    connection.open()
+    ssh = json.dumps(connection.ssh_command("-T", "-o", "BatchMode=yes"))
+    with names_file(names) as file, tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            rsync_command(file.name, options, source, target),
+            env={**os.environ, "LAB_SSH": ssh, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,  # a group of its own, to end ssh as well, which might hang
+        )
+        try:
+            code = process.wait()
+        finally:
+            if process.poll() is None:  # ended gently it keeps what has arrived
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        stderr.seek(0)
+        message = stderr.read().decode("utf-8", "replace")
+    # on a full disk the other rsync may end before it can say why
+    ended = code == ENDED and not message
+    if ended or re.search("No space left on device|Disk quota exceeded", message):
+        raise DiskFull(receiver)
+    if code in LOST or code < 0:
+        connection.close()
+        raise connection_lost(connection)
+    if code and code not in VANISHED:
+        cause = next((line for line in message.splitlines() if line.strip()), f"exit code {code}")
+        raise LabError(f"rsync with {connection.name} failed: {cause}")

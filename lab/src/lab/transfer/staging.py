@@ -1,0 +1,110 @@
+"""What both ways of copying share: staging folders, fingerprints, lists of names, errors.
+
+Files are gathered in a staging folder beside their destination. They get there once they are
+complete and checked.
+"""
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from lab.ground.errors import LabError
+from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import ConnectionLost
+
+Fingerprint: TypeAlias = tuple[int, int]  # bytes, and time of the last change in nanoseconds
+LOCAL = "this computer"
+
+
+class DiskFull(LabError):
+    """The disk of the receiver; what was staged there is removed to make room."""
+
+    def __init__(self, receiver: str):
+        super().__init__(
+            f"the disk of {receiver} is full, and nothing incomplete was put in place: make room"
+            " and run the same command again."
+        )
+
+
+def fingerprint(path: Path, follow_links: bool = False) -> Fingerprint | None:
+    """Return a file's size and time; None if there is none."""
+    try:
+        status = path.stat(follow_symlinks=follow_links)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def parse_time(seconds: str) -> int:
+    """Return the nanoseconds of a time as find and tar print it, too long for a float."""
+    whole, _, fraction = seconds.partition(".")
+    return int(whole) * 10**9 + int(f"{fraction:0<9.9}")
+
+
+def is_inside(path: str) -> bool:
+    """Return whether a path that a machine sent stays in the folder it is relative to."""
+    return all(part not in ("", ".", "..") for part in path.split("/")) and "\0" not in path
+
+
+def is_file(path: Path) -> bool:
+    """Return whether it is a file itself, not a link to one."""
+    return path.is_file() and not path.is_symlink()
+
+
+def encode(name: str) -> bytes:
+    """Return the bytes of a name, which may be anything but UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def names_file(names: Iterable[str]) -> Iterator[IO[bytes]]:
+    """Yield a file with these names, each ended by a NUL.
+
+    They begin with "./", as rsync and tar would take a leading - or # for something else.
+    """
+    with tempfile.NamedTemporaryFile(prefix="lab-files-") as file:
+        file.writelines(b"./" + encode(name) + b"\0" for name in names)
+        file.flush()
+        file.seek(0)
+        yield file
+
+
+def connection_lost(connection: Connection) -> ConnectionLost:
+    """Return the error of a transfer that ended too early."""
+    return ConnectionLost(
+        f"{connection.name}: connection lost; run the same command again to continue where it was."
+    )
+
+
+@contextmanager
+def explain_os_errors() -> Iterator[None]:
+    """Turn the errors of local files into LabError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(LOCAL) from None
+        raise LabError(f"{error.filename or LOCAL}: {error.strerror}.") from None
+
+
+@contextmanager
+def staging(*folders: Path) -> Iterator[None]:
+    """Remove these staging folders at the end.
+
+    After an error they stay, and the next attempt continues with what they hold; not if the disk
+    is full.
+    """
+    try:
+        with explain_os_errors():
+            yield
+    except BaseException as error:
+        if not isinstance(error, DiskFull):
+            folders = ()
+        raise
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)

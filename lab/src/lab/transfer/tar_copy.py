@@ -1,0 +1,123 @@
+"""Copies files as a tar stream, where one side has no rsync."""
+
+import errno
+import os
+import shutil
+import subprocess
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from lab.ground import files
+from lab.ground.errors import LabError
+from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import RemoteError, SshError
+from lab.transfer.staging import DiskFull, connection_lost, names_file, parse_time
+
+
+def pull(
+    connection: Connection, base: str, names: list[str], stage: Path, follow_links: bool
+) -> None:
+    """See copying.pull. The stream is unpacked here: only what was asked for, each file whole."""
+    wanted = set(names)
+    reading, writing = os.pipe()
+    problems: list[BaseException] = []
+
+    def unpack() -> None:
+        try:
+            with os.fdopen(reading, "rb") as pipe, tarfile.open(fileobj=pipe, mode="r|") as stream:
+                for member in stream:
+                    name = member.name.removeprefix("./")
+                    content = stream.extractfile(member) if member.isreg() else None
+                    if content and name in wanted:
+                        _write(stage / "files" / name, content, member)
+        except (OSError, tarfile.TarError) as problem:
+            problems.append(problem)
+
+    thread = threading.Thread(target=unpack, daemon=True)
+    thread.start()
+    try:
+        with _open_pipe(writing, "receiving") as receive, names_file(names) as file:
+            connection.run(
+                "pack.sh",
+                stdin=file,
+                receive=receive,
+                again=False,
+                base=base,
+                links="yes" if follow_links else "",
+            )
+    except BrokenPipeError:
+        pass  # unpack() has ended, and says why
+    except SshError:
+        thread.join()
+        raise connection_lost(connection) from None
+    thread.join()
+    for problem in problems:
+        if isinstance(problem, OSError):
+            raise problem
+        raise LabError(f"tar on {connection.name} sent a damaged archive: {problem}")
+
+
+def push(connection: Connection, base: Path, names: list[str], stage: str) -> None:
+    """See copying.push."""
+    reading, writing = os.pipe()
+    with names_file(names) as file:
+        command = ["tar", "-C", str(base), "--null", "-T", file.name, "-chf", "-"]
+        environment = {**os.environ, "COPYFILE_DISABLE": "1"}  # macOS would add files of its own
+        tar = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        )
+        packed = tar.stdout
+        assert packed is not None
+
+        def pass_on() -> None:
+            with suppress(BrokenPipeError), _open_pipe(writing, "sending") as send:
+                for chunk in iter(lambda: packed.read(1 << 16), b""):
+                    send(chunk)
+
+        thread = threading.Thread(target=pass_on)
+        thread.start()
+        try:
+            with os.fdopen(reading, "rb") as pipe:
+                connection.run("unpack.sh", stage=stage, stdin=pipe, again=False)
+        except SshError:
+            raise connection_lost(connection) from None
+        except RemoteError as error:
+            if error.code != errno.ENOSPC:
+                raise
+            raise DiskFull(connection.name) from None
+        finally:
+            tar.kill()
+            tar.wait()
+            thread.join()
+            packed.close()
+
+
+@contextmanager
+def _open_pipe(writing: int, action: str) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that writes into a pipe; on a terminal a progress bar shows it."""
+    from tqdm import tqdm
+
+    with os.fdopen(writing, "wb", buffering=0) as pipe:
+        options = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False, "disable": None}
+        with tqdm(desc=action, **options) as bar:
+
+            def write(chunk: bytes) -> None:
+                bar.update(len(chunk))
+                while chunk:
+                    chunk = chunk[pipe.write(chunk) :]
+
+            yield write
+
+
+def _write(target: Path, content: IO[bytes], member: tarfile.TarInfo) -> None:
+    """Unpack one file, with its time to the nanosecond."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(target) as draft:
+        with draft.open("wb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+        when = parse_time(member.pax_headers.get("mtime", str(int(member.mtime))))
+        os.utime(draft, ns=(when, when))

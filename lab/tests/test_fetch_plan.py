@@ -1,0 +1,116 @@
+"""What a fetch decides, from listings and fingerprints as values."""
+
+import pytest
+
+from lab.transfer import fetch_plan, rsync_copy, staging
+
+ENTRY = [[1, 1], [[5, 5], [1, 2]]]  # in the state: the remote fingerprint, the local ones
+
+
+@pytest.mark.parametrize(
+    ("remote", "entry", "local", "action"),
+    [
+        ((1, 1), None, None, "new"),
+        ((1, 1), ENTRY, None, "new"),  # it was removed here
+        ((1, 1), ENTRY, (1, 2), "same"),
+        ((2, 1), ENTRY, (1, 2), "update"),
+        ((2, 1), ENTRY, (5, 5), "update"),  # of a fetch before the last one
+        ((1, 1), ENTRY, (5, 5), "update"),  # of a fetch that was interrupted
+        ((1, 1), ENTRY, (9, 9), "same"),  # edited here, and not there
+        ((2, 1), ENTRY, (9, 9), "compare"),
+        ((1, 1), None, (1, 1), "compare"),
+    ],
+)
+def test_what_to_do_depends_on_what_an_earlier_fetch_brought(remote, entry, local, action):
+    assert fetch_plan.decide(remote, entry, local) == action
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "f",
+        "../f",
+        "r/../../f",
+        "/etc/f",
+        "r//f",
+        "r/./f",
+        ".fetched-gpu.json/x",
+        "r/",
+        "",
+        "r/a\0b",
+    ],
+)
+def test_no_path_leads_out_of_the_folder_of_a_run(path):
+    assert fetch_plan.is_expected("runs", "r/f")
+    assert not fetch_plan.is_expected("runs", path)
+
+
+@pytest.mark.parametrize(
+    "path", ["d/models/r", "d/train/r/f", "d/models/../x/y", "/d/models/r/f", "d", ""]
+)
+def test_of_the_data_only_models_come(path):
+    assert fetch_plan.is_expected("data", "d/models/r/f")
+    assert not fetch_plan.is_expected("data", path)
+
+
+def test_a_listing_has_regular_files_by_kind_and_names_the_rest():
+    entries = [
+        "runs f 3 5.25 ./a/b",
+        "runs f 3 5 ./../b",
+        "data f 4 5.1234567891 ./d/models/r/x y\n",
+    ]
+    entries += ["runs l 0 0.0 ./a/l", "runs d 0 0.0 ./shut"]
+    output = "\0".join(["R", "D", "rsync  version 3.2.7  protocol", *entries, ""])
+    listing = fetch_plan.parse_listing(output)
+    assert listing.base == {"runs": "R", "data": "D"}
+    assert listing.files == {
+        "runs": {"a/b": (3, 5_250_000_000)},
+        "data": {"d/models/r/x y\n": (4, 5_123_456_789)},
+    }
+    assert listing.special == ["../b", "a/l"]
+    assert listing.closed == ["runs/shut"]
+
+
+def test_a_checkpoint_folder_is_one_unit_and_records_come_file_by_file():
+    assert fetch_plan.unit_of("data", "d/models/r/e/x/y") == "d/models/r/e"
+    assert fetch_plan.unit_of("runs", "r/a/b") == "r/a/b"
+
+
+def test_a_unit_that_loses_files_between_two_rounds_is_being_removed():
+    memory = fetch_plan.Memory()
+    whole = ["d/models/r/e/a", "d/models/r/e/b", "d/models/r/f/a"]
+    assert memory.find_shrunk("data", whole) == set()
+    assert memory.find_shrunk("data", whole[1:]) == {"d/models/r/e"}
+    assert memory.find_shrunk("data", [*whole, "d/models/r/f/b"]) == set()
+
+
+def test_a_damaged_state_is_as_good_as_none(tmp_path):
+    path = tmp_path / "state.json"
+    for text in ("{", "[]"):
+        path.write_text(text)
+        assert fetch_plan.FetchState(path).files == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "good"),
+    [("2.6.9", False), ("3.0.9", False), ("3.1.0", True), ("3.10.1", True), ("v3.5.0", True)],
+)
+def test_an_old_rsync_is_not_used(monkeypatch, tmp_path, version, good):
+    program = tmp_path / "rsync"
+    program.write_text("#!/bin/sh\necho 'rsync  version 3.2.7  protocol version 31'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert rsync_copy.can_rsync(f"rsync  version {version}  protocol version 29") == good
+    assert not rsync_copy.can_rsync("")
+    program.unlink()
+    assert not rsync_copy.can_rsync("rsync  version 3.2.7  protocol version 31")
+
+
+def test_names_begin_so_that_no_program_takes_them_for_options():
+    with staging.names_file(["-e", "#x", "\udcff"]) as file:
+        assert file.read() == b"./-e\0./#x\0./\xff\0"
+
+
+def test_a_time_keeps_its_nanoseconds():
+    assert staging.parse_time("1700000000.1234567891") == 1_700_000_000_123_456_789
+    assert staging.parse_time("5") == 5_000_000_000

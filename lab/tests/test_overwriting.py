@@ -1,0 +1,201 @@
+"""A transfer overwrites nothing that was made meanwhile, and leaves no part of a file."""
+
+import errno
+import hashlib
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lab.ground import files, project
+from lab.ground.errors import LabError
+from lab.transfer import copying, datasets, fetch, fetch_plan, staging
+from lab.transfer.manifest import DatasetError
+
+RUN = "20260101-101010-worker-00000001"
+
+
+@pytest.fixture
+def folders(monkeypatch, tmp_path):
+    """A project with runs/ and data/; transfers lock nothing."""
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n\n[tool.lab]\ntitle = 'X'\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAB_PROJECT", str(tmp_path))
+    for name in ("runs_folder", "data_folder"):
+        folder = tmp_path / name.removesuffix("_folder")
+        monkeypatch.setattr(project, name, lambda folder=folder: folder)
+        monkeypatch.setitem(fetch.FOLDERS, folder.name, lambda folder=folder: folder)
+
+    @contextmanager
+    def no_lock(path):
+        yield
+
+    for module in (fetch, datasets):
+        monkeypatch.setattr(module, "hold_lock", no_lock)
+    monkeypatch.setattr(datasets, "_show_progress", list)  # tqdm need not be installed
+    return tmp_path
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with the contents `remote`, by path; `meanwhile` runs while they are copied."""
+    one = SimpleNamespace(name="gpu", remote={}, meanwhile=lambda: None, socket=Path("/nowhere/s"))
+
+    def pull(connection, base, names, stage, **options):
+        for name in names:
+            path = stage / "files" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(one.remote[name])
+        one.meanwhile()
+
+    monkeypatch.setattr(copying, "pull", pull)
+    return one
+
+
+def listing(kind: str, contents: dict[str, bytes]) -> fetch_plan.Listing:
+    found = {name: (len(content), 1) for name, content in contents.items()}
+    other = {"runs": {}, "data": {}}
+    return fetch_plan.Listing({"runs": "R", "data": "D"}, {**other, kind: found}, [], [], True)
+
+
+def test_a_record_that_appears_while_it_is_fetched_is_kept_and_named_each_time(
+    monkeypatch, folders, machine
+):
+    machine.remote = {f"{RUN}/notes.txt": b"theirs", f"{RUN}/cout.txt": b"hello"}
+    mine = folders / "runs" / RUN / "notes.txt"
+
+    def meanwhile():
+        mine.parent.mkdir(exist_ok=True)
+        mine.write_text("mine")
+
+    machine.meanwhile = meanwhile
+    hashes = {name: hashlib.sha256(text).hexdigest() for name, text in machine.remote.items()}
+    monkeypatch.setattr(fetch, "list_remote", lambda *_: listing("runs", machine.remote))
+    monkeypatch.setattr(fetch, "remote_hashes", lambda *_: hashes)
+    for files_brought in (1, 0):
+        report = fetch.fetch(machine)
+        assert report.conflicts == [f"runs/{RUN}/notes.txt"]
+        assert report.files == files_brought
+        assert mine.read_text() == "mine"
+        assert (mine.parent / "cout.txt").read_text() == "hello"
+
+
+def test_a_file_of_a_dataset_that_appears_while_it_is_fetched_is_kept(
+    monkeypatch, folders, machine
+):
+    machine.remote = {"train/a": b"theirs"}
+    text = json.dumps({"files": {"train/a": hashlib.sha256(b"theirs").hexdigest()}})
+    remote = datasets.RemoteDataset("D", "", True, text, {"train/a": (6, 1)}, {})
+    monkeypatch.setattr(datasets, "inspect_remote", lambda *_: remote)
+    mine = folders / "data/pets/train/a"
+
+    def meanwhile():
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+
+    machine.meanwhile = meanwhile
+    with pytest.raises(DatasetError, match="data/pets/train/a was created meanwhile"):
+        datasets.fetch(machine, "pets")
+    assert mine.read_text() == "mine"
+    assert not (folders / "data/pets/manifest.json").exists()
+
+
+@pytest.fixture
+def two_disks(monkeypatch, tmp_path):
+    """A source and a target folder that no rename crosses."""
+    source, target = tmp_path / "one", tmp_path / "two"
+    source.mkdir()
+    target.mkdir()
+
+    def crosses(old, new) -> bool:
+        return Path(old).is_relative_to(source) != Path(new).is_relative_to(source)
+
+    def guard(rename):
+        def guarded(old, new, *rest):
+            if crosses(old, new):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            return rename(old, new, *rest)
+
+        return guarded
+
+    monkeypatch.setattr(Path, "replace", guard(Path.replace))
+    for name in ("rename", "replace"):
+        monkeypatch.setattr(f"os.{name}", guard(getattr(__import__("os"), name)))
+    return source, target
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_across_disks_the_target_is_the_old_one_or_the_new_one_at_every_moment(
+    monkeypatch, two_disks, kind
+):
+    source, target = (folder / "best" for folder in two_disks)
+    if kind == "file":
+        source.write_text("new")
+        target.write_text("old")
+    else:
+        source.mkdir()
+        for name in ("a", "b"):
+            (source / name).write_text("new")
+    seen = []
+
+    def watch(name):
+        plain = getattr(shutil, name)
+
+        def watched(*arguments, **options):
+            seen.append(read(target))
+            result = plain(*arguments, **options)
+            seen.append(read(target))
+            return result
+
+        monkeypatch.setattr(shutil, name, watched)
+
+    for name in ("copy2", "copystat", "copyfile"):
+        watch(name)
+    before = read(target)
+    after = read(source)
+    files.move(source, target)
+    assert seen and all(one == before for one in seen)
+    assert read(target) == after and not source.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["best"]
+
+
+def read(path: Path) -> object:
+    if path.is_dir():
+        return {one.name: one.read_text() for one in path.iterdir()}
+    return path.read_text() if path.exists() else None
+
+
+def test_a_move_across_disks_that_fails_leaves_both_as_they_were(monkeypatch, two_disks):
+    source, target = (folder / "best" for folder in two_disks)
+    source.write_text("new")
+    target.write_text("old")
+
+    def full(old, new, **options):
+        Path(new).write_text("n")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    monkeypatch.setattr(shutil, "move", lambda old, new: full(old, new))
+    with pytest.raises(OSError, match="No space"):
+        files.move(source, target)
+    assert (source.read_text(), target.read_text()) == ("new", "old")
+    assert [path.name for path in target.parent.iterdir()] == ["best"]
+
+
+def test_a_name_of_any_length_is_replaced(tmp_path):
+    long = tmp_path / ("ü" * 127)
+    assert files.write(long, "text") and long.read_text() == "text"
+
+
+def test_a_full_disk_removes_what_was_staged_and_another_error_keeps_it(tmp_path):
+    for number, kept in ((errno.ENOSPC, False), (errno.EACCES, True)):
+        stage = tmp_path / str(number)
+        stage.mkdir()
+        with pytest.raises(LabError), staging.staging(stage):
+            raise OSError(number, "why", "x")
+        assert stage.exists() == kept
