@@ -301,6 +301,21 @@ def test_homes_are_kept_and_brought_back(hosts):
     assert hosts.worker.path("/home/bob").stat().st_uid == 2001
 
 
+def test_whatever_was_done_to_the_homes_is_undone(hosts):
+    script = """mkdir -p a/b c; for name in a/b/1 a/2 c/3 4 ' ü'; do echo x >"$name"; done
+        ln -s a link; echo x >5; chmod 700 c"""
+    hosts.worker.run("sh", "-ec", script)
+    hosts.snapshot("many")
+    kept = hosts.worker.homes.kept / "many/ada"
+    changes = """rm -r a/b; mv c d; chmod 600 4; rm link; mkdir -p link/new/deep; echo >link/new/y
+        rm ' ü'; ln -s 4 ' ü'; touch -d yesterday a/2; mv 5 6; echo y >5; echo z >d/3"""
+    for script in (changes, "rm -rf a c; echo >a; ln -s /tmp c", "true", changes, "chmod 755 c"):
+        hosts.worker.run("sh", "-ec", script)
+        hosts.restore("many")
+        words = ["rsync", "-anic", "--delete", f"{kept}/", f"{hosts.worker.home}/"]
+        assert subprocess.check_output(words, text=True) == ""
+
+
 def test_cleaning_ends_what_a_test_left(hosts):
     for host in (hosts.laptop, hosts.worker):
         host.run("tmux", "new-session", "-d", "sleep 600")

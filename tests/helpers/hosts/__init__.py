@@ -225,14 +225,12 @@ class Hosts:
     def snapshot(self, name: str):
         """Keep the homes of all hosts as they are now."""
         for host in self.all:
-            kept = self.folder / "snapshots" / name / host.name
-            kept.mkdir(parents=True, exist_ok=True)
-            copy(host.folder / "home", kept)
+            host.homes.save(name)
 
     def restore(self, name: str):
         """Bring the homes back to what they were at that snapshot."""
         for host in self.all:
-            copy(self.folder / "snapshots" / name / host.name, host.folder / "home")
+            host.homes.restore(name)
 
     def clean(self, snapshot="fresh"):
         """Everything as it was at the beginning, with the homes of that snapshot."""
@@ -240,9 +238,3 @@ class Hosts:
             host.clean()
         self.heal()
         self.restore(snapshot)
-
-
-def copy(source: Path, target: Path):
-    """Times are compared to the nanosecond: tests change a file twice within a second."""
-    words = ["rsync", "-a", "--delete", "--modify-window=-1"]
-    subprocess.run([*words, f"{source}/", f"{target}/"], check=True)

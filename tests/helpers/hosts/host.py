@@ -13,6 +13,8 @@ import time
 import uuid
 from pathlib import Path
 
+from helpers.hosts.homes import Homes
+
 INSIDE = Path(__file__).with_name("inside.py")
 ADDRESSES = {
     ("laptop", "gateway"): ("192.0.2.1", "192.0.2.2"),
@@ -76,6 +78,7 @@ class Host:
         for own in OWN:
             (self.folder / own).mkdir(parents=True)
         (self.folder / "system").mkdir()
+        self.homes = Homes(self.folder / "home", bed.folder / "snapshots" / name)
 
     # --- starting and stopping
 
