@@ -20,6 +20,14 @@ def pytest_configure():
         signal.signal(number, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items):
+    """Mark the slow ones by what they use; make test-fast leaves them out."""
+    for item in items:
+        for fixture, mark in (("hosts_session", "hosts"), ("project", "environment")):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated_session(tmp_path_factory):
     """The home of everything that lives as long as the session."""
