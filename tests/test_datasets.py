@@ -191,7 +191,7 @@ def test_a_name_that_is_none_is_refused(laptop):
 def test_two_that_send_the_same_at_once_both_find_it_there(laptop):
     dataset(laptop.path / "data", size=200_000)
     both = [laptop.popen("lab", "push-data", "pets", env=SHORT) for _ in range(3)]
-    said = sorted(" ".join(process.communicate(timeout=60)) for process in both)
+    said = sorted(" ".join(process.communicate(timeout=120)) for process in both)
     assert ["already" in one for one in said] == [True, True, False], said
     Way(laptop, HERE, laptop.path / "data", laptop.there("data")).arrived()
 
@@ -224,7 +224,7 @@ data = "/home/shared"
             laptop.popen("lab", "push-data", "pets", "-m", name, env=SHORT)
             for name in ("gpu", "bobs")
         ]
-        said = [" ".join(process.communicate(timeout=60)) for process in both]
+        said = [" ".join(process.communicate(timeout=120)) for process in both]
         assert [process.returncode for process in both] == [0, 0], said
         Way(laptop, HERE, laptop.path / "data", shared).arrived()
         # and the other one's own dataset of that name is refused

@@ -59,7 +59,7 @@ def test_an_interrupted_start_says_which_job_may_have_started(laptop):
     with laptop.popen("lab", "run", "--", "true") as starting:
         (place,) = until(lambda: list(laptop.there("jobs").glob("2*")))
         starting.interrupt()
-        _, said = starting.communicate(timeout=30)
+        _, said = starting.communicate(timeout=120)
     laptop.hosts.heal()
     assert starting.returncode == 130
     said = said.splitlines()[-1]
@@ -128,7 +128,7 @@ def test_who_follows_is_told_each_cause_once_and_gives_up_on_one_that_stays(lapt
     hosts.worker.change_host_key()
     hosts.heal()
     for one in (following, watching):
-        said = one.communicate(timeout=30)[1].splitlines()
+        said = one.communicate(timeout=120)[1].splitlines()
         assert one.returncode == 1
         assert "the host key of worker has changed" in said[-1]
         assert sum("cannot be reached" in line for line in said) <= 1, said
@@ -312,7 +312,7 @@ def test_two_laptops_start_jobs_at_once_and_each_gets_its_own_code(laptop):
     lab = ["python", "-m", "lab.cli", "run", "--", "cat", "who.txt"]
     starting = [laptop.popen(*lab), laptop.popen(*lab, **there)] * 1
     starting += [laptop.popen(*lab), laptop.popen(*lab, **there)]
-    ids = [one.communicate(timeout=60)[0].split()[0] for one in starting]
+    ids = [one.communicate(timeout=120)[0].split()[0] for one in starting]
     assert [ended(laptop, id) for id in ids] == ["finished(0)"] * 4
     assert [log(laptop, id) for id in ids] == ["my-experiment", "second"] * 2
 
@@ -458,7 +458,7 @@ def test_without_tmux_jobs_run_and_attach_says_why_it_is_plain(laptop):
     with in_terminal(laptop, f"lab attach {id}") as attached:
         shown = read_until(attached, "up")
         laptop.hosts.worker.path("/tmp/go").touch()
-        attached.communicate(timeout=20)
+        attached.communicate(timeout=120)
     assert "worker has no tmux" in shown
     done = laptop.run("script", "-qec", "lab run --interactive", "/dev/null", check=False)
     assert "worker has no tmux" in done.stdout
@@ -479,7 +479,7 @@ def test_an_old_tmux_is_enough(laptop):
     with laptop.popen("script", "-qec", "lab shell", "/dev/null", stdin=-1, stderr=-2) as shell:
         shell.stdin.write("tmux detach\n")
         shell.stdin.flush()
-        shown, _ = shell.communicate(timeout=20)
+        shown, _ = shell.communicate(timeout=120)
     assert "detached (from session shell-my-experiment-" in shown
 
 
@@ -498,5 +498,5 @@ def test_a_bare_alias_of_the_users_own_configuration_is_enough(laptop):
     (laptop.path / "machines.local.toml").write_text("")
     assert laptop.lab("jobs") == "no jobs yet\n"
     id = start(laptop, "-m", "other", "--", "true")
-    until(lambda: job(laptop, id)["state"] == "finished(0)", seconds=30)
+    until(lambda: job(laptop, id)["state"] == "finished(0)", seconds=120)
     assert (laptop.hosts.worker.home / "elsewhere/x/jobs" / id).is_dir()

@@ -218,13 +218,13 @@ def test_a_checkpoint_that_the_run_removes_meanwhile_does_not_come_in_half(lapto
     # ... and now the models: what was listed is removed before it is read
     subprocess.run(["rm", "-r", there / "epoch-0001" / ("" if gone == "all" else "b")], check=True)
     go.touch()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert set(tree(models_here(laptop))) == {"best"}
     no_staging(laptop)
 
 
-def wait_for(condition, seconds=15):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -258,9 +258,9 @@ def test_a_silent_line_is_given_up(laptop):
     wait_for(lambda: list(laptop.path.glob("data/.fetching-gpu/tmp/*")))
     laptop.hosts.drop()
     began = time.monotonic()
-    _, err = process.communicate(timeout=40)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "run the same command again" in err
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert not models_here(laptop).exists()
 
 
@@ -361,7 +361,7 @@ def test_watch_brings_all_until_the_job_ends_and_survives_a_cut(laptop):
     assert "Trying again" in process.stderr.readline()
     laptop.hosts.heal()
     go.touch()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
     assert out.splitlines()[-1].endswith("COMPLETED")
@@ -373,7 +373,7 @@ def test_ctrl_c_ends_the_watching_and_leaves_nothing_behind(laptop):
     process = laptop.popen("lab", "fetch", "--watch", env=SHORT)
     assert "files" in process.stdout.readline()
     process.interrupt()
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and err == "\nthe runs go on; lab fetch brings what is new\n"
     assert not [line for _, _, line in laptop.hosts.laptop.processes() if "rsync" in line]
     laptop.lab("stop", "--grace", "1", job)
@@ -383,5 +383,5 @@ def test_two_fetches_at_once_harm_nothing(laptop):
     record(laptop, **{"metrics.jsonl": os.urandom(MB)})
     models(laptop, best=os.urandom(MB))
     both = [laptop.popen("lab", "fetch", env=SHORT) for _ in range(2)]
-    said = sorted(process.communicate(timeout=30)[0] for process in both)
+    said = sorted(process.communicate(timeout=120)[0] for process in both)
     assert said[1] == "nothing new\n" and said[0].startswith("4 files")

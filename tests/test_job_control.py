@@ -96,7 +96,7 @@ def test_a_job_that_ends_while_it_is_being_stopped_twice_is_stopped_once(laptop)
     id = start(laptop, "--", "sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.1; done")
     logged(laptop, id, "up")
     stops = [laptop.popen("lab", "stop", id) for _ in range(2)]
-    assert [one.communicate(timeout=30)[0] for one in stops] == [f"{id} stopped\n"] * 2
+    assert [one.communicate(timeout=120)[0] for one in stops] == [f"{id} stopped\n"] * 2
     other = start(laptop, "--", "sh", "-c", "exit 3")
     ended(laptop, other)
     assert laptop.lab("stop", other) == f"{other} finished(3)\n", "an end is an end"
@@ -177,7 +177,7 @@ def test_free_gpus_are_taken_and_named_and_no_two_jobs_get_the_same(laptop, gpus
     first = laptop.lab("run", *SHOW)
     assert first.split()[1:] == ["running", "on", "GPU", "0"]
     starting = [laptop.popen("lab", "run", "--gpus", n, *SHOW) for n in ("1", "2")]
-    said = [one.communicate(timeout=30)[0] for one in starting]
+    said = [one.communicate(timeout=120)[0] for one in starting]
     ids = [line.split()[0] for line in (first, *said)]
     for id in ids:
         until(lambda id=id: log(laptop, id))

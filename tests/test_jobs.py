@@ -293,7 +293,7 @@ def test_followed_logs_go_on_at_the_right_byte_after_the_line_was_cut(laptop, fa
         hosts.worker.path("/tmp/go2").touch()
         assert following.stdout.readline() == "part 3\n"
         hosts.worker.path("/tmp/go3").touch()
-        rest, said = following.communicate(timeout=30)
+        rest, said = following.communicate(timeout=120)
     assert (rest, following.returncode) == ("", 0)
     assert f"{id} finished(0)" in said
 
@@ -303,7 +303,7 @@ def test_leaving_followed_logs_leaves_the_job(laptop):
     with laptop.popen("lab", "logs", "-f", id) as following:
         assert following.stdout.readline() == "up\n"
         following.interrupt()
-        _, said = following.communicate(timeout=10)
+        _, said = following.communicate(timeout=120)
     assert following.returncode == 130 and "the job goes on" in said
     assert job(laptop, id)["state"] == "running"
 
@@ -322,10 +322,10 @@ def test_attach_shows_the_live_job_and_ctrl_c_reaches_it(laptop, term):
         attached.stdin.write("\x03")
         attached.stdin.flush()
         assert ended(laptop, id) == "finished(5)"
-        attached.communicate(timeout=20)
+        attached.communicate(timeout=120)
     assert log(laptop, id) == "up\ninterrupted\n"
     with in_terminal(laptop, f"lab attach {id}", env={"TERM": term}) as again:
-        shown, _ = again.communicate(timeout=20)
+        shown, _ = again.communicate(timeout=120)
     assert "interrupted" in shown and "[ended with 5]" in shown
 
 
@@ -338,7 +338,7 @@ def test_an_interactive_job_has_the_terminal_itself_with_log_and_exit_code(lapto
         read_until(session, "'SECRET'")
         session.stdin.write("c\n")
         session.stdin.flush()
-        session.communicate(timeout=20)
+        session.communicate(timeout=120)
     (listed,) = json.loads(laptop.lab("jobs", "--json"))
     assert ended(laptop, listed["id"]) == "finished(4)"
     shown = laptop.lab("logs")
@@ -353,7 +353,7 @@ def test_a_shell_opens_in_the_working_copy_with_the_environment_and_stays(laptop
             shell.stdin.write("printf '<%s>' $PWD $(which python) $seen; seen=yes; echo; ")
             shell.stdin.write("tmux detach\n")
             shell.stdin.flush()
-            shown, _ = shell.communicate(timeout=20)
+            shown, _ = shell.communicate(timeout=120)
         wanted = f"<{place}><{place}/.venv/bin/python>" + (f"<{seen}>" if seen else "")
         assert f"{wanted}\n" in re.sub(r"\x1b[^a-zA-Z]*[a-zA-Z]|\r", "", shown)
 
@@ -371,7 +371,7 @@ def test_each_project_of_an_account_has_a_shell_of_its_own_whatever_its_folder_i
             read_until(shell, "# ")
             shell.stdin.write('echo "<$PWD>"; tmux detach\n')
             shell.stdin.flush()
-            shown, _ = shell.communicate(timeout=20)
+            shown, _ = shell.communicate(timeout=120)
         assert f"<{laptop.hosts.worker.home_inside}/{folder}/work>" in shown
         assert f"from session shell-{name}" in shown
 

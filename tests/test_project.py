@@ -334,7 +334,7 @@ def test_ctrl_c_in_prepare_says_how_to_complete_the_dataset(project, tmp_path):
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     with last.open("wb"):
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     place = tmp_path / "mine"
     assert said == f"\ninterrupted: {place} is not whole; the same command completes it\n"
     assert process.returncode == 130 and not (place / "manifest.json").exists()
@@ -485,7 +485,7 @@ def test_jupyter_lab_starts_and_offers_the_named_kernel(worked, tmp_path):
         text=True,
     )
     try:
-        url = next(filter(None, map(served_at, lines(server.stderr, seconds=60))))
+        url = next(filter(None, map(served_at, lines(server.stderr, seconds=120))))
         request = urllib.request.Request(
             f"{url}api/kernelspecs", headers={"Authorization": "token secret"}
         )
@@ -495,14 +495,14 @@ def test_jupyter_lab_starts_and_offers_the_named_kernel(worked, tmp_path):
         assert specs["zebra-count"]["spec"]["argv"][0] == f"{worked.path}/.venv/bin/python"
     finally:
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=30)
+        server.communicate(timeout=120)
 
 
 def patient_open(request, server: subprocess.Popen):
     """Jupyter names its address a moment before it listens there: ask until it does, or ended."""
     while server.poll() is None:
         try:
-            return urllib.request.urlopen(request, timeout=30)
+            return urllib.request.urlopen(request, timeout=120)
         except urllib.error.URLError as error:
             if not isinstance(error.reason, ConnectionRefusedError):
                 raise

@@ -594,7 +594,7 @@ def test_a_signal_ends_a_repetition_and_its_run_and_removes_the_checkout(desk, n
     )
     started = any("Started run" in line for line in lab.stdout)
     lab.send_signal(number)
-    output, _ = lab.communicate(timeout=60)  # until nobody has the pipe open any more
+    output, _ = lab.communicate(timeout=120)  # until nobody has the pipe open any more
     assert started and lab.returncode == 128 + number
     assert output.endswith("lab: interrupted\n") and "Traceback" not in output
     assert desk.rows()[0]["state"] == "TERMINATED"

@@ -134,6 +134,6 @@ def test_ctrl_c_in_a_setup_interrupts_it(laptop):
         read_until(session, "waiting")
         session.stdin.write("\x03")
         session.stdin.flush()
-        shown, _ = session.communicate(timeout=20)
+        shown, _ = session.communicate(timeout=120)
     assert shown.rstrip().endswith("lab: interrupted") and session.returncode == 130
     assert not [line for _, _, line in laptop.hosts.worker.processes() if "sleep 1000" in line]

@@ -19,7 +19,7 @@ def job(laptop, id: str) -> dict:
     return next(one for one in listed if one["id"] == id)
 
 
-def until(condition, seconds=20, what="it"):
+def until(condition, seconds=120, what="it"):
     """Wait for a condition; its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):

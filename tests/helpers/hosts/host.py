@@ -58,7 +58,7 @@ class HostProcess(subprocess.Popen):
     def inner(self) -> int:
         """The command's pid as the real machine counts; it leads a session of its own."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while self.poll() is None and time.monotonic() < end:
             for child in children.read_text().split():
                 if os.getsid(int(child)) == int(child):
@@ -118,8 +118,8 @@ class Host:
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._init, signal.SIGKILL)
-        select.select([self._init], [], [], 20)  # readable once all of its processes are gone
-        self._space.wait(20)
+        select.select([self._init], [], [], 60)  # readable once all of its processes are gone
+        self._space.wait(60)
         self._space.stdin.close()
         self._space.stdout.close()
         for descriptor in (self._init, *self._spaces):

@@ -21,7 +21,7 @@ import time
 STARTED = {}  # name of a server of the bed: its process
 
 
-def wait_until(true, seconds=10):
+def wait_until(true, seconds=60):
     """Whether it became true within this time."""
     end = time.monotonic() + seconds
     while not (now := true()) and time.monotonic() < end:
@@ -69,7 +69,7 @@ def reap():
 def sh(script):
     """Run a script of the bed here."""
     done = subprocess.run(
-        ["/bin/sh", "-euc", script], capture_output=True, text=True, timeout=60, errors="replace"
+        ["/bin/sh", "-euc", script], capture_output=True, text=True, timeout=120, errors="replace"
     )
     return {"code": done.returncode, "output": done.stdout, "error": done.stderr}
 
@@ -124,7 +124,7 @@ class Proxy:
             answer = getattr(self, name)(*arguments)
             return await answer if asyncio.iscoroutine(answer) else answer
 
-        answer = asyncio.run_coroutine_threadsafe(called(), self.loop).result(10)
+        answer = asyncio.run_coroutine_threadsafe(called(), self.loop).result(60)
         return {"code": 0, "output": answer, "error": ""}
 
     async def accept(self):
