@@ -58,7 +58,7 @@ def folder_in_memory(otherwise: Path, memory=Path("/dev/shm")):
     """
     for left in memory.glob("hosts-of-*"):
         if not Path("/proc", left.name.rpartition("-")[2]).exists():
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)  # the other worker may be at it too
     room = os.statvfs(memory) if memory.is_dir() else None
     roomy = room and room.f_bavail * room.f_frsize > 8 << 30
     if not roomy or room.f_flag & os.ST_NOEXEC:
