@@ -15,16 +15,16 @@ if [ "${3:-}" = hosts ] && command -v apt-get >/dev/null; then
         faketime:faketime shellcheck:shellcheck mkfs.btrfs:btrfs-progs curl:curl; do
         command -v "${pair%:*}" >/dev/null || packages="$packages ${pair#*:}"
     done
-    # playwright brings a node that is linked to it
+    # playwright's node is linked to it
     ldconfig -p | grep -q libatomic.so.1 || packages="$packages libatomic1"
-    # Ubuntu has it as a snap only: there the browser tests are skipped, unless it has Chrome
+    # Ubuntu has it only as a snap: there the browser tests are skipped, unless Chrome is installed
     if grep -qs '^ID=debian' /etc/os-release && ! command -v chromium >/dev/null; then
         packages="$packages chromium"
     fi
 fi
 
-# A machine with an init system would start a public sshd at once, and again at every boot. That is
-# its owner's to decide; elsewhere (a container, CI) one file keeps the package from starting it.
+# A machine with an init system would start a public sshd at once, and again at every boot. Its owner
+# has to decide that; elsewhere (a container, CI) one file keeps the package from starting it.
 starts_a_server() {
     case $packages in *openssh-server*) [ -d /run/systemd/system ] ;; *) false ;; esac
 }
@@ -41,16 +41,16 @@ if [ -n "$packages" ]; then
         DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
             $packages >/dev/null
     else
-        echo "missing here: sudo apt-get install ${packages# }" >&2
+        echo "Programs are missing. Run: sudo apt-get install ${packages# }" >&2
         case $packages in
-        *python3-venv*) echo "then make again" >&2; exit 1 ;;
-        *) echo "until then the tests with three hosts fail, or are skipped if not run by root" >&2 ;;
+        *python3-venv*) echo "Then run make again." >&2; exit 1 ;;
+        *) echo "Until then, tests with hosts fail (as root) or are skipped." >&2 ;;
         esac
     fi
 fi
 "$python" -m venv "$environment"
 "$environment/bin/python" -m pip install --quiet 'uv>=0.9'
-# uv does not read pip's settings; where wheels come from is told to it by name
+# uv does not read pip's settings, so it needs its own variable
 if [ -n "${PIP_FIND_LINKS:-}" ] && [ -z "${UV_FIND_LINKS:-}" ]; then
     UV_FIND_LINKS=$PIP_FIND_LINKS
     export UV_FIND_LINKS

@@ -15,12 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = ROOT / "{{cookiecutter.project_slug}}"
 VENDOR = PROJECT / "vendor"
-EPOCH = "1577836800"  # the time of every file in it: 2020-01-01
+EPOCH = "1577836800"  # the time of every file in the wheel: 2020-01-01
 
 
-def build(folder: Path) -> Path:
-    """The wheel of lab/, built into `folder`."""
-    with tempfile.TemporaryDirectory() as clean:  # only what is the package's: no caches, no drafts
+def build_wheel(folder: Path) -> Path:
+    """Build the wheel of lab/ into a folder, and return its path."""
+    with tempfile.TemporaryDirectory() as clean:  # only the package's files: no caches, no drafts
         source = Path(clean, "lab")
         source.mkdir()
         for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
@@ -38,8 +38,9 @@ def build(folder: Path) -> Path:
 
 
 def main() -> None:
+    """Replace the wheel, its line in the lock and its pin."""
     with tempfile.TemporaryDirectory() as folder:
-        wheel = build(Path(folder))
+        wheel = build_wheel(Path(folder))
         VENDOR.mkdir(exist_ok=True)
         for old in VENDOR.glob("dl_remote_lab-*.whl"):
             old.unlink()
@@ -49,7 +50,7 @@ def main() -> None:
     lock = PROJECT / "requirements.txt"
     text, found = re.subn(r"(?m)^\./vendor/.*$", line, lock.read_text("utf-8"))
     if not found:
-        sys.exit(f"{lock} names no wheel: make lock")
+        sys.exit(f"{lock} names no wheel. Run: make lock")
     lock.write_text(text, "utf-8")
     version = wheel.name.split("-")[1]
     settings = PROJECT / "pyproject.toml"

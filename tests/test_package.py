@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import wheel as making
 from helpers.laptop import EXPERIMENT
 from helpers.projects import FEW, LAB, RECORDED, TEMPLATE, TREE, VERSION, Project, shorten
+from wheel import build_wheel
 
 GENERATED = TEMPLATE / "{{cookiecutter.project_slug}}"
 
@@ -22,7 +22,7 @@ def committed_wheel() -> Path:
 
 
 def test_the_wheel_in_the_template_is_what_its_source_builds_to(tmp_path):
-    built = making.build(tmp_path)
+    built = build_wheel(tmp_path)
     assert built.name == committed_wheel().name
     assert built.read_bytes() == committed_wheel().read_bytes(), "make wheel"
 
