@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 
 import pytest
+from lab.ssh import connection, machines
 from markdown_it import MarkdownIt
 
 from helpers.projects import EVERY_STEP, TEMPLATE, Project, cookiecutter
@@ -186,6 +188,15 @@ def test_the_remote_goes_into_machines_toml_and_the_user_name_does_not(
         shared = {**shared, "folder": "lab/my-experiment"}
     assert machines.get("machines", {}).get("gpu", {}) == shared
     assert local.get("machines", {}).get("gpu", {}) == personal
+
+
+def test_the_answers_lead_ssh_to_the_machine(bake, home, monkeypatch):
+    project = bake(remote="ada@gpu1.example.org", remote_gateway="eve@gate.example.org")
+    monkeypatch.setenv("LAB_PROJECT", str(project.path))
+    command = connection.Connection(machines.get()).ssh_command("-G")
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for line in ("hostname gpu1.example.org", "user ada", "proxyjump gate.example.org"):
+        assert f"{line}\n" in found
 
 
 def test_every_name_that_would_hide_a_module_is_reserved(project):

@@ -6,6 +6,7 @@ import pytest
 
 from helpers import hosts as bed
 from helpers.jobs import BOB, GO, ended, job, log, logged, start, until
+from helpers.terminal import in_terminal
 
 
 def members(laptop, id: str) -> list[str]:
@@ -111,6 +112,21 @@ def test_stop_of_a_job_whose_runner_was_killed_ends_what_is_left_of_it(laptop):
     assert alive(laptop, "sleep 4321")
     assert laptop.lab("stop", id) == f"{id} stopped\n"
     assert not alive(laptop, "sleep 4321")
+
+
+def test_a_job_that_a_newer_lab_has_started_is_neither_stopped_nor_attached_to(laptop):
+    id = start(laptop, "--", "sh", "-c", "echo up; exec sleep 4321")
+    logged(laptop, id, "up")
+    file = laptop.there(f"jobs/{id}/job.json")
+    file.write_text(file.read_text().replace('"format": 1', '"format": 2', 1))
+    told = f"a newer lab has started job {id} on worker: run lab update first."
+    done = laptop.lab("stop", id, check=False)
+    assert (done.returncode, done.stderr) == (1, f"lab: {told}\n")
+    with in_terminal(laptop, f"lab attach {id}") as attached:
+        shown, _ = attached.communicate(timeout=20)
+    assert f"lab: {told}" in shown and attached.returncode == 1
+    assert alive(laptop, "sleep 4321") and not file.with_name("stop").exists()
+    assert "lab update" in job(laptop, id)["detail"]
 
 
 def test_a_job_of_another_host_that_shares_the_folder_is_not_called_stopped(laptop):

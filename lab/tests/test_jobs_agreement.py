@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from lab.jobs import control, job_format, runner_scripts
 from lab.ssh import framing
 
@@ -33,6 +35,22 @@ def test_a_job_of_a_newer_lab_is_unknown_and_says_which_side_to_update():
     newer = json.dumps({"format": job_format.FORMAT + 1, "name": "from tomorrow"})
     (job,) = control.parse(f"1000\n{line(code='0', start='1', end='2', spec=newer)}\n")
     assert job.state == "unknown" and "lab update" in job.detail
+
+
+@pytest.mark.parametrize("spec", ["[]", "3", "null", '"x"', "{broken", "", '{"format": "x"}'])
+def test_a_damaged_job_json_hides_neither_the_job_nor_the_others(spec):
+    good = line(code="0", spec='{"name": "good"}')
+    damaged, other = control.parse(f"1000\n{line(code='0', spec=spec)}\n{good}\n")
+    assert (damaged.state, other.spec["name"]) == ("finished(0)", "good")
+    assert damaged.row()["what"] == ""
+
+
+@pytest.mark.parametrize(
+    "spec", ['{"command": 3, "by": [1], "name": {}}', '{"command": [1, null]}']
+)
+def test_any_value_in_a_job_json_is_shown_as_text(spec):
+    (job,) = control.parse(f"1000\n{line(code='0', spec=spec)}\n")
+    assert all(isinstance(cell, str) for cell in job.row().values())
 
 
 def test_a_job_of_an_older_lab_is_read():

@@ -1,0 +1,71 @@
+"""A home and a project of their own for tests in process."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.ground import project as current
+
+SETTINGS = """[project]
+name = "my-experiment"
+version = "0.1.0"
+
+[tool.lab]
+title = "My Experiment"
+python = "3.11"
+dataset = "digits"
+
+[tool.uv.build-backend]
+module-name = "my_experiment"
+"""
+FOREIGN = ("LAB_PROJECT", "LAB_RUNS", "LAB_DATA", "LAB_JOB", "LAB_PATIENCE", "XDG_CACHE_HOME")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A home in which no setting of the developer is read or changed."""
+    path = tmp_path / "home"
+    path.mkdir()
+    (path / ".gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    return path
+
+
+@pytest.fixture
+def project(home, tmp_path, monkeypatch) -> Path:
+    """The folder of an empty project, which is the current one."""
+    path = (tmp_path / "project").resolve()
+    path.mkdir()
+    (path / "pyproject.toml").write_text(SETTINGS)
+    monkeypatch.setenv("LAB_PROJECT", str(path))
+    monkeypatch.chdir(path)
+    current.reload()
+    yield path
+    current.reload()
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A function that puts a shell script first in PATH, under that name."""
+    folder = tmp_path / "bin"
+
+    def write(name: str, script: str) -> Path:
+        if not folder.exists():
+            folder.mkdir()
+            monkeypatch.setenv("PATH", str(folder), prepend=":")
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+        return folder / name
+
+    return write
+
+
+def run_git(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    return done.stdout.strip()
