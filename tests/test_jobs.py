@@ -238,7 +238,7 @@ def test_what_is_advised_for_a_second_machine_is_for_that_machine(laptop):
         "gateway_user = 'ada'\nfolder = 'lab/second'\n"
     )
     done = laptop.lab("-m", "second", "sync", "--back", check=False)
-    assert done.stderr.endswith("yet: lab -m second setup makes it.\n")
+    assert done.stderr.endswith("yet: lab -m second setup creates it.\n")
     done = laptop.lab("doctor", "-m", "second", check=False)
     assert "lab -m second setup" in done.stdout and "lab setup" not in done.stdout
     done = laptop.run("lab", "-m", "second", "run", "--", "true")

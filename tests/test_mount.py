@@ -38,7 +38,7 @@ def test_the_folder_there_is_a_folder_here_until_it_is_unmounted(laptop):
     assert "work" in sh(laptop, "ls remote/gpu").split()
     sh(laptop, "echo written here >remote/gpu/runs/note")
     assert laptop.there("runs/note").read_text() == "written here\n"
-    assert "mounted already" in lab(laptop, "mount")
+    assert "already mounted" in lab(laptop, "mount")
     assert sh(laptop, "git status --porcelain") == ""  # git does not take it for code
     assert "remote/gpu: unmounted" in lab(laptop, "unmount")
     assert sh(laptop, "ls -d remote 2>/dev/null || echo gone") == "gone\n"
@@ -64,7 +64,7 @@ def test_a_folder_with_content_and_one_that_git_sees_are_refused(laptop):
 
 def test_without_sshfs_it_says_how_to_get_it(laptop):
     laptop.hosts.laptop.program("sshfs", None)
-    assert "no sshfs here: install it" in lab(laptop, "mount", code=1)
+    assert "sshfs is not installed: apt-get install sshfs" in lab(laptop, "mount", code=1)
 
 
 def test_a_machine_that_cannot_be_reached_leaves_no_mount_point(laptop):

@@ -1,4 +1,4 @@
-"""Setting a machine up, and bringing its working copy in step: no edit made there is lost."""
+"""Setting a machine up, and bringing its working copy up to date: no edit made there is lost."""
 
 import json
 import os
@@ -238,7 +238,7 @@ def test_what_keeps_git_there_from_saving_is_named(laptop):
     work_git(laptop, "clone", "--quiet", "--bare", "../moved.git", ".git")
     for command in ("sync", "setup"):
         done = laptop.lab(command, check=False)
-        assert "was not made by lab and is not empty: move it away" in done.stderr
+        assert "is not empty and was not created by lab: move it away" in done.stderr
 
 
 def test_a_folder_that_was_moved_there_is_made_whole_and_no_edit_is_lost(laptop):
@@ -273,7 +273,7 @@ def test_the_notebooks_there_use_the_folders_of_machines_toml_also_when_those_ch
     assert "/home/ada/mine" in there.read_text()
 
 
-def test_a_damaged_repository_is_named_with_what_mends_it(laptop):
+def test_a_damaged_repository_is_named_with_what_to_do(laptop):
     worker = laptop.hosts.worker
     objects = laptop.there("repo.git/objects")
     (laptop.there("work") / "README.md").write_text("edited there\n")
@@ -284,8 +284,8 @@ def test_a_damaged_repository_is_named_with_what_mends_it(laptop):
         (laptop.path / "README.md").open("a").write("edited here\n")
         done = laptop.lab(*command, check=False)
         place = "/home/ada/lab/my-experiment"
-        mend = f"{place}/repo.git is damaged: move it and {place}/work away, then lab setup makes"
-        assert done.returncode == 1 and mend in done.stderr, done.stderr
+        advice = f"{place}/repo.git is damaged: move it and {place}/work away, then run lab setup"
+        assert done.returncode == 1 and advice in done.stderr, done.stderr
         assert done.stderr.count("\n") == 2  # the first line names project and machine
     worker.run("sh", "-c", f"mkdir old; mv {place}/repo.git {place}/work old")
     laptop.lab("setup")
@@ -320,7 +320,8 @@ def test_a_sync_that_breaks_off_half_way_says_so_and_the_next_one_is_whole(lapto
     worker.run("umount", stuck)
     assert done.returncode == 1
     assert (
-        "lab: only a part of /home/ada/lab/my-experiment/work on worker is in step" in done.stderr
+        "lab: only a part of /home/ada/lab/my-experiment/work on worker is up to date"
+        in done.stderr
     )
     assert "Read-only file system" in done.stderr
     laptop.lab("sync")

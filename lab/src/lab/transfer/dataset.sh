@@ -7,7 +7,7 @@ target=$data/$dataset
 if [ -n "$stage" ]; then
     stage=$data/$stage-$(id -u) # users of two laptops may have the same name
     mkdir -p "$stage/files" "$stage/tmp" 2>/dev/null ||
-        fail "cannot create $stage on $hostname: is the disk full, or the folder not writable?"
+        fail "$stage cannot be created on $hostname: is the disk full, or may you not write there?"
 fi
 printf '%s\0' "$target" "$stage" "$(rsync --version 2>/dev/null | head -n 1)"
 cat "$target/manifest.json" 2>/dev/null

@@ -5,7 +5,7 @@
 
 target=$data/$dataset
 has flock || fail "$hostname has no flock: install util-linux."
-cat >"$stage/hashes" || fail "cannot write $stage on $hostname: is the disk full? Nothing was put in place."
+cat >"$stage/hashes" || fail "$stage cannot be written on $hostname: is the disk full? Nothing was put in place."
 exec 9<"$data"
 flock 9 # who sends the same dataset meanwhile finds it there afterwards
 
@@ -33,20 +33,20 @@ if [ -n "$wrong" ]; then
     rm -rf "$stage"
     fail "arrived damaged on $hostname, nothing was put in place, try again: $(in_one_line "$wrong")"
 fi
-mkdir -p "$target" || fail "cannot create $target on $hostname: is the folder writable?"
+mkdir -p "$target" || fail "$target cannot be created on $hostname: may you write there?"
 for split in $splits; do
     if [ ! -d "$split" ]; then
         continue
     elif [ -e "$target/$split" ]; then
         cp -Rln "$split" "$target/" 2>/dev/null
     else
-        mv -T "$split" "$target/$split" || fail "cannot create $target/$split on $hostname."
+        mv -T "$split" "$target/$split" || fail "$target/$split cannot be created on $hostname."
     fi
 done
 if [ -n "$present" ] && ! (cd "$target" && sha256sum -c --status "$stage/hashes" 2>/dev/null); then
     fail "$target on $hostname has files already, and the missing ones could not be added."
 fi
 if ! [ -e "$target/manifest.json" ]; then
-    mv manifest.json "$target/manifest.json" || fail "cannot write $target on $hostname."
+    mv manifest.json "$target/manifest.json" || fail "$target cannot be written on $hostname."
 fi
 cd / && rm -rf "$stage"

@@ -1,11 +1,11 @@
-# A shell in the working copy, with the environment active; in tmux, so that it stays.
+# Opens a shell in the working copy, with the environment active; in tmux, so that it stays.
 # Variables: project, term.
 # Needs: places.sh tmux.sh
 
 cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $hostname yet: $lab setup."
 choose_terminal
 SHELL=${SHELL:-/bin/sh}
-# not a login shell: its profile would put the system's Python first again
+# no login shell, as its profile would put the system's Python first again
 set -- env "VIRTUAL_ENV=$PWD/.venv" "PATH=$PWD/.venv/bin:$PATH" "LAB_RUNS=$folder/runs" \
     "LAB_DATA=$data" "$SHELL"
 if ! has tmux; then

@@ -1,6 +1,6 @@
-# Brings the working copy for editors to a commit; whatever was edited there is saved as a commit.
-# Variables: commit, sent, back (yes: only save), known (the saved edits that the laptop has),
-# now (the time, which names new ones). Standard input: a bundle.
+# Brings the working copy for editors to a commit, after saving what was edited in it as another commit.
+# Variables: commit, sent, back (yes: only save), known (saved edits that the laptop has), now (the
+# time, which names new ones). Standard input: a bundle.
 # Prints "state NAME", "edits NAME" for each that the laptop lacks, "nested NAME" for each repository
 # inside the copy, which is left alone, an empty line, and the bundle of the edits.
 # Needs: code.sh
@@ -9,45 +9,45 @@ work=$folder/work
 edits=refs/lab/edits
 make_lock_file "$folder/.work.lock"
 exec 9>>"$folder/.work.lock"
-flock -w 100 9 || fail "somebody else has been bringing $work in step for long: try again."
+flock -w 100 9 || fail "another lab sync has been changing $work on $hostname for long: try again later."
 take_commit
 state=synced nested=''
-synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of the last time
+synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of the last sync
 
 tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
 
-# What git runs for each notebook it is to add. lab setup writes the kernel's name on this machine
-# into them: one that differs from HEAD's by its kernel alone was not edited. If it fails, git takes
-# the notebook as it is.
+# What git runs for each notebook that it adds. lab setup writes the name of this machine's kernel
+# into them, so one that differs from HEAD's by its kernel alone was not edited. If this fails, git
+# adds the notebook as it is.
 as_sent='set -e; cat >"$draft.new"; git cat-file blob HEAD:%f >"$draft.old" 2>/dev/null
     without_kernel() { sed "/^ *\"kernelspec\": {$/,/}/d" "$draft.$1"; }
     if [ "$(without_kernel new)" = "$(without_kernel old)" ]; then cat "$draft.old"; else cat "$draft.new"; fi'
 
-# save_ignored: what is ignored, but stands where the commit has something of its own, is added too
+# save_ignored: also adds ignored files where the commit has something of the same path
 save_ignored() {
     quiet_git diff --cached -z --name-only --no-renames --diff-filter=D "$commit" -- |
         xargs -0 -r sh -c '
             for name; do
-                place="" rest=$name/
+                path="" rest=$name/
                 while [ -n "$rest" ]; do
-                    place=$place${place:+/}${rest%%/*}
+                    path=$path${path:+/}${rest%%/*}
                     rest=${rest#*/}
-                    if [ -L "$place" ] || [ ! -d "$place" ]; then break; fi
+                    if [ -L "$path" ] || [ ! -d "$path" ]; then break; fi
                 done
-                if [ -e "$place" ] || [ -L "$place" ]; then printf "%s\0" "$place"; fi
+                if [ -e "$path" ] || [ -L "$path" ]; then printf "%s\0" "$path"; fi
             done' sh |
         xargs -0 -r git --literal-pathspecs add --force --
 }
 
-# save_edits: everything that is not ignored becomes a commit, unless it is one already; sets tree
+# save_edits: commits everything that is not ignored, unless a commit has it already; sets tree
 save_edits() {
     head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
     said=$(quiet_git -c filter.notebook-output.clean="$as_sent" add --all 2>&1) ||
         fail "git on $hostname cannot read all of $work: $(cause "$said")"
-    # of a repository inside this one git would take no more than a link
+    # of a repository inside this one git would save nothing but a link
     nested=$(quiet_git ls-files --stage | sed -n 's/^160000 [^	]*	//p')
     quiet_git ls-files --stage -z | sed -zn 's/^160000 [^	]*	//p' | xargs -0 -r git update-index --force-remove --
-    save_ignored || fail "git on $hostname cannot save what is ignored, but in the way, in $work."
+    save_ignored || fail "git on $hostname cannot save the ignored files that are in the way in $work."
     tree=$(quiet_git write-tree) || fail "git on $hostname cannot save what was edited in $work."
     if [ "$tree" = "$(tree_of "$commit")" ] && { [ "$head" = "$commit" ] || [ "$head" = "$synced" ]; }; then
         return
@@ -71,19 +71,19 @@ save_edits() {
         quiet_git update-ref "$edits/$now-$(printf %.7s "$saved")" "$saved" || fail "git on $hostname cannot save a commit."
 }
 
-if ! [ -f "$work/.git" ]; then # a folder .git is of a clone that somebody made there
+if ! [ -f "$work/.git" ]; then # a folder .git belongs to a clone that somebody made
     if [ -d "$work" ] && [ -n "$(ls -A "$work")" ]; then
-        fail "$work on $hostname was not made by lab and is not empty: move it away."
+        fail "$work on $hostname is not empty and was not created by lab: move it away."
     fi
-    [ -z "$back" ] || fail "there is no $work on $hostname yet: $lab setup makes it."
+    [ -z "$back" ] || fail "there is no $work on $hostname yet: $lab setup creates it."
     quiet_git -C "$repo" worktree prune
     said=$(quiet_git -C "$repo" worktree add --quiet --detach "$work" "$commit" 2>&1) ||
-        fail "$work cannot be made on $hostname: $(cause "$said")"
+        fail "$work cannot be created on $hostname: $(cause "$said")"
     state=made
 else
     cd "$work" || exit 1
     quiet_git rev-parse --git-dir >/dev/null 2>&1 ||
-        fail "$work on $hostname has lost its repository, $repo: move it away, then $lab setup makes a new one."
+        fail "$work on $hostname has lost its repository, $repo: move it away, then $lab setup creates a new one."
     index=$(quiet_git rev-parse --git-path index)
     draft=$folder/.index.$$
     export draft
@@ -97,15 +97,15 @@ else
     elif [ "$tree" = "$(tree_of "$commit")" ] && [ "$(quiet_git rev-parse HEAD)" = "$commit" ]; then
         state=unchanged
     else
-        # git itself refuses if a file has been edited since it was saved, a moment ago
+        # git refuses if a file has been edited since it was saved, a moment ago
         said=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) || case $said in
         *"not uptodate"* | *"would be overwritten"* | *"would be removed"*)
-            fail "$work is being edited right now; nothing was changed: $(cause "$said")" ;;
-        *) fail "only a part of $work on $hostname is in step: $(cause "$said"). Mend it, then $lab sync." ;;
+            fail "$work on $hostname is being edited right now, and was not changed: $(cause "$said")" ;;
+        *) fail "only a part of $work on $hostname is up to date: $(cause "$said"). Fix that, then $lab sync." ;;
         esac
         mv "$draft" "$index"
         said=$(quiet_git update-ref --no-deref HEAD "$commit" 2>&1) ||
-            fail "git on $hostname has the files of $work in step, but not its HEAD: $(cause "$said")"
+            fail "the files of $work on $hostname are up to date, but not its HEAD: $(cause "$said")"
     fi
 fi
 [ -n "$back" ] || [ "$synced" = "$commit" ] || printf '%s\n' "$commit" >"$folder/.work.synced"
