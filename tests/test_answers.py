@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from types import ModuleType
 
 import pytest
 from lab.ssh import connection, machines
@@ -44,27 +45,55 @@ CANNOT_WORK = {
 REFUSED = [(name, value) for name, values in CANNOT_WORK.items() for value in values]
 
 
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    """The check of the answers, as a module of this process; its answers are good ones."""
+    source = (TEMPLATE / "hooks/pre_gen_project.py").read_text("utf-8")
+    module = ModuleType("pre_gen_project")
+    exec(source.replace("{{ cookiecutter | tojson }}", "{}"), vars(module))
+    module.ANSWERS.update(dict.fromkeys(module.RULES, "") | module.EXAMPLES)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    return module
+
+
 @pytest.mark.parametrize(("name", "value"), REFUSED)
 def test_an_answer_that_cannot_work_is_refused_with_rule_value_and_suggestion(
-    tmp_path, name, value
+    check, capsys, name, value
 ):
-    done = cookiecutter(tmp_path, skip=EVERY_STEP, **{name: value})
-    message = done.stdout.split("Traceback")[0]
-    assert done.returncode != 0
+    assert check.main() == 0
+    check.ANSWERS[name] = value
+    assert check.main() == 1
+    assert_explained(capsys.readouterr().err, name, value)
+
+
+def assert_explained(message: str, name: str, value: str) -> None:
     assert f"{name} = {ascii(value)}" in message
     assert re.search(r"rule: \S", message)
     assert re.search(rf"try:  ({name}=|leave it empty)", message)
     assert message.isascii()
-    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", CANNOT_WORK)
+def test_what_is_refused_leaves_nothing_behind_and_its_suggestion_works(
+    tmp_path, name, cookies, monkeypatch
+):
+    monkeypatch.setenv("DL_TEMPLATE_SKIP", EVERY_STEP)
+    value = CANNOT_WORK[name][0]
+    (tmp_path / "out").mkdir()
+    done = cookiecutter(tmp_path / "out", skip=EVERY_STEP, **{name: value})
+    assert done.returncode != 0
+    assert list((tmp_path / "out").iterdir()) == []
+    assert_explained(done.stdout.split("Traceback")[0], name, value)
+    suggestion = re.search(rf"try:  (?:{name}=(.*)|leave it empty)", done.stdout).group(1) or ""
+    assert cookies.bake(extra_context={name: suggestion}).exception is None
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSED)
-def test_the_suggestion_works(tmp_path, name, value, cookies, monkeypatch):
-    monkeypatch.setenv("DL_TEMPLATE_SKIP", EVERY_STEP)
-    refused = cookiecutter(tmp_path, skip=EVERY_STEP, **{name: value})
-    suggestion = re.search(rf"try:  (?:{name}=(.*)|leave it empty)", refused.stdout).group(1) or ""
+def test_every_suggestion_is_an_answer_that_works(check, name, value):
+    _, suggestion = check.refusal(name, value)
     assert suggestion != value
-    assert cookies.bake(extra_context={name: suggestion}).exception is None
+    assert check.refusal(name, suggestion) is None
 
 
 def test_an_empty_value_of_a_configuration_file_is_named(tmp_path):
