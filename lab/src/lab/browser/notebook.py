@@ -2,68 +2,91 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from lab.browser import tunnels
+from lab.browser.tunnels import Tunnel
 from lab.ground import git
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
 
 PORT = 8888
-FORBIDDEN = ("prohibited", "unknown channel type", "connect failed")  # ssh, of forwarded sockets
+# What ssh says where sshd forwards no sockets.
+FORBIDDEN = ("prohibited", "unknown channel type", "connect failed")
 
 
-def start(connection: Connection, port: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Start or reuse the server there and the tunnel here; (what runs there, the tunnel).
+class Server(NamedTuple):
+    """A JupyterLab that runs on a machine."""
 
-    Raises RemoteError if it cannot run there, SshError; LabError if the tunnel does not lead to it.
+    token: str
+    started: bool  # by this call
+    socket: str  # where it listens
+    port: int  # of its 127.0.0.1, where sshd forwards no sockets; else 0
+
+
+def start(connection: Connection, port: int | None) -> tuple[Server, Tunnel]:
+    """Start or reuse the server on the machine and the tunnel to it.
+
+    Raises RemoteError if it cannot run there, SshError, LabError if the tunnel does not reach it.
     """
-    there = call_server(connection, "start")
-    tunnel = open_tunnel(connection, there, port)
-    if "socket" in there and is_forbidden(tunnel):
-        there = call_server(connection, "start", tcp="yes")
-        tunnel = open_tunnel(connection, there, port)
-    code, _ = tunnels.request(tunnel, "/api/status", there["token"])
+    server = start_server(connection)
+    tunnel = open_tunnel(connection, server, port)
+    if server.socket and is_forbidden(tunnel):
+        server = start_server(connection, tcp=True)
+        tunnel = open_tunnel(connection, server, port)
+    code, _ = tunnels.request(tunnel, "/api/status", server.token)
     if code != 200:
         raise LabError(
             f"JupyterLab runs on {connection.name}, but does not answer through the tunnel"
             f" ({tunnels.describe_state(tunnel)}): lab tunnels --close, and try again."
         )
-    return there, tunnel
+    return server, tunnel
 
 
-def call_server(connection: Connection, action: str, tcp: str = "") -> dict[str, Any]:
-    """What notebook.sh says after this action."""
-    program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
-    answer = connection.run(
-        "notebook.sh", project=git.prefix(), action=action, tcp=tcp, program=program
+def start_server(connection: Connection, tcp: bool = False) -> Server:
+    """Start or reuse the server; with `tcp` it listens on a port, not on a socket."""
+    answer = json.loads(_call_server(connection, "start", tcp))
+    return Server(
+        answer["token"], answer["started"], answer.get("socket", ""), answer.get("port", 0)
     )
-    return json.loads(answer)
 
 
-def open_tunnel(connection: Connection, there: dict[str, Any], port: int | None) -> dict[str, Any]:
-    target = there.get("socket") or f"127.0.0.1:{there['port']}"
+def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
+    """Let notebook_server.py do this on the machine, and return its answer."""
+    program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
+    return connection.run(
+        "notebook.sh",
+        project=git.prefix(),
+        action=action,
+        tcp="yes" if tcp else "",
+        program=program,
+    )
+
+
+def open_tunnel(connection: Connection, server: Server, port: int | None) -> Tunnel:
+    """Open or reuse the tunnel to a server."""
+    target = server.socket or f"127.0.0.1:{server.port}"
     return tunnels.start("notebook", connection.name, target, port, PORT)
 
 
-def is_forbidden(tunnel: dict[str, Any]) -> bool:
-    """Whether sshd there does not forward sockets: what is behind this one does answer there."""
-    log = tunnel["path"].with_suffix(".log")
+def is_forbidden(tunnel: Tunnel) -> bool:
+    """Return whether sshd refuses to forward to the socket, where a server does answer."""
+    log = tunnel.path.with_suffix(".log")
     before = log.stat().st_size
     if tunnels.request(tunnel, "/api")[0]:
         return False
-    said = log.read_bytes()[before:].decode("utf-8", "replace")
-    return any(words in said for words in FORBIDDEN)
+    message = log.read_bytes()[before:].decode("utf-8", "replace")
+    return any(words in message for words in FORBIDDEN)
 
 
 def stop(connection: Connection) -> bool:
-    """End the server there with its kernels, and the tunnel; whether one ran."""
-    path = tunnels.entry_path("notebook", connection.name)
-    entry = tunnels.read_entry(path)
-    if entry:
-        tunnels.stop(entry)
-    return call_server(connection, "stop")["stopped"]
+    """End the tunnel, and the server with its kernels; return whether one ran."""
+    tunnel = tunnels.read(tunnels.file_of("notebook", connection.name))
+    if tunnel:
+        tunnels.stop(tunnel)
+    return bool(json.loads(_call_server(connection, "stop"))["stopped"])
 
 
-def format_url(there: dict[str, Any], tunnel: dict[str, Any]) -> str:
-    return f"http://127.0.0.1:{tunnel['port']}/lab?token={there['token']}"
+def format_url(server: Server, tunnel: Tunnel) -> str:
+    """Return the address for the browser, with the token."""
+    return f"http://127.0.0.1:{tunnel.port}/lab?token={server.token}"

@@ -1,6 +1,6 @@
 # Starts this project's JupyterLab, reuses the one that runs, or ends it.
-# Variables: project, action (start or stop), tcp (yes: sshd here forwards no sockets), program: the
-# text of notebook_server.py, which does it, and says what it prints.
+# Variables: project, action (start or stop), tcp (yes: sshd here forwards no sockets), program (the
+# text of notebook_server.py, which does it and prints the answer).
 # Needs: places.sh tmux.sh
 
 cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
@@ -8,15 +8,15 @@ cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
 .venv/bin/python -c 'import jupyterlab' 2>/dev/null ||
     fail "there is no JupyterLab in the environment on $hostname: $lab setup."
 mkdir -p "$ours"
-chmod 700 "$ours" # the terminal below shows the token; older tmux asks nobody who he is
-place=$ours/j$(checksum_of "$hostname:$folder") # short, for its sockets
+chmod 700 "$ours" # the terminal below shows the token, and older versions of tmux check no user
+own=$ours/j$(checksum_of "$hostname:$folder") # a short path, for its sockets
 session=$(session_name notebook)
-# not as a file: it is not known whether the one in work/ is this one
-printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$place" "$folder" "$data" "$tcp" "$lab" || exit 1
-has tmux || exit 0 # it shows the messages; Jupyter itself does not need it
+# not as a file: the one in work/ may be of another version
+printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$own" "$folder" "$data" "$tcp" "$lab" || exit 1
+has tmux || exit 0 # tmux shows the messages; Jupyter itself does not need it
 if [ "$action" = stop ]; then
     (our_tmux kill-session -t "=$session") 2>/dev/null
 else
-    (our_tmux new-session -d -s "$session" "exec tail -n 1000 -F $(quoted "$place/log")") 2>/dev/null
+    (our_tmux new-session -d -s "$session" "exec tail -n 1000 -F $(quoted "$own/log")") 2>/dev/null
 fi
 exit 0

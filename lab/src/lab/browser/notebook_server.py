@@ -1,8 +1,8 @@
-"""Starts, reuses or ends a JupyterLab on the machine it runs on; notebook.sh hands it to Python.
+"""Starts, reuses or ends a JupyterLab on the machine it runs on; notebook.sh passes it to Python.
 
-It runs in the project's working copy with its environment, and needs nothing but the standard
-library. It prints one line of JSON: what runs, where it listens, and its token. Everything that
-holds the token is in a folder, or in the memory, of this user alone.
+It runs in the project's working copy with its environment, and needs only the standard library. It
+prints one line of JSON: where the server listens, and its token. The token is only in files and
+processes that no other user can read.
 """
 
 import fcntl
@@ -16,137 +16,150 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+# What server.json holds: pid, born, boot, token, kernel, time, sockets; socket or port.
+Server: TypeAlias = dict[str, Any]
 
 START = 90  # seconds; a first start on a slow network disk takes long
 ANSWER = 10  # seconds
-LAB = sys.argv[-1]  # how a command of lab for this machine begins
-NAME = "LAB_NOTEBOOK"  # the variable by which every process of it is found
+LAB = sys.argv[-1]  # how commands of lab for this machine begin
+MARK = "LAB_NOTEBOOK"  # the variable by which all of its processes are found
 
 
-def main(action, place, folder, data, tcp):
-    """`place`: our folder for it; `folder`: the project's; `tcp`: "yes" where sockets do not do."""
-    place = Path(place)
-    place.mkdir(mode=0o700, exist_ok=True)
-    place.chmod(0o700)
-    with open(place / "lock", "w") as lock:
+def main(action: str, folder: str, project: str, data: str, tcp: str) -> dict[str, Any]:
+    """Do `action`. `folder` is for the server's files, `project` has runs/; `tcp`: "yes" or ""."""
+    own = Path(folder)
+    own.mkdir(mode=0o700, exist_ok=True)
+    own.chmod(0o700)
+    with (own / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if action == "stop":
-            return {"stopped": stop(place)}
-        known = read(place)
-        if known:
-            wait_for(known, place, ANSWER)
-        # nobody's kernels are ended for a port
-        if known and (tcp != "yes" or "port" in known or kernels(known)):
-            return {**known, "started": False}
-        stop(place)
-        return {**start(place, Path(folder), data, tcp), "started": True}
+            return {"stopped": stop(own)}
+        server = read_server(own)
+        if server:
+            wait_for(server, own, ANSWER)
+            # a server with kernels is not ended for a port
+            if tcp != "yes" or "port" in server or list_kernels(server):
+                return {**server, "started": False}
+        stop(own)
+        return {**start(own, Path(project), data, tcp), "started": True}
 
 
-def read(place):
-    """What is known of the server that runs; None if none does."""
+def read_server(own: Path) -> Server | None:
+    """Read server.json; None if its server has ended."""
     try:
-        known = json.loads((place / "server.json").read_text())
+        server: Server = json.loads((own / "server.json").read_text())
     except (OSError, ValueError):
         return None
-    return known if known["boot"] == boot() and started(known["pid"]) == known["born"] else None
+    running = server["boot"] == boot_id() and start_time(server["pid"]) == server["born"]
+    return server if running else None
 
 
-def start(place, folder, data, tcp):
-    """A new server, which answers with its token and has the project's kernel."""
+def start(own: Path, project: Path, data: str, tcp: str) -> Server:
+    """Start a server; return it once it answers with its token and has the project's kernel."""
     token = secrets.token_hex(24)
-    sockets = socket_folder(place)
-    where = {"port": free_port()} if tcp == "yes" else {"socket": f"{sockets}/socket"}
-    name = kernel()
+    sockets = make_socket_folder(own)
+    address: Server = {"port": free_port()} if tcp == "yes" else {"socket": f"{sockets}/socket"}
+    kernel = find_kernel()
     command = [os.path.abspath(".venv/bin/jupyter-lab"), "--no-browser", "--ServerApp.root_dir=."]
     command += ["--ServerApp.base_url=/", "--ServerApp.certfile=", "--ServerApp.port_retries=0"]
-    command += [f"--MultiKernelManager.default_kernel_name={name}"]
-    # on ports of 127.0.0.1 everybody could read along what the kernels print
+    command += [f"--MultiKernelManager.default_kernel_name={kernel}"]
+    # on ports of 127.0.0.1 everybody could read what the kernels print
     command += ["--KernelManager.transport=ipc"]
     if os.geteuid() == 0:
         command.append("--ServerApp.allow_root=True")
-    if "port" in where:
-        command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={where['port']}"]
-    else:  # the port's own default: another one in the user's configuration would stop Jupyter
-        command += [f"--ServerApp.sock={where['socket']}", "--ServerApp.sock_mode=0600"]
+    if "port" in address:
+        command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={address['port']}"]
+    else:  # the port's default, as another one in the user's configuration would stop Jupyter
+        command += [f"--ServerApp.sock={address['socket']}", "--ServerApp.sock_mode=0600"]
         command.append("--ServerApp.port=8888")
     environment = {
         **os.environ,
         "VIRTUAL_ENV": os.path.abspath(".venv"),
         "PATH": os.path.abspath(".venv/bin") + os.pathsep + os.environ["PATH"],
-        "LAB_RUNS": str(folder / "runs"),
+        "LAB_RUNS": str(project / "runs"),
         "LAB_DATA": data,
-        "JUPYTER_TOKEN": token,  # no other user can read a process' environment
-        "JUPYTER_RUNTIME_DIR": sockets,  # the kernels' sockets are there
-        NAME: str(place),
+        "JUPYTER_TOKEN": token,  # no other user can read the environment of a process
+        "JUPYTER_RUNTIME_DIR": sockets,  # for the sockets of the kernels
+        MARK: str(own),
     }
-    for one in ("JUPYTER_TOKEN_FILE", "JUPYTER_PORT"):
-        environment.pop(one, None)
-    with open(place / "log", "wb") as log:
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-        # its own session: it outlives this connection
-        process = subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
-    born = started(process.pid)
-    known = {"pid": process.pid, "born": born, "boot": boot(), "token": token, "kernel": name}
-    known |= {"time": int(time.time()), "sockets": sockets, **where}
-    draft = place / "server.json.new"
-    draft.write_text(json.dumps(known))
-    draft.replace(place / "server.json")
+    for name in ("JUPYTER_TOKEN_FILE", "JUPYTER_PORT"):
+        environment.pop(name, None)
+    with (own / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            start_new_session=True,  # it outlives this connection
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    server = {"pid": process.pid, "born": start_time(process.pid), "boot": boot_id()}
+    server |= {"token": token, "kernel": kernel, "time": int(time.time()), "sockets": sockets}
+    server |= address
+    draft = own / "server.json.new"
+    draft.write_text(json.dumps(server))
+    draft.replace(own / "server.json")
     try:
-        wait_for(known, place, START)
-        if status(known, "/api/status", "")[0] == 200:
-            fail("your Jupyter configuration there switches the token off: it must not.")
-        names = json.loads(status(known, "/api/kernelspecs", token)[1])["kernelspecs"]
-        if name not in names:
-            fail(f"its Jupyter does not find the kernel {name}: {LAB} setup.")
+        wait_for(server, own, START)
+        if request(server, "/api/status", "")[0] == 200:
+            fail("your Jupyter configuration on the machine switches the token off: enable it.")
+        kernels = json.loads(request(server, "/api/kernelspecs", token)[1])["kernelspecs"]
+        if kernel not in kernels:
+            fail(f"Jupyter does not find the kernel {kernel}: {LAB} setup.")
     except BaseException:
-        stop(place)
+        stop(own)
         raise
-    return known
+    return server
 
 
-def kernel():
-    """The name of the project's kernel, which lab setup made for this folder."""
+def find_kernel() -> str:
+    """Return the name of the project's kernel, which lab setup registered for this folder."""
     from jupyter_core.paths import jupyter_data_dir
 
-    mine = os.path.realpath(".")
+    project = os.path.realpath(".")
     for path in sorted(Path(jupyter_data_dir(), "kernels").glob("*/kernel.json")):
         with suppress(OSError, ValueError, KeyError):
             mark = json.loads(path.read_text("utf-8"))["metadata"]["dl-remote-template"]
-            if os.path.realpath(mark["project"]) == mine:
+            if os.path.realpath(mark["project"]) == project:
                 return path.parent.name
-    fail(f"the project's kernel is not there: {LAB} setup.")
+    fail(f"the project's kernel is missing: {LAB} setup.")
 
 
-def kernels(known):
-    return json.loads(status(known, "/api/kernels", known["token"])[1] or "[]")
+def list_kernels(server: Server) -> list[Any]:
+    """Return the kernels that run."""
+    kernels: list[Any] = json.loads(request(server, "/api/kernels", server["token"])[1] or "[]")
+    return kernels
 
 
-def wait_for(known, place, seconds):
-    """Until the server answers with our token."""
-    end = time.monotonic() + seconds
-    while status(known, "/api/status", known["token"])[0] != 200:
-        if started(known["pid"]) != known["born"]:
-            lines = (place / "log").read_text("utf-8", "replace").strip().splitlines()
+def wait_for(server: Server, own: Path, seconds: float) -> None:
+    """Wait until the server answers with our token."""
+    deadline = time.monotonic() + seconds
+    while request(server, "/api/status", server["token"])[0] != 200:
+        if start_time(server["pid"]) != server["born"]:
+            lines = (own / "log").read_text("utf-8", "replace").strip().splitlines()
             fail(f"JupyterLab did not start: {lines[-1] if lines else 'it does not say why'}")
-        if time.monotonic() > end:
-            fail(f"JupyterLab there does not answer: {LAB} notebook --stop ends it.")
+        if time.monotonic() > deadline:
+            fail(f"JupyterLab does not answer: {LAB} notebook --stop ends it.")
         time.sleep(0.1)
 
 
-def status(known, path, token, method="GET"):
-    """The answer to a request: (code, body); (0, b"") if there is none.
+def request(server: Server, path: str, token: str, method: str = "GET") -> tuple[int, bytes]:
+    """Ask the server; return (code, body), or (0, b"") if there is no answer.
 
-    Over TCP nobody but our own server is asked: the port may be somebody else's by now.
+    Over TCP only a server of this user is asked: the port may be somebody else's by now.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", known.get("port"), timeout=ANSWER)
+    connection = http.client.HTTPConnection("127.0.0.1", server.get("port"), timeout=ANSWER)
     try:
-        if "socket" in known:
+        if "socket" in server:
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.settimeout(ANSWER)
-            connection.sock.connect(known["socket"])
-        elif owner(known["port"]) != os.getuid():
+            connection.sock.connect(server["socket"])
+        elif find_owner(server["port"]) != os.getuid():
             return 0, b""
         headers = {"Authorization": f"token {token}"} if token else {}
         connection.request(method, path, headers=headers)
@@ -158,80 +171,83 @@ def status(known, path, token, method="GET"):
         connection.close()
 
 
-def stop(place):
-    """End the server with its kernels, also what is left of one that died; whether one ran."""
-    known = read(place)
-    if known and status(known, "/api/shutdown", known["token"], "POST")[0] == 200:
-        gone(place, 10)
+def stop(own: Path) -> bool:
+    """End the server with its kernels, or what one that died left; return whether one ran."""
+    server = read_server(own)
+    if server and request(server, "/api/shutdown", server["token"], "POST")[0] == 200:
+        wait_until_ended(own, 10)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in members(place):
+        for pid in find_processes(own):
             with suppress(OSError):
                 os.kill(pid, number)
-        if gone(place, 5):
+        if wait_until_ended(own, 5):
             break
     with suppress(OSError, ValueError, KeyError):
-        forget(Path(json.loads((place / "server.json").read_text())["sockets"]), place)
-    (place / "server.json").unlink(missing_ok=True)
-    return bool(known)
+        remove_sockets(Path(json.loads((own / "server.json").read_text())["sockets"]), own)
+    (own / "server.json").unlink(missing_ok=True)
+    return bool(server)
 
 
-def members(place):
-    """The server and its kernels, by the variable that they inherited.
+def find_processes(own: Path) -> Iterator[int]:
+    """Find the server and its kernels, by the variable that they inherited.
 
-    What else inherited it, such as a tmux that somebody started in Jupyter's terminal, may stay.
+    What else inherited it, such as a tmux that was started in Jupyter's terminal, is left alone.
     """
-    mark = f"{NAME}={place}".encode(errors="surrogateescape")
+    mark = f"{MARK}={own}".encode(errors="surrogateescape")
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (path / "cmdline").read_bytes()
             ours = b"/jupyter-lab\0" in command or b"\0ipykernel_launcher\0" in command
-            if ours and mark in (path / "environ").read_bytes().split(b"\0") and started(path.name):
+            marked = ours and mark in (path / "environ").read_bytes().split(b"\0")
+            if marked and start_time(int(path.name)):
                 yield int(path.name)
 
 
-def gone(place, seconds):
-    """Wait until there is none of them."""
-    end = time.monotonic() + seconds
-    while any(members(place)):
-        if time.monotonic() > end:
+def wait_until_ended(own: Path, seconds: float) -> bool:
+    """Wait for its processes to end; return whether they did."""
+    deadline = time.monotonic() + seconds
+    while any(find_processes(own)):
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.1)
     return True
 
 
-def socket_folder(place):
-    """A folder of this user alone for the sockets: `place`, or one in /tmp where that cannot be.
+def make_socket_folder(own: Path) -> str:
+    """Return a folder of this user alone for sockets: `own`, or a new one in /tmp.
 
-    The path of a socket has at most 107 bytes, those of the kernels have 50 letters of their own,
-    and ssh reads some letters in its own way. Not every network disk can hold a socket.
+    The path of a socket has at most 107 bytes, of which kernels need 50, and ssh takes some
+    characters for its own syntax. Not every network disk can hold a socket.
     """
-    path = str(place)
+    path = str(own)
     if len(path) <= 55 and path.isascii() and not set(path) & set(":%$\\\"' "):
         with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-            (place / "socket").unlink(missing_ok=True)
+            (own / "socket").unlink(missing_ok=True)
             probe.bind(f"{path}/socket")
-            (place / "socket").unlink()
+            (own / "socket").unlink()
             return path
-    return tempfile.mkdtemp(prefix="lab-", dir="/tmp")  # which is open to nobody else
+    return tempfile.mkdtemp(prefix="lab-", dir="/tmp")  # which only this user can enter
 
 
-def forget(sockets, place):
-    """Remove what a server left there."""
+def remove_sockets(sockets: Path, own: Path) -> None:
+    """Remove what a server left in the folder of its sockets."""
     for pattern in ("socket", "kernel-*", "jpserver-*", "jupyter_cookie_secret"):
         for path in sockets.glob(pattern):
             path.unlink()
-    if sockets != place:
+    if sockets != own:
         sockets.rmdir()
 
 
-def free_port():
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
-def owner(port):
-    """The user id of who listens on 127.0.0.1 there; None if nobody does."""
+def find_owner(port: int) -> int | None:
+    """Return the user id of who listens on a port of 127.0.0.1; None if nothing does."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[1] == f"0100007F:{port:04X}" and fields[3] == "0A":
@@ -239,12 +255,13 @@ def owner(port):
     return None
 
 
-def boot():
+def boot_id() -> str:
+    """Identify the current boot of the machine."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def started(pid):
-    """When a process started, in the kernel's words; "" if there is none."""
+def start_time(pid: int) -> str:
+    """Return when a process started, in the kernel's format; "" if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -252,7 +269,7 @@ def started(pid):
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def fail(message):
+def fail(message: str) -> NoReturn:
     sys.exit(f"lab: {message}")
 
 

@@ -1,19 +1,20 @@
 """The process of one TensorBoard: it runs here, on records that it keeps fetching from the machine.
 
 TensorBoard knows no login, so none runs on a machine that others use. It ends by lab tunnels
---close or lab tensorboard --stop, or after IDLE hours in which nobody looked at it.
+--close or lab tensorboard --stop, or after IDLE seconds in which nobody looked at it.
 """
 
-import json
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from lab.browser import tunnels
-from lab.browser.tunnel_keeper import IDLE, report_state
+from lab.browser.tunnel_keeper import IDLE, report_state, wait_for_file
 from lab.ground import project
 from lab.ground.errors import LabError
 from lab.ssh import machines
@@ -22,40 +23,47 @@ from lab.ssh.framing import PATIENCE
 from lab.transfer import fetch
 
 EVERY = min(10.0, PATIENCE)  # seconds between two looks at the machine, and at the event files
-used = time.monotonic()
-saying = threading.Lock()  # whoever holds it may write the state
 
 
-def serve(number: int) -> None:
-    """Serve on a socket that is bound already; never returns."""
+class Use:
+    """When somebody looked at it last."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def note(self, path: str) -> None:
+        if path != tunnels.PROBE:  # that is lab tunnels
+            self.last = time.monotonic()
+
+
+def serve(number: int, use: Use) -> None:
+    """Serve on a socket that is already bound, in threads of its own."""
     from tensorboard import program
     from werkzeug import serving
 
-    class OnOurSocket(program.TensorBoardServer):
-        def __init__(self, application, flags):
-            def counted(environment, answer):
-                global used
-                if environment["PATH_INFO"] != tunnels.PROBE:  # that is lab tunnels
-                    used = time.monotonic()
+    class OnOurSocket(program.TensorBoardServer):  # type: ignore[misc]  # it has no types
+        def __init__(self, application: Callable[..., Iterable[bytes]], flags: Any):
+            def counted(environment: dict[str, Any], answer: Any) -> Iterable[bytes]:
+                use.note(environment["PATH_INFO"])
                 return application(environment, answer)
 
             self.server = serving.make_server("127.0.0.1", 0, counted, threaded=True, fd=number)
 
-        def serve_forever(self):
+        def serve_forever(self) -> None:
             self.server.serve_forever()
 
-        def get_url(self):
+        def get_url(self) -> str:
             return f"http://127.0.0.1:{self.server.port}"
 
     board = program.TensorBoard(server_class=OnOurSocket)
-    # the fast loader is a server of its own, on a port that asks nobody who he is
+    # the fast loader is a server of its own, on a port that is open to everybody
     options = ["--load_fast=false", f"--reload_interval={EVERY:.0f}"]
     board.configure(["tensorboard", f"--logdir={project.runs_folder()}", *options])
     board.launch()
 
 
-def follow(machine: str, state: Path) -> None:
-    """Fetch the records again and again, whatever becomes of the line; never returns."""
+def fetch_forever(machine: str, state: Path, reporting: threading.Lock) -> None:
+    """Fetch the records again and again, even if the connection is lost."""
     connection = Connection(machines.get(machine))
     while True:
         try:
@@ -63,13 +71,13 @@ def follow(machine: str, state: Path) -> None:
             text = ""
         except LabError as error:
             text = f"shows what was fetched before; {error}"
-        with saying:
+        with reporting:
             report_state(state, text)
         time.sleep(EVERY)
 
 
-def end(*_) -> None:
-    """All of it: a fetch that is broken off goes on next time where it was."""
+def end(*_: object) -> None:
+    """End all processes of this group; an interrupted fetch continues next time."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
     os._exit(0)
@@ -80,18 +88,18 @@ def main(path: str, number: str) -> None:
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, end)
     file = Path(path)
-    while not file.exists():  # who started us is about to write it
-        time.sleep(0.01)
-    entry = json.loads(file.read_text("utf-8"))
+    content = wait_for_file(file)
     project.runs_folder().mkdir(parents=True, exist_ok=True)
-    serve(int(number))
-    state = file.with_suffix(".state")
+    use = Use()
+    serve(int(number), use)
+    state, reporting = file.with_suffix(".state"), threading.Lock()
     report_state(state, "")
-    if entry["machine"]:
-        threading.Thread(target=follow, args=(entry["machine"], state), daemon=True).start()
-    while time.monotonic() - used < IDLE and file.exists():  # without it nobody would find this
+    if content["machine"]:
+        arguments = (content["machine"], state, reporting)
+        threading.Thread(target=fetch_forever, args=arguments, daemon=True).start()
+    while time.monotonic() - use.last < IDLE and file.exists():  # without it nobody finds this
         time.sleep(5)
-    saying.acquire()  # for good: nothing is to be left
+    reporting.acquire()  # for good, as no file may be written any more
     tunnels.remove_files(file)
     end()
 

@@ -1,8 +1,8 @@
-"""What runs here in the background for the browser: tunnels to Jupyter, and TensorBoard.
+"""What runs in the background for the browser: tunnels to Jupyter, and TensorBoard.
 
-Each is one small process of ours (tunnel_keeper.py, tensorboard_server.py) with a file in a folder
-of this user alone, by which it is found, listed and ended. It gets its port from us, already
-bound, and keeps it: no other program's server can ever be what is behind a printed address.
+Each is one small process (tunnel_keeper.py, tensorboard_server.py) with a file in a folder of this
+user alone, by which it is found, listed and ended. It is started with its port already bound, and
+keeps it: no other program can ever answer at a printed address.
 """
 
 import http.client
@@ -15,120 +15,145 @@ import sys
 import time
 import zlib
 from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from lab.ground import files, liveness, project
 from lab.ground.errors import LabError
 from lab.ssh import connection
 from lab.ssh.framing import PATIENCE
 
+Kind: TypeAlias = Literal["notebook", "tensorboard"]
 START = 60  # seconds; importing TensorBoard from a cold disk takes its time
 ENDING = 10  # seconds
 ANSWER = min(5.0, PATIENCE)  # seconds
-PROBE = "/data/environment"  # of TensorBoard: whether it answers
+PROBE = "/data/environment"  # what TensorBoard is asked to see whether it answers
 MODULES = {"notebook": "tunnel_keeper", "tensorboard": "tensorboard_server"}
-# The files of one: what it is, and what its process makes.
-FILES = ("json", "log", "ssh", "sock", "state")
+SUFFIXES = ("json", "log", "ssh", "sock", "state")  # of the files that belong to one tunnel
 
 
-def folder() -> Path:
+@dataclass(frozen=True)
+class Tunnel:
+    """A tunnel or TensorBoard, as its file describes it."""
+
+    name: str
+    kind: Kind
+    project: str
+    machine: str  # "": TensorBoard without a machine
+    port: int
+    target: str  # a socket or address on the machine; the folder of the records
+    time: int  # when it was started
+    process: dict[str, Any]
+    path: Path  # the file
+
+
+def make_folder() -> Path:
+    """Return the folder of the files."""
     return connection.make_socket_folder("tunnels")
 
 
-def entry_path(kind: str, machine: str) -> Path:
-    """The file of this project's one; a short name, as sockets get the same."""
+def file_of(kind: Kind, machine: str) -> Path:
+    """Return the file of this project's tunnel; its name is short, as its socket has the same."""
     key = f"{socket.gethostname()}\0{project.root()}\0{machine}\0{kind}"
-    return folder() / f"{zlib.crc32(os.fsencode(key)):08x}.json"
+    return make_folder() / f"{zlib.crc32(os.fsencode(key)):08x}.json"
 
 
-def list_open() -> list[dict[str, Any]]:
-    """Those of this user on this computer, oldest first; what dead ones left is removed."""
+def list_open() -> list[Tunnel]:
+    """Return this user's tunnels on this computer, oldest first; remove the files of dead ones."""
     found = []
-    with connection.hold_lock(folder() / "lock"):
-        for path in folder().glob("*.json"):
-            entry = read_entry(path)
-            if entry:
-                found.append(entry)
-            elif entry is None:
+    with connection.hold_lock(make_folder() / "lock"):
+        for path in make_folder().glob("*.json"):
+            tunnel = parse(path)
+            if tunnel and tunnel.process["host"] != socket.gethostname():
+                continue  # of another computer with the same home folder
+            if tunnel and is_running(tunnel):
+                found.append(tunnel)
+            else:
                 remove_files(path)
-    return sorted(found, key=lambda entry: entry["time"])
+    return sorted(found, key=lambda tunnel: tunnel.time)
 
 
-def read_entry(path: Path) -> dict[str, Any] | None:
-    """What stands in a file; None if its process is dead, {} if it is another computer's."""
+def parse(path: Path) -> Tunnel | None:
+    """Read the file of a tunnel; None if it is missing or damaged."""
     try:
-        entry = json.loads(path.read_text("utf-8"))
-        process = entry["process"]
+        content = json.loads(path.read_text("utf-8"))
+        names = [field.name for field in fields(Tunnel) if field.name != "path"]
+        return Tunnel(path=path, **{name: content[name] for name in names})
     except (OSError, ValueError, KeyError):
         return None
-    if process["host"] != socket.gethostname():  # one that shares this home folder
-        return {}
-    return {**entry, "path": path} if liveness.judge_state(process, None) == "RUNNING" else None
+
+
+def is_running(tunnel: Tunnel) -> bool:
+    return liveness.judge_state(tunnel.process, None) == "RUNNING"
+
+
+def read(path: Path) -> Tunnel | None:
+    """Read the file of a tunnel; None if its process has ended."""
+    tunnel = parse(path)
+    return tunnel if tunnel and is_running(tunnel) else None
 
 
 def remove_files(path: Path) -> None:
-    for suffix in FILES:
+    """Remove the files of a tunnel that has ended."""
+    for suffix in SUFFIXES:
         path.with_suffix(f".{suffix}").unlink(missing_ok=True)
 
 
-def start(kind: str, machine: str, target: str, wanted: int | None, usual: int) -> dict[str, Any]:
-    """The one of this kind: reused if it has that target, and the `wanted` port if any, else new.
+def start(kind: Kind, machine: str, target: str, wanted: int | None, usual: int) -> Tunnel:
+    """Return the open tunnel of this kind if its target and `wanted` port fit, else a new one.
 
-    A new one gets the wanted or the `usual` port, or the next that is free. Raises LabError with
-    the reason if it does not come up; it is then gone.
+    A new one gets the wanted or `usual` port, or the next that is free. If it does not come up,
+    LabError says why, and nothing is left of it.
     """
-    path = entry_path(kind, machine)
-    with connection.hold_lock(folder() / "lock"):
-        entry = read_entry(path)
-        # one that waits for its line has no need to: it is known to be well just now
+    path = file_of(kind, machine)
+    with connection.hold_lock(make_folder() / "lock"):
+        tunnel = read(path)
+        # a tunnel that waits to try again need not: the machine has just answered
         waits = kind == "notebook" and read_state(path)
-        if entry and (waits or entry["target"] != target or wanted not in (None, entry["port"])):
-            usual = entry["port"]
-            stop(entry)
-            entry = None
-        if not entry:
+        if tunnel and (waits or tunnel.target != target or wanted not in (None, tunnel.port)):
+            usual = tunnel.port
+            stop(tunnel)
+            tunnel = None
+        if not tunnel:
             remove_files(path)
             with listen(wanted or usual) as listening:
-                entry = {
-                    "name": "-".join(filter(None, [project.name(), machine, kind])),
-                    "kind": kind,
-                    "project": str(project.root()),
-                    "machine": machine,
-                    "port": listening.getsockname()[1],
-                    "target": target,
-                    "time": int(time.time()),
-                }
-                spawn(path, entry, listening)
+                spawn(path, kind, machine, target, listening)
     deadline = time.monotonic() + START
-    while read_state(path) is None and read_entry(path) and time.monotonic() < deadline:
+    while read_state(path) is None and read(path) and time.monotonic() < deadline:
         time.sleep(0.05)
-    found = read_entry(path)
-    if found and (read_state(path) == "" or (read_state(path) and kind == "tensorboard")):
-        return found
+    tunnel, state = read(path), read_state(path)
+    if tunnel and (state == "" or (state and kind == "tensorboard")):
+        return tunnel
     log = path.with_suffix(".log")
     lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
-    reason = read_state(path) or (lines[-1] if lines else "it did not start")
-    if found:
-        stop(found)
+    cause = state or (lines[-1] if lines else "it did not start")
+    if tunnel:
+        stop(tunnel)
     remove_files(path)
-    raise LabError(f"{entry['name']}: {reason.rstrip('.')}.")
+    raise LabError(f"{make_name(kind, machine)}: {cause.rstrip('.')}.")
+
+
+def make_name(kind: Kind, machine: str) -> str:
+    """Return what a tunnel of this project is called."""
+    return "-".join(filter(None, [project.name(), machine, kind]))
 
 
 def read_state(path: Path) -> str | None:
-    """What a process last said of itself: "" if all is well, None if it has said nothing yet."""
+    """Return the state that a process reported last: "" if it is ready, None if it has not yet."""
     with suppress(OSError):
         return path.with_suffix(".state").read_text("utf-8")
     return None
 
 
-def spawn(path: Path, entry: dict[str, Any], listening: socket.socket) -> None:
-    """Start its process, in a session of its own: it outlives this terminal."""
+def spawn(path: Path, kind: Kind, machine: str, target: str, listening: socket.socket) -> None:
+    """Start the process, in a session of its own, so that it outlives this terminal."""
     number = listening.fileno()
-    module = f"lab.browser.{MODULES[entry['kind']]}"
-    with open(os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as log:
+    command = [sys.executable, "-m", f"lab.browser.{MODULES[kind]}", str(path), str(number)]
+    log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(path), str(number)],
+            command,
             cwd="/",
             env={**os.environ, "LAB_PROJECT": str(project.root())},
             start_new_session=True,
@@ -137,73 +162,85 @@ def spawn(path: Path, entry: dict[str, Any], listening: socket.socket) -> None:
             stdout=log,
             stderr=log,
         )
-    entry["process"] = liveness.identify_process(process.pid)
-    files.write(path, json.dumps(entry))
+    finally:
+        os.close(log)
+    content = {
+        "name": make_name(kind, machine),
+        "kind": kind,
+        "project": str(project.root()),
+        "machine": machine,
+        "port": listening.getsockname()[1],
+        "target": target,
+        "time": int(time.time()),
+        "process": liveness.identify_process(process.pid),
+    }
+    files.write(path, json.dumps(content))
 
 
 def listen(wanted: int) -> socket.socket:
-    """A socket that listens here on the wanted port or the next free one; LabError if none is."""
+    """Return a socket that listens on the wanted port of 127.0.0.1, or the next free one."""
     for port in range(wanted, min(wanted + 100, 65536)):
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", port))
             listening.listen(128)
-            return listening
         except OSError:
             listening.close()
-    raise LabError(f"no port from {wanted} on is free here: choose another with --port.")
+        else:
+            return listening
+    raise LabError(f"no port from {wanted} on is free: choose another with --port.")
 
 
-def stop(entry: dict[str, Any]) -> None:
-    """End its process, with what that started, and remove its files."""
-    pid = entry["process"]["pid"]
+def stop(tunnel: Tunnel) -> None:
+    """End its process with all that it started, and remove its files."""
+    pid = tunnel.process["pid"]
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(OSError):
             os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
         deadline = time.monotonic() + ENDING
-        while read_entry(entry["path"]) and time.monotonic() < deadline:
+        while read(tunnel.path) and time.monotonic() < deadline:
             time.sleep(0.05)
-    remove_files(entry["path"])
+    remove_files(tunnel.path)
 
 
-def close(name: str | None, kind: str = "") -> list[str]:
-    """End those that are meant, by name or kind, without one all of this project; their names."""
-    known = [entry for entry in list_open() if kind in ("", entry["kind"])]
-    mine = [entry for entry in known if entry["project"] == str(project.root())]
+def close(name: str | None, kind: Kind | None = None) -> list[str]:
+    """End the tunnels of this name or kind, or all of this project; return their names."""
+    opened = [tunnel for tunnel in list_open() if kind in (None, tunnel.kind)]
+    ours = [tunnel for tunnel in opened if tunnel.project == str(project.root())]
     if name:
-        found = [entry for entry in mine if name in (entry["name"], entry["kind"])]
-        found = found or [entry for entry in known if entry["name"] == name]
+        found = [tunnel for tunnel in ours if name in (tunnel.name, tunnel.kind)]
+        found = found or [tunnel for tunnel in opened if tunnel.name == name]
         if not found:
-            names = ", ".join(entry["name"] for entry in known) or "none"
-            raise LabError(f"there is no tunnel {name}; there are: {names}.")
+            names = ", ".join(tunnel.name for tunnel in opened) or "nothing"
+            raise LabError(f"there is no tunnel {name}; open: {names}.")
     else:
-        found = mine
-    for entry in found:
-        stop(entry)
-    return [entry["name"] for entry in found]
+        found = ours
+    for tunnel in found:
+        stop(tunnel)
+    return [tunnel.name for tunnel in found]
 
 
-def describe_state(entry: dict[str, Any]) -> str:
-    """How it stands, from asking it: "answers", or what is wrong."""
-    wrong = read_state(entry["path"])
-    if wrong:
-        return wrong
-    path = "/api" if entry["kind"] == "notebook" else PROBE
-    return "answers" if request(entry, path)[0] == 200 else "does not answer"
+def describe_state(tunnel: Tunnel) -> str:
+    """Ask a tunnel, and return "answers" or what is wrong."""
+    problem = read_state(tunnel.path)
+    if problem:
+        return problem
+    path = "/api" if tunnel.kind == "notebook" else PROBE
+    return "answers" if request(tunnel, path)[0] == 200 else "does not answer"
 
 
-def request(entry: dict[str, Any], path: str, token: str = "") -> tuple[int, bytes]:
-    """A request to what is behind it: (code, body); (0, b"") if there is no answer.
+def request(tunnel: Tunnel, path: str, token: str = "") -> tuple[int, bytes]:
+    """Ask what is behind a tunnel; return (code, body), or (0, b"") if there is no answer.
 
-    A tunnel is asked by its socket in our own folder, where nobody else can be listening.
+    A tunnel to Jupyter is asked by its socket in our own folder, where nobody else can listen.
     """
-    client = http.client.HTTPConnection("127.0.0.1", entry["port"], timeout=ANSWER)
+    client = http.client.HTTPConnection("127.0.0.1", tunnel.port, timeout=ANSWER)
     try:
-        if entry["kind"] == "notebook":
+        if tunnel.kind == "notebook":
             client.sock = socket.socket(socket.AF_UNIX)
             client.sock.settimeout(ANSWER)
-            client.sock.connect(str(entry["path"].with_suffix(".sock")))
+            client.sock.connect(str(tunnel.path.with_suffix(".sock")))
         client.request("GET", path, headers={"Authorization": f"token {token}"} if token else {})
         answer = client.getresponse()
         return answer.status, answer.read()

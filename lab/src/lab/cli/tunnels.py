@@ -2,10 +2,13 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lab.cli.command import Command, CommandParser, add_json, add_machine, connect
 from lab.ground.terminal import format_duration, format_table, print_json, print_message
+
+if TYPE_CHECKING:
+    from lab.browser.tunnels import Tunnel
 
 
 def add_browser_options(parser: CommandParser, port: int) -> None:
@@ -22,10 +25,10 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
-def show_address(url: str, tunnel: dict[str, Any], args: argparse.Namespace, usual: int) -> None:
+def show_address(url: str, tunnel: "Tunnel", args: argparse.Namespace, usual: int) -> None:
     """Print the address, and open it if somebody is at the terminal."""
-    if tunnel["port"] != (args.port or usual):
-        print_message(f"port {args.port or usual} is in use: using {tunnel['port']}")
+    if tunnel.port != (args.port or usual):
+        print_message(f"port {args.port or usual} is in use: using {tunnel.port}")
     print(url, flush=True)
     if sys.stdout.isatty() and not args.no_open:
         import webbrowser
@@ -48,12 +51,12 @@ def open_notebook(args: argparse.Namespace) -> None:
         return
     print_message(f"starting JupyterLab on {connection.name} ...")
     server, tunnel = notebook.start(connection, args.port)
-    if "port" in server:
+    if server.port:
         print_message(
             f"sshd on {connection.name} forwards no sockets: Jupyter listens on its 127.0.0.1:"
-            f"{server['port']}, where only the token keeps others out"
+            f"{server.port}, where only the token keeps others out"
         )
-    if not server["started"]:
+    if not server.started:
         print_message("it was already running")
     show_address(notebook.format_url(server, tunnel), tunnel, args, notebook.PORT)
 
@@ -80,7 +83,7 @@ def open_tensorboard(args: argparse.Namespace) -> None:
         print_message(
             f"the records of {machine} are fetched as they grow, into {project.relative(folder)}/"
         )
-    show_address(f"http://127.0.0.1:{tunnel['port']}/", tunnel, args, 6006)
+    show_address(f"http://127.0.0.1:{tunnel.port}/", tunnel, args, 6006)
 
 
 def add_tunnels_arguments(parser: CommandParser) -> None:
@@ -101,15 +104,15 @@ def list_tunnels(args: argparse.Namespace) -> None:
         return
     rows = [
         {
-            "name": entry["name"],
-            "port": entry["port"],
-            "machine": entry["machine"],
-            "age": format_duration(time.time() - entry["time"]),
-            "state": tunnels.describe_state(entry),
-            "target": entry["target"],
-            "project": entry["project"],
+            "name": tunnel.name,
+            "port": tunnel.port,
+            "machine": tunnel.machine,
+            "age": format_duration(time.time() - tunnel.time),
+            "state": tunnels.describe_state(tunnel),
+            "target": tunnel.target,
+            "project": tunnel.project,
         }
-        for entry in tunnels.list_open()
+        for tunnel in tunnels.list_open()
     ]
     if args.json:
         print_json(rows)
