@@ -123,7 +123,7 @@ def test_a_second_start_uses_the_same_server_and_tunnel(laptop):
     before = everything(laptop.hosts.worker)
     done = laptop.run("lab", "notebook", env=QUICK)
     assert done.stdout.splitlines()[-1] == first
-    assert "runs already" in done.stderr
+    assert "already running" in done.stderr
     jupyters = [pid for pid, command in before.items() if "jupyter-lab" in command]
     assert len(jupyters) == 1 and jupyters[0] in everything(laptop.hosts.worker)
     assert len(tunnels(laptop)) == 1
