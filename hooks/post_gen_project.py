@@ -1,4 +1,4 @@
-"""Set the new project up with its own bootstrap.py; keep the files whatever happens.
+"""Set the new project up with its own bootstrap.py; whatever happens, keep its files.
 
 DL_TEMPLATE_SKIP=venv,kernel,git (any subset) switches steps off.
 """
@@ -6,21 +6,21 @@ DL_TEMPLATE_SKIP=venv,kernel,git (any subset) switches steps off.
 import os
 import sys
 
-# True or False; no answer of the user comes into this file.
+# True or False: no answer of the user gets into this file.
 HAS_OUTPUT_DIR = "{{ '_output_dir' in cookiecutter }}" == "True"
 
 SKIP = {"venv": "--no-venv", "kernel": "--no-kernel", "git": "--no-git"}
 
 
-def throw_away_render():
-    """Whether cruft renders into a temporary folder only to compare it and delete it.
+def is_temporary():
+    """Whether cruft renders into a temporary folder, only to compare it and delete it.
 
-    There a kernel would point to a deleted folder, and a .git or .venv would spoil cruft's
-    patch. cruft sets no variable; what it leaves out of the context and where it renders tells.
+    There a kernel would point to a deleted folder, and a .git or .venv would spoil cruft's patch.
+    cruft sets no variable; it is known by what is not in its context, and by where it renders.
     """
     if HAS_OUTPUT_DIR:
         return False
-    import tempfile  # slow to import, and seldom needed
+    import tempfile  # slow to import, and rarely needed
 
     parent = os.path.dirname(os.path.realpath(os.getcwd()))
     in_temp = os.path.dirname(parent) == os.path.realpath(tempfile.gettempdir())
@@ -28,21 +28,21 @@ def throw_away_render():
 
 
 def main():
-    if os.path.exists("machines.local.toml.kept"):  # pre_gen_project.py set it aside
+    if os.path.exists("machines.local.toml.kept"):  # pre_gen_project.py renamed it
         os.replace("machines.local.toml.kept", "machines.local.toml")
-    if throw_away_render():
+    if is_temporary():
         return
-    wished = {step.strip() for step in os.environ.get("DL_TEMPLATE_SKIP", "").split(",")} - {""}
-    for step in sorted(wished - set(SKIP)):
+    skipped = {step.strip() for step in os.environ.get("DL_TEMPLATE_SKIP", "").split(",")} - {""}
+    for step in sorted(skipped - set(SKIP)):
         print(f"DL_TEMPLATE_SKIP: {step!a} is unknown; the steps are {', '.join(SKIP)}.")
-    flags = [flag for step, flag in SKIP.items() if step in wished]
+    flags = [flag for step, flag in SKIP.items() if step in skipped]
     if len(flags) == len(SKIP):
         return
     import subprocess  # slow to import, and needed only now
 
     folder = os.path.basename(os.getcwd())
     command = [sys.executable, "bootstrap.py", *flags]
-    # plain ASCII, as all that the hooks print: paths in the summary may have foreign letters
+    # plain ASCII, as everything that hooks print: paths may have other characters
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:backslashreplace"}
     sys.stdout.flush()
     try:
@@ -50,8 +50,8 @@ def main():
         finished = done.returncode == 0
     except (OSError, KeyboardInterrupt):
         finished = False
-    if not finished or "venv" in wished:
-        print(f"\nThe files are all in {folder}. To finish the set-up:")
+    if not finished or "venv" in skipped:
+        print(f"\nAll files are in {folder}. To finish the set-up:")
         print(f"    cd {folder}\n    python3 bootstrap.py")
         return
     package = folder.replace("-", "_")
@@ -63,5 +63,5 @@ if __name__ == "__main__":
     try:
         main()
         sys.stdout.flush()
-    except OSError:  # nobody reads any more, as after `| head`
-        os._exit(0)  # cookiecutter deletes the project of a hook that fails
+    except OSError:  # nobody reads the output, as after `| head`
+        os._exit(0)  # if a hook fails, cookiecutter deletes the project

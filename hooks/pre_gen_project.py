@@ -1,6 +1,6 @@
-"""Refuse answers that cannot work, before cookiecutter writes the first file.
+"""Refuse an old cookiecutter, and answers that cannot work, before the first file is written.
 
-Every rule is a small function: it returns None, or the rule in words and a value that would pass.
+Each rule is a small function: it returns None, or the rule in words and a value that would pass.
 """
 
 import json
@@ -10,12 +10,14 @@ import re
 import sys
 import unicodedata
 
+OLDEST = (2, 2, 3)  # of cookiecutter; README.md names it
+
 # tojson escapes every quote of this kind, so no answer can end the string.
 ANSWERS = json.loads(r'''{{ cookiecutter | tojson }}''')  # fmt: skip
 
-# A package of one of these names in src/ would hide the real one. Packages have the names that they
-# are installed by and imported by: those of the lock, torch's for a GPU, the mongo extra's.
-# tests/test_answers.py holds this against requirements.txt and an environment.
+# A package in src/ with one of these names would hide the real one. They are the names under which
+# packages are installed and imported: of the lock, of torch for a GPU, of the extra mongo.
+# tests/test_answers.py compares this with requirements.txt and an environment.
 IMPORTED = {
     "absl", "absl_py", "accelerate", "annotated_types", "anyio", "appnope", "argon2", "argon2_cffi",
     "argon2_cffi_bindings", "arrow", "asttokens", "async_lru", "attr", "attrs", "babel",
@@ -47,14 +49,14 @@ IMPORTED = {
     "wcwidth", "webcolors", "webencodings", "websocket", "websocket_client", "werkzeug",
     "widgetsnbextension", "winpty", "wrapt", "yaml", "zmq",
 }  # fmt: skip
-# Modules that only some Pythons have, or that Python looks for without listing them.
+# Modules that only some versions of Python have, or that Python imports without listing them.
 STANDARD = {
     "aifc", "asynchat", "asyncore", "audioop", "binhex", "cgi", "cgitb", "chunk", "crypt",
     "distutils", "imghdr", "imp", "lib2to3", "mailcap", "msilib", "nis", "nntplib", "ossaudiodev",
     "pipes", "sitecustomize", "smtpd", "sndhdr", "spwd", "sunau", "telnetlib", "test", "tomllib",
     "usercustomize", "uu", "xdrlib",
 }  # fmt: skip
-# The project's own modules; pytest imports those of tests/ by their bare names.
+# The project's own modules; pytest imports those in tests/ by their bare names.
 OWN = {"bootstrap", "conftest", "lab", "test_data", "test_experiment"}
 # Kernel names that every Jupyter already has.
 KERNELS = {"python", "python2", "python3"}
@@ -70,24 +72,24 @@ def blank(text):
 
 
 def unprintable(text):
-    """Line breaks, control characters and lone surrogates; every other letter is fine."""
+    """Line breaks, control characters and lone surrogates; all other characters are fine."""
     clean = "".join(
-        " " if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") else letter
-        for letter in text
+        " " if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+        for character in text
     )
     if clean != text:
         return "no line breaks and no control characters", " ".join(clean.split())
 
 
-def longer_than(most):
+def longer_than(limit):
     def rule(text):
-        if len(text) > most:
-            return f"at most {most} characters", text[:most].rstrip("-_. ")
+        if len(text) > limit:
+            return f"at most {limit} characters", text[:limit].rstrip("-_. ")
 
     return rule
 
 
-def slug_letters(text):
+def slug_characters(text):
     if not re.fullmatch("[a-z][a-z0-9]*([-_][a-z0-9]+)*", text):
         words = re.findall("[a-z0-9]+", os.path.basename(text).lower())
         suggestion = "-".join(words).lstrip("0123456789-")[:50].rstrip("-")
@@ -101,18 +103,18 @@ def slug_letters(text):
 def slug_reserved(text):
     package = text.replace("-", "_")
     if keyword.iskeyword(package):
-        return "a Python keyword is no package name", f"my-{text}"
+        return "a Python keyword cannot be the name of a package", f"my-{text}"
     if package in sys.stdlib_module_names or package in STANDARD:
         return "it would hide a module of Python's standard library", f"my-{text}"
     if package in OWN:
-        return "the project has a module of that name already", f"my-{text}"
+        return "the project already has a module of that name", f"my-{text}"
     if package in IMPORTED:
         return "it would hide a package that the project needs", f"my-{text}"
     if package in KERNELS:
         return "every Jupyter has a kernel of that name", f"my-{text}"
 
 
-def folder_letters(text):
+def folder_characters(text):
     if not re.fullmatch("[A-Za-z][A-Za-z0-9._-]*", text):
         cleaned = re.sub("[^A-Za-z0-9_-]+", "-", os.path.basename(text)).lstrip("0123456789-_")
         return (
@@ -128,17 +130,17 @@ def ssh_destination(text):
         host = re.search(NAME, re.sub(r"^\W+|:\d+$", "", text.split("@")[-1].split("//")[-1]))
         return (
             "[user@]host or an ssh alias: letters, digits, '.', '_' and '-', not beginning with -"
-            " (ports, keys and options belong into machines.toml or ~/.ssh/config)",
+            " (ports, keys and options belong in machines.toml or ~/.ssh/config)",
             host.group() if host else "",
         )
 
 
 RULES = {
     "project_name": (blank, unprintable, longer_than(100)),
-    "project_slug": (blank, longer_than(50), slug_letters, slug_reserved),
+    "project_slug": (blank, longer_than(50), slug_characters, slug_reserved),
     "description": (blank, unprintable),
     "author_name": (blank, unprintable, longer_than(200)),
-    "dataset_name": (blank, longer_than(50), folder_letters),
+    "dataset_name": (blank, longer_than(50), folder_characters),
     "remote": (longer_than(300), ssh_destination),
     "remote_gateway": (longer_than(300), ssh_destination),
 }
@@ -152,20 +154,20 @@ EXAMPLES = {
 
 
 def refusal(name, value):
-    """(rule, suggestion) of the first rule that this value breaks, or None if it can work."""
+    """Return (rule, suggestion) for the first rule that a value breaks, or None if it can work."""
     if value is None:
-        return 'null, as of "name:" in a YAML file, is no text: write ""', EXAMPLES.get(name)
+        return 'null, as from "name:" in a YAML file, is not text: write ""', EXAMPLES.get(name)
     for rule in RULES[name]:
         broken = rule(value)
         if broken:
             suggestion = broken[1] or EXAMPLES.get(name, "")
-            better = refusal(name, suggestion)  # a suggestion has to pass every rule as well
+            better = refusal(name, suggestion)  # a suggestion must pass every rule, too
             return broken[0], better[1] if better else suggestion
     return None
 
 
 def refusals(answers):
-    """One (name, value, rule, suggestion) for each answer that cannot work."""
+    """Yield (name, value, rule, suggestion) for each answer that cannot work."""
     for name in RULES:
         broken = refusal(name, answers[name])
         if broken:
@@ -173,10 +175,10 @@ def refusals(answers):
 
 
 def unsaved_work():
-    """Why the files of an existing project (`cookiecutter -f`) must not be overwritten, or None."""
+    """Say why the files of an existing project (`cookiecutter -f`) must not be overwritten."""
     if not set(os.listdir(".")) - {".git"}:
         return None
-    import subprocess  # slow to import, and seldom needed
+    import subprocess  # slow to import, and rarely needed
 
     def git(*arguments):
         command = ["git", *arguments, "--", "."]
@@ -189,18 +191,18 @@ def unsaved_work():
         # also what only the user's own settings ignore
         changes += git("ls-files", "--others", "--exclude-per-directory=.gitignore")
     except OSError:
-        return "it already holds files, and there is no git here to tell whether they are saved"
+        return "it already has files, and without git nobody can tell whether they are saved"
     except subprocess.CalledProcessError:
         tracked = []
     if not tracked:  # no repository, or one around the project that ignores it
-        return "it already holds files that git does not track"
+        return "it already has files that git does not track"
     if changes:
-        return f"it holds {len(changes)} changes that are not committed, as {ascii(changes[0])}"
+        return f"it has {len(changes)} changes that are not committed, such as {ascii(changes[0])}"
     return None
 
 
-def say(*lines):
-    """Print a block that stands out above cookiecutter's own traceback, in plain ASCII."""
+def print_block(*lines):
+    """Print lines that stand out above what cookiecutter prints, in plain ASCII if they can be."""
     rule = "=" * 78
     print("", rule, *lines, rule, "", sep="\n", file=sys.stderr, flush=True)
 
@@ -211,12 +213,65 @@ def wrap(rule):
     return fill(rule, 78, initial_indent="    rule: ", subsequent_indent=" " * 10)
 
 
-def birth(path):
-    """When a folder was made, in seconds since 1970; 0 where the system does not tell."""
+def old_version():
+    """Return the version of cookiecutter if it is too old, or None."""
+    try:
+        from cookiecutter import __version__
+    except ImportError:  # it brings its modules in another way, and is new
+        return None
+    numbers = tuple(map(int, re.findall(r"\d+", __version__)[:3]))
+    return __version__ if numbers < OLDEST else None
+
+
+def command_lines(corrections):
+    """Return the command that gives all answers again, but these corrected, in lines for sh."""
+    from shlex import quote
+
+    output = ANSWERS["_output_dir"]
+    in_output = output == os.path.realpath(os.environ.get("PWD", ""))
+    words = ["cookiecutter", "--no-input", ANSWERS["_template"]]
+    words += ["-c", ANSWERS["_checkout"]] if ANSWERS.get("_checkout") else []
+    words += [] if in_output else ["-o", output]
+    others = {name: ANSWERS[name] for name in ANSWERS if name[0] != "_" and ANSWERS[name]}
+    words += [f"{name}={value}" for name, value in {**corrections, **others, **corrections}.items()]
+    lines = [" "]
+    for word in map(quote, words):
+        if len(lines[-1]) + len(word) > 74:
+            lines[-1] += " \\"
+            lines.append("     ")
+        lines[-1] += f" {word}"
+    return lines
+
+
+def end_cookiecutter(project):
+    """On a terminal, end cookiecutter as Ctrl-C does, once `project` is removed.
+
+    Newer versions print a traceback when a hook fails, and the reason would scroll out of sight.
+    """
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        return
+    import signal
+    import subprocess
+    import time
+
+    parent = os.getppid()
+    asked = subprocess.run(["ps", "-o", "args=", "-p", str(parent)], capture_output=True, text=True)
+    words = asked.stdout.split()
+    keeps = [word for word in words if re.match("-[a-z]*[fs]|--(over|skip|keep)", word)]
+    if keeps or "cookiecutter" not in map(os.path.basename, words[:3]):
+        return  # the folder may be older than this run, or this is another program
+    if os.path.isdir(project):
+        os.rmdir(project)
+    os.kill(parent, signal.SIGINT)
+    time.sleep(0.2)  # a hook that has failed meanwhile would be reported first
+
+
+def birth_time(path):
+    """Return when a folder was made, in seconds since 1970; 0 if the system does not tell."""
     status = os.stat(path)
     if hasattr(status, "st_birthtime"):
         return status.st_birthtime
-    import subprocess  # slow to import, and seldom needed
+    import subprocess  # slow to import, and rarely needed
 
     try:
         stat = subprocess.run(["stat", "-c", "%.9W", path], capture_output=True, text=True)
@@ -228,19 +283,19 @@ def birth(path):
 def remove_new_parents():
     """Remove the empty folders that a slug such as a/b/c made above the project's own.
 
-    cookiecutter itself removes only the innermost. Which others are new shows in their time of
-    birth; a folder that was there before, even an empty one, stays.
+    cookiecutter itself removes only the innermost one. Their times of birth tell which are new: a
+    folder that existed before, even an empty one, stays.
     """
     project = os.getcwd()
     output = os.path.realpath(ANSWERS.get("_output_dir") or project)
-    born = birth(project)
+    born = birth_time(project)
     new = [project]
     parent = os.path.dirname(project)
     while (
         born
         and parent != output
         and os.listdir(parent) == [os.path.basename(new[-1])]
-        and 0 <= born - birth(parent) < 0.1
+        and 0 <= born - birth_time(parent) < 0.1
     ):
         new.append(parent)
         parent = os.path.dirname(parent)
@@ -250,30 +305,50 @@ def remove_new_parents():
             os.rmdir(folder)
 
 
+def refuse_answers(broken):
+    lines = ["This project was not created: an answer cannot work.", ""]
+    for name, value, rule, suggestion in broken:
+        advice = f"{name}={suggestion}" if suggestion else "leave it empty"
+        lines += [f"  {name} = {ascii(value)}", wrap(rule), f"    try:  {advice}", ""]
+    if "_output_dir" in ANSWERS:  # else this is cruft
+        corrections = {name: suggestion for name, _, _, suggestion in broken}
+        lines += ["With that, and your other answers as they were:"]
+        lines += [*command_lines(corrections), ""]
+    print_block(*lines[:-1])
+    if any(name == "project_slug" for name, *_ in broken):
+        remove_new_parents()
+
+
 def main():
-    broken = list(refusals(ANSWERS))
-    if broken:
-        lines = ["This project was not created: an answer cannot work.", ""]
-        for name, value, rule, suggestion in broken:
-            advice = f"{name}={suggestion}" if suggestion else "leave it empty"
-            lines += [f"  {name} = {ascii(value)}", wrap(rule), f"    try:  {advice}", ""]
-        say(*lines, "What cookiecutter prints below only repeats that this check stopped it.")
-        if any(name == "project_slug" for name, *_ in broken):
-            remove_new_parents()
-        return 1
-    reason = unsaved_work()
-    if reason:
-        say(
-            f"Nothing was written into {ascii(os.path.basename(os.getcwd()))}: {reason}.",
+    sys.stderr.reconfigure(errors="backslashreplace")
+    project = os.getcwd()
+    version = old_version()
+    broken = [] if version else list(refusals(ANSWERS))
+    if version:
+        oldest = ".".join(map(str, OLDEST))
+        print_block(
+            f"This project was not created: cookiecutter {version} is too old for it.",
+            "",
+            f"  The template needs cookiecutter {oldest} or newer. Upgrade it, for instance with",
+            "  pipx install cookiecutter, or run a new one without installing it:",
+            f"    uvx cookiecutter {ANSWERS['_template']}",
+        )
+    elif broken:
+        refuse_answers(broken)
+    elif reason := unsaved_work():
+        print_block(
+            f"Nothing was written into {ascii(os.path.basename(project))}: {reason}.",
             "",
             "  The template would overwrite files there. Commit them first (git add -A, with",
-            "  --force what only your own settings ignore; git commit), then run cookiecutter",
-            "  again; or choose another project_slug.",
+            "  --force for what only your own settings ignore; git commit), then run",
+            "  cookiecutter again; or choose another project_slug.",
         )
-        return 1
-    if os.path.exists("machines.local.toml"):  # personal, and in no commit: it is put back
-        os.replace("machines.local.toml", "machines.local.toml.kept")
-    return 0
+    else:
+        if os.path.exists("machines.local.toml"):  # personal, and in no commit: it is put back
+            os.replace("machines.local.toml", "machines.local.toml.kept")
+        return 0
+    end_cookiecutter(project)
+    return 1
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
 """Answers that cannot work are refused before a file is written; the others arrive unchanged."""
 
+import fcntl
 import json
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 import time
 from types import ModuleType
 
@@ -89,6 +93,56 @@ def test_what_is_refused_leaves_nothing_behind_and_its_suggestion_works(
     assert cookies.bake(extra_context={name: suggestion}).exception is None
 
 
+def show(command, rows=24, columns=80, **variables):
+    """Run a command on a terminal; return its exit code, and the lines visible at its end."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execvpe(command[0], list(map(str, command)), {**os.environ, **variables})
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    output = b""
+    while True:
+        try:
+            output += os.read(terminal, 65536)
+        except OSError:  # nobody has the other side open
+            break
+    os.close(terminal)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    lines = output.decode().replace("\r\n", "\n").split("\n")
+    cells = [line[at : at + columns] for line in lines for at in range(0, len(line) or 1, columns)]
+    return code, cells[-rows:]
+
+
+def test_a_wrong_slug_ends_with_rule_suggestion_and_a_command_that_keeps_the_other_answers(
+    tmp_path,
+):
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", tmp_path / "out"]
+    answers = ["author_name=Ana Muñoz", "description=It's a 'test'", "remote=ana@gpu1"]
+    code, lines = show([*command, "project_slug=My Exp", *answers], DL_TEMPLATE_SKIP=EVERY_STEP)
+    text = "\n".join(lines)
+    assert code == 1
+    assert "Traceback" not in text
+    assert re.search(r"project_slug = 'My Exp'\n    rule: lower-case letters, digits", text), text
+    assert "    try:  project_slug=my-exp\n" in text
+    assert lines[-2:] == ["Aborted!", ""]
+    assert not list((tmp_path / "out").iterdir())
+    (again,) = re.findall(r"^  (cookiecutter .*?[^\\])$", text, re.M | re.S)
+    environment = {**os.environ, "DL_TEMPLATE_SKIP": EVERY_STEP}
+    environment["PATH"] = f"{os.path.dirname(sys.executable)}:{environment['PATH']}"
+    subprocess.run(again, shell=True, check=True, env=environment)
+    settings = tomllib.loads((tmp_path / "out/my-exp/pyproject.toml").read_text("utf-8"))
+    assert settings["project"]["description"] == "It's a 'test'"
+    assert settings["project"]["authors"] == [{"name": "Ana Muñoz"}]
+    assert 'ssh = "gpu1"' in (tmp_path / "out/my-exp/machines.toml").read_text("utf-8")
+
+
+def test_on_a_terminal_an_empty_folder_that_existed_before_stays(tmp_path):
+    (tmp_path / "My Exp").mkdir()
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-f", "-o", tmp_path]
+    code, _ = show([*command, "project_slug=My Exp"], DL_TEMPLATE_SKIP=EVERY_STEP)
+    assert code == 1
+    assert (tmp_path / "My Exp").is_dir()
+
+
 @pytest.mark.parametrize(("name", "value"), REFUSED)
 def test_every_suggestion_is_an_answer_that_works(check, name, value):
     _, suggestion = check.refusal(name, value)
@@ -106,7 +160,7 @@ def test_an_empty_value_of_a_configuration_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("slug", ["/absolute", "new/er/place", ".."])
-def test_a_slug_that_names_another_place_leaves_no_folder_behind(tmp_path, slug):
+def test_a_slug_that_names_another_folder_leaves_none_behind(tmp_path, slug):
     here = tmp_path / "deep" / "here"
     here.mkdir(parents=True)
     if slug == "/absolute":
@@ -157,7 +211,7 @@ DIFFICULT = [
 
 
 @pytest.mark.parametrize("text", DIFFICULT)
-def test_every_printable_letter_arrives_unchanged(tmp_path, text):
+def test_every_printable_character_arrives_unchanged(tmp_path, text):
     done = cookiecutter(
         tmp_path, skip=EVERY_STEP, project_slug="x", description=text, author_name=text
     )

@@ -83,13 +83,13 @@ def test_git_ignores_data_and_records_but_never_source_files(bake):
     project = bake(skip="venv,kernel")
     ignored = ["data/digits/train/1/a.png", "data/digits/manifest.json", "runs/x/run.json"]
     ignored += ["data/digits/models/r/best.safetensors", ".venv/bin/python", "machines.local.toml"]
-    kept = ["src/my_experiment/data.py", "data/digits/train/.gitkeep", "vendor/x.whl"]
-    kept += ["src/my_experiment/data/loader.py", "notebooks/new.ipynb", "data/README.md"]
-    for name in ignored + kept:
+    committed = ["src/my_experiment/data.py", "data/digits/train/.gitkeep", "vendor/x.whl"]
+    committed += ["src/my_experiment/data/loader.py", "notebooks/new.ipynb", "data/README.md"]
+    for name in ignored + committed:
         (project.path / name).parent.mkdir(parents=True, exist_ok=True)
         (project.path / name).touch()
-    answer = project.run("git", "check-ignore", *ignored, *kept, check=False).stdout.splitlines()
-    assert answer == ignored
+    listed = project.run("git", "check-ignore", *ignored, *committed, check=False).stdout
+    assert listed.splitlines() == ignored
 
 
 def test_a_finished_creation_says_so_in_a_few_plain_lines(project):
@@ -129,7 +129,16 @@ def test_no_repository_is_made_inside_another_one(tmp_path):
     assert f"skipped  repository   this folder is part of the repository {tmp_path}" in done.stdout
 
 
-def test_without_an_identity_the_files_stay_and_the_summary_names_the_mend(tmp_path, home):
+def test_a_project_in_a_folder_that_the_repository_around_it_ignores_gets_its_own(tmp_path):
+    (tmp_path / ".gitignore").write_text("/build/\n")
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    done = cookiecutter(tmp_path / "build", skip="venv,kernel")
+    assert "done     repository   created; first commit" in done.stdout
+    project = Project(tmp_path / "build" / "my-experiment")
+    assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
+
+
+def test_without_an_identity_the_files_stay_and_the_summary_names_the_fix(tmp_path, home):
     (home / ".gitconfig").write_text("[user]\n\tuseConfigOnly = true\n")
     done = cookiecutter(tmp_path / "out", skip="venv,kernel")
     project = Project(tmp_path / "out" / "my-experiment")
@@ -181,11 +190,11 @@ def test_the_users_git_settings_do_not_spoil_the_first_commit(tmp_path, home):
     assert (tmp_path / "out/clone/vendor" / wheel.name).read_bytes() == wheel.read_bytes()
 
 
-def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_foreign_letters(tmp_path, home):
+def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_unusual_characters(tmp_path, home):
     folder = tmp_path / "größer als 日本"
     kernel = home / "jupyter/kernels/my-experiment/kernel.json"  # the summary names whose it is
-    for place in (folder, kernel.parent):
-        place.mkdir(parents=True)
+    for path in (folder, kernel.parent):
+        path.mkdir(parents=True)
     belongs = {"dl-remote-template": {"project": str(folder)}}
     kernel.write_text(json.dumps({"argv": [sys.executable], "metadata": belongs}))
     command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", folder]
@@ -212,6 +221,42 @@ def test_a_project_stays_when_nobody_reads_what_its_creation_prints(tmp_path):
     assert Project(tmp_path / "my-experiment").files() == TREE
 
 
+# --- another cookiecutter ---------------------------------------------------------------------
+
+
+def old_cookiecutter(folder, version):
+    """Install a version of cookiecutter from PyPI; return the command that runs it."""
+    python = folder / "venv/bin/python"
+    subprocess.run(["uv", "venv", "--quiet", "-p", sys.executable, folder / "venv"], check=True)
+    install = ["uv", "pip", "install", "--quiet", "--python", python]
+    subprocess.run([*install, f"cookiecutter=={version}"], check=True)
+    return [python, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", folder / "out"]
+
+
+@pytest.mark.parametrize("version", ["1.7.3", "2.1.1"])
+def test_an_old_cookiecutter_is_refused_and_leaves_nothing_behind(tmp_path, home, version):
+    command = old_cookiecutter(tmp_path, version)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1
+    assert f"cookiecutter {version} is too old" in done.stderr
+    assert f"uvx cookiecutter {TEMPLATE}\n" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_oldest_cookiecutter_that_the_readme_names_makes_the_same_project(tmp_path, home, bake):
+    page = (TEMPLATE / "README.md").read_text("utf-8")
+    oldest = re.search(r"cookiecutter ([0-9.]+[0-9]) or newer", page)[1]
+    command = old_cookiecutter(tmp_path, oldest)
+    environment = {**os.environ, "DL_TEMPLATE_SKIP": EVERY_STEP}
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+    assert done.returncode == 0, done.stderr
+    newest, project = bake(), Project(tmp_path / "out/my-experiment")
+    assert project.files() == newest.files()
+    for name in newest.files():
+        assert (project.path / name).read_bytes() == (newest.path / name).read_bytes(), name
+
+
 # --- again, over a project that is there ----------------------------------------------------
 
 
@@ -233,7 +278,8 @@ def test_a_second_bake_over_uncommitted_work_writes_nothing(bake, home):
     (home / "ignore").write_text("*.md\n")
     project.git("config", "--global", "core.excludesFile", "~/ignore")
     done = cookiecutter(project.path.parent, "-f", skip="venv,kernel")
-    assert "1 changes that are not committed, as 'README.md'" in done.stdout.split("Traceback")[0]
+    message = done.stdout.split("Traceback")[0]
+    assert "1 changes that are not committed, such as 'README.md'" in message
     assert readme.read_text() == "my work"
 
 
