@@ -13,7 +13,7 @@ ROOM = Path(control.__file__).parent
 
 
 def line(**told) -> str:
-    about = {name: "" for name in job_format.FIELDS} | {"id": "20261122-101530-k7xq2a"} | told
+    about = dict.fromkeys(job_format.FIELDS, "") | {"id": "20261122-101530-k7xq2a"} | told
     return "\t".join(about[name] for name in job_format.FIELDS)
 
 

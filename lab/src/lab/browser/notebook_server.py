@@ -117,7 +117,7 @@ def start(own: Path, project: Path, data: str, tcp: str) -> Server:
     return server
 
 
-def find_kernel() -> str:
+def find_kernel() -> str:  # noqa: RET503 (fail() does not return)
     """Return the name of the project's kernel, which lab setup registered for this folder."""
     from jupyter_core.paths import jupyter_data_dir
 

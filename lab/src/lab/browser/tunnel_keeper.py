@@ -116,7 +116,8 @@ class Keeper:
                 stderr=log,
             )
         self.process = process
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             async for line in process.stdout:  # the login shell may print something, too
                 if line.endswith(READY):

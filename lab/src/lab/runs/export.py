@@ -45,7 +45,7 @@ def export(wanted: str, file: Path) -> Path:
                 pack.write(bundle, BUNDLE)
                 lock = os.path.normpath(f"{folder_of(record)}/requirements.txt")
                 pack.writestr("requirements.txt", git.run("show", f"{commit}:{lock}"))
-        os.replace(draft, file)
+        draft.replace(file)
     except OSError as error:
         raise LabError(f"{file} cannot be written: {error}.") from None
     finally:

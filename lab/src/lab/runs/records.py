@@ -83,7 +83,7 @@ def add_notes(folder: Path, lines: list[str]) -> None:
     known = notes(folder)
     new = [f"{line}\n" for line in lines if line not in known]
     try:
-        with open(folder / "notes.txt", "a", encoding="utf-8", errors="surrogateescape") as file:
+        with (folder / "notes.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(new)
     except OSError as error:
         raise LabError(f"the note cannot be written: {error}.") from None

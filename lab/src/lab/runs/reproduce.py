@@ -142,7 +142,7 @@ def verify_data(python: str, code: Path, record: dict[str, Any], variables: dict
         return
     command = [python, "-m", f"{package}.data", "verify", "--dataset", dataset]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(command, cwd=code, env=variables, **options)
+    done = subprocess.run(command, cwd=code, env=variables, check=False, **options)
     if done.returncode:
         lines = done.stdout.strip().splitlines()
         print(*lines[:20], f"... {len(lines) - 20} more" if len(lines) > 20 else "", sep="\n")
