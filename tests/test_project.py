@@ -133,7 +133,7 @@ def test_a_wrong_setting_is_one_line_exit_code_2_and_no_record(worked, words, sa
             "dataset=nothing",
             "error: there is no dataset nothing yet in data; python -m zebra",
         ),
-        ("resume=19991231", "error: resume=19991231 is no run with a checkpoint"),
+        ("resume=19991231", "error: resume=19991231: no run with this id has a checkpoint"),
     ],
 )
 def test_a_mistake_that_shows_only_in_the_run_is_one_line_too(worked, tmp_path, words, said):
@@ -162,8 +162,8 @@ from lab.project import LabError
 from zebra_count import data
 from zebra_count.experiment import ex
 
-samples = data.digits()[:300]
-data.write("few", "the first 300 digits", samples, seed=0, val=0.2, test=0.2)
+samples = data.load_digits()[:300]
+data.write_dataset("few", "the first 300 digits", samples, seed=0, val=0.2, test=0.2)
 models = data.folder("few") / "models"
 
 def train(options=None, **settings):
@@ -202,9 +202,9 @@ for file in place.iterdir():
     for act in (halve, type(file).unlink):
         said = change(place, file.name, act)
         missing = file.name.startswith("random") and act is not halve
-        assert ("processes was 0, is 1" if missing else "what it kept is damaged") in said, said
+        assert ("processes was 0, is 1" if missing else "are damaged, or of another model") in said, said
 for act in (halve, type(place).unlink):
-    assert "what it kept is damaged" in change(place.parent, "best.safetensors", act)
+    assert "are damaged, or of another model" in change(place.parent, "best.safetensors", act)
 shutil.copy(place / "random_states_0.pkl", place / "random_states_1.pkl")
 assert "processes was 2, is 1" in refused(epochs=2, resume=first)
 (place / "random_states_1.pkl").unlink()
@@ -310,7 +310,7 @@ def test_runs_and_a_dataset_may_be_links_that_git_does_not_see(clone, project, t
     assert known == "{'dataset': 'digits', 'manifest_sha256': None}\n"
 
 
-def test_a_broken_off_prepare_is_finished_by_the_next(project, tmp_path):
+def test_an_interrupted_prepare_is_finished_by_the_next(project, tmp_path):
     environment = {"LAB_DATA": str(tmp_path)}
     command = ["python", "-m", "my_experiment.data", "prepare"]
     project.run(*command, env=environment)
@@ -336,7 +336,9 @@ def test_ctrl_c_in_prepare_says_how_to_complete_the_dataset(project, tmp_path):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
     place = tmp_path / "mine"
-    assert said == f"\ninterrupted: {place} is not whole; the same command completes it\n"
+    assert (
+        said == f"\ninterrupted: {place} is incomplete; run the same command again to complete it\n"
+    )
     assert process.returncode == 130 and not (place / "manifest.json").exists()
     last.unlink()
     project.run(*command, env=environment)
@@ -390,7 +392,10 @@ def test_a_full_disk_is_named_and_prepare_can_be_repeated(project, tmp_path):
     """
     inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", tmp_path]
     output = project.run(*inside, env={"LAB_DATA": str(tmp_path)}).stdout
-    assert re.search(r"error: .*No space left on device; mend it and repeat\.\nfirst: 1\n", output)
+    assert re.search(
+        r"error: .*No space left on device. Fix that and run the same command again\.\nfirst: 1\n",
+        output,
+    )
     assert "second: 0" in output
     assert "verify: 0" in output
 
@@ -437,7 +442,7 @@ def test_every_notebook_begins_with_the_three_magic_lines_and_has_the_named_kern
 
 
 @pytest.mark.parametrize("name", ["explore_data", "compare_runs"])
-def test_every_notebook_runs_on_the_named_kernel_and_shows_pictures(worked, tmp_path, name):
+def test_every_notebook_runs_on_the_named_kernel_and_shows_images(worked, tmp_path, name):
     run = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--output-dir", tmp_path]
     worked.run(*run, worked.path / "notebooks" / f"{name}.ipynb")
     notebook = json.loads((tmp_path / f"{name}.ipynb").read_text("utf-8"))

@@ -16,6 +16,6 @@ def folders(tmp_path, monkeypatch):
 @pytest.fixture
 def digits(folders):
     """The name of a dataset with some 30 handwritten digits of each class."""
-    samples = data.digits()[:300]
-    data.write("digits", "the first 300 digits", samples, seed=0, val=0.2, test=0.2)
+    samples = data.load_digits()[:300]
+    data.write_dataset("digits", "the first 300 digits", samples, seed=0, val=0.2, test=0.2)
     return "digits"

@@ -1,6 +1,7 @@
-"""A run is repeatable, can be continued, and leaves a record."""
+"""A run is repeatable, can be resumed, and leaves a record."""
 
 import json
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -28,7 +29,7 @@ def values(run, metric):
     return [tuple(row) for row in table[table["metric"] == metric][["step", "value"]].values]
 
 
-def kept(run):
+def models(run):
     """The folder with a run's weights and checkpoint."""
     return data.folder("digits") / "models" / run._id
 
@@ -47,7 +48,7 @@ def test_a_run_leaves_record_weights_and_tensorboard_events(digits):
     assert 0 <= record["result"]["accuracy"] <= 1
     assert json.loads((folder / "config.json").read_text())["epochs"] == 1
     assert list((folder / "tensorboard").glob("events.out.*"))
-    assert (kept(run) / "best.safetensors").exists()
+    assert (models(run) / "best.safetensors").exists()
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(digits):
@@ -65,7 +66,29 @@ def test_three_epochs_and_three_resumed_equal_six_in_one_go(digits):
     for metric in ("train/loss", "val/loss", "val/accuracy"):
         assert values(three, metric) + values(resumed, metric) == values(six, metric) != []
     for run in (six, resumed):
-        assert [path.name for path in kept(run).glob("epoch-*")] == ["epoch-0006"]
+        assert [path.name for path in models(run).glob("epoch-*")] == ["epoch-0006"]
+
+
+class Crash(BaseException):
+    """Nothing that comes after it happens, as when a process is killed."""
+
+
+def test_a_crash_at_the_moment_of_the_rename_leaves_the_checkpoint_before(digits, monkeypatch):
+    rename = Path.rename
+
+    def rename_or_crash(path, target):
+        if target.name == "epoch-0002":
+            raise Crash
+        return rename(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Path, "rename", rename_or_crash)
+        train(epochs=3, patience=0)
+    crashed = ex.current_run
+    assert [path.name for path in models(crashed).glob("epoch-*")] == ["epoch-0001"]
+    (models(crashed) / "epoch-0002.new").mkdir()  # a killed process could not remove it
+    resumed = train(epochs=3, patience=0, resume=crashed._id)
+    assert resumed.result == train(epochs=3, patience=0).result
 
 
 def test_a_resumed_run_refuses_another_configuration_and_names_it(digits):
@@ -83,7 +106,7 @@ def test_the_best_weights_are_tested_and_a_resumed_run_takes_them_over(digits):
     settings = {"epochs": 50, "lr": 0.5, "patience": 2}
     run = train(**settings)
     resumed = train(**settings, resume=run._id)  # its patience is at an end already
-    best, taken_over = (kept(one) / "best.safetensors" for one in (run, resumed))
+    best, taken_over = (models(one) / "best.safetensors" for one in (run, resumed))
     assert taken_over.read_bytes() == best.read_bytes()
     split = data.ImageSplit(digits, "test", size=8, channels=1)
     model = SmallCNN(len(split.classes), width=QUICK["width"]).eval()
@@ -94,7 +117,7 @@ def test_the_best_weights_are_tested_and_a_resumed_run_takes_them_over(digits):
 
 
 def test_a_training_that_diverges_ends_and_says_so(digits):
-    with pytest.raises(LabError, match="after epoch 1: the training diverged"):
+    with pytest.raises(LabError, match="the training diverged: val/loss is nan after epoch 1"):
         train(epochs=2, lr=1e30)
 
 

@@ -1,7 +1,7 @@
-"""What a training run keeps: its best weights and its last state, from which it is continued.
+"""What a training run saves: its best weights, and its last state, from which it can continue.
 
-Each is written under another name and renamed when it is whole, so that a crash at any moment
-leaves a whole one.
+Each is written under another name and renamed when it is complete, so that a crash at any moment
+leaves a complete one.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from accelerate.utils import load
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from .experiment import Config
 
 WEIGHTS = "best.safetensors"
-# What a continued run may change: how long it goes on.
+# What a resumed run may change: how long it goes on.
 FREE_ON_RESUME = {"epochs", "patience", "resume", "workers"}
 
 
-def begin(folder: Path) -> None:
-    """Make a new run's folder; LabError if that cannot be."""
+def make_folder(folder: Path) -> None:
+    """Make the folder of a new run; LabError if that fails."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -37,31 +37,32 @@ def begin(folder: Path) -> None:
 
 
 def save_weights(accelerator: Accelerator, model: nn.Module, folder: Path) -> None:
-    """The model's weights alone, for use: load them with safetensors.torch.load_file."""
+    """Save the model's weights alone, for use: safetensors.torch.load_file loads them."""
     weights = accelerator.get_state_dict(model)
     if accelerator.is_main_process:
-        with drafted(folder / "best.new") as draft:
+        with removing_on_error(folder / "best.new") as draft:
             save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft)
             draft.replace(folder / WEIGHTS)
 
 
-def save(accelerator: Accelerator, folder: Path, epoch: int, config: "Config") -> None:
-    """The whole state after an epoch; the one before is removed when this one is there."""
-    place = folder / f"epoch-{epoch:04}"
-    with drafted(folder / f"{place.name}.new") as draft:
+def save_state(accelerator: Accelerator, folder: Path, epoch: int, config: "Config") -> None:
+    """Save the whole state after an epoch, then remove the one before."""
+    checkpoint = folder / f"epoch-{epoch:04}"
+    draft = folder / f"{checkpoint.name}.new"
+    with removing_on_error(draft):
         accelerator.save_state(draft)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        with drafted(draft):
-            (draft / "config.json").write_text(json.dumps(plain(config), indent=1) + "\n")
-            draft.rename(place)
-        for older in set(checkpoints(folder)) - {place}:
+        with removing_on_error(draft):
+            (draft / "config.json").write_text(json.dumps(to_plain(config), indent=1) + "\n")
+            draft.rename(checkpoint)
+        for older in set(list_checkpoints(folder)) - {checkpoint}:
             shutil.rmtree(older)
 
 
 @contextmanager
-def drafted(draft: Path) -> Iterator[Path]:
-    """Remove what cannot be finished; LabError if that is the disk's doing."""
+def removing_on_error(draft: Path) -> Iterator[Path]:
+    """Remove an unfinished file or folder if an error comes; LabError if the disk caused it."""
     try:
         yield draft
     except BaseException as error:
@@ -76,65 +77,68 @@ def drafted(draft: Path) -> Iterator[Path]:
         raise
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List the complete checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("epoch-*") if path.name[6:].isdigit())
 
 
-def find_run(models: Path, wanted: str) -> Path:
-    """The models folder of the run with this id; LabError, with ids that are like it, if none."""
-    runs = [path.name for path in sorted(models.glob("*")) if checkpoints(path)]
-    if wanted in runs:
-        return models / wanted
-    alike = [name for name in runs if name.startswith(wanted)] or runs[-5:]
-    there = ", ".join(alike) or "none"
-    raise LabError(f"resume={wanted} is no run with a checkpoint in {models}; there are: {there}.")
+def find_run(models: Path, run_id: str) -> Path:
+    """Find the folder of the run with this id; LabError, with similar ids, if there is none."""
+    runs = [path.name for path in sorted(models.glob("*")) if list_checkpoints(path)]
+    if run_id in runs:
+        return models / run_id
+    similar = [name for name in runs if name.startswith(run_id)] or runs[-5:]
+    raise LabError(
+        f"resume={run_id}: no run with this id has a checkpoint in {models};"
+        f" there are: {', '.join(similar) or 'none'}."
+    )
 
 
 def resume(accelerator: Accelerator, previous: Path, folder: Path, config: "Config") -> None:
-    """Load the last checkpoint of an earlier run, and take its best weights over into `folder`.
+    """Load the last checkpoint of an earlier run, and copy its best weights into `folder`.
 
     LabError if the checkpoint is damaged, or if the configuration or the number of processes
     differs in more than how long to go on: it would be neither the old run nor a new one.
     """
-    checkpoint = checkpoints(previous)[-1]
-    new = plain(config) | {"processes": accelerator.num_processes}
-    with readable(previous):
-        old = plain(type(config)())  # a setting that came later had its default
+    checkpoint = list_checkpoints(previous)[-1]
+    new = to_plain(config) | {"processes": accelerator.num_processes}
+    with reporting_damage(previous):
+        old = to_plain(type(config)())  # a setting that was added later had its default
         old |= json.loads((checkpoint / "config.json").read_text())
         old |= {"processes": len(list(checkpoint.glob("random_states_*.pkl")))}
     differing = sorted(key for key in new if key not in FREE_ON_RESUME and old[key] != new[key])
     if differing:
         changes = ", ".join(f"{key} was {old[key]!r}, is {new[key]!r}" for key in differing)
         raise LabError(f"{previous.name} cannot be resumed with another configuration: {changes}.")
-    with readable(previous):
+    with reporting_damage(previous):
         load_file(previous / WEIGHTS)
-        # Accelerate goes on without random states that it cannot read
+        # Accelerate would go on without random states that it cannot read
         load(checkpoint / f"random_states_{accelerator.process_index}.pkl")
         accelerator.load_state(checkpoint)
-    accelerator.wait_for_everyone()  # what another process cannot read is not begun
+    accelerator.wait_for_everyone()  # no process begins if another one cannot read its part
     if accelerator.is_main_process:
-        begin(folder)
-        with drafted(folder / "best.new") as draft:
+        make_folder(folder)
+        with removing_on_error(folder / "best.new") as draft:
             shutil.copyfile(previous / WEIGHTS, draft)
             draft.rename(folder / WEIGHTS)
 
 
 @contextmanager
-def readable(run: Path) -> Iterator[None]:
-    """LabError for whatever goes wrong: torch, pickle and safetensors have errors of their own."""
+def reporting_damage(run: Path) -> Iterator[None]:
+    """Raise LabError for any error: torch, pickle and safetensors each have their own."""
     try:
         yield
     except Exception as error:
         raise LabError(
-            f"{run} cannot be continued: what it kept is damaged, or of another model"
+            f"{run} cannot be resumed: its checkpoint or weights are damaged, or of another model"
             f" ({first_line(error)})."
         ) from error
 
 
-def plain(config: "Config") -> dict:
-    """The configuration as JSON has it: a tuple is a list."""
-    return json.loads(json.dumps(asdict(config), default=str))
+def to_plain(config: "Config") -> dict[str, Any]:
+    """Convert the configuration to what JSON has: a tuple becomes a list."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return plain
 
 
 def first_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ python -m PACKAGE.experiment print_config         the settings, without running
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -20,7 +20,7 @@ class Config:
 
     dataset: str = project.default_dataset()  # the folder in data/
     image_size: Annotated[int, Ge(4)] = 8  # images are scaled to this many pixels, square
-    channels: Literal[1, 3] = 1  # 1 grey, 3 colour
+    channels: Literal[1, 3] = 1  # 1: grey, 3: colour
 
     width: Annotated[int, Ge(1)] = 32  # channels of the network's first layer
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
@@ -30,17 +30,17 @@ class Config:
     lr: Annotated[float, Gt(0)] = 0.003  # AdamW's learning rate
     weight_decay: Annotated[float, Ge(0)] = 0.01
     clip_norm: Annotated[float, Gt(0)] = 1.0  # gradients are scaled down to this norm
-    patience: Annotated[int, Ge(0)] = 5  # epochs without a better val/loss until it stops; 0: never
+    patience: Annotated[int, Ge(0)] = 5  # epochs without a better val/loss before it stops; 0: all
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     workers: Annotated[int, Ge(0)] = 0  # processes that load data; 0: the training process itself
 
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
-    resume: str = ""  # a run whose last checkpoint is continued, under a new id
+    resume: str = ""  # the id of a run to continue from its last checkpoint, as a new run
 
 
 ex = tracking.Experiment(
     Config,
-    # What run() imports. It is loaded once the settings are known to be right, for torch takes
+    # What run() imports. It is loaded once the settings are known to be right, as torch takes
     # seconds, and before the code is recorded, so that the record holds what was loaded.
     modules=[".data", ".training"],
     smoke={"epochs": 1, "width": 8},  # does everything work? a few seconds
@@ -49,19 +49,19 @@ ex = tracking.Experiment(
 
 
 @ex.main
-def run(_config, _run) -> dict[str, float]:
+def run(_config: dict[str, Any], _run: tracking.Run) -> dict[str, float]:
     """Train, test the best weights, and return the test metrics as the run's result."""
     from . import data, training
 
-    config = Config(**tracking.check(Config, _config))
+    config = tracking.make_config(Config, _config)
     size, channels = config.image_size, config.channels
     splits = {name: data.ImageSplit(config.dataset, name, size, channels) for name in data.SPLITS}
     models = data.folder(config.dataset) / "models"
     with tracking.metrics(_run) as log:
-        result = training.train(config, splits, models, _run._id or tracking.new_id(), log)
+        result = training.train(config, splits, models, tracking.run_id(_run), log)
     if tracking.is_main_process():
         record = tracking.record_folder(_run)
-        print(f"record    {project.relative(record) if record else 'none was wished'}")
+        print(f"record    {project.relative(record) if record else 'none (--unobserved)'}")
         print(f"weights   {project.relative(result.weights)}")
         print(f"test      accuracy {result.test['accuracy']:.4f}, loss {result.test['loss']:.4f}")
     return result.test

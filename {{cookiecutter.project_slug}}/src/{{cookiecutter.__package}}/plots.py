@@ -9,10 +9,10 @@ from PIL import Image
 from . import data
 
 
-def samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> Figure:
-    """Some pictures of each class of a split, one row per class."""
-    files = data.manifest(dataset)["files"]
-    classes = data.manifest(dataset)["classes"]
+def plot_samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> Figure:
+    """Plot some images of each class of a split, one row per class."""
+    manifest = data.read_manifest(dataset)
+    classes, files = manifest["classes"], manifest["files"]
     draw = np.random.default_rng(seed)
     figure, axes = plt.subplots(
         len(classes), columns, figsize=(0.5 * columns, 0.5 * len(classes)), squeeze=False
@@ -24,12 +24,12 @@ def samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> Figur
             axis.axis("off")
         for axis, path in zip(row, chosen, strict=False):
             with Image.open(data.folder(dataset) / path) as image:
-                axis.imshow(data.as_shown(image).convert("RGB"))
+                axis.imshow(data.as_displayed(image).convert("RGB"))
     figure.suptitle(f"{dataset}/{split}")
     return figure
 
 
-def class_counts(dataset: str) -> pd.DataFrame:
-    """How many images each split has of each class: a row per class, a column per split."""
-    counts = pd.DataFrame(data.manifest(dataset)["counts"]).rename_axis("class")
+def count_images(dataset: str) -> pd.DataFrame:
+    """Count the images of each class (rows) in each split (columns)."""
+    counts = pd.DataFrame(data.read_manifest(dataset)["counts"]).rename_axis("class")
     return counts.fillna(0).astype(int)

@@ -1,6 +1,6 @@
 """The training loop: plain PyTorch on Accelerate. It knows nothing of Sacred.
 
-Accelerate places model and batches on the device, does mixed precision and several processes, and
+Accelerate moves model and batches to the device, does mixed precision and distributed training, and
 saves the whole state: weights, optimizer, every random state.
 """
 
@@ -10,15 +10,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
 from safetensors.torch import load_file
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lab.project import LabError
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 logging.getLogger("accelerate").setLevel("WARNING")  # not eight lines for every checkpoint
 
-LOG_EVERY = 10  # steps; each one waits for the GPU once
+LOG_EVERY = 10  # steps; logging waits for the GPU
+
+Batches = DataLoader[tuple[Tensor, Tensor]]  # images [batch, channels, size, size], labels [batch]
 
 
 class Result(NamedTuple):
@@ -53,10 +55,10 @@ class Progress:
     best_loss: float = float("inf")  # on the validation split
     best_epoch: int = 0
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
 
@@ -65,57 +67,53 @@ def train(
 ) -> Result:
     """Train on the train split, keep the weights that are best on val, test them on the test split.
 
-    Everything is kept in models/<run_id>/: best.safetensors, and the state after the last finished
-    epoch in epoch-NNNN/, from which `resume` goes on. Metrics go to `log` by optimizer step.
+    Everything is saved in models/<run_id>/: best.safetensors, and the state after the last finished
+    epoch in epoch-NNNN/, from which `resume` continues. Metrics are logged by optimizer step.
     """
-    AcceleratorState._reset_state()  # a second run in one notebook may want another precision
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # said, or several processes would not meet
-        mixed_precision=config.mixed_precision,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-    )
-    if accelerator.device.type == "cpu" and config.mixed_precision == "fp16":
-        raise LabError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA asks for it, to be exact
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    accelerator = make_accelerator(config)
     set_seed(config.seed)
-    folder = models / broadcast_object_list([run_id])[0]  # rank 0 decides for every process
+    folder = models / broadcast_object_list([run_id])[0]  # the id of rank 0, in every process
     previous = checkpoints.find_run(models, config.resume) if config.resume else None
 
-    model = SmallCNN(len(splits["train"].classes), config.channels, config.width, config.dropout)
-    optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
-    loaders = {name: loader(split, config, name == "train") for name, split in splits.items()}
+    model: nn.Module = SmallCNN(
+        len(splits["train"].classes), config.channels, config.width, config.dropout
+    )
+    optimizer: torch.optim.Optimizer = torch.optim.AdamW(
+        model.parameters(), config.lr, weight_decay=config.weight_decay
+    )
     model, optimizer = accelerator.prepare(model, optimizer)
-    loaders = {name: accelerator.prepare(one) for name, one in loaders.items()}
+    loaders = {
+        name: accelerator.prepare(make_loader(split, config, shuffle=name == "train"))
+        for name, split in splits.items()
+    }
     progress = Progress()
     accelerator.register_for_checkpointing(progress)
     if previous:
         checkpoints.resume(accelerator, previous, folder, config)
     elif accelerator.is_main_process:
-        checkpoints.begin(folder)
+        checkpoints.make_folder(folder)
 
-    main = accelerator.is_main_process
     total = config.epochs * len(loaders["train"])
-    hidden = None if main else True  # None: hidden where there is no terminal
+    hidden = None if accelerator.is_main_process else True  # None: hidden without a terminal
     with tqdm(total=total, initial=progress.step, unit="step", disable=hidden) as bar:
-        while progress.epoch < config.epochs and not out_of_patience(progress, config):
-            loaders["train"].set_epoch(progress.epoch)  # its shuffle follows from seed and epoch
+        while progress.epoch < config.epochs and not is_out_of_patience(progress, config):
+            loaders["train"].set_epoch(progress.epoch)  # seed and epoch determine the order
             train_epoch(accelerator, model, optimizer, loaders["train"], config, progress, log, bar)
             scores = evaluate(accelerator, model, loaders["val"])
             progress.epoch += 1
             log(progress.step, {f"val/{name}": value for name, value in scores.items()})
-            if main:
+            if accelerator.is_main_process:
                 numbers = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
                 bar.write(f"epoch {progress.epoch}/{config.epochs}: val {numbers}")
             if not math.isfinite(scores["loss"]):
                 raise LabError(
-                    f"val/loss is {scores['loss']} after epoch {progress.epoch}: the training"
-                    " diverged; a smaller lr or clip_norm may help."
+                    f"the training diverged: val/loss is {scores['loss']} after epoch"
+                    f" {progress.epoch}. A smaller lr or clip_norm may help."
                 )
             if scores["loss"] < progress.best_loss:
                 progress.best_loss, progress.best_epoch = scores["loss"], progress.epoch
                 checkpoints.save_weights(accelerator, model, folder)
-            checkpoints.save(accelerator, folder, progress.epoch, config)
+            checkpoints.save_state(accelerator, folder, progress.epoch, config)
 
     weights = folder / checkpoints.WEIGHTS
     accelerator.unwrap_model(model).load_state_dict(load_file(weights))
@@ -125,11 +123,30 @@ def train(
     return Result(weights, test)
 
 
-def loader(split: "ImageSplit", config: "Config", shuffle: bool) -> DataLoader:
-    """Batches of a split: images [batch, channels, size, size] and class indices [batch]."""
-    memory = torch.cuda.is_available()
+def make_accelerator(config: "Config") -> Accelerator:
+    """Set up devices, precision and determinism; LabError for a precision that does nothing."""
+    AcceleratorState._reset_state()  # a second run in one notebook may want another precision
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else distributed processes would not connect
+        mixed_precision=config.mixed_precision,
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
+    )
+    if accelerator.device.type == "cpu" and config.mixed_precision == "fp16":
+        raise LabError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which CUDA needs to be exact
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return accelerator
+
+
+def make_loader(split: "ImageSplit", config: "Config", shuffle: bool) -> Batches:
+    """Make the loader of a split's batches."""
+    dataset = cast("Dataset[tuple[Tensor, Tensor]]", split)  # any sequence will do for DataLoader
     return DataLoader(
-        split, config.batch_size, shuffle=shuffle, num_workers=config.workers, pin_memory=memory
+        dataset,
+        config.batch_size,
+        shuffle=shuffle,
+        num_workers=config.workers,
+        pin_memory=torch.cuda.is_available(),
     )
 
 
@@ -137,13 +154,13 @@ def train_epoch(
     accelerator: Accelerator,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: DataLoader,
+    batches: Batches,
     config: "Config",
     progress: Progress,
     log: "Log",
-    bar: tqdm,
+    bar: "tqdm[None]",
 ) -> None:
-    """One pass over the training split."""
+    """Train on every batch of the training split once."""
     model.train()
     for images, labels in batches:
         loss = nn.functional.cross_entropy(model(images), labels)
@@ -158,13 +175,14 @@ def train_epoch(
 
 
 @torch.no_grad()
-def evaluate(accelerator: Accelerator, model: nn.Module, batches: DataLoader) -> dict[str, float]:
-    """Mean cross-entropy loss (nats) and accuracy (0 to 1) over all samples of a split."""
+def evaluate(accelerator: Accelerator, model: nn.Module, batches: Batches) -> dict[str, float]:
+    """Compute the mean cross-entropy loss (nats) and the accuracy (0 to 1) of all samples."""
     model.eval()
     losses, hits = [], []
     for images, labels in batches:
         logits = model(images)
         loss = nn.functional.cross_entropy(logits, labels, reduction="none")
+        # from every process, without the samples that only fill up its last batch
         loss, hit = accelerator.gather_for_metrics((loss, logits.argmax(dim=1) == labels))
         losses.append(loss)
         hits.append(hit)
@@ -174,6 +192,6 @@ def evaluate(accelerator: Accelerator, model: nn.Module, batches: DataLoader) ->
     }
 
 
-def out_of_patience(progress: Progress, config: "Config") -> bool:
+def is_out_of_patience(progress: Progress, config: "Config") -> bool:
     """Whether the validation loss has not improved for `patience` epochs."""
     return bool(config.patience) and progress.epoch - progress.best_epoch >= config.patience
