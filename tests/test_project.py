@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -90,6 +91,44 @@ def test_torchrun_with_two_processes_leaves_one_record(worked):
         "random_states_0.pkl",
         "random_states_1.pkl",
     ]
+
+
+SCORES = """
+import json, sys
+from pathlib import Path
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+from torch.utils.data import default_collate
+from zebra_count import data
+from zebra_count.model import SmallCNN
+
+split = data.ImageSplit("stripes", "test", size=8, channels=1)
+model = SmallCNN(len(split.classes), width=8).eval()
+model.load_state_dict(load_file(Path(sys.argv[1], "best.safetensors")))
+images, labels = default_collate(list(split))
+logits = model(images)
+loss = cross_entropy(logits, labels).item()
+print(json.dumps([len(split), (logits.argmax(dim=1) == labels).sum().item(), loss]))
+"""
+
+
+def test_two_processes_score_every_sample_once(worked):
+    """On a split that does not divide evenly: the last batches are filled up with other samples."""
+    runs = records(worked)
+    run = next(name for name in runs if runs[name]["job"]["processes"] == 2)
+    result = runs[run]["result"]
+    models = worked.path / "data/stripes/models" / run
+    samples, hits, loss = json.loads(worked.run("python", "-c", SCORES, models).stdout)
+    assert samples % (2 * 64) not in (0, 64), "else nothing is filled up"
+    assert result["accuracy"] * samples == pytest.approx(hits, abs=1e-3)
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_the_experiment_passes_a_strict_type_checker(worked):
+    """With the settings of its own pyproject.toml, and the packages of its environment."""
+    mypy = [sys.executable, "-m", "mypy", "--cache-dir", worked.path.parent / "mypy"]
+    done = worked.run(*mypy, "--python-executable", worked.path / ".venv/bin/python", check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_print_config_imports_none_of_the_slow_packages(worked):
@@ -202,7 +241,8 @@ for file in place.iterdir():
     for act in (halve, type(file).unlink):
         said = change(place, file.name, act)
         missing = file.name.startswith("random") and act is not halve
-        assert ("processes was 0, is 1" if missing else "are damaged, or of another model") in said, said
+        why = "processes was 0, is 1" if missing else "are damaged, or of another model"
+        assert why in said, said
 for act in (halve, type(place).unlink):
     assert "are damaged, or of another model" in change(place.parent, "best.safetensors", act)
 shutil.copy(place / "random_states_0.pkl", place / "random_states_1.pkl")
