@@ -17,7 +17,7 @@ check: $(ENVIRONMENT)/ready
 	$(ENVIRONMENT)/bin/ruff check .
 	$(ENVIRONMENT)/bin/ruff format --check .
 	cd lab && ../$(ENVIRONMENT)/bin/mypy
-	cd lab && ../$(ENVIRONMENT)/bin/lint-imports --no-cache
+	cd lab && PYTHONPATH=src ../$(ENVIRONMENT)/bin/lint-imports --no-cache
 
 # Bake a project with the default answers into build/, then train its first recorded run.
 demo: $(ENVIRONMENT)/ready

@@ -14,8 +14,8 @@ What notebooks may use; a change of what is listed here is a new major version.
     plot(FOLDERS, NAME, FILE)   curves() as an image file
 """
 
+from lab.ground.errors import UsageError
 from lab.runs.records import (
-    UsageError,
     comparison,
     curves,
     final,

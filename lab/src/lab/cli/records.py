@@ -160,12 +160,14 @@ def compare_runs(args: argparse.Namespace) -> None:
     folders = [records.find(one) for one in args.runs]
     if args.code:
         commits = [reading.commit(reading.read_json(folder / "run.json")) for folder in folders]
-        for name, commit in zip(args.runs, commits, strict=True):
-            if not commit:
-                raise errors.LabError(f"{name} has no recorded code.")
-        for commit in commits[1:]:
+        if unrecorded := [
+            one for one, commit in zip(args.runs, commits, strict=True) if not commit
+        ]:
+            raise errors.LabError(f"{unrecorded[0]} has no recorded code.")
+        first, *others = filter(None, commits)
+        for commit in others:
             # unlike git diff, this takes none of the user's programs for showing differences
-            print(git.run("diff-tree", "-r", "--patch", commits[0], commit), end="")
+            print(git.run("diff-tree", "-r", "--patch", first, commit), end="")
         return
     rows = records.comparison(folders)
     if args.json:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, redirect_stdout, suppress
 from pathlib import Path
+from typing import Any
 
 from lab.doctor import checks
 from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first_line, parse_facts
@@ -84,7 +85,7 @@ def collect_remote_facts(connection: Connection, here: Facts) -> tuple[Facts, fl
         times.append(time.time())
         pieces.append(piece)
 
-    variables = {
+    variables: dict[str, Any] = {
         "environment": first_line(here, "environment"),
         "dataset": first_line(here, "dataset name"),
         "term": first_line(here, "term"),

@@ -24,10 +24,10 @@ def identify_process(pid: int | None = None) -> dict[str, Any]:
 @cache
 def boot_id() -> str:
     """Identify this computer's current boot, and the container in which pids are counted."""
-    if sys.platform == "linux":
-        number = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{number} {os.readlink('/proc/self/ns/pid')}"
-    return _read_output("sysctl", "-n", "kern.boottime")
+    if sys.platform != "linux":
+        return _read_output("sysctl", "-n", "kern.boottime")
+    number = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{number} {os.readlink('/proc/self/ns/pid')}"
 
 
 def start_time(pid: int) -> str:

@@ -40,7 +40,9 @@ def series(folder: Path) -> dict[str, list[tuple[int, Any]]]:
     return found
 
 
-def verdict_on(first: list[tuple], second: list[tuple], tolerance: float) -> str:
+def verdict_on(
+    first: list[tuple[int, Any]], second: list[tuple[int, Any]], tolerance: float
+) -> str:
     """In words, whether two series are the same; NaN is the same as NaN."""
     if [step for step, _ in first] != [step for step, _ in second]:
         return f"differs: {len(first)} points recorded, {len(second)} now, or at other steps"

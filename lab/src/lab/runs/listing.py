@@ -98,7 +98,7 @@ def _without_bulk(text: str) -> str:
     return text
 
 
-def _read_listing(base: str) -> dict[str, list]:
+def _read_listing(base: str) -> dict[str, list[Any]]:
     """[stamp, row] of every record that had ended the last time; {} if that is not known."""
     content = as_object(read_text(f"{base}/{LISTING}")[0])
     return part(content, "rows") if content.get("format") == FORMAT else {}

@@ -144,7 +144,7 @@ def runs() -> "pd.DataFrame":
             for name, value in row["config"].items()
         }
         table[row["run"]] = {**plain, **results, **settings}
-    frame = pd.DataFrame.from_dict(table, orient="index").rename_axis("run")
+    frame: pd.DataFrame = pd.DataFrame.from_dict(table, orient="index").rename_axis("run")
     if "start" in frame:
         frame["start"] = pd.to_datetime(frame["start"], utc=True, format="ISO8601", errors="coerce")
     return frame
@@ -164,9 +164,10 @@ def metrics(*ids: str) -> "pd.DataFrame":
             found = points(project.runs_folder() / name / "metrics.jsonl")
             tables.append(pd.DataFrame(found, columns=columns[1:]).assign(run=name))
     tables = [table for table in tables if len(table)]
-    if not tables:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)[columns]
+    table: pd.DataFrame = pd.DataFrame(columns=columns)
+    if tables:
+        table = pd.concat(tables, ignore_index=True)[columns]
+    return table
 
 
 def plot(folders: list[Path], metric: str, file: Path | None) -> Path:

@@ -45,8 +45,8 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
         raise LabError(f"{old.name} is {state}: it cannot be repeated.")
     commit = export.require_code(old.name, record)
     check_manifest(record)
-    beside = git.top_level().parent
-    beside = beside if os.access(beside, os.W_OK) else None
+    parent = git.top_level().parent
+    beside = parent if os.access(parent, os.W_OK) else None
     holder = Path(tempfile.mkdtemp(prefix=f"{project.root().name}-reproduce-", dir=beside))
     try:
         add = ["worktree", "add", "--quiet", "--detach", str(holder / "code"), commit]
@@ -141,8 +141,15 @@ def verify_data(python: str, code: Path, record: dict[str, Any], variables: dict
     if not isinstance(dataset, str) or not (code / "src" / package / "data.py").exists():
         return
     command = [python, "-m", f"{package}.data", "verify", "--dataset", dataset]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(command, cwd=code, env=variables, check=False, **options)
+    done = subprocess.run(
+        command,
+        cwd=code,
+        env=variables,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if done.returncode:
         lines = done.stdout.strip().splitlines()
         print(*lines[:20], f"... {len(lines) - 20} more" if len(lines) > 20 else "", sep="\n")
@@ -162,7 +169,12 @@ def module_of(code: Path, record: dict[str, Any]) -> str:
 
 
 def run(
-    python: str, code: Path, record: dict[str, Any], old: str, holder: str, variables: dict
+    python: str,
+    code: Path,
+    record: dict[str, Any],
+    old: str,
+    holder: str,
+    variables: dict[str, str],
 ) -> Path:
     """Run the experiment with the recorded configuration; returns the folder of the new record."""
     name = new_id()
@@ -177,9 +189,9 @@ def run(
     return project.runs_folder() / name
 
 
-def wait(command: list[str], **options) -> int:
+def wait(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> int:
     """Run a command to its end, also if a signal brings that about; returns its exit code."""
-    process = subprocess.Popen(command, **options)
+    process = subprocess.Popen(command, cwd=cwd, env=env)
     try:
         return process.wait()
     except KeyboardInterrupt as ended:
