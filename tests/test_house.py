@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 import layers
 from helpers.projects import LAB, TEMPLATE, UV_CACHE, edit
 
@@ -25,6 +27,7 @@ def test_the_readme_begins_with_one_sentence_one_command_and_one_picture():
     assert (TEMPLATE / picture).read_text("utf-8").startswith("<svg")
 
 
+@pytest.mark.slow
 def test_make_demo_ends_with_a_recorded_run_and_its_score(template_copy, home):
     output = template_copy.run("make", "demo").stdout
     record = re.search(r"record    (runs/\S+)", output).group(1)
@@ -103,6 +106,7 @@ def test_the_drawing_of_the_layers_is_the_one_of_the_contract():
     assert drawn == layers.draw_layers(), "scripts/layers.py"
 
 
+@pytest.mark.slow
 def test_make_lock_and_make_wheel_make_what_is_there(template_copy):
     lock = "{{cookiecutter.project_slug}}/requirements.txt"
     edit(template_copy.path / lock, "sacred==0.8.7\n", "")  # pyproject.toml allows no other

@@ -9,6 +9,7 @@ import pytest
 from helpers.projects import VERSION
 
 NEWER = "{}.{}.0".format(*[int(part) + 1 for part in VERSION.split(".")[:2]])
+pytestmark = pytest.mark.slow  # each copies the template
 
 
 @pytest.fixture
