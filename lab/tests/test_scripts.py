@@ -117,11 +117,11 @@ def test_a_file_that_is_edited_while_lab_sync_works_is_not_overwritten(machine, 
     assert code == 0 and "edits 20260101-000000-" in said and edited.read_text() == "third"
 
 
-# --- place.sh -------------------------------------------------------------------------------------
+# --- install_dataset.sh ---------------------------------------------------------------------------
 
 
 def stage(machine, name: str, **files: str) -> dict[str, object]:
-    """A dataset that has arrived in a staging folder; what place.sh is told of it."""
+    """A dataset that has arrived in a staging folder; what install_dataset.sh is told of it."""
     folder = machine.folder / "data" / name
     hashes = {path: hashlib.sha256(text.encode()).hexdigest() for path, text in files.items()}
     manifest = json.dumps({"files": hashes}).encode()
@@ -151,10 +151,10 @@ def test_of_two_different_datasets_that_arrive_at_once_one_is_complete_and_the_o
         f'if [ "$1" = -c ] && mkdir {here}/held 2>/dev/null; then\n'
         f'    until [ -e {here}/go ]; do sleep 0.01; done\nfi\nexec /usr/bin/sha256sum "$@"',
     )
-    one = machine.start("place.sh", **first)
+    one = machine.start("install_dataset.sh", **first)
     wait_for((machine.path / "held").exists)
     machine.program("flock", f'touch {here}/waits\nexec {shutil.which("flock")} "$@"')
-    two = machine.start("place.sh", **second)
+    two = machine.start("install_dataset.sh", **second)
     wait_for(lambda: (machine.path / "waits").exists() or two.poll() is not None)
     (machine.path / "go").touch()
     (code, said), (other, refused) = finish(one), finish(two)

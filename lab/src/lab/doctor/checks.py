@@ -72,7 +72,7 @@ def check_programs(local: Facts, remote: Facts | None) -> list[Check]:
 def check_program(name: str, local: Facts, remote: Facts | None) -> Check:
     """Check one program on the sides where it is needed."""
     program = PROGRAMS[name]
-    verdicts, causes, shown = [OK], [], {"local": "", "remote": ""}
+    verdicts, causes, versions = [OK], [], {"local": "", "remote": ""}
     for side, owner, facts in (
         ("local", "this computer", local),
         ("remote", "the machine", remote),
@@ -80,7 +80,7 @@ def check_program(name: str, local: Facts, remote: Facts | None) -> Check:
         if program.side not in (side, "both"):
             continue
         found = first_line(facts, name)
-        shown[side] = short_version(found)
+        versions[side] = short_version(found)
         if found in ("missing", "broken"):
             verdicts.append(program.if_missing)
             problem = f"no {name}" if found == "missing" else f"a {name} that does not start"
@@ -90,9 +90,9 @@ def check_program(name: str, local: Facts, remote: Facts | None) -> Check:
         elif parse_version(found) < program.oldest:
             verdicts.append(WARNING)
             oldest = ".".join(map(str, program.oldest))
-            causes.append(f"{owner} has {name} {shown[side]}, older than {oldest}")
+            causes.append(f"{owner} has {name} {versions[side]}, older than {oldest}")
     advice = f"{' and '.join(causes)}: {program.advice}" if causes else ""
-    return Check(name, shown["local"], shown["remote"], worst(verdicts), advice)
+    return Check(name, versions["local"], versions["remote"], worst(verdicts), advice)
 
 
 def check_environment(local: Facts, remote: Facts | None) -> list[Check]:
@@ -100,19 +100,21 @@ def check_environment(local: Facts, remote: Facts | None) -> list[Check]:
     wanted, lab = first_line(local, "environment"), first_line(local, "lab")
     set_up = f"{lab} setup, or {lab} doctor --fix"
     verdicts: dict[str, Verdict] = {"yes": OK, "no": FAILED}
-    here = verdicts.get(first_line(local, "up to date"), UNKNOWN)
-    there = verdicts.get(first_line(remote, "environment"), UNKNOWN)
-    shown = {OK: wanted, FAILED: "not up to date", UNKNOWN: "?"}
-    sides = shown[here], shown[there]
+    local_state = verdicts.get(first_line(local, "up to date"), UNKNOWN)
+    remote_state = verdicts.get(first_line(remote, "environment"), UNKNOWN)
+    words = {OK: wanted, FAILED: "not up to date", UNKNOWN: "?"}
+    sides = words[local_state], words[remote_state]
     causes: list[str] = []
     fix: Fix = ""
-    if here == FAILED:
+    if local_state == FAILED:
         cause = "the environment on this computer does not match requirements.txt"
         causes.append(f"{cause}: python3 bootstrap.py")
-    if there == FAILED:
+    if remote_state == FAILED:
         causes.append(f"the machine has no environment for this requirements.txt: {set_up}")
-        there, fix = WARNING, "setup"  # the next job would make it, too
-    checks = [Check("environment", *sides, worst([here, there]), "; ".join(causes), fix)]
+        remote_state, fix = WARNING, "setup"  # the next job would make it, too
+    checks = [
+        Check("environment", *sides, worst([local_state, remote_state]), "; ".join(causes), fix)
+    ]
     if remote is not None:
         copies: dict[str, tuple[str, Verdict]] = {
             "yes": ("present", OK),
@@ -198,33 +200,33 @@ class Contents(NamedTuple):
     """What one side has of a dataset."""
 
     manifest: str  # its hash; "" without a dataset, "?" if that is not known
-    shown: str
+    summary: str
     files: tuple[int, int] | None  # how many, and their bytes; None: not counted
 
 
 def check_dataset(local: Facts, remote: Facts | None) -> Check:
     """Compare the project's dataset on both sides: hash of the manifest, files, bytes."""
     name = first_line(local, "dataset name")
-    here, there = parse_contents(local), parse_contents(remote)
-    verdict, advice = judge_dataset(name, here, there, first_line(local, "lab"))
-    return Check(f"data {name}", here.shown, there.shown, verdict, advice)
+    mine, theirs = parse_contents(local), parse_contents(remote)
+    verdict, advice = judge_dataset(name, mine, theirs, first_line(local, "lab"))
+    return Check(f"data {name}", mine.summary, theirs.summary, verdict, advice)
 
 
-def judge_dataset(name: str, here: Contents, there: Contents, lab: str) -> tuple[Verdict, str]:
+def judge_dataset(name: str, mine: Contents, theirs: Contents, lab: str) -> tuple[Verdict, str]:
     """Return the verdict on the two sides of a dataset, and the advice."""
-    if "?" in (here.manifest, there.manifest):
+    if "?" in (mine.manifest, theirs.manifest):
         return UNKNOWN, ""
-    if not here.manifest and not there.manifest:
+    if not mine.manifest and not theirs.manifest:
         return WARNING, f"there is no dataset {name} yet: the README says how to prepare one"
-    if not there.manifest:
+    if not theirs.manifest:
         return WARNING, f"the machine has no dataset {name}: {lab} push-data {name}"
-    if not here.manifest:
+    if not mine.manifest:
         return OK, ""  # a large one may stay on the machine
-    if here.manifest != there.manifest:
+    if mine.manifest != theirs.manifest:
         return WARNING, f"the machine has a different dataset named {name}: rename one of the two"
-    if not there.files or not here.files:
+    if not theirs.files or not mine.files:
         return UNKNOWN, "there are too many files to count in 8 s"
-    if here.files != there.files:
+    if mine.files != theirs.files:
         cause = f"the machine's {name} has the same manifest, but missing, extra or truncated files"
         return WARNING, f"{cause}: {lab} push-data {name}"
     return OK, ""
@@ -241,5 +243,5 @@ def parse_contents(facts: Facts | None) -> Contents:
     if not found:
         return Contents(lines[0], f"{lines[0]}, files not counted", None)
     number, size = int(found[1]), int(found[2])
-    shown = f"{lines[0]}, {count_files(number)}, {size / 1e6:.1f} MB"
-    return Contents(lines[0], shown, (number, size))
+    summary = f"{lines[0]}, {count_files(number)}, {size / 1e6:.1f} MB"
+    return Contents(lines[0], summary, (number, size))

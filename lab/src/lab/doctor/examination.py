@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
 
 from lab.doctor import checks
 from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first_line, parse_facts
@@ -34,25 +33,25 @@ PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--vers
 
 def examine(machine: Machine) -> list[Check]:
     """Return every check of both computers; what is wrong with the machine is never raised."""
-    here = {**collect_local_facts(), "lab": [machine.lab]}
+    local = {**collect_local_facts(), "lab": [machine.lab]}
     try:
         connection = Connection(machine)
     except LabError as error:
-        here["socket"] = [str(error)]
-        return checks.judge(here, None)
-    here["socket"] = ["ok"]
-    there, found = reach_machine(connection, here)
-    return [*found, *checks.judge(here, there)]
+        local["socket"] = [str(error)]
+        return checks.judge(local, None)
+    local["socket"] = ["ok"]
+    remote, found = reach_machine(connection, local)
+    return [*found, *checks.judge(local, remote)]
 
 
 def examine_locally(reason: LabError) -> list[Check]:
     """Return every check of this computer, where no machine can be asked for that reason."""
     verdict = WARNING if isinstance(reason, NoMachine) else FAILED
-    here = {**collect_local_facts(), "lab": ["lab"], "socket": ["ok"]}
-    return [Check("machine", "", "", verdict, str(reason)), *checks.judge(here, None)]
+    local = {**collect_local_facts(), "lab": ["lab"], "socket": ["ok"]}
+    return [Check("machine", "", "", verdict, str(reason)), *checks.judge(local, None)]
 
 
-def reach_machine(connection: Connection, here: Facts) -> tuple[Facts | None, list[Check]]:
+def reach_machine(connection: Connection, local: Facts) -> tuple[Facts | None, list[Check]]:
     """Return the facts of the machine, and the checks of the connection to it."""
     machine = connection.machine
     try:
@@ -60,20 +59,20 @@ def reach_machine(connection: Connection, here: Facts) -> tuple[Facts | None, li
         jump = options.get("proxyjump") or ("a ProxyCommand" if "proxycommand" in options else "")
         route = f"through {jump}" if jump else "directly"
         connection.open()
-        there, milliseconds = collect_remote_facts(connection, here)
+        remote, milliseconds = collect_remote_facts(connection, local)
     except (HostKeyChanged, HostKeyUnknown) as error:
         return None, [Check("host key", "", "not reached", FAILED, str(error))]
     except LabError as error:
         return None, [Check("connection", "", "not reached", FAILED, str(error))]
-    found = [Check("connection", route, f"{first_line(there, 'host')}, {milliseconds:.0f} ms", OK)]
+    found = [Check("connection", route, f"{first_line(remote, 'host')}, {milliseconds:.0f} ms", OK)]
     if options.get("stricthostkeychecking") in ("false", "no", "off"):
         cause = "StrictHostKeyChecking is off in ~/.ssh/config, so any machine could pose as"
         advice = f"{cause} {machine.host}: remove that line"
-        return there, [*found, Check("host key", "not checked", "", WARNING, advice)]
-    return there, [*found, Check("host key", "known", "", OK)]
+        return remote, [*found, Check("host key", "not checked", "", WARNING, advice)]
+    return remote, [*found, Check("host key", "known", "", OK)]
 
 
-def collect_remote_facts(connection: Connection, here: Facts) -> tuple[Facts, float]:
+def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, float]:
     """Return what the machine answers, and the milliseconds of a call on the open connection.
 
     One more fact is "difference": that of the clocks, in seconds, and how accurate it is.
@@ -85,23 +84,25 @@ def collect_remote_facts(connection: Connection, here: Facts) -> tuple[Facts, fl
         times.append(time.time())
         pieces.append(piece)
 
-    variables: dict[str, Any] = {
-        "environment": first_line(here, "environment"),
-        "dataset": first_line(here, "dataset name"),
-        "term": first_line(here, "term"),
-    }
     began = time.time()
     try:
-        connection.run("facts.sh", receive=receive, within=ALL, **variables)
+        connection.run(
+            "facts.sh",
+            receive=receive,
+            within=ALL,
+            environment=first_line(local, "environment"),
+            dataset=first_line(local, "dataset name"),
+            term=first_line(local, "term"),
+        )
     except SshError:
         if time.time() < began + ALL:
             raise  # else a disk or driver hangs so hard that not even its time-out ended it
-    there = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
+    remote = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
     answered = next((at for at, piece in zip(times, pieces, strict=True) if piece), time.time())
     with suppress(ValueError):  # of a date without %N
-        difference = float(first_line(there, "clock")) - (began + answered) / 2
-        there["difference"] = [f"{difference} {(answered - began) / 2}"]
-    return there, 1000 * (answered - began)
+        difference = float(first_line(remote, "clock")) - (began + answered) / 2
+        remote["difference"] = [f"{difference} {(answered - began) / 2}"]
+    return remote, 1000 * (answered - began)
 
 
 def collect_local_facts() -> Facts:

@@ -17,8 +17,8 @@ fact() {
 version() {
     if ! has "$1"; then
         echo missing
-    elif said=$(limit 5 "$@" 2>&1); then
-        echo "$said"
+    elif output=$(limit 5 "$@" 2>&1); then
+        echo "$output"
     else
         echo broken
     fi
@@ -31,9 +31,9 @@ uv_version() {
 
 # nearest PATH: itself, or its nearest parent that exists
 nearest() {
-    place=$1
-    until [ -e "$place" ] || [ "$place" = / ]; do place=$(dirname "$place"); done
-    printf '%s\n' "$place"
+    path=$1
+    until [ -e "$path" ] || [ "$path" = / ]; do path=$(dirname "$path"); done
+    printf '%s\n' "$path"
 }
 
 # write_to FOLDER: writes a file and removes it, as nothing else shows every permission and quota
@@ -48,14 +48,14 @@ write_to() {
 # disk FOLDER ...: kilobytes in all and free, inodes in all and free on the disk of the first; then whether
 # each of them can be written
 disk() {
-    place=$(nearest "$1")
-    limit 8 df -Pk "$place" | awk 'NR == 2 { print $2, $4 }'
-    limit 8 df -Pi "$place" | awk 'NR == 2 { print $2, $4 }'
-    for place; do
-        place=$(nearest "$place")
-        said=$(write_to "$place" 2>&1) && continue
-        said=$(printf '%s\n' "$said" | sed -n -e 's/^dd: .*: //p' -e 's/^mktemp: .*: //p')
-        echo "not writable: $place${said:+ ($said)}"
+    path=$(nearest "$1")
+    limit 8 df -Pk "$path" | awk 'NR == 2 { print $2, $4 }'
+    limit 8 df -Pi "$path" | awk 'NR == 2 { print $2, $4 }'
+    for path; do
+        path=$(nearest "$path")
+        output=$(write_to "$path" 2>&1) && continue
+        output=$(printf '%s\n' "$output" | sed -n -e 's/^dd: .*: //p' -e 's/^mktemp: .*: //p')
+        echo "not writable: $path${output:+ ($output)}"
         return
     done
     echo writable
@@ -68,13 +68,13 @@ gpus() {
         if [ -e /proc/driver/nvidia/version ]; then echo "broken nvidia-smi is missing"; else echo none; fi
         return
     fi
-    said=$(list_gpus)
+    output=$(list_gpus)
     case $? in
     0) echo ok ;;
     124 | 137) echo hung && return ;;
-    *) echo "broken $(echo "$said" | head -n 1)" && return ;;
+    *) echo "broken $(echo "$output" | head -n 1)" && return ;;
     esac
-    echo "$said" | sed 's/^/gpu /'
+    echo "$output" | sed 's/^/gpu /'
     limit 8 nvidia-smi | sed -n 's/.*CUDA Version: *\([0-9.]*\).*/cuda \1/p'
 }
 

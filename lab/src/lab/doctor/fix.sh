@@ -3,9 +3,9 @@
 
 case $what in
 linger)
-    said=$(loginctl enable-linger 2>&1) || fail "loginctl enable-linger on $hostname: $said"
+    output=$(loginctl enable-linger 2>&1) || fail "loginctl enable-linger on $hostname: $output"
     ;;
 terminal)
-    said=$(tic -x -o "$HOME/.terminfo" - 2>&1) || fail "tic on $hostname: $(echo "$said" | tail -n 1)"
+    output=$(tic -x -o "$HOME/.terminfo" - 2>&1) || fail "tic on $hostname: $(echo "$output" | tail -n 1)"
     ;;
 esac

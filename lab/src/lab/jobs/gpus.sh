@@ -17,18 +17,18 @@ smi() { limit 8 nvidia-smi --format=csv,noheader,nounits "$@" 2>&1; }
 # hangs, 124 or 137.
 list_gpus() {
     cards=''
-    said=$(smi --query-gpu=index,uuid,memory.used,memory.total,name) && cards=$said &&
-        said=$(smi --query-compute-apps=gpu_uuid,pid)
+    output=$(smi --query-gpu=index,uuid,memory.used,memory.total,name) && cards=$output &&
+        output=$(smi --query-compute-apps=gpu_uuid,pid)
     code=$?
     case $code${cards:+ with cards} in
     0*) ;;
     # such a GPU does not tell its processes
-    '3 with cards') said='' ;;
-    *) echo "$said" && return $code ;;
+    '3 with cards') output='' ;;
+    *) echo "$output" && return $code ;;
     esac
     echo "$cards" | sed 's/, /|/g' | while IFS='|' read -r index uuid used total name; do
         case $index in '' | *[!0-9]*) continue ;; esac
-        users=$(echo "$said" | sed -n "s/^$uuid, //p" | while read -r pid; do
+        users=$(echo "$output" | sed -n "s/^$uuid, //p" | while read -r pid; do
             ps -o user= -p "$pid" 2>/dev/null || echo somebody
         done | sort -u | xargs)
         # a container does not show the processes of others, but their memory

@@ -1,6 +1,6 @@
 """Copies files between this computer and a machine: by rsync, or by tar where one side has none.
 
-Both put them into files/ of a staging folder, each of them whole, and continue an interrupted copy
+Both put them into files/ of a staging folder, no file incomplete, and continue an interrupted copy
 where it was. Others check what arrived and move it to its destination.
 """
 
@@ -17,18 +17,18 @@ def pull(
     stage: Path,
     *,
     rsync: bool,
-    known: Path | None = None,
+    basis: Path | None = None,
     follow_links: bool = False,
 ) -> None:
     """Copy files of the machine's folder `base` into stage/files.
 
-    A file in `known` with the same name saves sending what both have in common. A file that
+    A file in `basis` with the same name saves sending what both have in common. A file that
     vanishes meanwhile is missing afterwards. Raises SshError, or DiskFull.
     """
     for folder in ("files", "tmp"):
         (stage / folder).mkdir(parents=True, exist_ok=True)
     if rsync:
-        rsync_copy.pull(connection, base, names, stage, known, follow_links)
+        rsync_copy.pull(connection, base, names, stage, basis, follow_links)
     else:
         tar_copy.pull(connection, base, names, stage, follow_links)
 

@@ -201,7 +201,7 @@ def _install_remotely(connection: Connection, dataset: str, stage: str, manifest
         file.writelines(encode(checksum_line(*entry)) for entry in manifest.files.items())
         file.seek(0)
         connection.run(
-            "place.sh",
+            "install_dataset.sh",
             stdin=file,
             again=False,
             dataset=dataset,

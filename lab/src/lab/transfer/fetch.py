@@ -114,7 +114,7 @@ class _Round:
                 unsent,
                 self.stage,
                 rsync=self.listing.rsync,
-                known=self.local,
+                basis=self.local,
             )
         arrived = {name for name in needed if is_file(staged / name)}
         again = False

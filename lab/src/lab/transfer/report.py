@@ -1,4 +1,4 @@
-"""What lab fetch is told and tells: names of jobs or runs, and a report for the terminal."""
+"""What lab fetch reads and prints: names of jobs or runs, and a report."""
 
 import re
 import sys

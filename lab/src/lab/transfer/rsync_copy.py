@@ -17,7 +17,9 @@ from lab.ssh.framing import PATIENCE
 from lab.transfer.staging import LOCAL, DiskFull, connection_lost, names_file
 
 HELPER = Path(__file__).with_name("rsync_shell.py")
-PARTIAL = ".lab-partial"  # folder of incomplete files, beside their place; the next attempt uses it
+PARTIAL = (
+    ".lab-partial"  # folder of incomplete files, beside the complete ones; the next attempt uses it
+)
 # Exit codes of rsync: the connection was lost (20: it was killed); some files vanished or could not
 # be read; the other side ended.
 LOST, VANISHED, ENDED = {10, 12, 20, 30, 35, 255}, {23, 24}, 11
@@ -40,11 +42,11 @@ def pull(
     base: str,
     names: list[str],
     stage: Path,
-    known: Path | None,
+    basis: Path | None,
     follow_links: bool,
 ) -> None:
     """See copying.pull."""
-    options = [f"--copy-dest={known}"] if known else []
+    options = [f"--copy-dest={basis}"] if basis else []
     options += ["--copy-links"] if follow_links else []
     options.append(f"--temp-dir={stage / 'tmp'}")
     _run(connection, names, f"machine:{base}/", f"{stage / 'files'}/", options, LOCAL)

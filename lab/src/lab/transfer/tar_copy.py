@@ -21,7 +21,7 @@ from lab.transfer.staging import DiskFull, connection_lost, names_file, parse_ti
 def pull(
     connection: Connection, base: str, names: list[str], stage: Path, follow_links: bool
 ) -> None:
-    """See copying.pull. The stream is unpacked here: only what was asked for, each file whole."""
+    """See copying.pull. The stream is unpacked here: only wanted files, and no incomplete one."""
     wanted = set(names)
     reading, writing = os.pipe()
     problems: list[BaseException] = []

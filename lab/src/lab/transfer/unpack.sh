@@ -2,6 +2,6 @@
 # Exit code 28: the disk is full.
 
 cd "$stage/files" || exit 1
-said=$(LC_ALL=C tar -xf - 2>&1) && exit 0
-case $said in *"No space left"* | *"quota exceeded"*) exit 28 ;; esac
-fail "tar on $hostname: $(printf '%s\n' "$said" | tail -n 1)"
+output=$(LC_ALL=C tar -xf - 2>&1) && exit 0
+case $output in *"No space left"* | *"quota exceeded"*) exit 28 ;; esac
+fail "tar on $hostname: $(printf '%s\n' "$output" | tail -n 1)"

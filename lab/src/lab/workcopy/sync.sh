@@ -42,8 +42,8 @@ save_ignored() {
 # save_edits: commits everything that is not ignored, unless a commit has it already; sets tree
 save_edits() {
     head=$(quiet_git rev-parse --verify --quiet HEAD) || head=''
-    said=$(quiet_git -c filter.notebook-output.clean="$as_sent" add --all 2>&1) ||
-        fail "git on $hostname cannot read all of $work: $(cause "$said")"
+    output=$(quiet_git -c filter.notebook-output.clean="$as_sent" add --all 2>&1) ||
+        fail "git on $hostname cannot read all of $work: $(cause "$output")"
     # of a repository inside this one git would save nothing but a link
     nested=$(quiet_git ls-files --stage | sed -n 's/^160000 [^	]*	//p')
     quiet_git ls-files --stage -z | sed -zn 's/^160000 [^	]*	//p' | xargs -0 -r git update-index --force-remove --
@@ -77,8 +77,8 @@ if ! [ -f "$work/.git" ]; then # a folder .git belongs to a clone that somebody 
     fi
     [ -z "$back" ] || fail "there is no $work on $hostname yet: $lab setup creates it."
     quiet_git -C "$repo" worktree prune
-    said=$(quiet_git -C "$repo" worktree add --quiet --detach "$work" "$commit" 2>&1) ||
-        fail "$work cannot be created on $hostname: $(cause "$said")"
+    output=$(quiet_git -C "$repo" worktree add --quiet --detach "$work" "$commit" 2>&1) ||
+        fail "$work cannot be created on $hostname: $(cause "$output")"
     state=made
 else
     cd "$work" || exit 1
@@ -98,14 +98,14 @@ else
         state=unchanged
     else
         # git refuses if a file has been edited since it was saved, a moment ago
-        said=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) || case $said in
+        output=$(quiet_git read-tree -m -u "$tree" "$commit" 2>&1) || case $output in
         *"not uptodate"* | *"would be overwritten"* | *"would be removed"*)
-            fail "$work on $hostname is being edited right now, and was not changed: $(cause "$said")" ;;
-        *) fail "only a part of $work on $hostname is up to date: $(cause "$said"). Fix that, then $lab sync." ;;
+            fail "$work on $hostname is being edited right now, and was not changed: $(cause "$output")" ;;
+        *) fail "only a part of $work on $hostname is up to date: $(cause "$output"). Fix that, then $lab sync." ;;
         esac
         mv "$draft" "$index"
-        said=$(quiet_git update-ref --no-deref HEAD "$commit" 2>&1) ||
-            fail "the files of $work on $hostname are up to date, but not its HEAD: $(cause "$said")"
+        output=$(quiet_git update-ref --no-deref HEAD "$commit" 2>&1) ||
+            fail "the files of $work on $hostname are up to date, but not its HEAD: $(cause "$output")"
     fi
 fi
 [ -n "$back" ] || [ "$synced" = "$commit" ] || printf '%s\n' "$commit" >"$folder/.work.synced"

@@ -1,5 +1,5 @@
-# Moves a dataset from its staging folder to its place. Variables: dataset, stage (its path), manifest (the sha256 of
-# manifest.json). Standard input: the hashes of its files, as sha256sum -c reads them.
+# Checks a dataset in its staging folder and moves it to its destination. Variables: dataset, stage (the folder),
+# manifest (the sha256 of manifest.json). Standard input: the hashes of its files, as sha256sum -c reads them.
 # Nothing is overwritten, and manifest.json comes last: without it nothing is taken for a dataset.
 # Needs: places.sh
 
@@ -7,7 +7,7 @@ target=$data/$dataset
 has flock || fail "$hostname has no flock: install util-linux."
 cat >"$stage/hashes" || fail "$stage cannot be written on $hostname: is the disk full? Nothing was put in place."
 exec 9<"$data"
-flock 9 # who sends the same dataset meanwhile finds it there afterwards
+flock 9 # a second transfer of the same dataset waits, and then finds it complete
 
 hash() { sha256sum <"$1" | cut -c 1-64; }
 damaged() { # the first files of this folder that differ from the manifest
