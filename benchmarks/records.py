@@ -78,15 +78,15 @@ def main() -> int:
         os.environ["LAB_RUNS"] = place
         from lab.runs import listing
 
-        kept = Path(place, listing.LISTING)
+        kept = Path(place, listing.CACHE)
         loop = compile(LOOP, "loop", "exec")
         sys.argv[1:] = [place]
         quiet = {"stdout": subprocess.DEVNULL, "check": True}
         command = [sys.executable, "-m", "lab.cli", "runs"]
         work = {
             "the loop": lambda: exec(loop, {}),
-            "first listing": listing.rows,
-            "second listing": listing.rows,
+            "first listing": listing.list_rows,
+            "second listing": listing.list_rows,
             "command: the loop": lambda: subprocess.run(
                 [sys.executable, "-c", LOOP, place], **quiet
             ),

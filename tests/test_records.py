@@ -321,7 +321,7 @@ def watch(event, arguments):
         opened[str(arguments[0]).rpartition("/")[2]] += 1
 sys.addaudithook(watch)
 from lab.runs import listing
-rows = listing.rows()
+rows = listing.list_rows()
 print(json.dumps([opened["run.json"] + opened["config.json"], rows]))
 """
 
@@ -389,8 +389,8 @@ def test_a_run_is_found_by_the_beginning_of_its_id_or_by_its_folder(three):
     for wanted in (OLDEST, "20261101", f"{three.runs}/{OLDEST}/", f"runs/{OLDEST}"):
         assert three("show", wanted).startswith(f"run              {OLDEST}\n")
     said = three.refused("show", "202611")
-    assert said == f"lab: 202611: 3 runs begin so; there are: {NEWEST}, {MIDDLE}, {OLDEST}."
-    assert "no run begins so; there are: " + NEWEST in three.refused("show", "1999")
+    assert said == f"lab: 3 runs begin with 202611; there are: {NEWEST}, {MIDDLE}, {OLDEST}."
+    assert "no run begins with 1999; there are: " + NEWEST in three.refused("show", "1999")
     three.record(OLDEST[:8])
     assert three("show", OLDEST[:8]).startswith(f"run              {OLDEST[:8]}\n")
 
@@ -407,7 +407,7 @@ def test_show_tells_settings_results_last_values_and_why_it_failed(three):
 def test_notes_are_appended_and_shown(three):
     three("note", OLDEST, "the baseline", "of the paper")
     three("note", OLDEST, "two\nlines")
-    assert "needs some words" in three.refused("note", OLDEST, " ", code=2)
+    assert "needs some text" in three.refused("note", OLDEST, " ", code=2)
     lines = (three.runs / OLDEST / "notes.txt").read_text().splitlines()
     assert [line.split("  ", 1)[1] for line in lines] == ["the baseline of the paper", "two lines"]
     shown = three("show", OLDEST).splitlines()
@@ -657,7 +657,7 @@ def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project,
     notes = (there.runs / desk.first / "notes.txt").read_text().splitlines()
     assert [line.split("  ")[1] for line in notes] == ["noted there", "noted later"]
     there.change(desk.first, lambda record: record.update(result={"loss": 0}))
-    assert "is another record than that of" in there.last_line("reproduce", file)
+    assert "differs from the record in" in there.last_line("reproduce", file)
 
 
 def test_a_clone_with_half_of_the_history_exports_nothing(desk, project, data, tmp_path):
@@ -699,7 +699,9 @@ def test_a_file_that_is_no_export_is_refused_in_one_line(desk, tmp_path):
     for name, content in (("a.zip", b"not a zip"), ("b.zip", b""), ("c.zip", None)):
         if content is not None:
             (tmp_path / name).write_bytes(content)
-        assert "is no file of lab export" in desk.last_line("reproduce", tmp_path / name)
+        assert "was not made by lab export, or is damaged" in desk.last_line(
+            "reproduce", tmp_path / name
+        )
     hostile = {"record/x/../../../../../outside": "{}", "record/x/run.json": "{}"}
     branch = {"record/x/run.json": '{"code": {"commit": "x:refs/heads/main"}}'}
     for name, files in (("d.zip", hostile), ("e.zip", branch)):
@@ -741,7 +743,7 @@ def test_changed_data_is_named(desk, data, tmp_path):
         assert "the dataset digits is not as its manifest says" in output.splitlines()[-1]
         manifest = place / "digits/manifest.json"
         manifest.write_text(manifest.read_text() + "\n")
-        assert "manifest.json is another one" in desk.last_line("reproduce", desk.first)
+        assert "manifest.json is a different one" in desk.last_line("reproduce", desk.first)
         manifest.unlink()
         assert "manifest.json is missing" in desk.last_line("reproduce", desk.first)
     finally:
@@ -778,7 +780,7 @@ def test_a_lock_that_cannot_be_installed_is_named(desk):
     run = desk.copy(desk.first, "x-withdrawn", withdrawn)
     output = desk("reproduce", run, code=1)
     assert "tqdm==4.0.999" in output
-    assert re.search(r"lab: the recorded lock \w+ cannot be installed here: see above", output)
+    assert re.search(r"lab: the recorded lock \w+ cannot be installed: see above", output)
 
 
 def test_a_record_that_is_not_whole_or_still_growing_is_not_repeated(desk):
@@ -832,7 +834,7 @@ from lab import project, records
 from lab.runs import comparison, reading
 runs = (project.runs_folder() / run / "run.json" for run in {[OLDEST, NEWEST]})
 old, new = map(reading.read_json, runs)
-print(*comparison.surroundings(old, new), sep="\\n")
+print(*comparison.describe_surroundings(old, new), sep="\\n")
 """
     assert lab.python(code).splitlines() == [
         "GPUs: NVIDIA H200 when it was recorded, none now",

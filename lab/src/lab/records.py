@@ -1,12 +1,12 @@
-"""Reading recorded runs: one by its id, several compared, tables and curves for notebooks.
+"""Reading recorded runs: one by its id, several compared, tables and curves.
 
-What notebooks may use; a change of what is listed here is a new major version.
+For notebooks; a change of what is listed here is a new major version.
 
     runs(...)             a table (pandas) of all runs, or of those that are selected
     metrics(RUN, ...)     every point of these runs: run, metric, step, value, time
-    curves(table, NAME)   a figure of one metric; `table` as metrics() gives it
+    curves(table, NAME)   a plot of one metric; `table` as metrics() returns it
     comparison(...)       settings that differ, and the last metrics, side by side
-    find(RUN)             the folder of a run, by its id or the beginning of it
+    find(RUN)             the folder of a run, by its id or the beginning of its id
     read(FOLDER)          all of a record but its curves
     final(FOLDER)         the last value of each metric
     points(FILE)          the points of a metrics.jsonl

@@ -138,7 +138,7 @@ def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | Non
     try:
         while True:
             problem = _fetch_records(machine)
-            rows = listing.rows()[:newest]
+            rows = listing.list_rows()[:newest]
             table = records.metrics(*(row["run"] for row in rows)) if rows else records.metrics()
             clear_output(wait=True)
             for metric in metrics:

@@ -49,12 +49,12 @@ def parse_condition(text: str) -> tuple[str, str]:
 def list_runs(args: argparse.Namespace) -> None:
     from lab.runs import listing, selection
 
-    everything = rows = listing.rows()
+    everything = rows = listing.list_rows()
     conditions = [*args.where, *([("state", args.state)] if args.state else [])]
     for name, value in conditions:
-        rows = selection.matching(rows, name, value)
+        rows = selection.select_rows(rows, name, value)
     if args.sort:
-        rows = selection.ordered(rows, args.sort, args.reverse)
+        rows = selection.sort_rows(rows, args.sort, args.reverse)
     elif args.reverse:
         rows = rows[::-1]
     if args.json:
@@ -62,7 +62,7 @@ def list_runs(args: argparse.Namespace) -> None:
     elif args.csv:
         print_csv(rows)
     elif rows:
-        print(format_runs(rows, selection.short_names(everything), args.sort))
+        print(format_runs(rows, selection.shorten_ids(row["run"] for row in everything), args.sort))
     else:
         print(f"no match among {len(everything)} runs" if everything else "no runs yet")
 
@@ -72,7 +72,9 @@ def format_runs(rows: list[dict[str, Any]], short: dict[str, str], first: str | 
     from lab.runs import selection
 
     lines = []
-    for row, changed in zip(rows, selection.differing([r["config"] for r in rows]), strict=True):
+    for row, changed in zip(
+        rows, selection.find_differing([r["config"] for r in rows]), strict=True
+    ):
         changed.pop("dataset", None)
         line = {
             "run": short[row["run"]],
@@ -125,12 +127,12 @@ def show_run(args: argparse.Namespace) -> None:
     facts = {name: row[name] for name in ("run", "state", "start", "dataset", "machine", "commit")}
     facts["record"] = project.relative(folder)
     facts["duration"] = format_duration(row["duration"])
-    facts["comment"] = reading.part(record, "meta").get("comment")
+    facts["comment"] = reading.get_dict(record, "meta").get("comment")
     for key in ("software", "seeds", "job"):
         facts[key] = "  ".join(
-            f"{name} {value}" for name, value in reading.part(record, key).items()
+            f"{name} {value}" for name, value in reading.get_dict(record, key).items()
         )
-    gpus = reading.part(record, "usage").get("gpus") or []
+    gpus = reading.get_dict(record, "usage").get("gpus") or []
     facts["gpus"] = ", ".join(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict))
     trace = record.get("fail_trace")
     facts["failure"] = str(trace[-1]).strip() if isinstance(trace, list) and trace else None
@@ -159,21 +161,21 @@ def compare_runs(args: argparse.Namespace) -> None:
 
     folders = [records.find(one) for one in args.runs]
     if args.code:
-        commits = [reading.commit(reading.read_json(folder / "run.json")) for folder in folders]
-        if unrecorded := [
-            one for one, commit in zip(args.runs, commits, strict=True) if not commit
-        ]:
-            raise errors.LabError(f"{unrecorded[0]} has no recorded code.")
-        first, *others = filter(None, commits)
-        for commit in others:
+        commits = [
+            reading.get_commit(reading.read_json(folder / "run.json")) or "" for folder in folders
+        ]
+        for name, commit in zip(args.runs, commits, strict=True):
+            if not commit:
+                raise errors.LabError(f"{name} has no recorded code.")
+        for commit in commits[1:]:
             # unlike git diff, this takes none of the user's programs for showing differences
-            print(git.run("diff-tree", "-r", "--patch", first, commit), end="")
+            print(git.run("diff-tree", "-r", "--patch", commits[0], commit), end="")
         return
     rows = records.comparison(folders)
     if args.json:
         print_json(rows)
         return
-    short = selection.short_names([{"run": name} for name in {folder.name for folder in folders}])
+    short = selection.shorten_ids({folder.name for folder in folders})
     lines = [
         {"": row["what"], **{short[name]: format_number(row[name]) for name in short}}
         for row in rows
@@ -221,7 +223,7 @@ def reproduce_run(args: argparse.Namespace) -> int:
     print(
         format_table(rows, ["metric", "recorded", "now", "verdict"], ["metric", "recorded", "now"])
     )
-    for line in outcome.other:
+    for line in outcome.differences:
         print(f"different    {line}")
     print(f"{'the same' if outcome.same else 'other'} numbers: {args.run}, {outcome.run}")
     return 0 if outcome.same else 1

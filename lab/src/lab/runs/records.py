@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lab.ground import project
 from lab.ground.errors import LabError, UsageError
 from lab.runs import listing
-from lab.runs.reading import part, read_json, run_ids
+from lab.runs.reading import get_dict, read_json, run_ids
 
 if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing does without
     import pandas as pd
@@ -20,28 +20,26 @@ if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing 
 
 
 def find(wanted: str) -> Path:
-    """The folder of the run with this id, or with the only id that begins so.
+    """The folder of the run with this id, or the only one whose id begins with it.
 
-    A path to the folder is taken as well. LabError with the candidates if there is no such run,
-    or more than one.
+    A path to the folder will do as well. LabError with the candidates if there is no such run, or
+    more than one.
     """
-    name, known = Path(wanted).name, sorted(run_ids(), reverse=True)
-    found = [one for one in known if one == name] or [
-        one for one in known if name and one.startswith(name)
-    ]
+    name, ids = Path(wanted).name, sorted(run_ids(), reverse=True)
+    found = [name] if name in ids else [one for one in ids if name and one.startswith(name)]
     if len(found) == 1:
         return project.runs_folder() / found[0]
-    shown = (found or known)[:10]
-    more = f" and {len(found or known) - 10} more" if len(found or known) > 10 else ""
-    cause = f"{len(found)} runs begin so" if found else "no run begins so"
-    raise LabError(f"{wanted}: {cause}; there are: {', '.join(shown) or 'none'}{more}.")
+    candidates = found or ids
+    more = f" and {len(candidates) - 10} more" if len(candidates) > 10 else ""
+    cause = f"{len(found)} runs begin with {wanted}" if found else f"no run begins with {wanted}"
+    raise LabError(f"{cause}; there are: {', '.join(candidates[:10]) or 'none'}{more}.")
 
 
 def read(folder: Path) -> dict[str, Any]:
     """All of a record but its curves: row, record, config, metrics (the last values), notes."""
     record, config = read_json(folder / "run.json"), read_json(folder / "config.json")
     return {
-        "row": listing.summary(folder.name, record, config),
+        "row": listing.make_row(folder.name, record, config),
         "record": record,
         "config": config,
         "metrics": final(folder),
@@ -61,7 +59,7 @@ def points(path: Path) -> list[tuple[str, int, float, float]]:
             one = json.loads(line)
             found.append((one["metric"], one["step"], float(one["value"]), one["time"]))
         except (ValueError, LookupError, TypeError):
-            continue  # being written at this moment, or cut off by a full disk
+            continue  # it is being written at this moment, or was cut off by a full disk
     return found
 
 
@@ -71,19 +69,20 @@ def final(folder: Path) -> dict[str, float]:
 
 
 def note(folder: Path, text: str) -> None:
-    """Add a line to a record's notes; LabError if that fails, UsageError if it says nothing."""
+    """Add a line to a record's notes; LabError if that fails, UsageError if it has no words."""
     if not text.split():
-        raise UsageError("a note needs some words.")
+        raise UsageError("a note needs some text.")
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     add_notes(folder, [f"{when}  {' '.join(text.split())}"])
 
 
 def add_notes(folder: Path, lines: list[str]) -> None:
     """Add those of the lines that a record's notes lack; LabError if that fails."""
-    known = notes(folder)
-    new = [f"{line}\n" for line in lines if line not in known]
+    present = notes(folder)
+    new = [f"{line}\n" for line in lines if line not in present]
+    path = folder / "notes.txt"
     try:
-        with (folder / "notes.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
+        with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(new)
     except OSError as error:
         raise LabError(f"the note cannot be written: {error}.") from None
@@ -101,13 +100,13 @@ def notes(folder: Path) -> list[str]:
 
 
 def comparison(folders: list[Path]) -> list[dict[str, Any]]:
-    """In what runs differ, then the last value of each metric: kind, what, and a value per run."""
+    """How runs differ, then the last value of each metric: kind, what, and a value per run."""
     found = {folder.name: read(folder) for folder in folders}
     about = {}
     for name, one in found.items():
         row, record = one["row"], one["record"]
         about[name] = {key: row[key] for key in ("state", "dataset", "machine", "commit")}
-        data, software = part(record, "data"), part(record, "software")
+        data, software = get_dict(record, "data"), get_dict(record, "software")
         facts = {"data manifest": data.get("manifest_sha256"), "lock": software.get("lock_sha256")}
         about[name] |= facts | {key: software.get(key) for key in ("python", "torch")}
     results = {name: one["row"]["result"] | one["metrics"] for name, one in found.items()}
@@ -132,7 +131,7 @@ def runs() -> "pd.DataFrame":
     """
     import pandas as pd
 
-    rows = listing.rows()
+    rows = listing.list_rows()
     taken = {"run", "state", "start", "duration", "machine", "commit"}
     taken |= {name for row in rows for name in row["result"]}
     table = {}
@@ -153,7 +152,7 @@ def runs() -> "pd.DataFrame":
 def metrics(*ids: str) -> "pd.DataFrame":
     """Every recorded value of these runs, or of all: run, metric, step, value, time.
 
-    `time` is in seconds since 1970. A line that is not whole is left out.
+    `time` is in seconds since 1970. An incomplete line is left out.
     """
     import pandas as pd
 
@@ -171,14 +170,14 @@ def metrics(*ids: str) -> "pd.DataFrame":
 
 
 def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
-    """Write curves() of these runs as a picture; returns its path. UsageError: no such metric."""
+    """Save curves() of these runs as an image; returns its path. UsageError: no such metric."""
     import matplotlib
 
     matplotlib.use("Agg")  # without a screen
     table = metrics(*(folder.name for folder in folders))
     if metric not in set(table["metric"]):
-        known = ", ".join(sorted(set(table["metric"]))) or "none"
-        raise UsageError(f"these runs have no metric {metric}; there are: {known}.")
+        names = ", ".join(sorted(set(table["metric"]))) or "none"
+        raise UsageError(f"these runs have no metric {metric}; there are: {names}.")
     words = [metric, *(folder.name for folder in folders[:3])]
     name = re.sub(r"[^\w.-]+", "-", "_".join(words)) + ".png"
     file = file or project.runs_folder() / "_plots" / name
@@ -186,13 +185,13 @@ def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
         file = file if file.suffix else file.with_suffix(".png")
         file.parent.mkdir(parents=True, exist_ok=True)
         curves(table, metric).savefig(file, dpi=150, bbox_inches="tight")
-    except (OSError, ValueError) as error:  # a full disk; a kind of picture that there is not
+    except (OSError, ValueError) as error:  # a full disk; an unknown image format
         raise LabError(f"{file} cannot be written: {error}.") from None
     return file
 
 
 def curves(metrics: "pd.DataFrame", name: str) -> "Figure":
-    """A picture of one metric of several runs over their steps; `metrics` as metrics() gives it."""
+    """A plot of one metric of several runs over their steps; `metrics` as metrics() returns it."""
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 4))

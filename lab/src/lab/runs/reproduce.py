@@ -1,4 +1,4 @@
-"""Repeating a recorded run: code, environment and data as they were, and its numbers compared."""
+"""Repeating a recorded run with its code, environment and data, and comparing the numbers."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from lab.runs import comparison, export, reading, records
 
 
 class Outcome(NamedTuple):
-    """What came of a repetition."""
+    """The result of a repetition."""
 
     run: str  # the id of the new record
     rows: list[dict[str, Any]]  # metric, recorded, now (the last values), verdict
-    other: list[str]  # in what else the two runs differ: packages, processor, GPUs
+    differences: list[str]  # between the two runs otherwise: packages, processor, GPUs
     same: bool  # all numbers are identical, or within the tolerance
 
 
@@ -34,110 +34,113 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     """Run a recorded run again, from its snapshot, and compare every number.
 
     `wanted` is a run, or a file of lab export. The code is checked out beside the project and
-    removed at the end, unless `keep`; the new record is kept and names the old one. LabError says
-    what cannot be restored: code, data or environment.
+    removed at the end, unless `keep` is set; the new record stays and names the old one. LabError
+    says what cannot be restored: code, data or environment.
     """
     file = Path(wanted)
     old = export.unpack(file) if file.suffix == ".zip" else records.find(wanted)
     record, config = (reading.read_json(old / name) for name in ("run.json", "config.json"))
-    state = reading.state(record) if config else "without a readable config.json"
+    state = reading.get_state(record) if config else "without a readable config.json"
     if state in ("UNREADABLE", "RUNNING") or not config:
         raise LabError(f"{old.name} is {state}: it cannot be repeated.")
-    commit = export.require_code(old.name, record)
+    commit = export.require_commit(old.name, record)
     check_manifest(record)
-    parent = git.top_level().parent
-    beside = parent if os.access(parent, os.W_OK) else None
-    holder = Path(tempfile.mkdtemp(prefix=f"{project.root().name}-reproduce-", dir=beside))
+    beside = git.top_level().parent
+    parent = beside if os.access(beside, os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix=f"{project.root().name}-reproduce-", dir=parent))
     try:
-        add = ["worktree", "add", "--quiet", "--detach", str(holder / "code"), commit]
+        add = ["worktree", "add", "--quiet", "--detach", str(folder / "code"), commit]
         git.run(*snapshot.SETTINGS, "-c", "checkout.workers=0", *add)
-        code = holder / "code" / export.folder_of(record)
-        say("code", f"{commit[:12]} in {code}")
-        python = environment(code, record)
-        variables = child_environment(code, record)
+        code = folder / "code" / export.get_folder(record)
+        print_step("code", f"{commit[:12]} in {code}")
+        python = prepare_environment(code, record)
+        variables = make_variables(code, record)
         verify_data(python, code, record, variables)
-        (holder / "config.json").write_text(json.dumps(config), "utf-8")
-        new = run(python, code, record, old.name, os.path.relpath(holder, code), variables)
+        (folder / "config.json").write_text(json.dumps(config), "utf-8")
+        settings = os.path.relpath(folder / "config.json", code)
+        new = run_experiment(python, code, record, old.name, settings, variables)
     finally:
         if keep:
-            say("kept", f"{holder}; to remove it: rm -r {quote(str(holder))}; git worktree prune")
+            print_step(
+                "kept", f"{folder}; to remove it: rm -r {quote(str(folder))}; git worktree prune"
+            )
         else:
-            git.run("worktree", "remove", "--force", str(holder / "code"), accept=range(256))
-            shutil.rmtree(holder, ignore_errors=True)
+            git.run("worktree", "remove", "--force", str(folder / "code"), accept=range(256))
+            shutil.rmtree(folder, ignore_errors=True)
     again = reading.read_json(new / "run.json")
     if not again:
         raise LabError("the run did not start, or left no record: see above.")
-    state = reading.state(again)
+    state = reading.get_state(again)
     if state not in comparison.ENDED:
-        raise LabError(f"the repetition, {new.name}, is {state}: its numbers say nothing.")
+        raise LabError(f"the repetition, {new.name}, is {state}: its numbers cannot be compared.")
     rows = comparison.compare(old, new, tolerance)
     if not rows:
-        raise LabError(f"{old.name} recorded no number that {new.name} could be compared with.")
+        raise LabError(f"{old.name} recorded no number to compare {new.name} with.")
     same = all(row["verdict"].startswith(("identical", "within")) for row in rows)
-    return Outcome(new.name, rows, comparison.surroundings(record, again), same)
+    return Outcome(new.name, rows, comparison.describe_surroundings(record, again), same)
 
 
-def say(what: str, details: str) -> None:
-    print(f"{what:<12} {details}", flush=True)
+def print_step(name: str, details: str) -> None:
+    print(f"{name:<12} {details}", flush=True)
 
 
 # --- restoring -----------------------------------------------------------------------------------
 
 
 def check_manifest(record: dict[str, Any]) -> None:
-    """LabError if the dataset is another one than the run had."""
-    data = reading.part(record, "data")
+    """Raise LabError if the dataset is not the one that the run had."""
+    data = reading.get_dict(record, "data")
     dataset, expected = data.get("dataset"), data.get("manifest_sha256")
     if not isinstance(dataset, str) or expected is None:
         return
     manifest = project.data_folder() / dataset / "manifest.json"
     found = sha256_or_none(manifest)
     if found != expected:
-        cause = f"is another one ({found[:12]})" if found else "is missing"
+        cause = f"is a different one ({found[:12]})" if found else "is missing"
         raise LabError(
             f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}, the"
             f" run had {expected[:12]}. Bring that dataset here, or point LAB_DATA to it."
         )
 
 
-def environment(code: Path, record: dict[str, Any]) -> str:
-    """The Python of an environment with the recorded packages: the present one if it is such."""
-    lock, recorded = sha256_or_none(code / "requirements.txt"), reading.part(record, "software")
+def prepare_environment(code: Path, record: dict[str, Any]) -> str:
+    """Return the Python of an environment with the recorded packages, built if need be."""
+    lock, recorded = sha256_or_none(code / "requirements.txt"), reading.get_dict(record, "software")
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
         raise LabError("the recorded lock is not the requirements.txt of the recorded commit.")
     settings = project.parse_toml((code / "pyproject.toml").read_text("utf-8"))
     stamp = read_stamp(Path(sys.prefix))
     if (stamp.get("lock"), stamp.get("python")) == (lock, settings["tool"]["lab"]["python"]):
-        say("environment", f"{sys.prefix}, of the same lock")
+        print_step("environment", f"{sys.prefix}, of the same lock")
         return sys.executable
-    say("environment", f"is built from the recorded lock {lock[:12]} ...")
+    print_step("environment", f"is built from the recorded lock {lock[:12]} ...")
     bootstrap = [sys.executable, "bootstrap.py", "--no-kernel", "--no-git"]
-    if wait(bootstrap, cwd=code):
-        raise LabError(f"the recorded lock {lock[:12]} cannot be installed here: see above.")
+    if run_command(bootstrap, cwd=code):
+        raise LabError(f"the recorded lock {lock[:12]} cannot be installed: see above.")
     return str(code / ".venv" / "bin" / "python")
 
 
-def child_environment(code: Path, record: dict[str, Any]) -> dict[str, str]:
-    """The variables for the repeated run: this project's folders, the recorded settings."""
-    determinism, seeds = reading.part(record, "determinism"), reading.part(record, "seeds")
+def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
+    """Make the variables for the repeated run: this project's folders, the recorded settings."""
+    determinism, seeds = reading.get_dict(record, "determinism"), reading.get_dict(record, "seeds")
     variables = {**os.environ, "PYTHONPATH": str(code / "src"), "LAB_PROJECT": str(code)}
     variables["LAB_DATA"] = str(project.data_folder().resolve())
     variables["LAB_RUNS"] = str(project.runs_folder().resolve())
     if str(seeds.get("PYTHONHASHSEED", "random")).isdigit():
         variables["PYTHONHASHSEED"] = str(seeds["PYTHONHASHSEED"])
-    if determinism.get("threads"):  # sums over other parts of a tensor round differently
+    if determinism.get("threads"):  # their sums round differently when there are more of them
         variables["OMP_NUM_THREADS"] = str(determinism["threads"])
     if determinism.get("CUBLAS_WORKSPACE_CONFIG"):
         variables["CUBLAS_WORKSPACE_CONFIG"] = str(determinism["CUBLAS_WORKSPACE_CONFIG"])
-    if "torch" in record and not reading.part(record, "usage").get("gpus"):
+    if "torch" in record and not reading.get_dict(record, "usage").get("gpus"):
         variables["CUDA_VISIBLE_DEVICES"] = ""  # it ran on the CPU
     return variables
 
 
 def verify_data(python: str, code: Path, record: dict[str, Any], variables: dict[str, str]) -> None:
-    """Let the run's own code hold every file of the dataset against the manifest."""
-    dataset = reading.part(record, "data").get("dataset")
-    package = module_of(code, record).partition(".")[0]
+    """Let the run's own code check every file of the dataset against the manifest."""
+    dataset = reading.get_dict(record, "data").get("dataset")
+    package = find_module(code, record).partition(".")[0]
     if not isinstance(dataset, str) or not (code / "src" / package / "data.py").exists():
         return
     command = [python, "-m", f"{package}.data", "verify", "--dataset", dataset]
@@ -145,21 +148,23 @@ def verify_data(python: str, code: Path, record: dict[str, Any], variables: dict
         command,
         cwd=code,
         env=variables,
-        check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        check=False,
     )
     if done.returncode:
         lines = done.stdout.strip().splitlines()
         print(*lines[:20], f"... {len(lines) - 20} more" if len(lines) > 20 else "", sep="\n")
-        raise LabError(f"the dataset {dataset} is not as its manifest says: mend what is above.")
-    say("data", f"{dataset} is as recorded")
+        raise LabError(
+            f"the dataset {dataset} is not as its manifest says: fix what is listed above."
+        )
+    print_step("data", f"{dataset} is as recorded")
 
 
-def module_of(code: Path, record: dict[str, Any]) -> str:
-    """What was run, as `python -m` takes it."""
-    main = reading.part(record, "experiment").get("mainfile")
+def find_module(code: Path, record: dict[str, Any]) -> str:
+    """Find the module that was run, as `python -m` takes it."""
+    main = reading.get_dict(record, "experiment").get("mainfile")
     paths = [Path(main)] if isinstance(main, str) and not main.startswith("lab/") else []
     paths += [path.relative_to(code / "src") for path in code.glob("src/*/experiment.py")]
     for path in paths:
@@ -168,34 +173,34 @@ def module_of(code: Path, record: dict[str, Any]) -> str:
     raise LabError("the recorded code has no src/*/experiment.py to run.")
 
 
-def run(
+def run_experiment(
     python: str,
     code: Path,
     record: dict[str, Any],
     old: str,
-    holder: str,
+    settings: str,
     variables: dict[str, str],
 ) -> Path:
     """Run the experiment with the recorded configuration; returns the folder of the new record."""
     name = new_id()
     launch = [python, "-m"]
-    processes = reading.part(record, "job").get("processes", 1)
+    processes = reading.get_dict(record, "job").get("processes", 1)
     if isinstance(processes, int) and processes > 1:
         launch += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     options = ["--id", name, "--comment", f"reproduces {old}"]
-    what = [record.get("command") or "run", "with", f"{holder}/config.json"]
-    say("run", name)
-    wait([*launch, module_of(code, record), *options, *what], cwd=code, env=variables)
+    what = [record.get("command") or "run", "with", settings]
+    print_step("run", name)
+    run_command([*launch, find_module(code, record), *options, *what], cwd=code, env=variables)
     return project.runs_folder() / name
 
 
-def wait(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> int:
-    """Run a command to its end, also if a signal brings that about; returns its exit code."""
+def run_command(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> int:
+    """Run a command to its end, also if a signal ends it; returns its exit code."""
     process = subprocess.Popen(command, cwd=cwd, env=env)
     try:
         return process.wait()
-    except KeyboardInterrupt as ended:
-        # on Ctrl-C the terminal has told it too: another SIGINT would count as a second press
-        process.send_signal(getattr(ended, "number", signal.SIGTERM))
+    except KeyboardInterrupt as interrupt:
+        # Ctrl-C in a terminal has reached it too, and another SIGINT would count as a second press
+        process.send_signal(getattr(interrupt, "number", signal.SIGTERM))
         process.wait()  # it finishes its record
         raise

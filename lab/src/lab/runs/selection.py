@@ -1,27 +1,29 @@
-"""Rows of the listing: named in short, chosen, ordered, told apart by their settings."""
+"""Selecting and sorting the rows of the listing, and telling them apart by their settings."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from lab.ground import project
 from lab.ground.errors import UsageError
+from lab.runs.listing import Row
 from lab.runs.records import final
 
 
-def short_names(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """What is enough to name each run among these: its time, unless another one has it too."""
+def shorten_ids(ids: Iterable[str]) -> dict[str, str]:
+    """Shorten each id to its time, unless another run has the same time."""
+    ids = list(ids)
     size = len("20261122-101530")
-    taken = Counter(row["run"][:size] for row in rows)
-    return {one: one[:size] if taken[one[:size]] == 1 else one for one in (r["run"] for r in rows)}
+    times = Counter(run_id[:size] for run_id in ids)
+    return {run_id: run_id[:size] if times[run_id[:size]] == 1 else run_id for run_id in ids}
 
 
-def differing(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each configuration the settings by which it can be told from the others.
+def find_differing(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Find the settings by which each configuration can be told from the others.
 
-    A setting that is the same nearly everywhere is shown only where it is not: what more than half
-    of the configurations have is left out.
+    A value that more than half of the configurations have is left out.
     """
     configs = list(configs)
     usual: dict[str, str | None] = {}
@@ -36,8 +38,8 @@ def differing(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def value_of(row: dict[str, Any], key: str) -> Any:
-    """A setting ("opt.lr" inside a dictionary), a column or a result of a row; None: not there."""
+def get_value(row: Row, key: str) -> Any:
+    """Get a setting ("opt.lr" inside a dictionary), a column or a result of a row, or None."""
     value: Any = row["config"]
     for word in [key] if key in row["config"] else key.split("."):
         value = value.get(word) if isinstance(value, dict) else None
@@ -46,28 +48,30 @@ def value_of(row: dict[str, Any], key: str) -> Any:
     return value
 
 
-def matching(rows: list[dict[str, Any]], key: str, wanted: str) -> list[dict[str, Any]]:
-    """The rows whose setting or column is as wanted: 0.01 and 1e-2 are the same, a commit may be
-    cut short. UsageError if no run knows the name.
+def select_rows(rows: list[Row], key: str, wanted: str) -> list[Row]:
+    """Select the rows with this value of a setting or column; UsageError if no run has such a key.
+
+    0.01 and 1e-2 are the same value, and the beginning of a commit is enough.
     """
-    values = [value_of(row, key) for row in rows]
+    values = [get_value(row, key) for row in rows]
     if rows and all(value is None for value in values):
-        known = sorted({name for row in rows for name in row["config"]})
-        raise UsageError(f"no run has {key}; there are state, machine, {', '.join(known)}.")
+        settings = sorted({name for row in rows for name in row["config"]})
+        raise UsageError(f"no run has {key}; there are state, machine, {', '.join(settings)}.")
     try:
-        meant = json.loads(wanted)
+        parsed = json.loads(wanted)
     except ValueError:
-        meant = {"True": True, "False": False, "None": None}.get(wanted, wanted)
+        parsed = {"True": True, "False": False, "None": None}.get(wanted, wanted)
 
-    def fits(value: Any) -> bool:
-        start = key == "commit" and isinstance(value, str) and value.startswith(wanted)
-        return start or str(value) == wanted or (value == meant and value is not None)
+    def matches(value: Any) -> bool:
+        if key == "commit" and isinstance(value, str) and value.startswith(wanted):
+            return True
+        return str(value) == wanted or (value == parsed and value is not None)
 
-    return [row for row, value in zip(rows, values, strict=True) if fits(value)]
+    return [row for row, value in zip(rows, values, strict=True) if matches(value)]
 
 
-def ordered(rows: list[dict[str, Any]], metric: str, down: bool) -> list[dict[str, Any]]:
-    """The rows by a result or a metric's last value, runs without it last.
+def sort_rows(rows: list[Row], metric: str, descending: bool) -> list[Row]:
+    """Sort the rows by a result or a metric's last value, runs without it last.
 
     UsageError if no run has it.
     """
@@ -81,10 +85,10 @@ def ordered(rows: list[dict[str, Any]], metric: str, down: bool) -> list[dict[st
         try:
             values[row["run"]] = float(value)
         except (TypeError, ValueError):
-            values[row["run"]] = float("nan")
+            values[row["run"]] = math.nan
     if rows and not any(metric in row["result"] for row in rows):
-        known = sorted({name for row in rows for name in row["result"]})
-        raise UsageError(f"no run has the metric {metric}; results are {', '.join(known)}.")
-    there = [row for row in rows if values[row["run"]] == values[row["run"]]]
-    missing = [row for row in rows if values[row["run"]] != values[row["run"]]]
-    return sorted(there, key=lambda row: values[row["run"]], reverse=down) + missing
+        results = sorted({name for row in rows for name in row["result"]})
+        raise UsageError(f"no run has the metric {metric}; results are {', '.join(results)}.")
+    with_value = [row for row in rows if not math.isnan(values[row["run"]])]
+    without = [row for row in rows if math.isnan(values[row["run"]])]
+    return sorted(with_value, key=lambda row: values[row["run"]], reverse=descending) + without

@@ -36,7 +36,7 @@ def print_report(connection: Connection, report: Report) -> int:
     for run in sorted(report.runs):
         record = project.runs_folder() / run / "run.json"
         if not run.startswith("_"):
-            print(f"{run}  {reading.state(reading.read_json(record))}")
+            print(f"{run}  {reading.get_state(reading.read_json(record))}")
     sys.stdout.flush()
     for path in report.skipped:
         print_message(f"skipped, not a regular file: {path!r}")
