@@ -129,7 +129,7 @@ def test_jupyterlab_opens_in_the_browser_and_draws_with_the_machines_kernel(lapt
     save_image(page, "jupyter.png")
 
 
-def test_the_open_page_goes_on_with_the_same_kernel_after_a_cut_line(laptop, page):
+def test_the_open_page_continues_with_the_same_kernel_after_a_lost_connection(laptop, page):
     url = notebook(laptop, "--no-open")
     page.goto(url.replace("/lab?", "/lab/tree/notebooks/two_runs.ipynb?"))
     for number in (0, 1):

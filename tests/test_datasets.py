@@ -1,4 +1,4 @@
-"""A dataset crosses as its manifest says or not at all, and overwrites nothing on either side."""
+"""A dataset is copied as its manifest says or not at all, and overwrites nothing on either side."""
 
 import hashlib
 import json
@@ -89,7 +89,7 @@ def test_files_that_are_in_the_way_stay_and_are_named(way):
     assert not (way.target / "pets/test").exists()
 
 
-def test_what_a_broken_off_placing_left_is_completed(way):
+def test_what_an_interrupted_transfer_put_in_place_is_completed(way):
     place = dataset(way.source)
     put(way.target / "pets/train/cat/0 ü.png", (place / "train/cat/0 ü.png").read_bytes())
     way()
@@ -108,7 +108,7 @@ def test_a_broken_dataset_is_named_and_nothing_is_put_in_place(way, how):
     way.nothing()
 
 
-def test_after_a_cut_it_goes_on_where_it_was(way):
+def test_after_a_lost_connection_it_continues(way):
     big = os.urandom(12 * MB)
     dataset(way.source, **{"train/cat/big": big})
     hosts = way.laptop.hosts
@@ -125,7 +125,7 @@ def test_after_a_cut_it_goes_on_where_it_was(way):
 
 
 @pytest.mark.parametrize("where", ["worker", "laptop"])
-def test_a_dataset_crosses_without_rsync(way, where):
+def test_a_dataset_is_copied_without_rsync(way, where):
     getattr(way.laptop.hosts, where).program("rsync", None)
     dataset(way.source, size=100_000, **{f"train/cat/{NASTY}": b"nasty"})
     way.laptop.lab("jobs", env=SHORT)
@@ -180,7 +180,7 @@ def test_a_manifest_that_leads_elsewhere_is_refused(way, path):
     way.nothing()
 
 
-def test_a_name_that_is_none_is_refused(laptop):
+def test_an_invalid_name_is_refused(laptop):
     for name in ("../x", "a/b", ".x", "", "1x", "a b", "x\n"):
         done = laptop.lab("push-data", name, check=False)
         assert done.returncode == 1 and "is not a valid name of a dataset" in done.stderr

@@ -13,7 +13,7 @@ SMALL = ("machines.toml", "machines.local.toml", "requirements.txt")
 
 @pytest.fixture
 def laptop(ready_once):
-    """Programs, clocks, lines and settings are put back after each test."""
+    """Programs, clocks, connections and settings are put back after each test."""
     settings = {name: (ready_once.path / name).read_text() for name in SMALL}
     yield ready_once
     for host in ready_once.hosts.all:
@@ -138,7 +138,7 @@ def test_a_gateway_that_is_down_is_named_and_nothing_remote_is_called_ok(laptop)
     assert checks["local ports"]["verdict"] == "ok"
 
 
-def test_a_line_that_swallows_everything_ends_in_time(laptop):
+def test_a_connection_that_swallows_everything_is_given_up_in_time(laptop):
     laptop.lab("jobs", env=ENV)
     laptop.hosts.drop()
     checks = doctor(laptop, code=1)

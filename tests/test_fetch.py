@@ -1,4 +1,4 @@
-"""lab fetch brings home what is new, whole and checked, and never harms anything here."""
+"""lab fetch brings home what is new, complete and checked, and never harms a local file."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def test_records_and_models_of_a_real_job_come_home_once(laptop):
     assert said.splitlines()[1:] == [f"{RUN}  COMPLETED"] and said.startswith("2 files")
 
 
-def test_only_the_runs_of_the_jobs_that_are_named_come_and_no_models_without_wish(laptop):
+def test_only_runs_of_the_named_jobs_come_and_models_unless_refused(laptop):
     job = laptop.lab("run", "--name", "mine", "--follow").split()[0]
     record(laptop, job="20250101-101010-abcd")
     record(laptop, OTHER)
@@ -101,7 +101,7 @@ def test_only_the_runs_of_the_jobs_that_are_named_come_and_no_models_without_wis
     assert f"there is no job or run {gone}" in fetch(laptop, gone, code=1).stderr
 
 
-def test_a_file_that_differs_here_stays_and_is_named_and_the_rest_comes(laptop):
+def test_a_local_file_that_differs_stays_and_is_named_and_the_rest_comes(laptop):
     there = record(laptop, **{"notes.txt": "theirs"})
     put(runs_here(laptop) / RUN / "notes.txt", "mine")
     done = fetch(laptop, code=1)
@@ -118,7 +118,7 @@ def test_a_file_that_differs_here_stays_and_is_named_and_the_rest_comes(laptop):
     assert (runs_here(laptop) / RUN / "cout.txt").read_text() == "edited here"
 
 
-def test_a_file_here_in_place_of_a_folder_stays_and_is_named_and_the_rest_comes(laptop):
+def test_a_local_file_in_place_of_a_folder_stays_and_is_named_and_the_rest_comes(laptop):
     record(laptop)
     record(laptop, OTHER)
     models(laptop, OTHER, best__a=b"a", best__b=b"b")
@@ -135,7 +135,7 @@ def test_a_file_here_in_place_of_a_folder_stays_and_is_named_and_the_rest_comes(
     assert (laptop.path / "runs" / OTHER / "cout.txt").exists()
 
 
-def test_what_is_the_same_already_is_adopted_and_followed(laptop):
+def test_files_that_are_the_same_already_are_adopted_and_updated(laptop):
     there = record(laptop, **{"metrics.jsonl": "{}\n"})
     put(runs_here(laptop) / RUN / "metrics.jsonl", "{}\n")  # as by an scp before
     fetch(laptop)
@@ -156,7 +156,7 @@ def test_a_growing_record_is_brought_up_to_date_and_only_its_growth_is_sent(lapt
     assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
 
 
-def test_nothing_here_is_deleted_when_it_is_gone_there(laptop):
+def test_nothing_local_is_deleted_when_the_machine_has_deleted_it(laptop):
     there = models(laptop, **{"epoch-0001__state": "1"})
     record(laptop)
     fetch(laptop)
@@ -165,7 +165,7 @@ def test_nothing_here_is_deleted_when_it_is_gone_there(laptop):
     assert set(tree(models_here(laptop))) == {"epoch-0001/state", "epoch-0002/state"}
 
 
-def test_drafts_and_links_are_not_taken_and_links_are_said(laptop):
+def test_temporary_files_and_links_are_skipped_and_links_are_named(laptop):
     there = record(laptop, **{".run.json.77": "{", "link": ""})
     (there / "link").unlink()
     (there / "link").symlink_to("/etc/passwd")
@@ -204,7 +204,7 @@ def test_a_folder_that_may_not_be_read_is_named(laptop):
 
 
 @pytest.mark.parametrize("gone", ["all", "a part"])
-def test_a_checkpoint_that_the_run_removes_meanwhile_does_not_come_in_half(laptop, gone):
+def test_a_checkpoint_that_the_run_removes_meanwhile_does_not_come_incomplete(laptop, gone):
     record(laptop)
     there = models(laptop, **{"epoch-0001__a": "a", "epoch-0001__b": "b", "best": "best"})
     worker = laptop.hosts.worker
@@ -231,7 +231,7 @@ def wait_for(condition, seconds=120):
         time.sleep(0.01)
 
 
-def test_after_a_cut_it_goes_on_where_it_was_and_nothing_half_made_is_in_place(laptop):
+def test_after_a_lost_connection_it_continues_and_nothing_incomplete_is_in_place(laptop):
     record(laptop)
     content = os.urandom(20 * MB)
     models(laptop, best=content, **{"epoch-0001__state": b"state"})
@@ -249,7 +249,7 @@ def test_after_a_cut_it_goes_on_where_it_was_and_nothing_half_made_is_in_place(l
     no_staging(laptop)
 
 
-def test_a_silent_line_is_given_up(laptop):
+def test_a_silent_connection_is_given_up(laptop):
     record(laptop)
     models(laptop, best=os.urandom(20 * MB))
     laptop.lab("jobs", env={"LAB_PATIENCE": "1"})
@@ -329,7 +329,7 @@ def test_a_model_whose_checksum_differs_is_named_and_not_put_in_place(laptop):
     assert set(tree(models_here(laptop))) == {"epoch-0001/state", "best"}
 
 
-def test_on_a_full_disk_it_says_so_and_nothing_half_made_is_in_place(laptop):
+def test_on_a_full_disk_it_says_so_and_nothing_incomplete_is_in_place(laptop):
     record(laptop)
     models(laptop, best=os.urandom(3 * MB))
     inside = f"{laptop.inside}/data"
@@ -350,7 +350,7 @@ def test_on_a_full_disk_it_says_so_and_nothing_half_made_is_in_place(laptop):
     assert (models_here(laptop) / "best").stat().st_size == 3 * MB
 
 
-def test_watch_brings_all_until_the_job_ends_and_survives_a_cut(laptop):
+def test_watch_brings_all_until_the_job_ends_and_survives_a_lost_connection(laptop):
     go = laptop.there("go")
     job = laptop.lab("run", "with", "steps=3", f"wait_for={laptop.hosts.worker.home_inside}/go")
     go = laptop.hosts.worker.home / "go"

@@ -1,4 +1,4 @@
-"""lab mount and lab ide: the machine's folder as a folder here, and what editors ask for."""
+"""lab mount and lab ide: the remote folder as a local one, and what editors ask for."""
 
 import subprocess
 import time
@@ -11,7 +11,7 @@ PLACE = "/home/ada/lab/my-experiment/work"
 
 @pytest.fixture
 def laptop(ready_once):
-    """Lines, programs and mounts are put back after each test."""
+    """Connections, programs and mounts are put back after each test."""
     laptop = ready_once
     yield laptop
     for host in laptop.hosts.all:
@@ -31,7 +31,7 @@ def sh(laptop, script: str) -> str:
     return laptop.run("sh", "-ec", script).stdout
 
 
-def test_the_folder_there_is_a_folder_here_until_it_is_unmounted(laptop):
+def test_the_remote_folder_is_a_local_one_until_it_is_unmounted(laptop):
     config = laptop.hosts.laptop.write(".ssh/config", "Host *\n    RequestTTY force\n")
     said = lab(laptop, "mount")
     assert "remote/gpu: /home/ada/lab/my-experiment of gpu" in said
@@ -74,14 +74,14 @@ def test_a_machine_that_cannot_be_reached_leaves_no_mount_point(laptop):
     assert not (laptop.path / "remote").exists()
 
 
-def test_a_mount_that_comes_to_no_end_is_given_up_and_undone(laptop):
+def test_a_mount_that_does_not_end_is_given_up_and_undone(laptop):
     laptop.hosts.laptop.program("sshfs", '#!/bin/sh\n/usr/bin/sshfs "$@"\nexec sleep 100\n')
     assert "sshfs could not mount" in lab(laptop, "mount", code=1, LAB_PATIENCE="1")
     assert "remote/gpu" not in sh(laptop, "cat /proc/mounts")
     assert not (laptop.path / "remote").exists()
 
 
-def test_after_a_cut_line_nothing_hangs_and_unmount_still_works(laptop):
+def test_after_a_lost_connection_nothing_hangs_and_unmount_still_works(laptop):
     lab(laptop, "mount")
     inside = laptop.popen("sh", "-c", "cd remote/gpu && echo ready && exec sleep 100")
     assert inside.stdout.readline() == "ready\n"  # so that it is in use, as by a file manager
@@ -129,7 +129,7 @@ def test_ide_vscode_starts_code_where_there_is_one_and_else_prints_the_command(i
     assert told == f"--remote|ssh-remote+my-experiment-gpu|{PLACE}|"
 
 
-def test_ide_wants_ssh_config_first_and_a_working_copy(laptop):
+def test_ide_needs_ssh_config_first_and_a_working_copy(laptop):
     assert "lab ssh-config --install" in lab(laptop, "ide", code=1)
     lab(laptop, "ssh-config", "--install")
     local = laptop.path / "machines.local.toml"

@@ -165,7 +165,7 @@ def test_a_taken_port_is_left_alone_and_its_server_never_sees_the_token(laptop):
     assert "Address already in use" in taken.stderr
 
 
-def test_a_tunnel_comes_back_after_a_cut_line_on_the_same_port(laptop):
+def test_a_tunnel_comes_back_after_a_lost_connection_on_the_same_port(laptop):
     url = notebook(laptop)
     laptop.hosts.reset()
     until(lambda: get(laptop, url, "/api/status")[0] == 200)

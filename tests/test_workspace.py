@@ -90,7 +90,7 @@ def test_without_any_python_uv_alone_sets_up(laptop):
 
 
 @pytest.mark.parametrize("bytes", [3_000, 30_000, 60_000, 90_000])
-def test_a_setup_that_was_broken_off_is_whole_when_it_is_run_again(laptop, bytes):
+def test_an_interrupted_setup_is_complete_after_the_next_one(laptop, bytes):
     worker = laptop.hosts.worker
     shutil.rmtree(laptop.there(""))
     laptop.hosts.cut_after(bytes)
@@ -117,7 +117,7 @@ def test_sync_brings_edits_new_and_deleted_files_there(laptop):
     assert "unchanged" in laptop.lab("sync")
 
 
-def test_edits_made_there_are_saved_brought_here_and_said_before_anything_changes(laptop):
+def test_remote_edits_are_saved_brought_home_and_named_before_anything_changes(laptop):
     work = laptop.there("work")
     (work / "README.md").write_text("edited there\n")
     (work / "notes.txt").write_text("untracked there\n")
@@ -136,7 +136,7 @@ def test_edits_made_there_are_saved_brought_here_and_said_before_anything_change
     assert "saved here" not in laptop.lab("sync"), "once is enough"
 
 
-def test_a_kernel_of_another_name_there_is_no_edit_of_the_notebooks(laptop):
+def test_another_name_of_the_remote_kernel_is_no_edit_of_the_notebooks(laptop):
     spec = laptop.hosts.worker.home / ".local/share/jupyter/kernels/my-experiment/kernel.json"
     spec.write_text(spec.read_text().replace("/home/ada/lab/my-experiment/work", "/home/ada"))
     note = laptop.there("work/notebooks/explore_data.ipynb")
@@ -151,7 +151,7 @@ def test_a_kernel_of_another_name_there_is_no_edit_of_the_notebooks(laptop):
     assert "plots.counts" in laptop.git("show", f"{ref}:notebooks/explore_data.ipynb")
 
 
-def test_commits_made_there_are_saved_with_their_history(laptop):
+def test_remote_commits_are_saved_with_their_history(laptop):
     identity = ["-c", "user.name=Eve", "-c", "user.email=eve@example.org"]
     (laptop.there("work") / "README.md").write_text("committed there\n")
     work_git(laptop, *identity, "commit", "-qam", "Made on the worker")
@@ -215,7 +215,7 @@ def test_nothing_ignored_is_lost_whatever_its_name_and_kind(laptop):
     assert (work / "other.csv").read_text() == "stays" and "other.csv" not in saved
 
 
-def test_what_was_edited_there_may_be_big(laptop):
+def test_remote_edits_may_be_big(laptop):
     big = os.urandom(30_000_000)
     (laptop.there("work") / "big").write_bytes(big)
     lab = "import resource, sys; from lab.cli import main as cli; code = cli.main(['sync'])"
@@ -226,7 +226,7 @@ def test_what_was_edited_there_may_be_big(laptop):
     assert laptop.git("cat-file", "-s", f"{ref}:big") == str(len(big))
 
 
-def test_what_keeps_git_there_from_saving_is_named(laptop):
+def test_what_keeps_git_from_saving_is_named(laptop):
     work_git(laptop, "init", "--quiet", "half")
     done = laptop.lab("sync", check=False)
     assert done.returncode == 1 and "'half/' does not have a commit" in done.stderr
@@ -241,7 +241,7 @@ def test_what_keeps_git_there_from_saving_is_named(laptop):
         assert "is not empty and was not created by lab: move it away" in done.stderr
 
 
-def test_a_folder_that_was_moved_there_is_made_whole_and_no_edit_is_lost(laptop):
+def test_a_moved_project_folder_is_repaired_and_no_edit_is_lost(laptop):
     laptop.lab("run", "--follow", "--", "true")
     (laptop.there("work") / "README.md").write_text("edited there\n")
     moved = laptop.there("").rename(laptop.there("").with_name("moved"))
@@ -257,7 +257,7 @@ def test_a_folder_that_was_moved_there_is_made_whole_and_no_edit_is_lost(laptop)
         assert laptop.hosts.worker.run("git", "status", "--porcelain", cwd=at).stdout == ""
 
 
-def test_the_notebooks_there_use_the_folders_of_machines_toml_also_when_those_change(laptop):
+def test_remote_notebooks_use_the_folders_of_machines_toml_also_after_a_change(laptop):
     there = laptop.there("work/machines.local.toml")
     assert 'data = "/home/ada/lab/my-experiment/data"' in there.read_text()
     machines = laptop.path / "machines.toml"
@@ -310,7 +310,7 @@ def test_a_folder_that_may_not_be_written_is_named(laptop):
     assert "repo.git on worker: is the disk full, or may you not write there?" in done.stderr
 
 
-def test_a_sync_that_breaks_off_half_way_says_so_and_the_next_one_is_whole(laptop):
+def test_a_sync_that_fails_half_way_says_so_and_the_next_one_completes_it(laptop):
     worker, stuck = laptop.hosts.worker, f"/home/ada/{WORK}/tests"
     worker.run("mount", "--bind", stuck, stuck)
     worker.run("mount", "-o", "remount,bind,ro", stuck)
@@ -328,7 +328,7 @@ def test_a_sync_that_breaks_off_half_way_says_so_and_the_next_one_is_whole(lapto
     assert tree(laptop, laptop.there("work")) == tree(laptop, laptop.path)
 
 
-def test_sync_back_makes_a_branch_of_the_edits_and_changes_nothing_there(laptop):
+def test_sync_back_makes_a_branch_of_the_edits_and_changes_nothing_on_the_machine(laptop):
     (laptop.there("work") / "README.md").write_text("edited there\n")
     before = everything(laptop.there("work"))
     (branch,) = laptop.lab("sync", "--back").split()
@@ -367,7 +367,7 @@ def test_sync_never_gets_stuck_whatever_state_git_there_is_in(laptop):
     assert tree(laptop, work) == tree(laptop, laptop.path)
 
 
-def test_a_line_cut_in_a_sync_loses_no_edit(laptop):
+def test_a_connection_lost_in_a_sync_loses_no_edit(laptop):
     for bytes in (2_000, 6_000, 10_000, 16_000, 24_000):
         text = f"edited there {bytes}\n" + "x" * 8000
         (laptop.there("work") / "README.md").write_text(text)

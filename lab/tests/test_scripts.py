@@ -1,6 +1,7 @@
 """Scripts of lab run here by sh, beside programs that hold them up at the moment that matters."""
 
 import hashlib
+import io
 import json
 import os
 import shlex
@@ -12,6 +13,7 @@ import pytest
 
 from lab.ssh import framing
 from lab.ssh.machines import Machine
+from lab.workcopy import workspace
 
 GIT = shutil.which("git")
 IDENTITY = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
@@ -115,6 +117,23 @@ def test_a_file_that_is_edited_while_lab_sync_works_is_not_overwritten(machine, 
     machine.program("git", f'exec {GIT} "$@"')
     code, said = sync(machine, *laptop(file="third"))
     assert code == 0 and "edits 20260101-000000-" in said and edited.read_text() == "third"
+
+
+def test_the_laptop_reads_what_sync_prints_and_the_bundle_behind_it(machine, laptop):
+    commit, bundle = laptop(file="first")
+    sync(machine, commit, bundle)
+    work = machine.folder / "work"
+    (work / "notes ü.txt").write_text("edited there")
+    subprocess.run([GIT, "init", "--quiet", work / "some library"], check=True)
+    identity = [GIT, "-C", str(work / "some library"), *IDENTITY]
+    subprocess.run([*identity, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
+    names = {"back": "yes", "known": "", "now": "20260101-000000", "base": commit}
+    out, _ = machine.start("sync.sh", commit=commit, sent="", **names).communicate(timeout=60)
+    answer = io.BytesIO(out)
+    facts = workspace.read_facts(answer)
+    assert (facts["state"], facts["nested"]) == (["saved"], ["some library"])
+    assert [name.rpartition("-")[0] for name in facts["edits"]] == ["20260101-000000"]
+    assert answer.read().startswith(b"# v2 git bundle")
 
 
 # --- install_dataset.sh ---------------------------------------------------------------------------
