@@ -4,13 +4,12 @@ import errno
 import hashlib
 import json
 import shutil
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from lab.ground import files, project
+from lab.ground import files
 from lab.ground.errors import LabError
 from lab.transfer import copying, datasets, fetch, fetch_plan, staging
 from lab.transfer.manifest import DatasetError
@@ -19,32 +18,16 @@ RUN = "20260101-101010-worker-00000001"
 
 
 @pytest.fixture
-def folders(monkeypatch, tmp_path):
-    """A project with runs/ and data/; transfers lock nothing."""
-    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n\n[tool.lab]\ntitle = 'X'\n")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "runs").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LAB_PROJECT", str(tmp_path))
-    for name in ("runs_folder", "data_folder"):
-        folder = tmp_path / name.removesuffix("_folder")
-        monkeypatch.setattr(project, name, lambda folder=folder: folder)
-        monkeypatch.setitem(fetch.FOLDERS, folder.name, lambda folder=folder: folder)
-
-    @contextmanager
-    def no_lock(path):
-        yield
-
-    for module in (fetch, datasets):
-        monkeypatch.setattr(module, "hold_lock", no_lock)
+def folders(monkeypatch, project):
+    """The folder of a project."""
     monkeypatch.setattr(datasets, "_show_progress", list)  # tqdm need not be installed
-    return tmp_path
+    return project
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(monkeypatch, tmp_path):
     """A machine with the contents `remote`, by path; `meanwhile` runs while they are copied."""
-    one = SimpleNamespace(name="gpu", remote={}, meanwhile=lambda: None, socket=Path("/nowhere/s"))
+    one = SimpleNamespace(name="gpu", remote={}, meanwhile=lambda: None, socket=tmp_path / "s")
 
     def pull(connection, base, names, stage, **options):
         for name in names:
