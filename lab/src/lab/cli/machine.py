@@ -64,9 +64,10 @@ def examine(args: argparse.Namespace) -> int:
         lines = [{**row, "this computer": row["local"], name: row["remote"]} for row in rows]
         columns = ["check", "this computer", name, "verdict"]
         print(format_table(lines, columns, whole=["check", "verdict"]), end="\n\n")
-        for row in rows:
-            if row["advice"]:
-                print(f"{row['verdict']}: {row['check']}: {row['advice'].rstrip('.')}.")
+        for check in found:
+            if check.advice:
+                end = "" if check.advice.endswith((".", "?")) else "."
+                print(f"{check.verdict}: {check.check}: {check.advice}{end}")
     return 1 if facts.FAILED in [check.verdict for check in found] else 0
 
 
