@@ -93,7 +93,8 @@ def test_what_the_machine_has_is_not_sent_again_whether_it_is_committed_or_not(l
 def test_a_changed_lock_gets_an_environment_of_its_own_and_running_jobs_keep_theirs(laptop):
     first = start(laptop, "--", "sh", "-c", GO.format("/tmp/go") + "; python -c 'import munch'")
     lock = laptop.path / "requirements.txt"
-    lock.write_text("".join(x for x in lock.open() if not x.startswith("ipykernel")))
+    lines = lock.read_text().splitlines(keepends=True)
+    lock.write_text("".join(line for line in lines if not line.startswith("ipykernel")))
     done = laptop.lab("run", "--follow", "--", "python", "-c", "import ipykernel", check=False)
     assert done.returncode == 1
     assert "No module named 'ipykernel'" in done.stdout
@@ -227,7 +228,7 @@ def test_any_laptop_and_any_part_of_the_id_finds_a_job(laptop):
         assert done.stdout == "hello\n"
     done = laptop.lab("logs", "zzzz", check=False)
     assert done.returncode == 1
-    assert f"there is no job zzzz on gpu; there are: {id}." in done.stderr
+    assert f"there is no job zzzz on gpu; the newest are: {id}." in done.stderr
 
 
 def test_what_is_advised_for_a_second_machine_is_for_that_machine(laptop):

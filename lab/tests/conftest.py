@@ -4,8 +4,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fake_machine import SSH, FakeMachine
 
 from lab.ground import project as current
+from lab.ssh.connection import Connection
+from lab.ssh.machines import Machine
 
 SETTINGS = """[project]
 name = "my-experiment"
@@ -69,3 +72,17 @@ def run_git(folder: Path, *words: str) -> str:
         ["git", *words], cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8"
     )
     return done.stdout.strip()
+
+
+@pytest.fixture
+def machine(project, tmp_path, program, monkeypatch):
+    """A machine that is this computer: see fake_machine.py."""
+    (tmp_path / "remote").mkdir()
+    fake = FakeMachine(
+        Connection(Machine("gpu", ssh="worker", folder="lab/x")), tmp_path / "remote", tmp_path
+    )
+    program("ssh", SSH.format(home=fake.home, control=fake.control).partition("\n")[2])
+    monkeypatch.setattr(Connection, "_is_open", lambda self: True)
+    fake.set_up()
+    yield fake
+    fake.end_all()

@@ -1,0 +1,103 @@
+"""A connection: one for all commands, and a call whose connection was lost is repeated whole."""
+
+import socket
+import threading
+
+import pytest
+from fake_machine import until
+
+from lab.jobs import control
+from lab.ssh import connection as connections
+from lab.ssh import framing
+from lab.ssh.connection import Connection
+from lab.ssh.machines import Machine
+from lab.ssh.ssh_errors import ConnectionLost, RemoteError
+
+CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Makes test.sh one of our scripts."""
+    read = framing.read_script
+
+    def write(text: str) -> str:
+        monkeypatch.setattr(
+            framing, "read_script", lambda name: text if name == "test.sh" else read(name)
+        )
+        return "test.sh"
+
+    return write
+
+
+def test_a_call_that_is_repeated_sends_all_of_its_file_again(machine, script, tmp_path):
+    machine.next_call("head -c 5000 >/dev/null; exit 255")
+    (tmp_path / "bundle").write_bytes(CONTENT)
+    with (tmp_path / "bundle").open("rb") as file, (tmp_path / "copy").open("wb+") as copy:
+        machine.connection.run(script("cat"), stdin=file, output=copy)
+    assert (tmp_path / "copy").read_bytes() == CONTENT
+
+
+def test_what_came_before_the_connection_was_lost_is_not_in_the_answer_twice(machine, script):
+    machine.next_call('sh -c "$command" | head -c 60; exit 255')
+    assert machine.connection.run(script("seq 1 100")).split() == [str(n) for n in range(1, 101)]
+
+
+def test_a_call_that_must_not_be_repeated_is_not(machine, script):
+    name = script("echo called >>calls; echo done")
+    machine.next_call('sh -c "$command" | head -c 20; exit 255')
+    with pytest.raises(ConnectionLost):
+        machine.connection.run(name, again=False)
+    assert (machine.home / "calls").read_text() == "called\n"
+
+
+def test_a_script_that_fails_is_an_error_with_its_code_and_is_not_repeated(machine, script):
+    name = script("echo called >>calls; echo 'lab: no.' >&2; exit 7")
+    with pytest.raises(RemoteError, match=r"^no\.$") as caught:
+        machine.connection.run(name)
+    assert caught.value.code == 7
+    assert (machine.home / "calls").read_text() == "called\n"
+
+
+def test_followed_logs_go_on_at_the_right_byte_and_end_with_the_job(machine):
+    log = "".join(f"line {n}\n" for n in range(1000))
+    machine.job("20260101-000000-aaaaaa", **{"output.log": log, "exit_code": "0 1\n"})
+    machine.next_call('sh -c "$command" | head -c 3000; exit 255')
+    received: list[bytes] = []
+    lost: list[Exception] = []
+    control.write_logs(
+        machine.connection,
+        "20260101-000000-aaaaaa",
+        received.append,
+        follow=True,
+        retry=lost.append,
+    )
+    assert b"".join(received).decode() == log
+    assert [type(error) for error in lost] == [ConnectionLost]
+
+
+def test_one_process_opens_the_connection_and_the_others_wait_for_it(
+    project, program, tmp_path, monkeypatch
+):
+    log = tmp_path / "log"
+    program("ssh", f"echo called >>{log}\nuntil [ -e {tmp_path}/go ]; do sleep 0.02; done")
+    waiting: list[object] = []
+    hold = connections.hold_lock
+
+    def note(path):
+        waiting.append(path)
+        return hold(path)
+
+    monkeypatch.setattr(connections, "hold_lock", note)
+    both = [Connection(Machine("gpu", ssh="worker", folder="x")) for _ in range(2)]
+    threads = [threading.Thread(target=connection.open) for connection in both]
+    for thread in threads:
+        thread.start()
+    until(lambda: log.exists() and (len(waiting) == 2 or log.read_text().count("called") == 2))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(both[0].socket))
+        listening.listen()
+        (tmp_path / "go").touch()
+        for thread in threads:
+            thread.join(20)
+    assert log.read_text() == "called\n"
