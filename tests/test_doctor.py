@@ -58,7 +58,7 @@ def test_the_machine_is_asked_in_one_round_trip_once_connected(laptop):
     laptop.hosts.delay(0.1)
     laptop.hosts.traffic()
     doctor(laptop)
-    assert laptop.hosts.traffic().turns <= 8  # a channel is opened, and used once
+    assert laptop.hosts.traffic().round_trips <= 8  # a channel is opened, and used once
     laptop.hosts.delay(0)
 
 

@@ -17,7 +17,7 @@ Host *
     ControlMaster auto
     ControlPath ~/.ssh/%C
     ControlPersist yes
-    ConnectTimeout 5
+    ConnectTimeout 60
 Host worker
     ProxyJump gateway
 """
@@ -30,7 +30,7 @@ def ssh(hosts):
 
     def run(*command, **options):
         # a master keeps the standard error of its client open
-        options = {"stderr": subprocess.DEVNULL, "timeout": 20, **options}
+        options = {"stderr": subprocess.DEVNULL, "timeout": 120, **options}
         return hosts.laptop.run("ssh", "worker", *command, **options)
 
     return run
@@ -38,14 +38,14 @@ def ssh(hosts):
 
 def plain(hosts, *command, **options):
     """The same over a connection of its own."""
-    words = ["ssh", "-o", "ConnectTimeout=1", "-J", "ada@gateway", "ada@worker"]
+    words = ["ssh", "-o", "ConnectTimeout=60", "-J", "ada@gateway", "ada@worker"]
     return hosts.laptop.run(*words, *command, **options)
 
 
-def gateway(hosts, *command, **options):
+def gateway(hosts, *command, wait=60, **options):
     """A command on the gateway, over a new connection also where another one is open."""
-    words = ["ssh", "-o", "ConnectTimeout=1", "-o", "ControlPath=none", "gateway"]
-    return hosts.laptop.run(*words, *command, **{"timeout": 20, **options})
+    words = ["ssh", "-o", f"ConnectTimeout={wait}", "-o", "ControlPath=none", "gateway"]
+    return hosts.laptop.run(*words, *command, **{"timeout": 120, **options})
 
 
 def test_the_worker_is_reached_through_the_gateway_only(hosts):
@@ -100,7 +100,7 @@ def test_a_silent_line_lets_packets_vanish(hosts, ssh):
     assert "LOWER_UP" in hosts.laptop.run("ip", "link", "show", "gateway").stdout
     with pytest.raises(subprocess.TimeoutExpired):
         ssh("true", timeout=1)
-    assert "timed out" in gateway(hosts, "true", check=False).stderr
+    assert "timed out" in gateway(hosts, "true", wait=1, check=False).stderr
     hosts.heal()
     assert gateway(hosts, "echo again").stdout == "again\n"
 
@@ -154,11 +154,11 @@ def test_delay_and_the_count_of_round_trips(hosts, ssh):
     hosts.traffic()
     quick = timed(lambda: ssh("true"))
     told = hosts.traffic()
-    assert 1 <= told.turns <= 4 and told.connections == 0 and 0 < told.up < 10_000
+    assert 1 <= told.round_trips <= 4 and told.connections == 0 and 0 < told.up < 10_000
     assert hosts.traffic() == Traffic(0, 0, 0, 0)
     hosts.delay(0.1)
     slow = timed(lambda: ssh("true"))
-    assert 1 <= hosts.traffic().turns <= 4
+    assert 1 <= hosts.traffic().round_trips <= 4
     assert slow >= quick + 0.2
     # latency, not throughput: many pieces are under way at once
     assert timed(lambda: ssh("cat >/dev/null", input="x" * 6_000_000), below=3) < 3

@@ -35,15 +35,13 @@ def quiet(hosts) -> bool:
     return hosts.traffic().up == 0
 
 
-def turns(laptop, *command) -> int:
-    """The round trips of one command; a delay keeps what is sent together together."""
-    # the last word of this one comes from here, so that the first of the command is no turn; its
-    # last word, which nobody waits for, is counted instead
-    laptop.run(*plain(laptop), "worker", "true")
+def count(laptop, *command, delay: float) -> int:
+    """The round trips of one command. On a line with a delay it shows what waits for an answer:
+    what is said sooner than an answer can arrive waited for none."""
+    laptop.hosts.delay(delay)
     until(lambda: quiet(laptop.hosts), what="silence after the command before")
-    laptop.hosts.delay(0.2)
     laptop.run(*command)
-    return laptop.hosts.traffic().turns
+    return laptop.hosts.traffic().round_trips
 
 
 @pytest.mark.parametrize("command", COSTS)
@@ -55,21 +53,13 @@ def test_a_command_takes_as_many_round_trips_as_the_document_says(warm, command)
     if words[:2] == ["lab", "run"]:
         words += ["--", "true"]
     counted = []
-    # on a busy machine a small message of ssh's may miss the piece that it belongs to
-    while COSTS[command] not in counted and len(counted) < 8:
+    for delay in (0.2, 0.5, 1.5, 3):  # on a busy machine somebody may be slower than the line
         if "changed files" in command:
             (laptop.path / "README.md").write_text(f"changed {len(counted)} times\n")
-        counted.append(turns(laptop, *words))
-    assert min(counted) == COSTS[command]
-
-
-def test_the_doctor_s_answer_comes_in_pieces_and_takes_two_or_three(warm):
-    laptop, _ = warm
-    assert "| `lab doctor` | 2 or 3 |" in DOCUMENT
-    counted = []
-    while not {2, 3} & set(counted) and len(counted) < 8:
-        counted.append(turns(laptop, "lab", "doctor"))
-    assert {2, 3} & set(counted), counted
+        counted.append(count(laptop, *words, delay=delay))
+        if counted[-1] <= COSTS[command]:
+            break
+    assert counted[-1] == COSTS[command], counted
 
 
 def test_the_document_counts_the_commands_that_people_wait_for():

@@ -46,7 +46,7 @@ class Traffic:
 
     up: int
     down: int
-    turns: int  # how often the talk turned to the direction laptop -> gateway
+    round_trips: int  # how often the laptop said something, and got an answer, one after the other
     connections: int
 
 

@@ -154,8 +154,27 @@ class Proxy:
     def count(self):
         """The counters since the last call."""
         former = getattr(self, "counters", None)
-        self.counters = {"up": 0, "down": 0, "turns": 0, "connections": 0}
+        self.counters = {"up": 0, "down": 0, "round_trips": 0, "connections": 0}
+        self.asked = 0  # round trips that the far side knows to be the laptop's
         return former
+
+    def carry(self, name):
+        """What a piece will tell the side that it arrives at: the round trips before it, and one.
+
+        A piece that was sent before the answer arrived waits for none, however late it is here.
+        """
+        counters, number = self.counters, self.counters["round_trips"]
+        if name == "up":
+            return counters, number + 1
+        return counters, self.asked
+
+    def arrive(self, name, counters, number):
+        if counters is not self.counters:  # sent before the last count
+            return
+        if name == "up":
+            self.asked = max(self.asked, number)
+        else:
+            counters["round_trips"] = max(counters["round_trips"], number)
 
     async def connection(self, reader, writer):
         self.counters["connections"] += 1
@@ -168,19 +187,18 @@ class Proxy:
         self.open.add(pair)
         for one in pair:
             one.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        talk = {"last": "down"}
         await asyncio.gather(
-            self.direction("up", talk, reader, inner_writer),
-            self.direction("down", talk, inner_reader, writer),
+            self.direction("up", reader, inner_writer),
+            self.direction("down", inner_reader, writer),
         )
         self.open.discard(pair)
         for one in pair:
             one.close()
 
-    async def direction(self, name, talk, reader, writer):
+    async def direction(self, name, reader, writer):
         """Read pieces and hand them on when they are due; many may be under way at once."""
         under_way = asyncio.Queue(maxsize=1000)
-        writing = asyncio.create_task(self.deliver(under_way, writer))
+        writing = asyncio.create_task(self.deliver(name, under_way, writer))
         piece = b"first"
         while piece:
             try:
@@ -189,24 +207,23 @@ class Proxy:
                 piece = b""
             if piece:
                 self.counters[name] += len(piece)
-                self.counters["turns"] += name == "up" and talk["last"] == "down"
-                talk["last"] = name
                 if self.limit is not None:
                     self.limit -= len(piece)
                     if self.limit <= 0:
                         self.limit = None
                         self.reset()
-            await under_way.put((self.loop.time() + self.seconds, piece))
+            await under_way.put((self.loop.time() + self.seconds, piece, self.carry(name)))
         await writing
 
-    async def deliver(self, under_way, writer):
+    async def deliver(self, name, under_way, writer):
         failed = False
         while True:
-            due, piece = await under_way.get()
+            due, piece, carried = await under_way.get()
             if (left := due - self.loop.time()) > 0:
                 await asyncio.sleep(left)
             try:
                 if piece and not failed:
+                    self.arrive(name, *carried)
                     writer.write(piece)
                     await writer.drain()
                 elif not piece and not failed and not writer.transport.is_closing():
