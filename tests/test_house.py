@@ -1,4 +1,4 @@
-"""What the template's own README and Makefile promise."""
+"""What the template's README, Makefile and workflows promise."""
 
 import json
 import re
@@ -13,18 +13,18 @@ from helpers.projects import LAB, TEMPLATE, UV_CACHE, edit
 README = (TEMPLATE / "README.md").read_text("utf-8")
 
 
-def blocks() -> list[list[str]]:
-    """The lines of each fenced sh block of the README."""
+def read_blocks() -> list[list[str]]:
+    """Return the lines of each fenced sh block of the README."""
     return [block.splitlines() for block in re.findall(r"```sh\n(.*?)```", README, re.S)]
 
 
-def test_the_readme_begins_with_one_sentence_one_command_and_one_picture():
+def test_the_readme_begins_with_one_sentence_one_command_and_one_image():
     first_screen = README.split("\n\n")[:4]
     assert first_screen[0] == "# dl-remote-template"
     assert first_screen[1].count(".") == 1
     assert first_screen[2].splitlines()[1:-1] == ["cookiecutter gh:org/dl-remote-template"]
-    picture = re.fullmatch(r"!\[.+\]\((\S+)\)", first_screen[3]).group(1)
-    assert (TEMPLATE / picture).read_text("utf-8").startswith("<svg")
+    image = re.fullmatch(r"!\[.+\]\((\S+)\)", first_screen[3]).group(1)
+    assert (TEMPLATE / image).read_text("utf-8").startswith("<svg")
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_make_demo_ends_with_a_recorded_run_and_its_score(template_copy, home):
 
 
 def test_every_command_of_the_readme_is_run_by_a_test():
-    commands = [line for block in blocks() for line in block]
+    commands = [line for block in read_blocks() for line in block]
     make = {line for line in commands if line.startswith("make ")}
     names = "check test-fast demo test wheel lock bench bench-remote"
     assert make == {f"make {name}" for name in names.split()}
@@ -47,8 +47,8 @@ def test_every_command_of_the_readme_is_run_by_a_test():
     assert {f"make {target}" for target in targets} >= make
     # the first hour: test_project.py runs the same commands from the project's own README, and
     # test_remote_document.py those that begin with lab doctor
-    theirs = (TEMPLATE / "{{cookiecutter.project_slug}}" / "README.md").read_text("utf-8")
-    theirs = theirs.replace("{{ package }}", "my_experiment")
+    tested = (TEMPLATE / "{{cookiecutter.project_slug}}" / "README.md").read_text("utf-8")
+    tested = tested.replace("{{ package }}", "my_experiment")
     rest = [line for line in commands if line not in make]
     assert rest.pop(0).startswith("cookiecutter gh:")
     assert rest.pop(0) == "cd my-experiment"
@@ -56,7 +56,7 @@ def test_every_command_of_the_readme_is_run_by_a_test():
     for line in rest:
         if f"\n{line}\n" in remote:
             continue
-        assert f"\n{line}\n" in theirs, line
+        assert f"\n{line}\n" in tested, line
 
 
 def test_every_link_of_the_documents_leads_somewhere():
@@ -65,9 +65,11 @@ def test_every_link_of_the_documents_leads_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_continuous_integration_runs_the_readmes_test_command():
+def test_continuous_integration_runs_the_checks_and_the_tests():
     assert "\nmake test\n" in (TEMPLATE / ".ci" / "run").read_text("utf-8")
-    assert "- run: .ci/run" in (TEMPLATE / ".github/workflows/tests.yml").read_text("utf-8")
+    workflow = (TEMPLATE / ".github/workflows/tests.yml").read_text("utf-8")
+    assert "- run: make check\n" in workflow
+    assert "- run: .ci/run\n" in workflow
 
 
 def test_every_action_and_hook_is_pinned_by_the_hash_of_a_commit():
@@ -95,21 +97,21 @@ def test_what_sp_repo_review_finds_has_its_reason_in_the_decisions(bake):
     assert found == reasons
 
 
-def test_the_map_of_lab_names_each_of_its_rooms_once():
+def test_the_docstring_of_lab_names_each_sub_package_once():
     text = (LAB / "lab/__init__.py").read_text("utf-8")
     named = re.findall(r"^    (?:lab\.)?(\w+)  ", text, re.M)
-    there = {path.stem for path in (LAB / "lab").glob("*.py")} - {"__init__"}
-    there |= {path.parent.name for path in (LAB / "lab").glob("*/__init__.py")}
-    assert sorted(named) == sorted(there)
+    existing = {path.stem for path in (LAB / "lab").glob("*.py")} - {"__init__"}
+    existing |= {path.parent.name for path in (LAB / "lab").glob("*/__init__.py")}
+    assert sorted(named) == sorted(existing)
 
 
-def test_the_drawing_of_the_layers_is_the_one_of_the_contract():
+def test_contributing_draws_the_layers_of_the_contract():
     (drawn,) = layers.BLOCK.findall((TEMPLATE / "CONTRIBUTING.md").read_text("utf-8"))
     assert drawn == layers.draw_layers(), "scripts/layers.py"
 
 
 @pytest.mark.slow
-def test_make_lock_and_make_wheel_make_what_is_there(template_copy):
+def test_make_lock_and_make_wheel_reproduce_the_committed_files(template_copy):
     lock = "{{cookiecutter.project_slug}}/requirements.txt"
     edit(template_copy.path / lock, "sacred==0.8.7\n", "")  # pyproject.toml allows no other
     template_copy.run("make", "lock")
@@ -123,7 +125,7 @@ def test_make_lock_and_make_wheel_make_what_is_there(template_copy):
 def test_no_file_names_a_path_of_the_machine_it_was_made_on():
     names = subprocess.check_output(["git", "ls-files", "-z"], cwd=TEMPLATE).decode().split("\0")
     for name in filter(None, names):
-        # pictures are no text, but may hold a path as well
+        # images are no text, but may contain a path as well
         path = TEMPLATE / name
         text = path.read_text("utf-8", errors="replace") if path.exists() else ""
         assert f"{TEMPLATE}/" not in text, name
@@ -144,7 +146,7 @@ def test_shellcheck_finds_nothing_in_any_shell_script():
     scripts = [TEMPLATE / ".ci/run", *TEMPLATE.glob("scripts/*.sh")]
     scripts += LAB.rglob("*.sh")
     assert len(scripts) > 20
-    # their variables come from Python (2154) or serve another file (2034); ~ is meant literally
+    # variables come from Python (2154) or are used in another file (2034); ~ is literal (2088)
     options = ["--severity=warning", "--exclude=SC2154,SC2034,SC2088"]
     for script in scripts:
         shell = "bash" if script.name == "run" else "sh"
