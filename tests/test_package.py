@@ -53,7 +53,7 @@ def test_a_project_is_thin(project):
     assert project.git("check-attr", "diff", names[-1]).endswith("diff: unset")  # the wheel
 
 
-def test_bootstrap_is_short_and_the_user_s_folders_are_his_own(project):
+def test_bootstrap_is_short_and_src_has_only_the_users_package(project):
     assert len((GENERATED / "bootstrap.py").read_text().splitlines()) <= 300
     assert [path.name for path in (project.path / "src").iterdir()] == ["my_experiment"]
     assert sorted(name for name in TREE if "lab" in name.split("/")) == []
@@ -120,8 +120,8 @@ def test_a_wheel_that_is_not_the_one_of_the_lock_is_not_installed(bake):
 # --- lab update -------------------------------------------------------------------------------
 
 
-def fork(folder: Path, version: str) -> Path:
-    """A team's own lab, as docs/updating.md tells: its wheel."""
+def build_fork(folder: Path, version: str) -> Path:
+    """Build the wheel of a team's own lab, as docs/updating.md says."""
     copy = folder / "lab"
     shutil.copytree(LAB.parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     settings = copy / "pyproject.toml"
@@ -144,9 +144,9 @@ def test_a_fork_of_lab_is_built_put_in_place_used_and_updated_again(bake, tmp_pa
     for number in (1, 2):
         version = f"{VERSION}+team.{number}"
         (tmp_path / str(number)).mkdir()
-        said = update(project, fork(tmp_path / str(number), version)).stdout
-        assert f"## {version}\n\n- ours" in said and f"## {VERSION}\n" not in said
-        assert f"-> {version}" in said
+        output = update(project, build_fork(tmp_path / str(number), version)).stdout
+        assert f"## {version}\n\n- ours" in output and f"## {VERSION}\n" not in output
+        assert f"-> {version}" in output
         changed = project.git("status", "--porcelain", "-uall").splitlines()
         assert sorted(line.split("/")[-1].split()[-1] for line in changed) == sorted(
             [
@@ -170,7 +170,7 @@ def test_lab_update_with_edits_in_the_way_changes_nothing(bake, tmp_path):
     with (project.path / "requirements.txt").open("a") as file:
         file.write("# mine\n")
     before = {name: (project.path / name).read_bytes() for name in project.files()}
-    done = update(project, fork(tmp_path, f"{VERSION}+team.1"), check=False)
+    done = update(project, build_fork(tmp_path, f"{VERSION}+team.1"), check=False)
     assert done.returncode == 1 and "requirements.txt has changes" in done.stdout
     assert {name: (project.path / name).read_bytes() for name in project.files()} == before
 
@@ -180,7 +180,7 @@ def test_lab_update_that_finds_no_lock_puts_everything_back(bake, tmp_path):
     settings = project.path / "pyproject.toml"
     settings.write_text(settings.read_text().replace('"numpy>=2.0"', '"numpy>=2000"'))
     project.git("commit", "--quiet", "--all", "--message", "an impossible wish")
-    done = update(project, fork(tmp_path, f"{VERSION}+team.1"), check=False)
+    done = update(project, build_fork(tmp_path, f"{VERSION}+team.1"), check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
     assert project.git("status", "--porcelain") == ""
 
