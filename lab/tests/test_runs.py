@@ -1,0 +1,410 @@
+"""Records are listed, found, shown and compared, also damaged ones, and nothing is guessed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from written_records import COMMIT, CONFIG, MIDDLE, NEWEST, OLDEST, write_record, write_three
+
+from lab.cli import main as cli
+from lab.runs import comparison, listing, reading, records
+
+SRC = Path(__file__).resolve().parents[1] / "src"
+
+
+class Lab:
+    """The `lab` command, in this process, on records that a test wrote."""
+
+    def __init__(self, runs: Path, capsys, monkeypatch):
+        self.runs, self.capsys, self.monkeypatch = runs, capsys, monkeypatch
+
+    def record(self, name, metrics=(), config=None, **changes) -> Path:
+        return write_record(self.runs, name, metrics, config, **changes)
+
+    def __call__(self, *words, code=0, **env) -> str:
+        """What a command prints; it has to end with this exit code."""
+        self.capsys.readouterr()
+        with self.monkeypatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            try:
+                ended = cli.main([str(word) for word in words])
+            except SystemExit as exit:
+                ended = exit.code
+        printed = "".join(self.capsys.readouterr())
+        assert ended == code, printed
+        return printed
+
+    def refused(self, *words, code=1) -> str:
+        """The one line in which a command says why it cannot be done."""
+        (line,) = self(*words, code=code).splitlines()
+        assert line.startswith("lab: ")
+        return line
+
+    def rows(self, *words) -> list[dict]:
+        return json.loads(self("runs", "--json", *words))
+
+    def ids(self, *words) -> list[str]:
+        return [row["run"] for row in self.rows(*words)]
+
+    def run(self, *command, **env) -> str:
+        """What a command prints in a process of its own."""
+        return subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": str(SRC), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+        ).stdout
+
+
+@pytest.fixture
+def lab(project, capsys, monkeypatch) -> Lab:
+    return Lab(project / "runs", capsys, monkeypatch)
+
+
+@pytest.fixture
+def three(lab) -> Lab:
+    """Three runs: the newest failed, the middle one has another machine and learning rate."""
+    write_three(lab.runs)
+    return lab
+
+
+# --- the listing ---------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_newest_first_with_all_that_matters(three):
+    assert three("runs").splitlines() == [
+        "run              state      data    changed  accuracy  loss  time  host  commit",
+        "20261103-120000  FAILED     digits  seed=2                   2m05  gpu1  0123456",
+        "20261102-120000  COMPLETED  digits  lr=0.01  0.8             2m05  gpu2  0123456",
+        "20261101-120000  COMPLETED  digits           0.9       0.1   2m05  gpu1  0123456",
+    ]
+
+
+def test_without_records_the_listing_says_so(lab):
+    assert lab("runs") == "no runs yet\n"
+    assert lab.rows() == []
+
+
+def test_every_run_of_a_sweep_shows_its_value(lab):
+    for number in range(4):
+        lab.record(f"2026110{number}-120000-gpu1-0000000{number}", config={"lr": 10.0**-number})
+    changed = [line.split()[3] for line in lab("runs").splitlines()[1:]]
+    assert changed == ["lr=0.001", "lr=0.01", "lr=0.1", "lr=1.0"]
+
+
+def test_two_runs_of_one_second_are_shown_by_their_whole_ids(lab):
+    names = ["20261101-120000-gpu1-00000001", "20261101-120000-gpu1-00000002"]
+    for name in names:
+        lab.record(name)
+    assert [line.split()[0] for line in lab("runs").splitlines()[1:]] == names[::-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["--where", "lr=0.01"], [MIDDLE]),
+        (["--where", "lr=1e-2"], [MIDDLE]),
+        (["--where", "lr=0.003", "--where", "seed=2"], [NEWEST]),
+        (["--where", "opt.name=adamw"], [NEWEST, MIDDLE, OLDEST]),
+        (["--where", "opt.name=sgd"], []),
+        (["--where", "machine=gpu1"], [NEWEST, OLDEST]),
+        (["--where", "commit=0123"], [NEWEST, MIDDLE, OLDEST]),
+        (["--where", "state=FAILED"], [NEWEST]),
+        (["--state", "completed"], [MIDDLE, OLDEST]),
+        (["--state", "completed", "--where", "seed=2"], []),
+        (["--reverse"], [OLDEST, MIDDLE, NEWEST]),
+        (["--sort", "accuracy"], [MIDDLE, OLDEST, NEWEST]),
+        (["--sort", "accuracy", "--reverse"], [OLDEST, MIDDLE, NEWEST]),
+        (["--sort", "val/loss"], [MIDDLE, OLDEST, NEWEST]),
+        (["--sort", "val/loss", "--reverse"], [OLDEST, MIDDLE, NEWEST]),
+    ],
+)
+def test_runs_are_chosen_and_sorted(three, options, found):
+    assert three.ids(*options) == found
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs", "--where", "learning_rate=1"],
+        ["runs", "--sort", "val/nothing"],
+    ],
+)
+def test_a_name_that_no_run_knows_is_wrong_usage(three, words):
+    said = three.refused(*words, code=2)
+    assert "; there are" in said or "; results are accuracy, loss" in said
+    assert "not of the form" in three("runs", "--where", "lr", code=2)
+
+
+def test_json_and_csv_have_every_run_whole(three):
+    (row,) = three.rows("--where", "lr=0.01")
+    assert row == {
+        "run": MIDDLE,
+        "state": "COMPLETED",
+        "start": "2026-11-02T12:00:00",
+        "duration": 125.4,
+        "dataset": "digits",
+        "machine": "gpu2",
+        "commit": COMMIT,
+        "result": {"accuracy": 0.8},
+        "config": CONFIG | {"lr": 0.01},
+    }
+    head, *lines = three("runs", "--csv").splitlines()
+    assert head.startswith("run,state,start,duration,dataset,machine,commit,result.accuracy,")
+    assert lines[1].startswith(f"{MIDDLE},COMPLETED,2026-11-02T12:00:00,125.4,digits,gpu2,{COMMIT}")
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("columns", [80, 60, 40])
+def test_tables_fit_the_terminal(lab, columns):
+    scores = {f"score_{number}": 0.12345678 for number in range(6)}
+    long = {"dataset": "a-dataset-with-a-long-name", "lr": 0.0123, "width": 1024}
+    for name in (NEWEST, MIDDLE, OLDEST):
+        process = {"host": "a-machine-with-a-long-name"}
+        data = {"dataset": long["dataset"]}
+        lab.record(name, result=scores, data=data, process=process, config=long | {"seed": name})
+    runs = lab("runs", COLUMNS=str(columns)).splitlines()
+    compared = lab("compare", NEWEST, MIDDLE, OLDEST, COLUMNS=str(columns)).splitlines()
+    shown = lab("show", NEWEST, COLUMNS=str(columns)).splitlines()
+    assert max(map(len, [*runs, *compared, *shown])) <= columns
+    assert len(runs) == 4
+    if columns == 80:
+        assert "..." in runs[1]
+        assert "score_0" in runs[0], "numbers are left out, or shown whole"
+        assert "0.1235" in runs[1]
+        assert runs[1].endswith("0123456")
+
+
+def test_a_reader_that_has_seen_enough_causes_no_complaint(lab):
+    for number in range(2000):  # more than a pipe holds
+        (lab.runs / f"a-run-with-a-long-name-{number:04}").mkdir(parents=True)
+    printed = lab.run("sh", "-c", '"$@" | head -n 1', "sh", sys.executable, "-m", "lab.cli", "runs")
+    assert printed.count("\n") == 1
+
+
+# --- damaged records ---------------------------------------------------------------------------
+
+DAMAGE = {
+    "nothing": lambda folder: (folder / "run.json").unlink(),
+    "empty": lambda folder: (folder / "run.json").write_text(""),
+    "half": lambda folder: (folder / "run.json").write_text(
+        (folder / "run.json").read_text()[:500]
+    ),
+    "list": lambda folder: (folder / "run.json").write_text("[1, 2]"),
+    "bytes": lambda folder: (folder / "run.json").write_bytes(b"\xff\xfe\x00"),
+    "deep": lambda folder: (folder / "run.json").write_text("[" * 100_000),
+    "folder": lambda folder: ((folder / "run.json").unlink(), (folder / "run.json").mkdir()),
+    "pipe": lambda folder: ((folder / "run.json").unlink(), os.mkfifo(folder / "run.json")),
+}
+WRONG = {"code": 1, "data": [], "process": "x", "result": [1], "usage": None, "start_time": 5}
+
+
+def test_damaged_and_half_written_records_are_listed_as_such(three):
+    for name, harm in DAMAGE.items():
+        harm(three.record(f"20261104-120000-broken-{name}"))
+    three.record("20261104-120000-wrong-types", **WRONG, meta=3, software="?", fail_trace="?")
+    three.record(
+        "20261104-120000-odd-numbers", usage={"wall_time_s": float("nan")}, result="\ud800"
+    )
+    folder = three.record("20261104-120000-no-config")
+    (folder / "config.json").write_text("{")
+    (folder / "metrics.jsonl").write_text(
+        '{"metric": "val/loss", "step": 1, "value": 2, "time": 3}\n{"m'
+    )
+    states = {row["run"]: row["state"] for row in three.rows()}
+    assert len(states) == 3 + len(DAMAGE) + 3
+    assert {states[f"20261104-120000-broken-{name}"] for name in DAMAGE} == {"UNREADABLE"}
+    assert states[OLDEST] == "COMPLETED"
+    assert "UNREADABLE" in three("runs")
+    assert three("runs", "--csv").count("\n") > len(states)
+    assert len(three.ids("--sort", "accuracy")) == len(states)
+    for run in states:
+        assert run in three("show", run)
+        three("show", run, "--json")
+        three("compare", run, OLDEST)
+    assert sum(len(records.points(path / "metrics.jsonl")) for path in three.runs.iterdir()) == 5
+
+
+def test_a_record_cannot_steer_the_terminal(lab):
+    lab.record(OLDEST, process={"host": "\x1b[2Jgone"}, config={"name": "\x1b]0;title\x07"})
+    for words in (["runs"], ["show", OLDEST], ["compare", OLDEST, OLDEST]):
+        assert "\x1b" not in lab(*words)
+
+
+def test_characters_that_the_terminal_does_not_have_are_no_error(lab):
+    lab.record(OLDEST, data={"dataset": "größe"}, config={"name": "日本"})
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for words in (["runs"], ["runs", "--csv"], ["show", OLDEST]):
+        assert r"gr\xf6\xdfe" in lab.run(sys.executable, "-m", "lab.cli", *words, **plain)
+
+
+def test_a_run_that_says_running_and_is_not_is_lost(lab):
+    lab.record(OLDEST, status="RUNNING")
+    assert lab.rows()[0]["state"] == "LOST"
+
+
+@pytest.mark.parametrize("columns", ["1", "2", "-5"])
+def test_the_narrowest_terminal_is_wide_enough(three, columns):
+    assert three("runs", COLUMNS=columns)
+
+
+# --- the cache between two listings ---------------------------------------------------------------
+
+
+@pytest.fixture
+def list_counting(monkeypatch):
+    """A function that lists, and returns how many files of records it read, and the rows."""
+    read, files = listing.read_text, []
+
+    def read_counting(path):
+        if path.endswith(("/run.json", "/config.json")):
+            files.append(path)
+        return read(path)
+
+    def list_rows():
+        files.clear()
+        rows = listing.list_rows()
+        return len(files), rows
+
+    monkeypatch.setattr(listing, "read_text", read_counting)
+    return list_rows
+
+
+def test_the_second_listing_reads_no_record_that_has_ended(three, list_counting):
+    three.record("20261104-120000-gpu1-00000004", status="RUNNING")
+    first, rows = list_counting()
+    second, again = list_counting()
+    assert (first, second) == (8, 2)
+    assert rows == again
+
+
+@pytest.mark.parametrize("file", ["run.json", "config.json"])
+def test_a_record_that_changed_is_read_again_even_with_the_same_size_and_time(
+    three, list_counting, file
+):
+    list_counting()
+    path = three.runs / MIDDLE / file
+    times = path.stat()
+    new = path.with_name("new")
+    new.write_text(path.read_text().replace("COMPLETED", "COMPLATED").replace("0.01", "0.02"))
+    new.replace(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (row,) = [row for row in list_counting()[1] if row["run"] == MIDDLE]
+    assert row["state"] == "COMPLATED" or row["config"]["lr"] == 0.02
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"format": 0, "rows": {"x": 1}}'])
+def test_the_cache_may_be_deleted_or_damaged(three, list_counting, content):
+    _, rows = list_counting()
+    cache = three.runs / "_listing.json"
+    cache.unlink() if content is None else cache.write_text(content)
+    assert list_counting() == (6, rows)
+    assert list_counting() == (0, rows)
+
+
+def test_a_record_that_was_removed_is_not_listed(three, list_counting):
+    list_counting()
+    shutil.rmtree(three.runs / MIDDLE)
+    assert [row["run"] for row in list_counting()[1]] == [NEWEST, OLDEST]
+    assert MIDDLE not in (three.runs / "_listing.json").read_text()
+
+
+def test_where_no_cache_can_be_written_the_listing_works(three, list_counting):
+    (three.runs / "_listing.json").mkdir()
+    assert list_counting() == list_counting()
+    assert not list(three.runs.glob(".*"))
+
+
+def test_a_run_json_in_another_form_gives_the_same_row(three):
+    before = three.rows()
+    for path in three.runs.glob("*/run.json"):
+        path.write_text(json.dumps(json.loads(path.read_text())))
+    assert three.rows() == before
+
+
+# --- one run, and several -------------------------------------------------------------------------
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id_or_by_its_folder(three):
+    for wanted in (OLDEST, "20261101", f"{three.runs}/{OLDEST}/", f"runs/{OLDEST}"):
+        assert three("show", wanted).startswith(f"run              {OLDEST}\n")
+    said = three.refused("show", "202611")
+    assert said == f"lab: 3 runs begin with 202611; there are: {NEWEST}, {MIDDLE}, {OLDEST}."
+    assert "no run begins with 1999; there are: " + NEWEST in three.refused("show", "1999")
+    three.record(OLDEST[:8])
+    assert three("show", OLDEST[:8]).startswith(f"run              {OLDEST[:8]}\n")
+
+
+def test_show_tells_settings_results_last_values_and_why_it_failed(three):
+    shown = three("show", MIDDLE)
+    for words in ("lr 0.01", "accuracy 0.8", "val/loss 0.25", f"commit {COMMIT}", "duration 2m05"):
+        assert re.search("^" + words.replace(" ", " +") + "$", shown, re.M), words
+    assert "ValueError: nan" in three("show", NEWEST)
+    shown = json.loads(three("show", MIDDLE, "--json"), parse_constant=pytest.fail)
+    assert shown["metrics"] == {"val/loss": 0.25, "val/accuracy": "NaN"}
+
+
+def test_notes_are_appended_and_shown(three):
+    three("note", OLDEST, "the baseline", "of the paper")
+    three("note", OLDEST, "two\nlines")
+    assert "needs some text" in three.refused("note", OLDEST, " ", code=2)
+    lines = (three.runs / OLDEST / "notes.txt").read_text().splitlines()
+    assert [line.split("  ", 1)[1] for line in lines] == ["the baseline of the paper", "two lines"]
+    shown = three("show", OLDEST).splitlines()
+    assert shown[-2:] == lines
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d  ", line) for line in lines)
+
+
+def test_compare_shows_only_what_differs_and_the_last_metrics_side_by_side(three):
+    assert three("compare", MIDDLE, OLDEST).splitlines() == [
+        "              20261102-120000  20261101-120000",
+        "lr            0.01             0.003",
+        "machine       gpu2             gpu1",
+        "accuracy      0.8              0.9",
+        "val/loss      0.25             0.75",
+        "val/accuracy  nan",
+        "loss                           0.1",
+    ]
+    rows = json.loads(three("compare", MIDDLE, OLDEST, "--json"))
+    assert rows[0] == {"kind": "setting", "what": "lr", MIDDLE: 0.01, OLDEST: 0.003}
+
+
+def verdicts(old: Path, new: Path, tolerance=0.0) -> dict[str, str]:
+    return {row["metric"]: row["verdict"] for row in comparison.compare(old, new, tolerance)}
+
+
+def test_numbers_are_compared_point_by_point(lab):
+    curve = [("loss", 1, 0.5), ("loss", 2, 0.25), ("nan", 1, "NaN"), ("gone", 1, 1.0)]
+    other = [("loss", 1, 0.5000001), ("loss", 2, 0.25), ("nan", 1, "NaN"), ("new", 1, 1.0)]
+    old, new = lab.record(OLDEST, curve), lab.record(NEWEST, other)
+    found = verdicts(old, new)
+    assert found["loss"] == "differs from step 1 on, by 1e-07 at most"
+    assert found["nan"] == found["result accuracy"] == found["state"] == "identical"
+    assert found["gone"].startswith("differs: 1 points recorded, 0 now")
+    assert found["new"].startswith("differs: 0 points recorded, 1 now")
+    assert verdicts(old, new, 1e-6)["loss"] == "within the tolerance, by 1e-07 at most"
+    assert verdicts(old, new, 1e-8)["loss"].startswith("differs")
+
+
+def test_of_a_run_that_was_ended_the_points_until_then_count(lab):
+    long = [("loss", 1, 0.5), ("loss", 2, 0.25), ("test", 2, 0.1)]
+    old = lab.record(OLDEST, long[:1], status="TERMINATED", result=None)
+    assert verdicts(old, lab.record(NEWEST, long)) == {"loss": "identical"}
+
+
+def test_another_device_is_named(lab):
+    gpu = {"usage": {"gpus": [{"name": "NVIDIA H200"}]}, "machine": {"driver": "550.1"}}
+    folders = [lab.record(OLDEST, **gpu), lab.record(NEWEST)]
+    contents = [reading.read_json(folder / "run.json") for folder in folders]
+    assert comparison.describe_surroundings(*contents) == [
+        "GPUs: NVIDIA H200 when it was recorded, none now",
+        "driver: 550.1 when it was recorded, None now",
+    ]
