@@ -28,8 +28,8 @@ def is_temporary():
 
 
 def main():
-    if os.path.exists("machines.local.toml.kept"):  # pre_gen_project.py renamed it
-        os.replace("machines.local.toml.kept", "machines.local.toml")
+    if os.path.exists("machines.local.toml.saved"):  # pre_gen_project.py renamed it
+        os.replace("machines.local.toml.saved", "machines.local.toml")
     if is_temporary():
         return
     skipped = {step.strip() for step in os.environ.get("DL_TEMPLATE_SKIP", "").split(",")} - {""}

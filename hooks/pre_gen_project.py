@@ -345,7 +345,7 @@ def main():
         )
     else:
         if os.path.exists("machines.local.toml"):  # personal, and in no commit: it is put back
-            os.replace("machines.local.toml", "machines.local.toml.kept")
+            os.replace("machines.local.toml", "machines.local.toml.saved")
         return 0
     end_cookiecutter(project)
     return 1

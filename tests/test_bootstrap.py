@@ -1,4 +1,4 @@
-"""bootstrap.py ends in a working state, whatever broke it off before, on every Python we name."""
+"""bootstrap.py ends in a working state, whatever interrupted it before, on every Python we name."""
 
 import json
 import os
@@ -39,10 +39,10 @@ def small(bake, home):
 
 
 def assert_works(project: Project) -> None:
-    """All is up to date, nothing half-made is left, and the kernel's Python has the package."""
+    """All is up to date, nothing unfinished is left, and the kernel's Python has the package."""
     table = project.check().stdout
     assert up_to_date(table) == 5, table
-    assert not list(project.path.glob(".venv?*")), "half-made folders are left"
+    assert not list(project.path.glob(".venv?*")), "unfinished folders are left"
     project.run(".venv/bin/python", "-c", f"import lab, {project.package}, ipykernel")
 
 
@@ -85,8 +85,8 @@ def test_the_environment_of_another_project_is_set_aside(small, tmp_path):
     shutil.copytree(project.path, other.path)
     project.bootstrap("--venv", venv, "--no-kernel", "--no-git")
     (venv / "mine").write_text("1")
-    said = other.bootstrap("--venv", venv, "--no-kernel", "--no-git").stdout
-    assert "the old environment is now shared.before-bootstrap" in said
+    output = other.bootstrap("--venv", venv, "--no-kernel", "--no-git").stdout
+    assert "the old environment is now shared.before-bootstrap" in output
     assert (tmp_path / "shared.before-bootstrap" / "mine").read_text() == "1"
 
 
@@ -238,7 +238,7 @@ def test_a_lost_network_leaves_the_environment_that_was_there(small, tmp_path):
     project.run("lab", "kernel", "list")
 
 
-def test_a_failing_uv_is_named_and_leaves_nothing_half_made(small, tmp_path):
+def test_a_failing_uv_is_named_and_leaves_nothing_unfinished(small, tmp_path):
     project = small()
     stub(tmp_path / "bin" / "uv", 'case "$1" in --version) echo "uv 9.9.9";; *) exit 3;; esac')
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
@@ -252,7 +252,7 @@ def test_a_failing_uv_is_named_and_leaves_nothing_half_made(small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "handed_on", "calls"),
+    ("given", "passed_on", "calls"),
     [
         ({}, {}, ["--torch-backend=auto --offline", "--torch-backend=auto"]),
         (
@@ -270,10 +270,10 @@ def test_a_failing_uv_is_named_and_leaves_nothing_half_made(small, tmp_path):
         ),
         ({"UV_TORCH_BACKEND": "cpu"}, {"UV_TORCH_BACKEND": "cpu"}, ["--offline", ""]),
     ],
-    ids=["nothing told", "pip's variables", "UV_TORCH_BACKEND"],
+    ids=["nothing given", "pip's variables", "UV_TORCH_BACKEND"],
 )
 def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
-    bake, tmp_path, monkeypatch, told, handed_on, calls
+    bake, tmp_path, monkeypatch, given, passed_on, calls
 ):
     project, log = bake(), tmp_path / "log"
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
@@ -282,13 +282,13 @@ def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
     logging = f'echo "$*" >> {log}; env | grep ^UV_ >> {log}; [ "$2" != pip ]'
     stub(tmp_path / "bin/uv", f'case "$1" in --version) echo "uv 9.9.9"; exit;; esac; {logging}')
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
-    done = project.bootstrap("--no-kernel", "--no-git", check=False, env={"PATH": path, **told})
+    done = project.bootstrap("--no-kernel", "--no-git", check=False, env={"PATH": path, **given})
     assert done.returncode == 1
     lines = log.read_text().splitlines()
     installs = [line.split() for line in lines if " pip install " in line]
     options = ("--torch-backend=auto", "--offline")
     assert [" ".join(word for word in words if word in options) for words in installs] == calls
-    assert dict(line.split("=", 1) for line in lines if line.startswith("UV_")) == handed_on
+    assert dict(line.split("=", 1) for line in lines if line.startswith("UV_")) == passed_on
 
 
 def bare_path(tmp_path, *more) -> str:
@@ -419,7 +419,7 @@ exec {uv} "$@"
 
 @pytest.mark.parametrize("call", [1, 2, 3])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_broken_off_at_any_step_and_run_again_all_is_well(small, tmp_path, call, number):
+def test_interrupted_at_any_step_and_run_again_all_is_well(small, tmp_path, call, number):
     project = small()
     uv = shutil.which("uv")
     for name in ("pipe", "never"):
@@ -438,19 +438,19 @@ def test_broken_off_at_any_step_and_run_again_all_is_well(small, tmp_path, call,
     )
     assert (tmp_path / "pipe").read_text() == "halted\n"  # blocks until uv was called
     os.killpg(running.pid, number)
-    said, _ = running.communicate()
+    output, _ = running.communicate()
     assert running.returncode != 0
     assert not (project.path / ".venv").exists()
     if number == signal.SIGINT:
-        assert "Run again: python3 bootstrap.py" in said
-        assert "Traceback" not in said
+        assert "Run again: python3 bootstrap.py" in output
+        assert "Traceback" not in output
         assert not list(project.path.glob(".venv*"))
     project.bootstrap()
     assert_works(project)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_broken_off_while_git_holds_its_lock_and_run_again_all_is_well(bake, tmp_path, number):
+def test_interrupted_while_git_holds_its_lock_and_run_again_all_is_well(bake, tmp_path, number):
     project, only_git = bake(), ("bootstrap.py", "--no-venv", "--no-kernel")
     for name in ("pipe", "never"):
         os.mkfifo(tmp_path / name)
@@ -476,7 +476,7 @@ def test_broken_off_while_git_holds_its_lock_and_run_again_all_is_well(bake, tmp
     assert not [path for path in found if b"building-" in path.read_bytes()]
 
 
-def test_a_broken_off_creation_keeps_its_files_and_is_finished_by_bootstrap(tmp_path, home):
+def test_an_interrupted_creation_keeps_its_files_and_is_finished_by_bootstrap(tmp_path, home):
     uv = shutil.which("uv")
     for name in ("pipe", "never"):
         os.mkfifo(tmp_path / name)
@@ -511,8 +511,8 @@ def test_two_projects_of_one_name_get_two_kernels_and_the_notebooks_know_theirs(
     first = small(skip="")
     second = Project(tmp_path / "elsewhere" / "my-experiment")
     shutil.copytree(first.path, second.path, ignore=shutil.ignore_patterns(".venv", ".git"))
-    said = second.bootstrap().stdout
-    assert f"my-experiment-2; because the name my-experiment belongs to {first.path}" in said
+    output = second.bootstrap().stdout
+    assert f"my-experiment-2; because the name my-experiment belongs to {first.path}" in output
     for project, name in ((first, "my-experiment"), (second, "my-experiment-2")):
         assert kernels(project)[name]["state"] == "this project"
         assert kernels(project)[name]["python"] == f"{project.path}/.venv/bin/python"
@@ -522,27 +522,27 @@ def test_two_projects_of_one_name_get_two_kernels_and_the_notebooks_know_theirs(
 
 
 def test_a_kernel_that_another_program_made_is_not_replaced(small, home):
-    place = home / "jupyter" / "kernels" / "my-experiment"
-    place.mkdir(parents=True)
-    (place / "kernel.json").write_text('{"argv": ["/usr/bin/julia"], "display_name": "Julia"}')
-    before = (place / "kernel.json").read_bytes()
+    folder = home / "jupyter" / "kernels" / "my-experiment"
+    folder.mkdir(parents=True)
+    (folder / "kernel.json").write_text('{"argv": ["/usr/bin/julia"], "display_name": "Julia"}')
+    before = (folder / "kernel.json").read_bytes()
     project = small(skip="")
-    assert (place / "kernel.json").read_bytes() == before
+    assert (folder / "kernel.json").read_bytes() == before
     assert kernels(project)["my-experiment-2"]["state"] == "this project"
 
 
 def test_a_notebook_of_another_language_or_a_broken_one_is_left_alone(small):
     project = small(skip="")
-    place = project.path / "notebooks"
+    folder = project.path / "notebooks"
     spec = '{"cells": [], "metadata": {"kernelspec": %s}, "nbformat": 4, "nbformat_minor": 5}'
     julia = spec % '{"name": "julia", "language": "julia"}'
-    (place / "julia.ipynb").write_text(julia)
-    (place / "half.ipynb").write_text("{")
-    (place / ".#julia.ipynb").symlink_to("ada@laptop.1234")  # Emacs locks a file so
-    (place / "fresh.ipynb").write_text(spec % "null")
-    said = "my-experiment; written into fresh.ipynb\n"
-    assert project.run("lab", "kernel", "install").stdout == said
-    assert (place / "julia.ipynb").read_text() == julia
+    (folder / "julia.ipynb").write_text(julia)
+    (folder / "half.ipynb").write_text("{")
+    (folder / ".#julia.ipynb").symlink_to("ada@laptop.1234")  # so Emacs locks a file
+    (folder / "fresh.ipynb").write_text(spec % "null")
+    output = "my-experiment; written into fresh.ipynb\n"
+    assert project.run("lab", "kernel", "install").stdout == output
+    assert (folder / "julia.ipynb").read_text() == julia
 
 
 def test_a_project_that_moved_takes_its_kernel_along(small, tmp_path):
@@ -616,10 +616,10 @@ def test_the_filter_works_without_environment_in_a_moved_project_and_in_a_worktr
     project.path.rename(tmp_path / "moved")
     moved = Project(tmp_path / "moved")
     moved.git("worktree", "add", "--quiet", tmp_path / "tree")
-    for place in (moved, Project(tmp_path / "tree")):
-        with_output(place.path / "notebooks" / "explore_data.ipynb")
-        place.git("add", "--all")
-        assert '"1\\n"' not in place.git("show", ":notebooks/explore_data.ipynb")
+    for copy in (moved, Project(tmp_path / "tree")):
+        with_output(copy.path / "notebooks" / "explore_data.ipynb")
+        copy.git("add", "--all")
+        assert '"1\\n"' not in copy.git("show", ":notebooks/explore_data.ipynb")
 
 
 @pytest.mark.parametrize("content", [b"", b"<<<<<<< ours", b'{"cells": 3}', b"\xff\xfe", b"[1]"])
@@ -678,8 +678,8 @@ def test_every_python_we_name_creates_sets_up_and_runs_lab(small, tmp_path, vers
     project = small(names=RECORDED, python_version=version)
     project.bootstrap(python=python, env={"PATH": path})
     assert up_to_date(project.check().stdout) == 5
-    told = project.run(".venv/bin/python", "-c", "import sys; print(sys.version)").stdout
-    assert told.startswith(version)
+    output = project.run(".venv/bin/python", "-c", "import sys; print(sys.version)").stdout
+    assert output.startswith(version)
     project.run("python", "-c", EVERY_MODULE)
     shutil.copy(EXPERIMENT, project.path / "src/my_experiment/experiment.py")
     project.run("python", "-m", "my_experiment.experiment", "with", "quick")

@@ -1,4 +1,4 @@
-"""What a new project consists of, and that creating it never harms anything that was there."""
+"""What a new project consists of, and that its creation never harms what existed."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_no_template_tag_is_left_in_any_file(bake):
         assert "{%" not in text, name
 
 
-def test_another_package_and_dataset_name_reach_every_place(bake):
+def test_another_package_and_dataset_name_reach_every_file(bake):
     project = bake(project_slug="cell-count", dataset_name="cells")
     assert sorted(path.name for path in (project.path / "src").iterdir()) == ["cell_count"]
     assert sorted(p.name for p in (project.path / "data/cells").iterdir()) == [
@@ -257,7 +257,7 @@ def test_the_oldest_cookiecutter_that_the_readme_names_makes_the_same_project(tm
         assert (project.path / name).read_bytes() == (newest.path / name).read_bytes(), name
 
 
-# --- again, over a project that is there ----------------------------------------------------
+# --- again, over a project that exists -----------------------------------------------------
 
 
 def test_a_second_bake_over_uncommitted_work_writes_nothing(bake, home):

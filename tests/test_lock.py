@@ -51,10 +51,10 @@ def test_a_new_dependency_adds_its_lines_and_changes_no_other(bake):
     settings.write_text(text, "utf-8")
     lock = project.path / "requirements.txt"
     before = lock.read_text("utf-8").splitlines()
-    said = project.lock().stdout
+    output = project.lock().stdout
     added = [line for line in lock.read_text("utf-8").splitlines() if line not in before]
     assert len(added) == 1 and added[0].startswith("einops==")
-    assert said.splitlines()[0] == f"+ {added[0]}"
+    assert output.splitlines()[0] == f"+ {added[0]}"
     assert len(lock.read_text("utf-8").splitlines()) == len(before) + 1
 
 
