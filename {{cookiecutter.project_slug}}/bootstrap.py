@@ -192,7 +192,7 @@ def create_venv(folder):
     except Problem:
         others = ", ".join(installed) or "none"
         fixes = f"install it, or change `python` in pyproject.toml (installed: {others})"
-        raise Problem(f"there is no Python {version}, and none can be downloaded: {fixes}.") from None
+        raise Problem(f"there is no Python {version}, and none to download: {fixes}.") from None
 
 
 def make_environment(venv, source):
