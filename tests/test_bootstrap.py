@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -401,6 +403,21 @@ def test_a_disk_that_takes_nothing_is_named_and_later_all_is_well(small, tmp_pat
     assert rest.startswith("1\nleft: \n")
     assert "second: 0" in rest
     assert "check: 0" in rest
+
+
+def test_the_leftovers_of_a_process_that_ended_are_removed_even_if_it_is_a_zombie(tmp_path):
+    script = runpy.run_path(str(TEMPLATE / "{{cookiecutter.project_slug}}/bootstrap.py"))
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as ended:
+        ended.stdout.read()  # closed when it ends; nobody waits for it yet
+        stat = Path(f"/proc/{ended.pid}/stat")
+        while stat.exists() and ") Z " not in stat.read_text():
+            pass
+        pids = (ended.pid, f"{ended.pid}-old", os.getpid())
+        left, old, building = (tmp_path / f".venv{script['BUILDING']}{pid}" for pid in pids)
+        for folder in (left, old, building):
+            folder.mkdir()
+        script["remove_leftovers"](tmp_path / ".venv")
+        assert list(tmp_path.iterdir()) == [building]
 
 
 # A uv that tells the test through a pipe that it was called, waits there for ever at the call the

@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Inside, write to the path that this gives; at the end, unless by an error, it becomes `path`.
+    """Yield another path to write to, which replaces `path` at the end unless there was an error.
 
-    So no reader ever sees a part of the file, and nothing else is left of an attempt that fails.
+    So no reader ever sees a part of the file, and an attempt that fails leaves nothing behind.
     """
     name = path.name[:50]  # a name of full length leaves no room for more
     draft = path.with_name(f".{name}.{os.urandom(4).hex()}")  # another machine may write, too
