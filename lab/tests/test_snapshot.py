@@ -4,29 +4,31 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from helpers.projects import LAB
+import lab
+from lab.code import snapshot as snapshots
+from lab.environment.repository import FILTER, NOTEBOOK_FILTER
+from lab.ground import git, project
+from lab.ground.errors import LabError
 
-GENERATED = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
+PACKAGE = Path(lab.__file__).parent
 LARGE = 26_000_000
 HOOKS = ["pre-commit", "post-commit", "reference-transaction", "post-index-change", "post-checkout"]
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A git repository that is the project, and the lab modules that work on it."""
+    """A git repository that is the project."""
 
     path: Path
-    lab: SimpleNamespace
 
     def git(self, *arguments, check=True) -> str:
         done = subprocess.run(["git", *arguments], cwd=self.path, capture_output=True)
@@ -34,13 +36,13 @@ class Repository:
         return os.fsdecode(done.stdout).rstrip("\n")
 
     def take(self, **options):
-        return self.lab.snapshot.take(**options)
+        return snapshots.take(**options)
 
     def refused(self, **options) -> str:
         """The one line that a snapshot is refused with; nothing was made, and nothing is left."""
         made = [["count-objects"], ["for-each-ref", "refs/lab"]]
         before = self.state(), [self.git(*command) for command in made]
-        with pytest.raises(self.lab.errors.LabError) as caught:
+        with pytest.raises(LabError) as caught:
             self.take(**options)
         assert (self.state(), [self.git(*command) for command in made]) == before
         assert not left_over() and "\n" not in str(caught.value)
@@ -87,31 +89,14 @@ def left_over() -> list[str]:
 
 
 @pytest.fixture
-def lab(monkeypatch):
-    """The lab package as it lies in the template."""
-    monkeypatch.syspath_prepend(LAB)
-    others = {n: sys.modules.pop(n) for n in list(sys.modules) if n.split(".")[0] == "lab"}
-    from lab.code import snapshot
-    from lab.environment import repository
-    from lab.ground import errors, git, project
-
-    yield SimpleNamespace(
-        errors=errors, git=git, project=project, repository=repository, snapshot=snapshot
-    )
-    for name in [n for n in sys.modules if n.split(".")[0] == "lab"]:
-        del sys.modules[name]
-    sys.modules.update(others)
-
-
-@pytest.fixture
-def fresh(lab, tmp_path, monkeypatch) -> Repository:
+def fresh(home, tmp_path, monkeypatch) -> Repository:
     """A repository without commits; temporary files have a folder of their own beside it."""
     path = (tmp_path / "project").resolve()
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(lab.project, "root", lambda: path)
+    monkeypatch.setattr(project, "root", lambda: path)
     subprocess.run(["git", "-c", "init.defaultBranch=main", "init", "--quiet", path], check=True)
-    return Repository(path, lab)
+    return Repository(path)
 
 
 @pytest.fixture
@@ -195,7 +180,7 @@ def test_a_tree_that_equals_head_gives_head_itself(repository):
     repository.write({"ignored/x": "1"})
     snapshot = repository.take()
     assert (snapshot.commit, snapshot.parent, snapshot.dirty) == (head, head, False)
-    assert repository.lab.snapshot.diff(snapshot) == ""
+    assert snapshots.diff(snapshot) == ""
     repository.write({"a.py": "a = 2\n"})
     repository.git("add", "a.py")
     repository.write({"a.py": "a = 1\n"})
@@ -241,7 +226,7 @@ def test_diff_is_what_git_diff_shows_whatever_the_user_has_set(dirty):
     for name, value in HOSTILE.items():
         dirty.git("config", name, value)
     dirty.write({".git/info/attributes": "*.py diff=odd\n"})
-    assert dirty.lab.snapshot.diff(snapshot) == shown
+    assert snapshots.diff(snapshot) == shown
     assert "-a = 1\n+a = 2\n" in shown and "+++ b/new/folder/f.py" in shown
     assert dirty.take() == snapshot
 
@@ -249,9 +234,9 @@ def test_diff_is_what_git_diff_shows_whatever_the_user_has_set(dirty):
 def test_diff_is_cut_off_at_its_limit_between_two_lines(repository):
     repository.write({"a.py": "ü = 1\n" * 100_000})
     snapshot = repository.take()
-    whole = repository.lab.snapshot.diff(snapshot)
+    whole = snapshots.diff(snapshot)
     assert whole.count("+ü = 1\n") == 100_000
-    short = repository.lab.snapshot.diff(snapshot, limit=5_000)
+    short = snapshots.diff(snapshot, limit=5_000)
     *lines, last = short.splitlines(keepends=True)
     assert whole.startswith("".join(lines)) and lines[-1] == "+ü = 1\n"
     assert 4_980 < len("".join(lines).encode()) <= 5_000
@@ -260,13 +245,13 @@ def test_diff_is_cut_off_at_its_limit_between_two_lines(repository):
 
 def test_diff_of_a_snapshot_without_parent_is_everything(fresh):
     fresh.write({"a.py": b"caf\xe9\n"})
-    assert "+caf\\xe9\n" in fresh.lab.snapshot.diff(fresh.take())
+    assert "+caf\\xe9\n" in snapshots.diff(fresh.take())
 
 
 def test_diff_of_a_snapshot_that_is_not_here_is_one_clear_line(repository):
-    unknown = repository.lab.snapshot.Snapshot("1" * 40, "2" * 40, True, "main", ".")
-    with pytest.raises(repository.lab.errors.LabError, match="^git failed: .*1111.*$"):
-        repository.lab.snapshot.diff(unknown)
+    unknown = snapshots.Snapshot("1" * 40, "2" * 40, True, "main", ".")
+    with pytest.raises(LabError, match="^git failed: .*1111.*$"):
+        snapshots.diff(unknown)
 
 
 @pytest.mark.parametrize("how", ["untracked", "changed", "staged"])
@@ -312,7 +297,7 @@ def test_what_a_filter_leaves_large_is_refused(repository):
     repository.write({".gitattributes": "*.pt filter=same\n"})
     repository.git("config", "filter.same.clean", "cat")
     repository.large("model.pt")
-    with pytest.raises(repository.lab.errors.LabError, match=r"model\.pt \(26 MB\)"):
+    with pytest.raises(LabError, match=r"model\.pt \(26 MB\)"):
         repository.take()
     assert repository.git("for-each-ref", "refs/lab") == ""
 
@@ -360,7 +345,7 @@ def test_a_linked_worktree_gives_its_own_tree(dirty, tmp_path, monkeypatch):
     dirty = replace(dirty, path=dirty.path.rename(tmp_path / "a\nrepository"))
     there = (tmp_path / "there").resolve()
     dirty.git("worktree", "add", "--quiet", "-b", "side/branch", str(there))
-    monkeypatch.setattr(dirty.lab.project, "root", lambda: there)
+    monkeypatch.setattr(project, "root", lambda: there)
     (there / "a.py").write_text("there\n")
     (there / "staged").write_text("1\n")
     subprocess.run(["git", "add", "staged"], cwd=there, check=True)
@@ -451,10 +436,10 @@ def test_a_calling_git_hook_does_not_lead_to_another_repository(dirty, tmp_path,
     }.items():
         monkeypatch.setenv(name, str(value))
     assert dirty.take() == expected
-    diff = dirty.lab.snapshot.diff(expected)
+    diff = snapshots.diff(expected)
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
-    assert dirty.state() == before and diff == dirty.lab.snapshot.diff(expected)
+    assert dirty.state() == before and diff == snapshots.diff(expected)
     assert not (other / ".git/index").exists()
 
 
@@ -468,19 +453,19 @@ def test_it_does_not_matter_where_it_is_called_from(dirty, tmp_path, monkeypatch
 def test_a_project_inside_a_bigger_repository_takes_all_of_it(repository, monkeypatch):
     repository.commit({"projects/mine/experiment.py": "1\n", "library/shared.py": "1\n"})
     repository.write({"projects/mine/new.py": "2\n", "library/shared.py": "2\n"})
-    monkeypatch.setattr(repository.lab.project, "root", lambda: repository.path / "projects/mine")
+    monkeypatch.setattr(project, "root", lambda: repository.path / "projects/mine")
     snapshot = repository.take()
     files = repository.files(snapshot.commit)
     assert files["projects/mine/new.py"] == files["library/shared.py"] == b"2\n"
     assert snapshot.folder == "projects/mine"
-    assert "library/shared.py" in repository.lab.snapshot.diff(snapshot)
+    assert "library/shared.py" in snapshots.diff(snapshot)
     repository.large("library/model.pt")
     assert "library/model.pt" in repository.refused()
 
 
 def test_a_project_that_the_repository_around_it_ignores_is_refused(repository, monkeypatch):
     repository.write({"ignored/mine/experiment.py": "1\n"})
-    monkeypatch.setattr(repository.lab.project, "root", lambda: repository.path / "ignored/mine")
+    monkeypatch.setattr(project, "root", lambda: repository.path / "ignored/mine")
     assert "git init" in repository.refused()
 
 
@@ -491,11 +476,13 @@ def notebook(output: str) -> str:
 
 
 def test_notebooks_are_taken_without_their_output(repository):
-    lab = repository.lab.repository
-    repository.git("config", lab.FILTER, lab.NOTEBOOK_FILTER)
-    repository.write({".gitattributes": (GENERATED / ".gitattributes").read_bytes()})
-    (wheel,) = GENERATED.glob("vendor/*.whl")
-    repository.write({f"vendor/{wheel.name}": wheel.read_bytes()})
+    repository.git("config", FILTER, NOTEBOOK_FILTER)
+    repository.write({".gitattributes": f"*.ipynb filter={FILTER.split('.')[1]}\n"})
+    (repository.path / "vendor").mkdir()
+    wheel = repository.path / "vendor/dl_remote_lab-1.0.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        for path in PACKAGE.rglob("*.py"):
+            packed.write(path, path.relative_to(PACKAGE.parent))
     repository.commit({"explore.ipynb": notebook("one")})
     for output in ("two", "x" * LARGE):
         repository.write({"explore.ipynb": notebook(output)})
@@ -622,7 +609,7 @@ def test_a_snapshot_waits_for_a_ref_that_another_one_is_writing(dirty):
 
 def test_without_git_it_says_so_in_one_line(repository, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(repository.lab.errors.LabError) as caught:
+    with pytest.raises(LabError) as caught:
         repository.take()
     assert str(caught.value) == "git cannot be started (No such file or directory): install it."
 
@@ -631,7 +618,7 @@ def test_outside_of_a_repository_it_names_the_next_step(fresh, monkeypatch):
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
     monkeypatch.setenv("LANGUAGE", "de")  # where git has its translations, it would speak German
     shutil.rmtree(fresh.path / ".git")
-    with pytest.raises(fresh.lab.errors.LabError) as caught:
+    with pytest.raises(LabError) as caught:
         fresh.take()
     assert str(caught.value).endswith(
         "project is not in a git repository: run python3 bootstrap.py."
@@ -640,7 +627,7 @@ def test_outside_of_a_repository_it_names_the_next_step(fresh, monkeypatch):
 
 def test_a_repository_without_working_tree_is_refused(repository):
     repository.git("config", "core.bare", "true")
-    with pytest.raises(repository.lab.errors.LabError, match="must be run in a work tree"):
+    with pytest.raises(LabError, match="must be run in a work tree"):
         repository.take()
 
 
@@ -651,7 +638,7 @@ def test_a_repository_of_another_user_is_refused_with_the_mend(repository, tmp_p
     program.write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {real} "$@"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    with pytest.raises(repository.lab.errors.LabError) as caught:
+    with pytest.raises(LabError) as caught:
         repository.take()
     assert "belongs to another user" in str(caught.value) and "\n" not in str(caught.value)
     mend = f"git config --global --add safe.directory {repository.path}"
@@ -669,11 +656,11 @@ def test_what_git_itself_refuses_is_passed_on_in_one_line(repository, monkeypatc
     complaint = (
         r"^git failed: external filter 'false' failed.*; a.new: clean filter 'broken' failed\."
     )
-    with pytest.raises(repository.lab.errors.LabError, match=complaint):
+    with pytest.raises(LabError, match=complaint):
         repository.take()
     assert not left_over()
     monkeypatch.setattr(tempfile, "tempdir", str(repository.path / "not there"))
-    with pytest.raises(repository.lab.errors.LabError, match="no snapshot can be taken: .*there"):
+    with pytest.raises(LabError, match="no snapshot can be taken: .*there"):
         repository.take()
 
 
@@ -694,7 +681,7 @@ URLS = {
 
 @pytest.mark.parametrize("url", URLS)
 def test_remotes_come_without_credentials(repository, url):
-    assert repository.lab.git.remote_urls() == {}
+    assert git.remote_urls() == {}
     repository.git("remote", "add", "my.remote", url)
     repository.git("config", "url.https://s3cret@example.org/.insteadOf", "https://example.org/")
-    assert repository.lab.git.remote_urls() == {"my.remote": URLS[url]}
+    assert git.remote_urls() == {"my.remote": URLS[url]}
