@@ -255,14 +255,17 @@ def end_cookiecutter(project):
     import time
 
     parent = os.getppid()
-    asked = subprocess.run(["ps", "-o", "args=", "-p", str(parent)], capture_output=True, text=True)
-    words = asked.stdout.split()
-    keeps = [word for word in words if re.match("-[a-z]*[fs]|--(over|skip|keep)", word)]
-    if keeps or "cookiecutter" not in map(os.path.basename, words[:3]):
-        return  # the folder may be older than this run, or this is another program
-    if os.path.isdir(project):
-        os.rmdir(project)
-    os.kill(parent, signal.SIGINT)
+    command = ["ps", "-o", "args=", "-p", str(parent)]
+    try:
+        words = subprocess.run(command, capture_output=True, text=True).stdout.split()
+        keeps = [word for word in words if re.match("-[a-z]*[fs]|--(over|skip|keep)", word)]
+        if keeps or "cookiecutter" not in map(os.path.basename, words[:3]):
+            return  # the folder may be older than this run, or this is another program
+        if os.path.isdir(project):
+            os.rmdir(project)
+        os.kill(parent, signal.SIGINT)
+    except OSError:  # there is no ps, or the folder is not empty
+        return
     time.sleep(0.2)  # a hook that has failed meanwhile would be reported first
 
 
@@ -306,6 +309,7 @@ def remove_new_parents():
 
 
 def refuse_answers(broken):
+    """Print each rule that is broken with a suggestion, then the command that takes them all."""
     lines = ["This project was not created: an answer cannot work.", ""]
     for name, value, rule, suggestion in broken:
         advice = f"{name}={suggestion}" if suggestion else "leave it empty"
