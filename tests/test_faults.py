@@ -48,7 +48,10 @@ def test_a_line_cut_in_a_start_starts_the_job_exactly_once(laptop, bytes, warm):
         assert ended(laptop, known[0]["id"]) == "finished(0)"
         assert laptop.hosts.worker.path("/tmp/ran").read_text() == "ran\n"
     if done.returncode:
-        assert "is open: lab jobs tells" in done.stderr or "run the same command" in done.stderr
+        assert (
+            "may have started: check lab jobs" in done.stderr
+            or "run the same command" in done.stderr
+        )
     else:
         assert done.stdout.split()[0] == known[0]["id"]
 
@@ -63,7 +66,7 @@ def test_an_interrupted_start_says_which_job_may_have_started(laptop):
     laptop.hosts.heal()
     assert starting.returncode == 130
     said = said.splitlines()[-1]
-    assert said == f"lab: interrupted. Whether job {place.name} started is open: lab jobs tells."
+    assert said == f"lab: interrupted. Job {place.name} may have started: check lab jobs."
     assert ended(laptop, place.name) == "finished(0)"
 
 

@@ -20,6 +20,7 @@ from lab.ssh.connection import Connection
 SSH = """#!/bin/sh
 # runs the command, its last argument; what stands in the file `next` happens instead, once
 case "$*" in *"-O exit"*) exit ;; esac
+echo called >>'{control}/calls'
 for command; do :; done
 cd '{home}' || exit 255
 HOME='{home}'
@@ -71,6 +72,11 @@ class FakeMachine:
 
     def next_call(self, script: str) -> None:
         (self.control / "next").write_text(script)
+
+    def count_calls(self) -> int:
+        """How often a command was run so far."""
+        log = self.control / "calls"
+        return log.read_text().count("called") if log.exists() else 0
 
     def program(self, name: str, script: str) -> None:
         """Install a program; `exec_real` in its script becomes the one that it hides."""

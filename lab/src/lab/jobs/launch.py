@@ -98,7 +98,7 @@ def start(
     }
     # the machine has other scripts, those of the lab that ran lab setup
     remedies = {runner_scripts.MISSING: runner_scripts.make_variables(send=True)}
-    advice = f"Job {id} may have started: {connection.machine.lab} jobs tells."
+    advice = f"Job {id} may have started: check {connection.machine.lab} jobs."
     try:
         answer = sending.send(connection, "start.sh", taken.commit, remedies=remedies, **variables)
     except SshError as error:

@@ -1,0 +1,98 @@
+"""Starting a job sends what the machine lacks and no more; in one call if it lacks nothing."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_machine import until
+
+from lab.code import sending
+from lab.ground.errors import LabError
+from lab.jobs import launch
+from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import ConnectionLost, HostKeyChanged, RemoteError
+
+TRUE = ["sh", "-c", "true"]
+
+
+@pytest.fixture
+def repository(project) -> Path:
+    """The project as a repository with a commit and a lock."""
+    (project / "requirements.txt").touch()
+    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    return project
+
+
+def lose_scripts(machine) -> None:
+    shutil.rmtree(machine.folder / "lab")
+
+
+def lose_commits(machine) -> None:
+    shutil.rmtree(machine.folder / "repo.git")
+
+
+@pytest.mark.parametrize(
+    ("losses", "calls"),
+    [([], 1), ([lose_scripts], 2), ([lose_commits], 2), ([lose_scripts, lose_commits], 3)],
+)
+def test_what_the_machine_lacks_is_sent_once_it_says_so(machine, repository, losses, calls):
+    launch.start(machine.connection, TRUE)
+    (repository / "new.py").write_text("1\n")
+    for lose in losses:
+        lose(machine)
+    before = machine.count_calls()
+    job = launch.start(machine.connection, TRUE)
+    assert machine.count_calls() - before == calls
+    until(lambda: machine.get(job.id).ended)
+    assert machine.get(job.id).state == "finished(0)"
+    code = machine.folder / "jobs" / job.id / "code"
+    assert (code / "new.py").read_text() == "1\n"
+    assert json.loads((code.parent / "job.json").read_text())["format"] == 1
+
+
+def test_what_fails_for_another_reason_is_not_tried_again(machine, repository):
+    machine.program("flock", "exit 1")
+    with pytest.raises(RemoteError, match="another job is still being started") as caught:
+        launch.start(machine.connection, TRUE)
+    assert caught.value.code == 1
+    assert machine.count_calls() == 1
+
+
+def test_a_shallow_clone_is_named_where_git_cannot_take_its_commits(
+    machine, repository, tmp_path, monkeypatch
+):
+    (repository / "a.py").touch()
+    for words in (["add", "--all"], ["commit", "-qm", "second"]):
+        subprocess.run(["git", *words], cwd=repository, check=True)
+    clone = tmp_path / "clone"
+    command = ["git", "clone", "-q", "--depth=1", f"file://{repository}", clone]
+    subprocess.run(command, check=True)
+    monkeypatch.setenv("LAB_PROJECT", str(clone))
+    with pytest.raises(RemoteError, match="git fetch --unshallow brings") as caught:
+        launch.start(machine.connection, TRUE)
+    assert caught.value.code == sending.GIT_FAILED
+
+
+@pytest.mark.parametrize("error", [ConnectionLost, HostKeyChanged])
+def test_a_lost_connection_keeps_its_type_and_names_the_job(
+    machine, repository, monkeypatch, error
+):
+    def run(*_, **__):
+        raise error("gpu: why.")
+
+    monkeypatch.setattr(Connection, "run", run)
+    with pytest.raises(error, match=r"^gpu: why\. Job \S+ may have started: check lab jobs\.$"):
+        launch.start(machine.connection, TRUE)
+
+
+def test_ctrl_c_says_that_the_job_may_have_started(machine, repository, monkeypatch):
+    def run(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Connection, "run", run)
+    with pytest.raises(LabError, match=r"^interrupted\. Job \S+ may have started") as caught:
+        launch.start(machine.connection, TRUE)
+    assert caught.value.exit_code == 130
