@@ -1,6 +1,9 @@
 """The command line: which words belong to which command, and what a wrong one costs."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +75,14 @@ def test_help_names_every_command_with_what_it_does(capsys):
     assert ended.value.code == 0
     assert listed == [command.name for command in cli.COMMANDS]
     assert len(set(listed)) == len(listed) > 30
+
+
+def test_help_imports_nothing_that_takes_longer_than_itself():
+    code = "import sys; from lab.cli.main import build_parser; build_parser(['-h']).format_help();"
+    code += "print(*{'asyncio', 'dataclasses', 'pathlib', 'subprocess', 'typing'} & {*sys.modules})"
+    command = [sys.executable, "-S", "-c", code]
+    environment = {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    assert subprocess.check_output(command, env=environment, text=True) == "\n"
 
 
 @pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS])

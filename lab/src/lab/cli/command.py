@@ -1,10 +1,15 @@
-"""What a command of `lab` consists of: a name, a line of help, its arguments and a function."""
+"""What a command of `lab` consists of: a name, a line of help, its arguments and a function.
+
+`lab --help` imports all commands, so they do without typing and pathlib, which take longer.
+"""
 
 import argparse
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from lab.ssh.connection import Connection
 
 
@@ -14,8 +19,8 @@ class CommandParser(argparse.ArgumentParser):
     runs_another_program = False  # whether what follows -- is left alone, in `after_dashes`
 
     def parse_known_args(
-        self, args: Iterable[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
+        self, args: Iterable[str] | None = None, namespace: "Any" = None
+    ) -> "tuple[Any, list[str]]":
         words = list(args or ())
         if not self.runs_another_program:
             return super().parse_known_args(words, namespace)
@@ -25,13 +30,22 @@ class CommandParser(argparse.ArgumentParser):
         return found, unknown
 
 
-class Command(NamedTuple):
+def add_nothing(parser: CommandParser) -> None:
+    """Add no arguments."""
+
+
+class Command:
     """A command. One with sub-commands has no function of its own."""
 
-    name: str
-    help: str
-    function: Callable[[argparse.Namespace], int | None] | None
-    add_arguments: Callable[[CommandParser], None] = lambda parser: None
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        function: Callable[[argparse.Namespace], int | None] | None,
+        add_arguments: Callable[[CommandParser], None] = add_nothing,
+    ):
+        self.name, self.help = name, help
+        self.function, self.add_arguments = function, add_arguments
 
 
 def add_machine(parser: argparse.ArgumentParser, default: str = "the first") -> None:

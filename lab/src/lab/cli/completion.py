@@ -7,11 +7,11 @@ a connection or waits for one: jobs are those seen last, or asked for where one 
 import argparse
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from lab.ground import errors, project
 from lab.ground.terminal import escape, shorten
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lab.ssh.machines import Machine
 

@@ -8,11 +8,14 @@ import io
 import os
 import sys
 from collections.abc import Collection
-from typing import Any, NoReturn
 
 from lab.cli import environment, machine, records, remote, transfer, tunnels
 from lab.cli.command import Command, CommandParser
 from lab.ground import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def main(words: list[str] | None = None) -> int:
@@ -42,19 +45,26 @@ def main(words: list[str] | None = None) -> int:
 
 
 def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
-    """Build the parser. If `words` are given, only the commands among them get their arguments.
+    """Build the parser. If `words` are given, only the commands among them get their own parsers.
 
-    The arguments of all commands would take longer than the rest of `lab --help`.
+    Those of all commands would take longer than the rest of `lab --help`.
     """
+    built = {
+        f"lab {command.name}" for command in COMMANDS if words is None or command.name in words
+    }
+
+    def build(prog: str, **settings: "Any") -> CommandParser | None:
+        return CommandParser(prog=prog, **settings) if prog in built else None
+
     parser = argparse.ArgumentParser(prog="lab", description="Run and record experiments.")
     parser.add_argument("-m", "--machine", metavar="NAME", help="[the first of machines.toml]")
     parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version of lab")
-    added = parser.add_subparsers(
-        title="commands", required=True, metavar="COMMAND", parser_class=CommandParser
+    commands = parser.add_subparsers(  # type: ignore[call-overload] # it only calls parser_class
+        title="commands", required=True, metavar="COMMAND", parser_class=build
     )
     for command in COMMANDS:
-        one = added.add_parser(command.name, help=command.help)
-        if words is None or command.name in words:
+        one = commands.add_parser(command.name, help=command.help)
+        if one:
             command.add_arguments(one)
             if command.function:
                 one.set_defaults(function=command.function)
@@ -64,7 +74,7 @@ def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParse
 class PrintVersion(argparse.Action):
     """Prints the version, which is looked up only then."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import importlib.metadata
 
         parser.exit(message=f"lab {importlib.metadata.version('dl-remote-lab')}\n")

@@ -2,11 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
-from typing import Any
 
 from lab.cli.command import Command, CommandParser, add_json
-from lab.ground import errors, project
+from lab.ground import errors
 from lab.ground.terminal import (
     escape,
     format_duration,
@@ -16,6 +14,10 @@ from lab.ground.terminal import (
     shorten,
     terminal_width,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def add_run_argument(parser: CommandParser) -> None:
@@ -67,7 +69,7 @@ def list_runs(args: argparse.Namespace) -> None:
         print(f"no match among {len(everything)} runs" if everything else "no runs yet")
 
 
-def format_runs(rows: list[dict[str, Any]], short: dict[str, str], first: str | None) -> str:
+def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str | None) -> str:
     """Format the listing for people; results that do not fit are left out, not cut."""
     from lab.runs import selection
 
@@ -95,7 +97,7 @@ def format_runs(rows: list[dict[str, Any]], short: dict[str, str], first: str | 
     return format_table(lines, [*before, *results, *after], whole, spare=results)
 
 
-def print_csv(rows: list[dict[str, Any]]) -> None:
+def print_csv(rows: "list[dict[str, Any]]") -> None:
     import csv
 
     settings = dict.fromkeys(f"config.{name}" for row in rows for name in row["config"])
@@ -116,6 +118,7 @@ def add_show_arguments(parser: CommandParser) -> None:
 
 
 def show_run(args: argparse.Namespace) -> None:
+    from lab.ground import project
     from lab.runs import reading, records
 
     folder = records.find(args.run)
@@ -185,6 +188,8 @@ def compare_runs(args: argparse.Namespace) -> None:
 
 
 def add_plot_arguments(parser: CommandParser) -> None:
+    from pathlib import Path
+
     add_runs_argument(parser)
     parser.add_argument("--metric", required=True, help="such as val/loss")
     parser.add_argument("--out", type=Path, metavar="FILE", help="[a png in the runs folder]")
@@ -230,6 +235,8 @@ def reproduce_run(args: argparse.Namespace) -> int:
 
 
 def add_export_arguments(parser: CommandParser) -> None:
+    from pathlib import Path
+
     add_run_argument(parser)
     parser.add_argument("file", type=Path, metavar="OUT.zip")
 

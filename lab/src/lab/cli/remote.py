@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from lab.cli.command import (
     Command,
@@ -15,6 +14,7 @@ from lab.cli.command import (
 from lab.ground.errors import LabError, UsageError
 from lab.ground.terminal import format_table, print_json, print_message
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lab.ssh.connection import Connection
     from lab.ssh.ssh_errors import SshError

@@ -2,12 +2,12 @@
 
 import argparse
 import time
-from typing import TYPE_CHECKING
 
 from lab.cli.command import Command, CommandParser, add_machine, connect
 from lab.cli.remote import report_lost_connection
 from lab.ground.terminal import print_message
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lab.ssh.connection import Connection
 

@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from lab.cli.command import Command, CommandParser, add_json, add_machine, connect
 from lab.ground.terminal import format_duration, format_table, print_json, print_message
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from lab.browser.tunnels import Tunnel
 
