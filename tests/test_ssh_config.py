@@ -1,4 +1,4 @@
-"""lab ssh-config: ssh, rsync and git reach the machine by our name; ~/.ssh stays the user's."""
+"""lab ssh-config: ssh, rsync and git reach the machine by our name."""
 
 import shutil
 import subprocess
@@ -6,7 +6,6 @@ import subprocess
 import pytest
 
 NAME = "my-experiment-gpu"
-LINE = "Include lab/*.conf\n"
 SETTINGS = ("machines.toml", "machines.local.toml", "pyproject.toml")
 
 
@@ -144,131 +143,3 @@ def test_all_that_an_alias_of_the_user_does_for_the_connection_is_in_the_block(l
     assert (found["identitiesonly"], found["connecttimeout"]) == (["yes"], ["7"])
     done = laptop.run("ssh", NAME, "hostname", stderr=subprocess.PIPE)
     assert done.stdout == "worker\n"
-
-
-@pytest.mark.parametrize(
-    "original",
-    [
-        b"Host a\r\n\tHostName b\r\n# no newline at the end",
-        b"",
-        b"\n\n  Include other\n\nHost *\n  User x\n",
-        b"# caf\xe9 \xff\n",
-    ],
-)
-def test_the_users_own_lines_stay_byte_for_byte_and_remove_brings_the_file_back(laptop, original):
-    config(laptop).write_bytes(original)
-    config(laptop).chmod(0o644)
-    laptop.lab("ssh-config", "--install")
-    assert config(laptop).read_bytes() == LINE.encode() + original
-    assert config(laptop).stat().st_mode & 0o777 == 0o644
-    backup = config(laptop).with_name("config.before-lab")
-    assert backup.read_bytes() == original
-    again = laptop.lab("ssh-config", "--install")
-    assert again.count("unchanged") == 2
-    laptop.lab("ssh-config", "--remove")
-    assert config(laptop).read_bytes() == original
-    left = sorted(path.name for path in config(laptop).parent.iterdir())
-    assert not [name for name in left if "lab" in name]
-    assert "nothing of this project" in laptop.lab("ssh-config", "--remove")
-
-
-def test_it_works_without_any_ssh_folder_and_remove_leaves_none_of_its_files(laptop):
-    ssh = config(laptop).parent
-    shutil.rmtree(ssh)
-    laptop.lab("ssh-config", "--install")
-    assert config(laptop).read_text() == LINE
-    modes = {p: p.stat().st_mode & 0o777 for p in (ssh, ssh / "lab", config(laptop))}
-    assert list(modes.values()) == [0o700, 0o700, 0o600]
-    assert (ssh / "lab/my-experiment.conf").stat().st_mode & 0o777 == 0o600
-    laptop.lab("ssh-config", "--remove")
-    assert list(ssh.iterdir()) == []
-
-
-def test_a_config_that_is_a_link_into_a_dotfiles_repository_stays_one(laptop):
-    dotfiles = laptop.hosts.laptop.write("dotfiles/ssh_config", "Host a\n    HostName b\n")
-    config(laptop).symlink_to("../dotfiles/ssh_config")
-    laptop.lab("ssh-config", "--install")
-    assert config(laptop).is_symlink()
-    assert dotfiles.read_text() == LINE + "Host a\n    HostName b\n"
-    laptop.lab("ssh-config", "--remove")
-    assert config(laptop).is_symlink()
-    assert dotfiles.read_text() == "Host a\n    HostName b\n"
-
-
-def test_an_older_backup_with_other_content_is_kept(laptop):
-    config(laptop).write_text("Host now\n")
-    old = config(laptop).with_name("config.before-lab")
-    old.write_text("Host then\n")
-    laptop.lab("ssh-config", "--install")
-    assert old.read_text() == "Host then\n"
-    assert old.with_name("config.before-lab-2").read_text() == "Host now\n"
-    laptop.lab("ssh-config", "--remove")
-    assert old.read_text() == "Host then\n"
-
-
-def test_an_include_that_slipped_below_a_host_line_is_brought_to_the_front(laptop):
-    laptop.lab("ssh-config", "--install")
-    config(laptop).write_text(f"Host a\n    User b\n{LINE}")
-    laptop.lab("ssh-config", "--install")
-    assert config(laptop).read_text() == f"{LINE}Host a\n    User b\n"
-
-
-def test_a_jump_that_an_alias_switches_off_and_an_address_with_a_zone_stay_so(laptop):
-    text = (
-        "Host near\n    HostName fe80::1%%lo\n    ProxyJump none\n\nHost *\n    ProxyJump gateway\n"
-    )
-    config(laptop).write_text(text)
-    machine(laptop, ssh="near")
-    laptop.lab("ssh-config", "--install")
-    found, theirs = options(laptop), options(laptop, "near")
-    assert found["hostname"] == theirs["hostname"] == ["fe80::1%lo"]
-    assert "proxyjump" not in found and "proxyjump" not in theirs
-
-
-def test_two_projects_live_side_by_side(laptop):
-    config(laptop).write_text("Host a\n")
-    laptop.lab("ssh-config", "--install")
-    settings = laptop.path / "pyproject.toml"
-    text = settings.read_text()
-    settings.write_text(text.replace('name = "my-experiment"', 'name = "other"', 1))
-    laptop.lab("ssh-config", "--install")
-    assert config(laptop).read_text() == f"{LINE}Host a\n"
-    assert options(laptop)["hostname"] == options(laptop, "other-gpu")["hostname"] == ["worker"]
-    laptop.lab("ssh-config", "--remove")
-    assert config(laptop).read_text() == f"{LINE}Host a\n"
-    assert options(laptop)["hostname"] == ["worker"]
-    settings.write_text(text)
-    laptop.lab("ssh-config", "--remove")
-    assert config(laptop).read_text() == "Host a\n"
-
-
-def test_two_folders_of_one_project_do_not_take_each_others_place(laptop):
-    laptop.lab("ssh-config", "--install")
-    ours = config(laptop).with_name("lab") / "my-experiment.conf"
-    before = ours.read_text()
-    laptop.run("cp", "-r", laptop.inside, "/home/ada/clone")
-    inside = {"cwd": "/home/ada/clone", "env": {"PYTHONPATH": "/home/ada/clone/src"}}
-
-    def there(option: str):
-        return laptop.run("python", "-m", "lab.cli", "ssh-config", option, check=False, **inside)
-
-    assert there("--install").stdout.count("unchanged") == 2, "the same machines are no conflict"
-    assert "kept, as it belongs to /home/ada/my-experiment" in there("--remove").stdout
-    with (laptop.path.parent / "clone/machines.toml").open("a") as machines:
-        machines.write('[machines.second]\nssh = "elsewhere"\nfolder = "x"\n')
-    done = there("--install")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "belongs to /home/ada/my-experiment, with other machines" in done.stderr
-    assert ours.read_text() == before
-    laptop.lab("ssh-config", "--remove")
-    assert "written" in there("--install").stdout
-    shutil.rmtree(laptop.path.parent / "clone")
-    laptop.lab("ssh-config", "--install")
-    assert ours.read_text() == before, "a folder that is gone owns nothing"
-
-
-def test_a_broken_config_is_named_in_one_line(laptop):
-    config(laptop).write_text("Host a\n    Nonsense yes\n")
-    done = laptop.lab("ssh-config", check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "line 2" in done.stderr and "nonsense" in done.stderr
