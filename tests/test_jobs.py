@@ -13,7 +13,7 @@ from helpers.terminal import in_terminal, read_until
 # --- what runs -----------------------------------------------------------------------------------
 
 
-def test_arguments_arrive_letter_by_letter(laptop):
+def test_arguments_arrive_unchanged(laptop):
     words = [
         "a b",
         "it's",
@@ -127,7 +127,7 @@ def test_an_environment_whose_python_was_removed_is_made_again_before_a_job_runs
     assert shown.endswith(f"envs/{environment.name}\n")
 
 
-def test_stop_while_an_environment_is_made_leaves_nothing_half_made_and_others_alone(laptop):
+def test_stop_while_an_environment_is_created_leaves_nothing_incomplete_and_others_alone(laptop):
     worker, envs = laptop.hosts.worker, laptop.there("envs")
     forever = f"echo begun >>/tmp/installs; {GO.format('/tmp/never')}"
     (worker.home / ".local/bin/uv").unlink()
@@ -278,7 +278,7 @@ def test_logs_show_all_of_it_or_the_last_lines(laptop):
 
 
 @pytest.mark.parametrize(("fault", "more"), [("reset", []), ("cut", ["-n", "1"]), ("drop", [])])
-def test_followed_logs_go_on_at_the_right_byte_after_the_line_was_cut(laptop, fault, more):
+def test_followed_logs_go_on_at_the_right_byte_after_a_lost_connection(laptop, fault, more):
     script = "for i in 1 2 3; do printf 'part %s\\n' $i; " + GO.format("/tmp/go$i") + "; done"
     id = start(laptop, "--", "sh", "-c", script)
     hosts = laptop.hosts

@@ -143,7 +143,7 @@ def test_the_curves_of_a_running_job_grow_until_the_cell_is_interrupted(laptop):
     assert not list(laptop.path.glob("data/*/models/*/epoch*")), "only records are brought"
 
 
-def test_without_a_machine_or_a_line_the_records_that_are_here_are_drawn(laptop):
+def test_without_a_machine_or_a_connection_the_local_records_are_drawn(laptop):
     laptop.run("python", "-m", "my_experiment.experiment", "with", "steps=2")
     drawn = "train/loss: [1, 2]\n"
     once = FOLLOW + "remote.follow('train/loss')"
@@ -158,7 +158,7 @@ def test_without_a_machine_or_a_line_the_records_that_are_here_are_drawn(laptop)
 # --- the kernel there ----------------------------------------------------------------------------
 
 
-def test_the_kernels_there_are_listed_and_this_projects_is_removed_alone(laptop):
+def test_the_remote_kernels_are_listed_and_only_this_projects_is_removed(laptop):
     kernels = laptop.hosts.worker.home / ".local/share/jupyter/kernels"
     other = kernels / "other/kernel.json"
     other.parent.mkdir()

@@ -122,7 +122,7 @@ def test_a_job_that_is_started_again_meanwhile_starts_once(machine, project, mon
 # --- written, or not there ------------------------------------------------------------------------
 
 
-def test_an_exit_code_is_never_half_there(machine):
+def test_an_exit_code_is_never_read_half_written(machine):
     reached, go = machine.home / "reached", machine.home / "go"
     pause = f"touch {reached}; until [ -e {go} ]; do sleep 0.02; done"
     machine.program("mv", f'case "$*" in "exit_code.new exit_code") {pause} ;; esac\nexec_real')

@@ -70,7 +70,7 @@ def test_without_a_machine_every_remote_command_says_what_to_fill_in(run):
         assert message.startswith("lab: no machine yet: fill in [machines.gpu] in "), message
 
 
-def test_a_machine_that_is_not_there_is_answered_with_those_that_are(run):
+def test_an_unknown_machine_is_answered_with_the_known_ones(run):
     two = GOOD + '[machines.big]\nssh = "b"\nfolder = "x"\n'
     for words in (["-m", "gpo", "jobs"], ["jobs", "-m", "gpo"]):
         message = run(*words, shared=two, local="")

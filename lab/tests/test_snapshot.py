@@ -248,7 +248,7 @@ def test_diff_of_a_snapshot_without_parent_is_everything(fresh):
     assert "+caf\\xe9\n" in snapshots.diff(fresh.take())
 
 
-def test_diff_of_a_snapshot_that_is_not_here_is_one_clear_line(repository):
+def test_diff_of_an_unknown_snapshot_is_one_clear_line(repository):
     unknown = snapshots.Snapshot("1" * 40, "2" * 40, True, "main", ".")
     with pytest.raises(LabError, match="^git failed: .*1111.*$"):
         snapshots.diff(unknown)
@@ -631,7 +631,7 @@ def test_a_repository_without_working_tree_is_refused(repository):
         repository.take()
 
 
-def test_a_repository_of_another_user_is_refused_with_the_mend(repository, tmp_path, monkeypatch):
+def test_a_repository_of_another_user_is_refused_with_the_fix(repository, tmp_path, monkeypatch):
     program = tmp_path / "bin/git"
     program.parent.mkdir()
     real = shutil.which("git")
@@ -641,8 +641,8 @@ def test_a_repository_of_another_user_is_refused_with_the_mend(repository, tmp_p
     with pytest.raises(LabError) as caught:
         repository.take()
     assert "belongs to another user" in str(caught.value) and "\n" not in str(caught.value)
-    mend = f"git config --global --add safe.directory {repository.path}"
-    assert str(caught.value).endswith(mend)
+    fix = f"git config --global --add safe.directory {repository.path}"
+    assert str(caught.value).endswith(fix)
     trusted = {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": str(repository.path)}
     for name, value in trusted.items():
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)

@@ -1,4 +1,4 @@
-"""A line that is cut again and again, at random moments: every run still comes home whole."""
+"""Connections that are lost again and again, at random moments: every run comes home whole."""
 
 import json
 import random
@@ -47,7 +47,7 @@ def life(laptop, cuts: dict[str, int]) -> tuple[dict, dict[str, int]]:
     settings = ["run", "with", "lr=0.25", "steps=40"]
     phase("run", *settings, once=True)
     jobs = json.loads(laptop.lab("jobs", "--json"))
-    if not jobs:  # the cut came before anything was sent, and it was said so
+    if not jobs:  # the connection was lost before anything was sent, and lab said so
         laptop.lab(*settings)
         jobs = json.loads(laptop.lab("jobs", "--json"))
     (job,) = jobs
@@ -81,7 +81,7 @@ def recorded(laptop, job: str, log: str) -> dict:
 
 
 @pytest.mark.parametrize("seed", range(LIVES))
-def test_a_run_comes_home_identical_however_often_the_line_is_cut(laptop, undisturbed, seed):
+def test_a_run_comes_home_identical_however_often_the_connection_is_lost(laptop, undisturbed, seed):
     whole, took = undisturbed
     chance = random.Random(seed)
     cuts = {name: chance.randrange(int(took[name] * 0.95)) for name in PHASES}
