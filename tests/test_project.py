@@ -87,7 +87,7 @@ def test_torchrun_with_two_processes_leaves_one_record(worked):
     assert len(new) == 1
     assert output.count("test      accuracy") == 1
     models = worked.path / "data/stripes/models" / new.pop()
-    assert sorted(path.name for path in models.glob("epoch-0001/random_states_*")) == [
+    assert sorted(path.name for path in models.glob("step-*/random_states_*")) == [
         "random_states_0.pkl",
         "random_states_1.pkl",
     ]
@@ -229,28 +229,29 @@ def change(place, file, act):
 def halve(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
-def without(*names):
+def edit(change):
     def act(path):
-        settings = json.loads(path.read_text())
-        path.write_text(json.dumps({n: v for n, v in settings.items() if n not in names}))
+        state = json.loads(path.read_text())
+        change(state)
+        path.write_text(json.dumps(state))
     return act
 
 first = train(epochs=1)
-place = models / first / "epoch-0001"
+(place,) = (models / first).glob("step-*")
 for file in place.iterdir():
     for act in (halve, type(file).unlink):
         said = change(place, file.name, act)
-        missing = file.name.startswith("random") and act is not halve
-        why = "processes was 0, is 1" if missing else "are damaged, or of another model"
-        assert why in said, said
+        lost = file.name == "state.json" and act is not halve
+        assert ("is not a run with a checkpoint" if lost else "damaged") in said, said
 for act in (halve, type(place).unlink):
-    assert "are damaged, or of another model" in change(place.parent, "best.safetensors", act)
-shutil.copy(place / "random_states_0.pkl", place / "random_states_1.pkl")
-assert "processes was 2, is 1" in refused(epochs=2, resume=first)
-(place / "random_states_1.pkl").unlink()
-assert "width was 32, is 4" in change(place, "config.json", without("width"))
-without("lr")(place / "config.json")  # 0.003 by default, as it is now
-assert f"there are: {first}." in refused(epochs=2, resume=first[:-1])
+    said = change(place.parent, "best.safetensors", act)
+    assert act is not halve or "are damaged, or of another model" in said, said
+said = change(place, "state.json", edit(lambda state: state.update(processes=2)))
+assert "it had 2 processes, now 1" in said
+said = change(place, "state.json", edit(lambda state: state["config"].pop("width")))
+assert "width was 32, is 4" in said
+edit(lambda state: state["config"].pop("lr"))(place / "state.json")  # 0.003 by default, as now
+assert f"there are: {first}." in refused(epochs=2, resume="another")
 assert "fp16 does nothing on a CPU" in refused(mixed_precision="fp16")
 train(epochs=2, resume=first)
 
@@ -260,7 +261,7 @@ image = next((data.folder("few") / "train").glob("*/*.png"))
 image.write_bytes(b"no image")
 models = image.parent  # of such a run there is a folder: it has begun
 said = {refused(workers=workers) for workers in (0, 2)}
-assert said == {f"{image}: cannot identify image file '{image}';"
+assert said == {f"{image} is not a BMP, JPEG, PNG, TIFF or WEBP image;"
     " python -m zebra_count.data verify tells more."}, said
 print("all was refused")
 """
@@ -394,7 +395,7 @@ def test_verify_names_a_file_that_it_cannot_read(project, tmp_path):
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "foreign   val/0/bad.png",
-        "unreadable val/0/bad.png: Input/output error",
+        "unreadable val/0/bad.png: cannot be read: Input/output error",
     ]
 
 
@@ -415,7 +416,7 @@ def test_a_full_disk_is_named_where_a_checkpoint_does_not_fit_and_no_draft_stays
     runs = tmp_path.with_name("runs")
     output = worked.run(*inside, env={"LAB_DATA": str(tmp_path), "LAB_RUNS": str(runs)}).stdout
     said = re.findall(r"error: \S+/(\S+\.new) cannot be written \(.*\nended: 1\n", output)
-    assert said == ["best.new", "epoch-0001.new"]
+    assert said == ["best.new", "step-00000017.new"]
     assert "Traceback" not in output
     assert re.findall(r"models/\S+/(\S+)\n", output) == ["best.safetensors"]
     states = [json.loads(path.read_text())["status"] for path in runs.glob("*/run.json")]

@@ -1,15 +1,17 @@
 """The split is explicit, repeatable and checked."""
 
 import io
+import os
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from lab.project import LabError
 
-from {{ cookiecutter.__package }} import data, plots
+from {{ cookiecutter.__package }} import data, images, plots, splitting
 
 
 def test_every_split_has_its_fraction_of_every_class(digits):
@@ -22,7 +24,7 @@ def test_every_split_has_its_fraction_of_every_class(digits):
 
 def test_the_same_seed_draws_the_same_split_and_another_seed_another_one():
     samples = data.load_digits()
-    draw = [list(data.draw_split(samples, seed, 0.2, 0.2)) for seed in (0, 0, 1)]
+    draw = [list(splitting.draw_split(samples, seed, 0.2, 0.2)) for seed in (0, 0, 1)]
     assert draw[0] == draw[1] != draw[2]
 
 
@@ -84,7 +86,8 @@ def test_verify_finds_changed_missing_and_foreign_files_and_leakage(digits):
         f"missing   {second}",
         "foreign   train/0/copy.png",
         f"changed   {first}",
-        f"leakage   the same content in {third} and train/0/copy.png",
+        f"unreadable {first}: is not a BMP, JPEG, PNG, TIFF or WEBP image",
+        f"leakage   the same image in {third} and train/0/copy.png",
     ]
 
 
@@ -111,21 +114,23 @@ def test_a_split_is_read_from_the_disk_once_if_it_fits_into_memory(digits, monke
 def test_an_image_is_as_a_viewer_displays_it():
     orientation = Image.Exif()
     orientation[0x0112] = 6  # the camera was held upright: the left side is the top
-    left = Image.fromarray(np.array([[255, 0], [255, 0]], np.uint8))
+    left = np.array([[255, 0], [255, 0]], np.uint8)
     clear = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
-    images = {"clear": (clear, b""), "turned": (left, orientation), "whole": (left, b"no EXIF")}
-    samples = []
-    for label, (image, exif) in images.items():
+    for image, exif, expected in (
+        (clear, b"", [[255, 255], [255, 255]]),
+        (Image.fromarray(left), orientation, [[255, 255], [0, 0]]),
+        (Image.fromarray(left), b"no EXIF", left.tolist()),
+    ):
         content = io.BytesIO()
         image.save(content, "png", exif=exif)
-        samples += [data.Sample(label, f"{number}.png", content.getvalue) for number in range(3)]
-    data.write_dataset("shown", "made by hand", samples, seed=0, val=0.2, test=0.2)
-    images = [image[0].tolist() for image, _ in data.ImageSplit("shown", "train", 2, channels=1)]
-    assert images == [[[1, 1], [1, 1]], [[1, 1], [0, 0]], [[1, 0], [1, 0]]]
-    drawn = [
-        axis.images[0].get_array() for axis in plots.plot_samples("shown", "train", columns=1).axes
-    ]
-    assert [(pixels[..., 0] / 255).tolist() for pixels in drawn] == images
+        decoded = images.decode(content.getvalue()).convert("L")
+        assert np.asarray(decoded).tolist() == expected
+
+
+def test_training_and_figures_show_the_same_image(digits):
+    split = data.ImageSplit(digits, "train", size=8, channels=3)
+    drawn = plots.plot_samples(digits, "train", columns=1).axes[0].images[0].get_array()
+    assert any((image.transpose(1, 2, 0) * 255 == drawn).all() for image, _ in split)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
@@ -134,44 +139,132 @@ def test_no_name_of_a_dataset_leads_elsewhere(name):
         data.folder(name)
 
 
-def test_a_folder_of_class_folders_is_split_and_what_is_left_out_is_named(digits, folders, capsys):
-    source = folders / "source"
-    for split in data.SPLITS:
-        shutil.copytree(data.folder(digits) / split, source, dirs_exist_ok=True)
-    shutil.copy(next((source / "0").iterdir()), source / "0" / "copy.png")
-    for name in ("0/labels", "0/notes.txt", "moving/1.gif", "moving/2.GIF"):
+def noise(*seed, size=(12, 16, 3)):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, size, np.uint8))
+
+
+@pytest.fixture
+def source(folders):
+    """A folder with two classes of twenty noisy images each."""
+    for label in ("elm", "oak"):
+        for number in range(20):
+            path = folders / "source" / label / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise(number, ord(label[0])).save(path)
+    return folders / "source"
+
+
+def split(source, name="trees", *options):
+    """The exit code of the split command."""
+    return data.main(["split", str(source), "--dataset", name, *options])
+
+
+def test_a_folder_of_class_folders_is_split_and_what_is_left_out_is_named(source, capsys):
+    with Image.open(source / "oak/00.png") as image:
+        image.save(source / "oak/zz.bmp")  # the same pixels in another file
+    for name in ("oak/labels", "oak/notes.txt", "moving/1.gif", "moving/2.GIF", "oak/.hidden.png"):
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).touch()
-    assert data.main(["split", str(source), "--dataset", "mine"]) == 0
-    assert capsys.readouterr().out.startswith(
-        "left out: 2 .gif, 1 .txt, 1 without a suffix, 1 copies of other images,"
-        " all of class moving\n"
+    assert split(source) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == (
+        "left out: 2 .gif, 1 .png, 1 .txt, 1 without a suffix, 1 copies of other images,"
+        " all of class moving"
     )
-    assert len(data.read_manifest("mine")["files"]) == 300
-    assert data.verify("mine") == []
+    assert said[-1] == "settings that fit: with dataset=trees image_size=12 channels=3"
+    assert len(data.read_manifest("trees")["files"]) == 40
+    assert data.verify("trees") == []
 
 
-def test_images_that_cannot_be_used_as_they_are_are_refused(tmp_path):
-    place = tmp_path / "class"
-    place.mkdir()
-    (place / ".hidden.png").write_text("no image")
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
-    Image.fromarray(pixels).save(place / "whole.jpg")
-    (found,) = data.find_images(tmp_path)
-    assert found.name == "whole.jpg"
-    (place / "half.jpg").write_bytes((place / "whole.jpg").read_bytes()[:500])
-    with pytest.raises(LabError, match=r"half.jpg is damaged"):
-        data.find_images(tmp_path)
-    (place / "half.jpg").write_bytes(b"")
-    with pytest.raises(LabError, match=r"half.jpg is not an image:"):
-        data.find_images(tmp_path)
-    (place / "half.jpg").unlink()
-    deep = place / "deep.png"
-    Image.fromarray(pixels.astype(np.uint16) * 256).save(deep)
-    with pytest.raises(LabError, match="more than 8 bits"):
-        data.find_images(tmp_path)
-    deep.unlink()
-    (tmp_path / "other").mkdir()
-    shutil.copy(place / "whole.jpg", tmp_path / "other" / "copy.jpg")
-    with pytest.raises(LabError, match=r"copy.jpg are the same image in two classes"):
-        data.find_images(tmp_path)
+def test_every_file_that_cannot_be_used_is_named_in_one_pass(source, capsys):
+    oak = source / "oak"
+    (oak / "half.png").write_bytes((oak / "00.png").read_bytes()[:200])
+    (oak / "none.jpg").write_bytes(b"")
+    (oak / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    os.mkfifo(oak / "pipe.png")
+    (oak / "endless.png").symlink_to("/dev/zero")
+    Image.fromarray(np.full((4, 4), 4096, np.uint16)).save(oak / "deep.png")
+    Image.new("1", (8193, 8193)).save(oak / "bomb.png")
+    bad = ("half.png", "none.jpg", "script.png", "pipe.png", "endless.png", "deep.png")
+    with Image.open(oak / "01.png") as image:
+        image.save(source / "elm/twin.bmp")
+    assert split(source) == 1
+    said = capsys.readouterr().err
+    for name in (*bad, "bomb.png"):
+        assert f"{oak / name} " in said
+    assert f"{oak / '01.png'} shows the same image as {source / 'elm/twin.bmp'}" in said
+    assert not data.folder("trees").exists()
+
+
+def convert(image, mode):
+    if mode != "LAB":  # only a color management module makes it
+        return image.convert(mode)
+    profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
+    return ImageCms.profileToProfile(image, *profiles, outputMode="LAB")
+
+
+def test_every_mode_that_split_takes_can_be_trained_on(source):
+    for number, mode in enumerate(("1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB")):
+        suffix = "tif" if mode in ("CMYK", "YCbCr", "LAB") else "png"
+        convert(noise(number), mode).save(source / f"oak/{mode}.{suffix}")
+    assert split(source) == 0
+    for channels in (1, 3):
+        for name in data.SPLITS:
+            for image, _ in data.ImageSplit("trees", name, 8, channels):
+                assert image.shape == (channels, 8, 8)
+
+
+def test_names_that_differ_in_spelling_only_are_one_class_or_refused(source, capsys):
+    for form in ("NFC", "NFD"):
+        folder = source / unicodedata.normalize(form, "Kr\u00f6te")
+        folder.mkdir()
+        for number in range(3):
+            noise(number, ord(form[2])).save(folder / f"{form}{number}.png")
+    assert split(source) == 0
+    assert data.read_manifest("trees")["classes"] == ["Kr\u00f6te", "elm", "oak"]
+    (source / "oak/00.png").rename(source / "oak/A.png")
+    (source / "oak/01.png").rename(source / "oak/a.png")
+    (source / "oak/02.png").rename(source / "oak/what?.png")
+    assert split(source, "again") == 1
+    said = capsys.readouterr().err
+    assert f"{source / 'oak/A.png'} and {source / 'oak/a.png'}" in said
+    assert "what?.png" in said
+
+
+def test_an_image_stays_in_its_split_when_others_are_added(source):
+    assert split(source, "may") == 0
+    before = data.map_pixels("may")
+    noise(1000).save(source / "oak/one.png")
+    assert split(source, "grown") == 0
+    grown = data.map_pixels("grown")
+    assert not [p for p in before if before[p] == "test" and grown[p] == "train"]
+    for label in ("elm", "oak"):
+        for number in range(30):
+            noise(number, 2000 + ord(label[0])).save(source / label / f"new{number}.png")
+    assert split(source, "june", "--like", "may") == 0
+    june = data.map_pixels("june")
+    assert {pixels: june[pixels] for pixels in before} == before
+    counts = data.read_manifest("june")["counts"]
+    assert counts["test"] == counts["val"] == {"elm": 10, "oak": 10}
+
+
+def test_verify_finds_an_image_that_was_saved_once_more_in_another_split(source):
+    assert split(source) == 0
+    top = data.folder("trees")
+    files = data.read_manifest("trees")["files"]
+    train, test = (next(p for p in files if p.startswith(f"{n}/oak")) for n in ("train", "test"))
+    leak = (top / test).with_name("again.tif")
+    with Image.open(top / train) as image:
+        image.save(leak)
+    (line,) = [line for line in data.verify("trees") if line.startswith("leakage")]
+    assert train in line and "again.tif" in line
+
+
+def test_settings_that_lose_what_the_images_show_are_warned_of(source, digits, capsys):
+    assert split(source) == 0
+    for settings, warns in (((12, 3), False), ((8, 3), True), ((12, 1), True), ((32, 3), False)):
+        capsys.readouterr()
+        data.warn_of_loss("trees", *settings)
+        assert ("image_size=12 channels=3" in capsys.readouterr().err) is warns
+    data.warn_of_loss(digits, 8, 1)
+    assert not capsys.readouterr().err

@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 from torch.utils.data import default_collate
@@ -11,7 +13,7 @@ from torch.utils.data import default_collate
 from lab import project, records, tracking
 from lab.project import LabError
 
-from {{ cookiecutter.__package }} import data
+from {{ cookiecutter.__package }} import checkpoints, data, training
 from {{ cookiecutter.__package }}.experiment import ex
 from {{ cookiecutter.__package }}.model import SmallCNN
 
@@ -66,7 +68,8 @@ def test_three_epochs_and_three_resumed_equal_six_in_one_go(digits):
     for metric in ("train/loss", "val/loss", "val/accuracy"):
         assert values(three, metric) + values(resumed, metric) == values(six, metric) != []
     for run in (six, resumed):
-        assert [path.name for path in models(run).glob("epoch-*")] == ["epoch-0006"]
+        (checkpoint,) = models(run).glob("step-*")
+        assert json.loads((checkpoint / "state.json").read_text())["progress"]["epoch"] == 6
 
 
 class Crash(BaseException):
@@ -74,27 +77,102 @@ class Crash(BaseException):
 
 
 def test_a_crash_at_the_moment_of_the_rename_leaves_the_checkpoint_before(digits, monkeypatch):
-    rename = Path.rename
+    rename, renamed = Path.rename, []
 
     def rename_or_crash(path, target):
-        if target.name == "epoch-0002":
-            raise Crash
+        if path.name.startswith("step-"):
+            renamed.append(target.name)
+            if len(renamed) == 2:
+                raise Crash
         return rename(path, target)
 
     with monkeypatch.context() as patch, pytest.raises(Crash):
         patch.setattr(Path, "rename", rename_or_crash)
         train(epochs=3, patience=0)
     crashed = ex.current_run
-    assert [path.name for path in models(crashed).glob("epoch-*")] == ["epoch-0001"]
-    (models(crashed) / "epoch-0002.new").mkdir()  # a killed process could not remove it
+    assert [path.name for path in models(crashed).glob("step-*")] == renamed[:1]
+    (models(crashed) / f"{renamed[1]}.new").mkdir()  # a killed process could not remove it
     resumed = train(epochs=3, patience=0, resume=crashed._id)
     assert resumed.result == train(epochs=3, patience=0).result
 
 
-def test_a_resumed_run_refuses_another_configuration_and_names_it(digits):
+def test_a_run_that_was_cut_anywhere_goes_on_exactly(digits, monkeypatch):
+    """Whatever was drawn for augmentation and dropout, with or without workers."""
+
+    class Cut(Exception):
+        pass
+
+    settings = {"epochs": 2, "patience": 0, "batch_size": 32, "shift": 1, "checkpoint_minutes": 0}
+    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    whole = train(**settings)
+    steps = max(step for step, _ in values(whole, "train/loss"))
+    usual, workers = training.train_step, [0] * 17 + [2] * 3
+    for cut, number in zip(Random(1).choices(range(1, steps), k=20), workers, strict=True):
+        done = []
+
+        def step(*arguments, cut=cut, done=done):
+            done.append(1)
+            if len(done) > cut:
+                raise Cut
+            return usual(*arguments)
+
+        monkeypatch.setattr(training, "train_step", step)
+        with pytest.raises(Cut):
+            train(**settings)
+        monkeypatch.setattr(training, "train_step", usual)
+        first = max(path.name for path in (data.folder("digits") / "models").iterdir())
+        resumed = train(resume=first, workers=number)
+        assert resumed.config["shift"] == 1, "what is not typed is as it was"
+        assert resumed.result == whole.result, f"cut after {cut} of {steps} steps"
+
+
+def test_a_run_cannot_be_resumed_as_another_one(digits, folders):
     first = train(epochs=1)
-    with pytest.raises(LabError, match="lr was 0.003, is 0.1"):
-        train(epochs=2, lr=0.1, resume=first._id)
+    for settings, why in (
+        ({"epochs": 2, "lr": 0.1}, "lr was 0.003, is 0.1"),
+        ({}, "has its 1 epochs"),
+        ({"epochs": 1}, "has its 1 epochs"),
+    ):
+        with pytest.raises(LabError, match=why):
+            ex.run(config_updates={"resume": first._id, **settings})
+    with pytest.raises(LabError, match="nothing is not a run with a checkpoint"):
+        train(resume="nothing")
+    top = data.folder("digits")
+    for name in (*data.SPLITS, "manifest.json"):
+        (top / name).rename(folders / name)
+    data.write_dataset("digits", "again", data.load_digits()[:300], seed=1, val=0.2, test=0.2)
+    with pytest.raises(LabError, match="manifest of dataset digits has changed"):
+        train(epochs=2, resume=first._id)
+    assert len(list(project.runs_folder().glob("2*"))) == 1, "no record of what never ran"
+
+
+def test_what_does_not_fit_another_model_is_named(digits, monkeypatch):
+    first = train(epochs=1)
+    with pytest.raises(LabError, match=r"features.0.0.weight is \(4, 1, 3, 3\) there"):
+        train(epochs=1, width=5, pretrained=first._id)
+
+    class Other(SmallCNN):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.more = torch.nn.Linear(2, 2)
+
+    monkeypatch.setattr(training, "SmallCNN", Other)
+    with pytest.raises(LabError, match="more.weight is missing there"):
+        train(epochs=2, resume=first._id)
+
+
+def test_training_starts_from_the_weights_of_a_run(digits):
+    first = train(epochs=3)
+    second = train(epochs=1, pretrained=first._id[:-2])
+    assert second.config["pretrained"] == first._id
+    assert second.result["loss"] < train(epochs=1).result["loss"]
+
+
+def test_weights_have_the_names_of_the_model_whatever_wraps_it():
+    plain = SmallCNN(2).state_dict()
+    compiled = torch.compile(SmallCNN(2)).state_dict()
+    wrapped = {f"module.{name}": tensor for name, tensor in compiled.items()}
+    assert list(checkpoints.to_plain_names(wrapped)) == list(plain)
 
 
 def test_training_stops_when_the_validation_loss_does_not_improve(digits):
@@ -105,7 +183,9 @@ def test_training_stops_when_the_validation_loss_does_not_improve(digits):
 def test_the_best_weights_are_tested_and_a_resumed_run_takes_them_over(digits):
     settings = {"epochs": 50, "lr": 0.5, "patience": 2}
     run = train(**settings)
-    resumed = train(**settings, resume=run._id)  # its patience is at an end already
+    with pytest.raises(LabError, match="patience=4"):
+        train(**settings, resume=run._id)
+    resumed = train(**settings | {"patience": 3}, resume=run._id)
     best, taken_over = (models(one) / "best.safetensors" for one in (run, resumed))
     assert taken_over.read_bytes() == best.read_bytes()
     split = data.ImageSplit(digits, "test", size=8, channels=1)

@@ -73,16 +73,27 @@ class Log(Protocol):
     def __call__(self, step: int, values: Mapping[str, float]) -> None: ...
 
 
+Inherit = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
+
+
 class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     """A Sacred experiment whose configuration is a frozen dataclass.
 
     Unknown settings and values of the wrong type are refused in one line, before there is a record.
     `modules`, such as [".training"], are imported after that and before the code is recorded: what
     is slow to import, and not needed to show the configuration.
+    `inherit` is called before there is a record, with the settings that were typed and with all
+    defaults; what it returns replaces both.
     `named` are the named configurations, such as smoke=dict(epochs=1) for `with smoke`.
     """
 
-    def __init__(self, settings: type, modules: Iterable[str] = (), **named: dict[str, Any]):
+    def __init__(
+        self,
+        settings: type,
+        modules: Iterable[str] = (),
+        inherit: Inherit | None = None,
+        **named: dict[str, Any],
+    ):
         # Sacred's own git support crashes in a repository without a commit or of another user.
         main = sys.modules[settings.__module__]
         file = getattr(main, "__file__", None)
@@ -97,6 +108,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         self.mainfile = next((one for one in self.sources if one.filename == file), None)
         self.modules = [(name, main.__package__) for name in modules]
         self.exits = False  # whether an error ends the process with a line, instead of raising
+        self.settings, self.inherit, self.named = settings, inherit, named
         self.add_config(to_plain(settings()))
         for name, values in named.items():
             checked = to_plain(settings(**check(settings, values)))
@@ -139,6 +151,26 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             number = getattr(error, "number", signal.SIGINT)
             print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
             raise SystemExit(128 + number) from None  # as a shell reports it
+
+    def _create_run(
+        self,
+        command_name: str | None = None,
+        config_updates: dict[str, Any] | None = None,
+        named_configs: Iterable[str] = (),
+        *rest: Any,
+        **options: Any,
+    ) -> Run:
+        """Create Sacred's run, with the settings that are inherited."""
+        updates = config_updates or {}
+        if self.inherit:
+            typed: dict[str, Any] = {}
+            for name in named_configs:
+                typed |= self.named.get(name, {})
+            checked = check(self.settings, typed | updates)
+            plain = to_plain(self.settings(**checked))
+            typed = {name: plain[name] for name in checked}
+            updates = {**updates, **self.inherit(typed, to_plain(self.settings()))}
+        return super()._create_run(command_name, updates, named_configs, *rest, **options)
 
     def run_commandline(self, argv: list[str] | None = None) -> Run | None:
         """Run as the command line says; a LabError or a signal ends it with one line."""

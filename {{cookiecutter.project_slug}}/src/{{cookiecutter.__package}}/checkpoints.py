@@ -16,16 +16,16 @@ from accelerate import Accelerator
 from accelerate.utils import load
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from lab.project import LabError
 
+from . import past_runs
+from .past_runs import STATE, WEIGHTS, list_checkpoints
+
 if TYPE_CHECKING:
     from .experiment import Config
-
-WEIGHTS = "best.safetensors"
-# What a resumed run may change: how long it goes on.
-FREE_ON_RESUME = {"epochs", "patience", "resume", "workers"}
+    from .training import Progress
 
 
 def make_folder(folder: Path) -> None:
@@ -38,23 +38,60 @@ def make_folder(folder: Path) -> None:
 
 def save_weights(accelerator: Accelerator, model: nn.Module, folder: Path) -> None:
     """Save the model's weights alone, for use: safetensors.torch.load_file loads them."""
-    weights = accelerator.get_state_dict(model)
+    weights = to_plain_names(accelerator.get_state_dict(model))
     if accelerator.is_main_process:
         with removing_on_error(folder / "best.new") as draft:
             save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft)
             draft.replace(folder / WEIGHTS)
 
 
-def save_state(accelerator: Accelerator, folder: Path, epoch: int, config: "Config") -> None:
-    """Save the whole state after an epoch, then remove the one before."""
-    checkpoint = folder / f"epoch-{epoch:04}"
+def to_plain_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Name the weights as the model itself does, without the prefixes of its wrappers."""
+    # DDP puts its name in front, torch.compile its own before every part that it compiled
+    return {
+        name.removeprefix("module.").replace("_orig_mod.", ""): tensor
+        for name, tensor in weights.items()
+    }
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Load weights into a model that is not wrapped yet; LabError names the first misfit."""
+    with reporting_damage(file):
+        weights = load_file(file)
+    check_fit(model, weights, file)
+    model.load_state_dict(weights)
+
+
+def check_fit(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
+    """LabError with the first name or shape in which weights and model differ."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wanted = {name: tuple(t.shape) for name, t in to_plain_names(model.state_dict()).items()}
+    for name in [*wanted, *shapes]:
+        if shapes.get(name) != wanted.get(name):
+            texts = [str(one.get(name, "missing")) for one in (shapes, wanted)]
+            raise LabError(
+                f"{file} is of another model: {name} is {texts[0]} there, and {texts[1]} in model.py."
+            )
+
+
+def save_state(
+    accelerator: Accelerator, folder: Path, progress: "Progress", config: "Config"
+) -> None:
+    """Save the whole state, then remove the one before."""
+    checkpoint = folder / f"step-{progress.step:08}"
     draft = folder / f"{checkpoint.name}.new"
     with removing_on_error(draft):
         accelerator.save_state(draft)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         with removing_on_error(draft):
-            (draft / "config.json").write_text(json.dumps(to_plain(config), indent=1) + "\n")
+            state = {
+                "config": to_plain(config),
+                "progress": asdict(progress),
+                "processes": accelerator.num_processes,
+                "manifest": past_runs.hash_manifest(config.dataset),
+            }
+            (draft / STATE).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
             draft.rename(checkpoint)
         for older in set(list_checkpoints(folder)) - {checkpoint}:
             shutil.rmtree(older)
@@ -77,50 +114,31 @@ def removing_on_error(draft: Path) -> Iterator[Path]:
         raise
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """List the complete checkpoints of a run, oldest first."""
-    return sorted(path for path in folder.glob("epoch-*") if path.name[6:].isdigit())
-
-
-def find_run(models: Path, run_id: str) -> Path:
-    """Find the folder of the run with this id; LabError, with similar ids, if there is none."""
-    runs = [path.name for path in sorted(models.glob("*")) if list_checkpoints(path)]
-    if run_id in runs:
-        return models / run_id
-    similar = [name for name in runs if name.startswith(run_id)] or runs[-5:]
-    raise LabError(
-        f"resume={run_id}: no run with this id has a checkpoint in {models};"
-        f" there are: {', '.join(similar) or 'none'}."
-    )
-
-
-def resume(accelerator: Accelerator, previous: Path, folder: Path, config: "Config") -> None:
+def resume(
+    accelerator: Accelerator, model: nn.Module, previous: Path, folder: Path
+) -> dict[str, Any]:
     """Load the last checkpoint of an earlier run, and copy its best weights into `folder`.
 
-    LabError if the checkpoint is damaged, or if the configuration or the number of processes
-    differs in more than how long to go on: it would be neither the old run nor a new one.
+    Returns that run's progress. LabError if something is damaged, or of another model.
     """
-    checkpoint = list_checkpoints(previous)[-1]
-    new = to_plain(config) | {"processes": accelerator.num_processes}
+    checkpoint = past_runs.read_checkpoint(previous)
+    best = previous / WEIGHTS
     with reporting_damage(previous):
-        old = to_plain(type(config)())  # a setting that was added later had its default
-        old |= json.loads((checkpoint / "config.json").read_text())
-        old |= {"processes": len(list(checkpoint.glob("random_states_*.pkl")))}
-    differing = sorted(key for key in new if key not in FREE_ON_RESUME and old[key] != new[key])
-    if differing:
-        changes = ", ".join(f"{key} was {old[key]!r}, is {new[key]!r}" for key in differing)
-        raise LabError(f"{previous.name} cannot be resumed with another configuration: {changes}.")
-    with reporting_damage(previous):
-        load_file(previous / WEIGHTS)
+        weights = load_file(best) if best.exists() else None  # none before the first epoch's end
         # Accelerate would go on without random states that it cannot read
-        load(checkpoint / f"random_states_{accelerator.process_index}.pkl")
-        accelerator.load_state(checkpoint)
+        load(checkpoint.folder / f"random_states_{accelerator.process_index}.pkl")
+    if weights is not None:
+        check_fit(model, weights, best)
+    with reporting_damage(previous):
+        accelerator.load_state(checkpoint.folder)
     accelerator.wait_for_everyone()  # no process begins if another one cannot read its part
     if accelerator.is_main_process:
         make_folder(folder)
-        with removing_on_error(folder / "best.new") as draft:
-            shutil.copyfile(previous / WEIGHTS, draft)
-            draft.rename(folder / WEIGHTS)
+        if weights is not None:
+            with removing_on_error(folder / "best.new") as draft:
+                shutil.copyfile(best, draft)
+                draft.rename(folder / WEIGHTS)
+    return checkpoint.progress
 
 
 @contextmanager

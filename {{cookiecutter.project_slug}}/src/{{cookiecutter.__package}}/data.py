@@ -1,8 +1,8 @@
 """Datasets as folders of images, with an explicit split and a manifest that lists every file.
 
-python -m PACKAGE.data prepare             scikit-learn's digits, split, into data/<dataset>/
-python -m PACKAGE.data split FOLDER        your images instead: one sub-folder of FOLDER per class
-python -m PACKAGE.data verify              is every file as the manifest says? any leakage?
+python -m PACKAGE.data prepare                      scikit-learn's digits, split
+python -m PACKAGE.data split FOLDER --dataset NAME  your images: one sub-folder of FOLDER per class
+python -m PACKAGE.data verify                       is every file as the manifest says? any leakage?
 
 A dataset is in data/<dataset>/{train,val,test}/<class>/<image>, with manifest.json and the models
 trained on it beside the splits. LAB_DATA, or `data` in machines.local.toml, moves data/ elsewhere.
@@ -12,26 +12,33 @@ import argparse
 import hashlib
 import io
 import json
-import random
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import NamedTuple, TypedDict, TypeVar, cast
+from typing import TypedDict, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from lab import project
 from lab.project import LabError
 
+from . import images
+from .splitting import (
+    Sample,
+    describe_left_out,
+    draw_split,
+    find_images,
+    hash_pixels,
+    make_sample,
+)
+
 SPLITS = project.SPLITS
 CACHE_LIMIT = 2**30  # bytes: a split that is smaller, as 8-bit pixels, stays in memory once read
-IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 Item = TypeVar("Item")
 
@@ -42,18 +49,12 @@ class Manifest(TypedDict):
     dataset: str
     source: str
     seed: int
-    shares: dict[str, float]  # the fractions of val and test
+    fractions: dict[str, float]  # of val and test
     classes: list[str]
     counts: dict[str, dict[str, int]]  # of images, by split and class
+    image_size: int  # that loses nothing: the median of the shorter sides, at most 224
+    channels: int  # 1 if all images are gray, else 3
     files: dict[str, str]  # the sha256 of each "train/<class>/<name>"
-
-
-class Sample(NamedTuple):
-    """An image that is to be put into a split."""
-
-    label: str
-    name: str  # of the file
-    read: Callable[[], bytes]
 
 
 # --- reading a dataset ----------------------------------------------------------------------------
@@ -92,21 +93,10 @@ class ImageSplit:
     def _read(self, path: Path) -> NDArray[np.uint8]:
         """Read the pixels of an image, [channels, size, size]."""
         try:
-            with Image.open(path) as file:
-                image = as_displayed(file).convert(self.mode).resize(self.size)
-        except OSError as error:
-            raise LabError(f"{path}: {error}; {this_command()} verify tells more.") from None
-        return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
-
-
-def as_displayed(image: Image.Image) -> Image.Image:
-    """Return the image as a viewer displays it: phones only note in EXIF how they were held."""
-    with suppress(Exception):  # whatever Pillow makes of broken EXIF, the pixels are complete
-        ImageOps.exif_transpose(image, in_place=True)
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")  # convert("RGB") would show the colours of transparent pixels
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = images.decode(images.read_file(path)).convert(self.mode)
+        except images.ImageError as error:
+            raise LabError(f"{path} {error}; {this_command()} verify tells more.") from None
+        return np.atleast_3d(np.asarray(image.resize(self.size))).transpose(2, 0, 1)
 
 
 def folder(dataset: str) -> Path:
@@ -134,37 +124,52 @@ def read_manifest(dataset: str) -> Manifest:
 def list_files(dataset: str) -> list[str]:
     """List the files of the three splits, "train/<class>/<name>", without hidden ones."""
     root = folder(dataset)
-    paths = (path for split in SPLITS for path in (root / split).rglob("*") if path.is_file())
+    paths = (path for split in SPLITS for path in (root / split).rglob("*") if not path.is_dir())
     return [path.relative_to(root).as_posix() for path in paths if not path.name.startswith(".")]
 
 
 def verify(dataset: str) -> list[str]:
-    """Find what is wrong, one line each: changed, unreadable, missing, foreign files, leakage."""
+    """Find what is wrong, one line each: changed, unreadable, missing, foreign files, leakage.
+
+    Leakage is the same pixels in two splits, in whatever format they were saved. An image that was
+    scaled, cropped or compressed anew has other pixels: that is not found.
+    """
     expected = read_manifest(dataset)["files"]
     present = set(list_files(dataset))
     problems = [f"missing   {path}" for path in sorted(set(expected) - present)]
     problems += [f"foreign   {path}" for path in sorted(present - set(expected))]
-    root, by_content = folder(dataset), defaultdict(list)
+    by_pixels = defaultdict(list)
     for path in show_progress(sorted(present), "verifying"):
         try:
-            digest = sha256((root / path).read_bytes())
-        except OSError as error:
-            problems.append(f"unreadable {path}: {error.strerror}")
-            continue
-        by_content[digest].append(path)
-        if expected.get(path, digest) != digest:
-            problems.append(f"changed   {path}")
-    for paths in by_content.values():
+            content = images.read_file(folder(dataset) / path)
+            if expected.get(path) not in (None, sha256(content)):
+                problems.append(f"changed   {path}")
+            by_pixels[hash_pixels(images.decode(content))].append(path)
+        except images.ImageError as error:
+            problems.append(f"unreadable {path}: {error}")
+    for paths in by_pixels.values():
         if len({path.split("/")[0] for path in paths}) > 1:
-            problems.append(f"leakage   the same content in {' and '.join(paths)}")
+            problems.append(f"leakage   the same image in {' and '.join(paths)}")
     return problems
+
+
+def warn_of_loss(dataset: str, image_size: int, channels: int) -> None:
+    """Warn on stderr if training sees less than the images show."""
+    manifest = read_manifest(dataset)
+    fits = {"image_size": manifest.get("image_size", 0), "channels": manifest.get("channels", 1)}
+    if image_size < fits["image_size"] or channels < fits["channels"]:
+        print(
+            f"warning: image_size={image_size} channels={channels} loses some of what the images of"
+            f" {dataset} show; image_size={fits['image_size']} channels={fits['channels']} does not.",
+            file=sys.stderr,
+        )
 
 
 # --- making a dataset -----------------------------------------------------------------------------
 
 
 def load_digits() -> list[Sample]:
-    """Load scikit-learn's handwritten digits: 1,797 grey images of 8x8 pixels, ten classes."""
+    """Load scikit-learn's handwritten digits: 1,797 gray images of 8x8 pixels, ten classes."""
     # the file that its load_digits() reads: importing scikit-learn takes longer than all the rest
     path = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
     table = np.loadtxt(str(path), delimiter=",", dtype=np.uint8)  # 64 pixels, 0 to 16; the digit
@@ -172,105 +177,40 @@ def load_digits() -> list[Sample]:
     for number, (pixels, label) in enumerate(zip(table[:, :-1], table[:, -1], strict=True)):
         content = io.BytesIO()
         Image.fromarray(pixels.reshape(8, 8) * 15).save(content, "png")  # from 0 to 240
-        samples.append(Sample(str(label), f"{number:04}.png", content.getvalue))
+        samples.append(make_sample(str(label), f"{number:04}.png", content.getvalue))
     return samples
 
 
-def find_images(source: Path) -> list[Sample]:
-    """Find every image of a folder that has one sub-folder per class; of copies, the first."""
-    if not source.is_dir():
-        raise LabError(f"{source} is not a folder; split needs one with a sub-folder per class.")
-    samples: list[Sample] = []
-    first_with: dict[str, Path] = {}
-    paths = sorted(
-        path
-        for path in source.glob("[!.]*/[!.]*")  # hidden ones do not belong to a dataset
-        if path.suffix.lower() in IMAGES
-    )
-    for path in show_progress(paths, "reading"):
-        content = read_image(path)
-        first = first_with.setdefault(sha256(content), path)
-        if first is path:
-            samples.append(Sample(path.parent.name, path.name, path.read_bytes))
-        elif first.parent.name != path.parent.name:
-            raise LabError(f"{first} and {path} are the same image in two classes: remove one.")
-    left_out = describe_left_out(source, paths, samples)
-    if left_out:
-        print(f"left out: {', '.join(left_out)}")
-    return samples
-
-
-def read_image(path: Path) -> bytes:
-    """Read an image file; LabError if it is damaged, or has too many bits for 8-bit pixels."""
-    try:
-        content = path.read_bytes()
-        Image.open(io.BytesIO(content)).verify()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()  # verify() does not look into every format
-    except UnidentifiedImageError:
-        raise LabError(f"{path} is not an image: replace or remove it.") from None
-    # Pillow calls a broken PNG a SyntaxError
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LabError(f"{path} is damaged ({error}): replace or remove it.") from None
-    if image.mode.startswith(("I", "F")):  # they would be cut off at 255
-        raise LabError(f"{path} has more than 8 bits per channel: convert it first.")
-    return content
-
-
-def describe_left_out(
-    source: Path, images: Collection[Path], samples: Collection[Sample]
-) -> list[str]:
-    """Describe what is in a folder of images, but not among the samples."""
-    used = set(images)
-    others = Counter(
-        path.suffix.lower() or "without a suffix"
-        for path in source.rglob("*")
-        if path.is_file() and path not in used
-    )
-    left_out = [f"{number} {kind}" for kind, number in sorted(others.items())]
-    if copies := len(images) - len(samples):
-        left_out.append(f"{copies} copies of other images")
-    folders = {path.name for path in source.glob("[!.]*") if path.is_dir()}
-    empty = sorted(folders - {sample.label for sample in samples})
-    return left_out + [f"all of class {name}" for name in empty]
-
-
-def draw_split(samples: Iterable[Sample], seed: int, val: float, test: float) -> dict[str, Sample]:
-    """Draw a split for every sample, class by class, so that all have the same fractions.
-
-    Returns {"train/<class>/<name>": sample}. The draw depends only on the seed and the names; each
-    class gets at least one sample in each split.
-    """
-    by_class = defaultdict(list)
-    for sample in samples:
-        by_class[sample.label].append(sample)
-    if len(by_class) < 2:
-        raise LabError(f"a split needs two classes or more, and there are {len(by_class)}.")
-    drawn = {}
-    for label, members in sorted(by_class.items()):
-        splits = ["val"] * max(1, round(val * len(members)))
-        splits += ["test"] * max(1, round(test * len(members)))
-        if len(splits) >= len(members):
-            raise LabError(f"class {label} has only {len(members)} images: none is left for train.")
-        splits += ["train"] * (len(members) - len(splits))
-        shuffled = sorted(members, key=lambda sample: sample.name)
-        random.Random(f"{seed}/{label}").shuffle(shuffled)
-        for split, sample in zip(splits, shuffled, strict=True):
-            drawn[f"{split}/{label}/{sample.name}"] = sample
-    return dict(sorted(drawn.items()))
+def map_pixels(dataset: str) -> dict[str, str]:
+    """Map the pixels of every image of a dataset to its split; damaged ones are left out."""
+    splits = {}
+    for path in show_progress(list(read_manifest(dataset)["files"]), "reading"):
+        try:
+            image = images.decode(images.read_file(folder(dataset) / path))
+        except images.ImageError:
+            continue
+        splits[hash_pixels(image)] = path.split("/")[0]
+    return splits
 
 
 def write_dataset(
-    dataset: str, source: str, samples: list[Sample], seed: int, val: float, test: float
+    dataset: str,
+    source: str,
+    samples: list[Sample],
+    seed: int,
+    val: float,
+    test: float,
+    like: str = "",
 ) -> Manifest:
     """Write a split into data/<dataset>/ and then its manifest, which is returned.
 
+    Images that are in the dataset `like` go into the split that they have there.
     A file that is there with the right content stays, so that an interrupted call can be repeated.
     Anything else in the three folders is refused by name: it is never overwritten or removed.
     """
     if not 0 < val < 1 or not 0 < test < 1 or val + test >= 1:
         raise LabError(f"--val {val} --test {test}: use two fractions above 0 with a sum below 1.")
-    drawn = draw_split(samples, seed, val, test)
+    drawn = draw_split(samples, seed, val, test, map_pixels(like) if like else {})
     root = folder(dataset)
     foreign = sorted(set(list_files(dataset)) - set(drawn))
     if foreign:
@@ -288,9 +228,11 @@ def write_dataset(
             dataset=dataset,
             source=source,
             seed=seed,
-            shares={"val": val, "test": test},
+            fractions={"val": val, "test": test},
             classes=sorted({sample.label for sample in samples}),
             counts={split: count_classes(drawn, split) for split in SPLITS},
+            image_size=min(224, sorted(min(s.size) for s in samples)[len(samples) // 2]),
+            channels=max(sample.channels for sample in samples),
             files=hashes,
         )
         (root / "models").mkdir(exist_ok=True)
@@ -364,6 +306,7 @@ def run_command(words: list[str] | None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the draw [%(default)s]")
     parser.add_argument("--val", type=float, default=0.2, help="fraction for val [%(default)s]")
     parser.add_argument("--test", type=float, default=0.2, help="fraction for test [%(default)s]")
+    parser.add_argument("--like", default="", help="a dataset whose images keep their splits")
     args = parser.parse_args(words)
     if (args.command == "split") != (args.source is not None):
         parser.error("split, and only split, takes a folder of images")
@@ -373,12 +316,18 @@ def run_command(words: list[str] | None) -> int:
         print("\n".join(problems) or f"{args.dataset} is as its manifest says")
         return 1 if problems else 0
     if args.command == "split":
-        source, samples = str(args.source), find_images(args.source)
+        source, samples = str(args.source), find_images(args.source, show_progress)
+        if left_out := describe_left_out(args.source, samples):
+            print(f"left out: {left_out}")
     else:
         source, samples = "sklearn.datasets.load_digits", load_digits()
-    manifest = write_dataset(args.dataset, source, samples, args.seed, args.val, args.test)
+    fractions = args.val, args.test
+    manifest = write_dataset(args.dataset, source, samples, args.seed, *fractions, args.like)
     counts = ", ".join(f"{split} {sum(manifest['counts'][split].values())}" for split in SPLITS)
     print(f"{project.relative(root)}: {len(manifest['classes'])} classes, {counts}")
+    if args.command == "split":
+        names = f"image_size={manifest['image_size']} channels={manifest['channels']}"
+        print(f"settings that fit: with dataset={args.dataset} {names}")
     return 0
 
 

@@ -13,6 +13,8 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from lab import project, tracking
 
+from . import past_runs
+
 
 @dataclass(frozen=True)
 class Config:
@@ -20,7 +22,8 @@ class Config:
 
     dataset: str = project.default_dataset()  # the folder in data/
     image_size: Annotated[int, Ge(4)] = 8  # images are scaled to this many pixels, square
-    channels: Literal[1, 3] = 1  # 1: grey, 3: colour
+    channels: Literal[1, 3] = 1  # 1: gray, 3: color
+    shift: Annotated[int, Ge(0)] = 0  # augmentation: training images move by up to this many pixels
 
     width: Annotated[int, Ge(1)] = 32  # channels of the network's first layer
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
@@ -35,7 +38,9 @@ class Config:
     workers: Annotated[int, Ge(0)] = 0  # processes that load data; 0: the training process itself
 
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
-    resume: str = ""  # the id of a run to continue from its last checkpoint, as a new run
+    resume: str = ""  # the id of a run to continue as a new run, with its settings
+    pretrained: str = ""  # the id of a run whose best weights are the first ones of this run
+    checkpoint_minutes: Annotated[float, Ge(0)] = 10  # between checkpoints within an epoch
 
 
 ex = tracking.Experiment(
@@ -43,6 +48,7 @@ ex = tracking.Experiment(
     # What run() imports. It is loaded once the settings are known to be right, as torch takes
     # seconds, and before the code is recorded, so that the record holds what was loaded.
     modules=[".data", ".training"],
+    inherit=past_runs.inherit,  # with resume=ID, what is not typed is as it was in that run
     smoke={"epochs": 1, "width": 8},  # does everything work? a few seconds
     full={"epochs": 60, "width": 64, "patience": 10},
 )
@@ -55,6 +61,7 @@ def run(_config: dict[str, Any], _run: tracking.Run) -> dict[str, float]:
 
     config = tracking.make_config(Config, _config)
     size, channels = config.image_size, config.channels
+    data.warn_of_loss(config.dataset, size, channels)
     splits = {name: data.ImageSplit(config.dataset, name, size, channels) for name in data.SPLITS}
     models = data.folder(config.dataset) / "models"
     with tracking.metrics(_run) as log:

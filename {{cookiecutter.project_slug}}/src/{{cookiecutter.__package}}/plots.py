@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from . import data
+from . import data, images
 
 
 def plot_samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> Figure:
@@ -24,7 +24,7 @@ def plot_samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> 
             axis.axis("off")
         for axis, path in zip(row, chosen, strict=False):
             with Image.open(data.folder(dataset) / path) as image:
-                axis.imshow(data.as_displayed(image).convert("RGB"))
+                axis.imshow(images.as_displayed(image).convert("RGB"))
     figure.suptitle(f"{dataset}/{split}")
     return figure
 

@@ -4,26 +4,23 @@ Accelerate moves model and batches to the device, does mixed precision and distr
 saves the whole state: weights, optimizer, every random state.
 """
 
-import logging
 import math
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
-from safetensors.torch import load_file
+from accelerate import Accelerator, skip_first_batches
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lab.project import LabError
 
-from . import checkpoints
+from . import checkpoints, past_runs
+from .accelerator import make_accelerator
+from .loading import Batches, make_loaders
 from .model import SmallCNN
 
 if TYPE_CHECKING:
@@ -32,11 +29,7 @@ if TYPE_CHECKING:
     from .data import ImageSplit
     from .experiment import Config
 
-logging.getLogger("accelerate").setLevel("WARNING")  # not eight lines for every checkpoint
-
 LOG_EVERY = 10  # steps; logging waits for the GPU
-
-Batches = DataLoader[tuple[Tensor, Tensor]]  # images [batch, channels, size, size], labels [batch]
 
 
 class Result(NamedTuple):
@@ -48,32 +41,26 @@ class Result(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far training has come; Accelerate saves it with each checkpoint."""
+    """How far training has come; each checkpoint keeps it."""
 
     epoch: int = 0  # epochs that are finished
+    batch: int = 0  # batches of the next epoch that are done
     step: int = 0  # optimizer steps that are done
-    best_loss: float = float("inf")  # on the validation split
+    best_loss: float = math.inf  # on the validation split
     best_epoch: int = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
 
 
 def train(
-    config: "Config", splits: Mapping[str, "ImageSplit"], models: Path, run_id: str, log: "Log"
+    config: "Config", splits: dict[str, "ImageSplit"], models: Path, run_id: str, log: "Log"
 ) -> Result:
     """Train on the train split, keep the weights that are best on val, test them on the test split.
 
-    Everything is saved in models/<run_id>/: best.safetensors, and the state after the last finished
-    epoch in epoch-NNNN/, from which `resume` continues. Metrics are logged by optimizer step.
+    Everything is saved in models/<run_id>/: best.safetensors, and the last state in step-NNNNNNNN/,
+    from which `resume` continues. Metrics are logged by optimizer step.
     """
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config.mixed_precision)
     set_seed(config.seed)
     folder = models / broadcast_object_list([run_id])[0]  # the id of rank 0, in every process
-    previous = checkpoints.find_run(models, config.resume) if config.resume else None
 
     model: nn.Module = SmallCNN(
         len(splits["train"].classes), config.channels, config.width, config.dropout
@@ -81,26 +68,39 @@ def train(
     optimizer: torch.optim.Optimizer = torch.optim.AdamW(
         model.parameters(), config.lr, weight_decay=config.weight_decay
     )
+    if config.pretrained and not config.resume:
+        checkpoints.load_weights(model, past_runs.find_weights(config.pretrained))
     model, optimizer = accelerator.prepare(model, optimizer)
-    loaders = {
-        name: accelerator.prepare(make_loader(split, config, shuffle=name == "train"))
-        for name, split in splits.items()
-    }
+    loaders, order = make_loaders(splits, config)
+    loaders = {name: accelerator.prepare(loader) for name, loader in loaders.items()}
     progress = Progress()
-    accelerator.register_for_checkpointing(progress)
-    if previous:
-        checkpoints.resume(accelerator, previous, folder, config)
+    if config.resume:
+        previous = past_runs.find_run(config.resume)
+        progress = Progress(**checkpoints.resume(accelerator, model, previous, folder))
     elif accelerator.is_main_process:
         checkpoints.make_folder(folder)
 
+    saved = time.monotonic()
     total = config.epochs * len(loaders["train"])
     hidden = None if accelerator.is_main_process else True  # None: hidden without a terminal
     with tqdm(total=total, initial=progress.step, unit="step", disable=hidden) as bar:
         while progress.epoch < config.epochs and not is_out_of_patience(progress, config):
-            loaders["train"].set_epoch(progress.epoch)  # seed and epoch determine the order
-            train_epoch(accelerator, model, optimizer, loaders["train"], config, progress, log, bar)
+            order.epoch = progress.epoch
+            batches = loaders["train"]
+            if progress.batch:  # resumed in the middle of an epoch
+                batches = skip_first_batches(batches, progress.batch)
+            for images, labels in batches:
+                loss = train_step(accelerator, model, optimizer, images, labels, config.clip_norm)
+                progress.step, progress.batch = progress.step + 1, progress.batch + 1
+                bar.update()
+                if progress.step % LOG_EVERY == 0:
+                    log(progress.step, {"train/loss": loss.item()})
+                    is_last = progress.batch == len(loaders["train"])
+                    if not is_last and is_due(accelerator, saved, config.checkpoint_minutes):
+                        checkpoints.save_state(accelerator, folder, progress, config)
+                        saved = time.monotonic()
             scores = evaluate(accelerator, model, loaders["val"])
-            progress.epoch += 1
+            progress.epoch, progress.batch = progress.epoch + 1, 0
             log(progress.step, {f"val/{name}": value for name, value in scores.items()})
             if accelerator.is_main_process:
                 numbers = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
@@ -113,65 +113,40 @@ def train(
             if scores["loss"] < progress.best_loss:
                 progress.best_loss, progress.best_epoch = scores["loss"], progress.epoch
                 checkpoints.save_weights(accelerator, model, folder)
-            checkpoints.save_state(accelerator, folder, progress.epoch, config)
+            checkpoints.save_state(accelerator, folder, progress, config)
+            saved = time.monotonic()
 
-    weights = folder / checkpoints.WEIGHTS
-    accelerator.unwrap_model(model).load_state_dict(load_file(weights))
+    weights = folder / past_runs.WEIGHTS
+    checkpoints.load_weights(accelerator.unwrap_model(model, keep_torch_compile=False), weights)
     test = evaluate(accelerator, model, loaders["test"])
     log(progress.step, {f"test/{name}": value for name, value in test.items()})
     accelerator.end_training()
     return Result(weights, test)
 
 
-def make_accelerator(config: "Config") -> Accelerator:
-    """Set up devices, precision and determinism; LabError for a precision that does nothing."""
-    AcceleratorState._reset_state()  # a second run in one notebook may want another precision
-    accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # else distributed processes would not connect
-        mixed_precision=config.mixed_precision,
-        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
-    )
-    if accelerator.device.type == "cpu" and config.mixed_precision == "fp16":
-        raise LabError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which CUDA needs to be exact
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    return accelerator
-
-
-def make_loader(split: "ImageSplit", config: "Config", shuffle: bool) -> Batches:
-    """Make the loader of a split's batches."""
-    dataset = cast("Dataset[tuple[Tensor, Tensor]]", split)  # any sequence will do for DataLoader
-    return DataLoader(
-        dataset,
-        config.batch_size,
-        shuffle=shuffle,
-        num_workers=config.workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def train_epoch(
+def train_step(
     accelerator: Accelerator,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    config: "Config",
-    progress: Progress,
-    log: "Log",
-    bar: "tqdm[None]",
-) -> None:
-    """Train on every batch of the training split once."""
+    images: Tensor,
+    labels: Tensor,
+    clip_norm: float,
+) -> Tensor:
+    """Take one optimizer step on a batch; returns its loss, still on the device."""
     model.train()
-    for images, labels in batches:
-        loss = nn.functional.cross_entropy(model(images), labels)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        progress.step += 1
-        bar.update()
-        if progress.step % LOG_EVERY == 0:
-            log(progress.step, {"train/loss": loss.item()})
+    loss = nn.functional.cross_entropy(model(images), labels)
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(model.parameters(), clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.detach()
+
+
+def is_due(accelerator: Accelerator, saved: float, minutes: float) -> bool:
+    """Whether the next checkpoint is due in any process; every process must ask at the same step."""
+    if time.monotonic() - saved >= 60 * minutes:
+        accelerator.set_trigger()
+    return bool(accelerator.check_trigger())
 
 
 @torch.no_grad()

@@ -1,0 +1,26 @@
+"""Device, precision and distributed training by Accelerate, as exact as PyTorch can be."""
+
+import logging
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from lab.project import LabError
+
+logging.getLogger("accelerate").setLevel("WARNING")  # not eight lines for every checkpoint
+
+
+def make_accelerator(mixed_precision: str) -> Accelerator:
+    """Prepare for one run; LabError if this device cannot train in that precision."""
+    AcceleratorState._reset_state()  # a second run in one notebook may want another precision
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # said, or several ranks would not meet
+        mixed_precision=mixed_precision,
+    )
+    if accelerator.device.type == "cpu" and mixed_precision == "fp16":
+        raise LabError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA asks for it, to be exact
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return accelerator

@@ -1,0 +1,116 @@
+"""Models that earlier runs left in data/<dataset>/models: found by the run's id, without torch."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lab import project
+from lab.project import LabError
+
+WEIGHTS = "best.safetensors"
+STATE = "state.json"  # of a checkpoint: the settings of its run, and how far it had come
+# What a resumed run may change: how long it goes on, and how its data is loaded.
+FREE_ON_RESUME = {"epochs", "patience", "resume", "workers", "checkpoint_minutes"}
+
+
+class Checkpoint(NamedTuple):
+    """A whole checkpoint: its folder, and what is known without loading it."""
+
+    folder: Path
+    config: dict[str, Any]
+    progress: dict[str, Any]
+    processes: int
+    manifest: str  # sha256 of the dataset's manifest
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List the complete checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.name[5:].isdigit())
+
+
+def find_weights(wanted: str) -> Path:
+    """Return the best weights of a run, by its id or the beginning of it; LabError if none."""
+    return find_run(wanted, WEIGHTS) / WEIGHTS
+
+
+def find_run(wanted: str, file: str = f"step-*/{STATE}") -> Path:
+    """Return the models folder of a run, of whatever dataset, that has such a file.
+
+    `wanted` is its id or the beginning of it. LabError with the ids that are like it if it is none,
+    or if it is several.
+    """
+    folders = {
+        path.name: path for path in project.data_folder().glob("*/models/*") if any(path.glob(file))
+    }
+    matching = [name for name in sorted(folders) if name.startswith(wanted)]
+    if wanted in folders or len(matching) == 1:
+        return folders[wanted if wanted in folders else matching[0]]
+    candidates = ", ".join(matching or sorted(folders)[-5:]) or "none"
+    why = "begins several runs" if matching else "is not a run with a checkpoint"
+    if file == WEIGHTS and not matching:
+        why = "is not a run with weights"
+    where = project.relative(project.data_folder())
+    raise LabError(f"{wanted} {why} in {where}; there are: {candidates}.")
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read the last whole checkpoint of a run; LabError if it is damaged."""
+    path = list_checkpoints(folder)[-1]
+    try:
+        state = json.loads((path / STATE).read_text("utf-8"))
+        return Checkpoint(
+            path, state["config"], state["progress"], state["processes"], state["manifest"]
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LabError(f"{path}: its {STATE} is damaged ({type(error).__name__}).") from None
+
+
+def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the run that `resume` names, with what was typed instead.
+
+    LabError, before there is a record, if the run cannot go on as it was: another setting, dataset
+    or number of processes, or nothing left to train. Without `resume` only the id that `pretrained`
+    abbreviates is returned.
+    """
+    if not typed.get("resume"):
+        if not typed.get("pretrained"):
+            return {}
+        return {"pretrained": find_run(str(typed["pretrained"]), WEIGHTS).name}
+    folder = find_run(str(typed["resume"]))
+    checkpoint = read_checkpoint(folder)
+    old = {name: checkpoint.config.get(name, value) for name, value in defaults.items()}
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    differing = [
+        f"{name} was {old.get(name)!r}, is {value!r}"
+        for name, value in sorted(typed.items())
+        if name not in FREE_ON_RESUME and old.get(name) != value
+    ]
+    if processes != checkpoint.processes:
+        differing.append(f"it had {checkpoint.processes} processes, now {processes}")
+    if hash_manifest(old["dataset"]) != checkpoint.manifest:
+        differing.append(f"the manifest of dataset {old['dataset']} has changed")
+    if differing:
+        raise LabError(
+            f"{folder.name} cannot be resumed: {'; '.join(differing)}."
+            f" pretrained={folder.name} starts a new run from its weights."
+        )
+    new = {**old, **typed, "resume": folder.name}
+    done, best = checkpoint.progress["epoch"], checkpoint.progress["best_epoch"]
+    if done >= new["epochs"]:
+        raise LabError(f"{folder.name} has its {done} epochs: epochs={2 * done} would go on.")
+    if new["patience"] and done - best >= new["patience"]:
+        raise LabError(
+            f"{folder.name} stopped after {done} epochs, as val/loss was best in epoch {best}:"
+            f" patience={2 * new['patience']} would go on."
+        )
+    return new
+
+
+def hash_manifest(dataset: str) -> str:
+    """Return the sha256 of a dataset's manifest; "" if there is none."""
+    try:
+        return project.sha256(project.dataset_folder(dataset) / "manifest.json")
+    except OSError:
+        return ""
