@@ -70,7 +70,7 @@ def check_fit(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
         if shapes.get(name) != wanted.get(name):
             texts = [str(one.get(name, "missing")) for one in (shapes, wanted)]
             raise LabError(
-                f"{file} is of another model: {name} is {texts[0]} there, and {texts[1]} in model.py."
+                f"{file} is of another model: {name} is {texts[0]} there, {texts[1]} in model.py."
             )
 
 

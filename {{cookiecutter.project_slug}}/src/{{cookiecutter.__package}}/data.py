@@ -159,8 +159,8 @@ def warn_of_loss(dataset: str, image_size: int, channels: int) -> None:
     fits = {"image_size": manifest.get("image_size", 0), "channels": manifest.get("channels", 1)}
     if image_size < fits["image_size"] or channels < fits["channels"]:
         print(
-            f"warning: image_size={image_size} channels={channels} loses some of what the images of"
-            f" {dataset} show; image_size={fits['image_size']} channels={fits['channels']} does not.",
+            f"warning: image_size={image_size} channels={channels} loses some of the images of"
+            f" {dataset}; image_size={fits['image_size']} channels={fits['channels']} fits them.",
             file=sys.stderr,
         )
 

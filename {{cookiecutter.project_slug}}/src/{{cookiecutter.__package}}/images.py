@@ -7,7 +7,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lab.project import LabError
 
@@ -55,7 +55,7 @@ def decode(content: bytes) -> Image.Image:
         return as_displayed(image).convert("RGB")
     except ImageError:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(f"is not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
     except Exception as error:  # noqa: BLE001 Pillow's decoders raise whatever they like
         raise ImageError(f"cannot be decoded ({type(error).__name__}: {error})") from None

@@ -4,6 +4,7 @@ import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,7 @@ def find_images(
     for path in show_progress(paths, "reading"):
         label, name = (unicodedata.normalize("NFC", part) for part in path.parts[-2:])
         try:
-            found = make_sample(label, name, lambda path=path: images.read_file(path))
+            found = make_sample(label, name, partial(images.read_file, path))
         except images.ImageError as error:
             problems.append(f"{path} {error}")
             continue

@@ -143,7 +143,7 @@ def train_step(
 
 
 def is_due(accelerator: Accelerator, saved: float, minutes: float) -> bool:
-    """Whether the next checkpoint is due in any process; every process must ask at the same step."""
+    """Whether the next checkpoint is due in any process; all must ask at the same step."""
     if time.monotonic() - saved >= 60 * minutes:
         accelerator.set_trigger()
     return bool(accelerator.check_trigger())
