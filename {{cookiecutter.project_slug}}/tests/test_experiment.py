@@ -14,7 +14,7 @@ from lab import project, records, tracking
 from lab.project import LabError
 
 from {{ cookiecutter.__package }} import checkpoints, data, training
-from {{ cookiecutter.__package }}.experiment import ex
+from {{ cookiecutter.__package }}.experiment import Config, ex
 from {{ cookiecutter.__package }}.model import SmallCNN
 
 QUICK = {"dataset": "digits", "width": 4}
@@ -102,28 +102,30 @@ def test_a_run_that_was_cut_anywhere_goes_on_exactly(digits, monkeypatch):
     class Cut(Exception):
         pass
 
-    settings = {"epochs": 2, "patience": 0, "batch_size": 32, "shift": 1, "checkpoint_minutes": 0}
-    monkeypatch.setattr(training, "LOG_EVERY", 1)
-    whole = train(**settings)
-    steps = max(step for step, _ in values(whole, "train/loss"))
-    usual, workers = training.train_step, [0] * 17 + [2] * 3
-    for cut, number in zip(Random(1).choices(range(1, steps), k=20), workers, strict=True):
-        done = []
-
-        def step(*arguments, cut=cut, done=done):
-            done.append(1)
-            if len(done) > cut:
+    def train_alone(run_id, cut=None, **settings):
+        def step(*arguments):
+            steps.append(run_id)
+            if len(steps) == cut:
                 raise Cut
-            return usual(*arguments)
+            return train_step(*arguments)
 
+        steps = []
         monkeypatch.setattr(training, "train_step", step)
+        config = Config(**QUICK, epochs=2, shift=1, checkpoint_minutes=0, batch_size=32, **settings)
+        splits = {name: data.ImageSplit("digits", name, 8, 1) for name in data.SPLITS}
+        models = data.folder("digits") / "models"
+        result = training.train(config, splits, models, run_id, lambda step, values: None)
+        return result.test, len(steps)
+
+    train_step = training.train_step
+    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    result, steps = train_alone("whole")
+    cuts = Random(1).choices(range(2, steps), k=20)
+    for number, (cut, workers) in enumerate(zip(cuts, [0] * 18 + [2] * 2, strict=True)):
         with pytest.raises(Cut):
-            train(**settings)
-        monkeypatch.setattr(training, "train_step", usual)
-        first = max(path.name for path in (data.folder("digits") / "models").iterdir())
-        resumed = train(resume=first, workers=number)
-        assert resumed.config["shift"] == 1, "what is not typed is as it was"
-        assert resumed.result == whole.result, f"cut after {cut} of {steps} steps"
+            train_alone(f"cut-{number}", cut)
+        resumed, rest = train_alone(f"rest-{number}", resume=f"cut-{number}", workers=workers)
+        assert (resumed, rest) == (result, steps - cut + 1), f"cut at step {cut} of {steps}"
 
 
 def test_a_run_cannot_be_resumed_as_another_one(digits, folders):
