@@ -307,7 +307,7 @@ def test_a_folder_that_may_not_be_written_is_named(laptop):
     worker.run("chown", "root", "/home/bob/lab/my-experiment/repo.git")
     (laptop.path / "new.txt").write_text("something to send")
     done = laptop.lab("run", "--", "true", check=False)
-    assert "repo.git on worker: is the disk full, or may you not write there?" in done.stderr
+    assert "repo.git on worker: check its free space and your permissions." in done.stderr
 
 
 def test_a_sync_that_fails_half_way_says_so_and_the_next_one_completes_it(laptop):

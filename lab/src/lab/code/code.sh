@@ -29,10 +29,10 @@ git_failed() { # WHY
 
 take_commit() {
     has git || fail "$hostname has no git, which receives the code: install it."
-    mkdir -p "$folder" || fail "$folder cannot be created on $hostname: may you write there?"
+    mkdir -p "$folder" || fail "$folder cannot be created on $hostname: check your permissions."
     if ! [ -d "$repo" ]; then
         git init --quiet --bare --template= "$repo.$$" && mv "$repo.$$" "$repo" ||
-            fail "$repo cannot be created on $hostname: is the disk full, or may you not write there?"
+            fail "$repo cannot be created on $hostname: check its free space and your permissions."
     fi
     # if the folder was moved, repository and worktrees look for each other at the old path
     # (git can repair that since 2.30, but many machines have an older one)
@@ -47,7 +47,7 @@ take_commit() {
         bundle=$repo/incoming.$hostname.$$
         cat >"$bundle" || {
             rm -f "$bundle"
-            fail "the code cannot be written to $repo on $hostname: is the disk full, or may you not write there?"
+            fail "the code cannot be written to $repo on $hostname: check its free space and your permissions."
         }
         ref=refs/lab/snapshots/$commit
         said=$(quiet_git -C "$repo" fetch --quiet --no-tags "$bundle" "+$ref:$ref" 2>&1)

@@ -1,6 +1,6 @@
 """Jobs on a machine: listed with their true state, followed, attached to, stopped.
 
-A job is a folder jobs/<id>/ there with its own checkout of the code; runner.sh carries it.
+A job is a folder jobs/<id>/ on the machine, with its own checkout of the code; runner.sh runs it.
 """
 
 import json

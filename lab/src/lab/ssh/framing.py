@@ -1,8 +1,8 @@
 """A script on its way to a machine, and its answer on the way back.
 
-Everything that is done there is a POSIX-sh script, sent whole: the login shell may be any, and may
-print what it likes. Marks around a script's output tell its answer from such noise, and an answer
-that is complete from one that is not.
+Everything that is done on a machine is a POSIX-sh script, sent whole: the login shell may be any,
+and may print anything. Marks around a script's output tell its answer from such noise, and a
+complete answer from one that is not.
 """
 
 import binascii
@@ -37,7 +37,7 @@ def read_patience() -> float:
 
 PATIENCE = read_patience()
 
-# What runs there: the script between two marks.
+# What runs on the machine: the script between two marks.
 FRAME = r"""
 exec 3>&2
 {{ printf '%s\0' {mark}
