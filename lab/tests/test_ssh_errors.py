@@ -2,7 +2,9 @@
 
 import pytest
 
-from lab.ssh import ssh_errors
+from lab.doctor import examination
+from lab.ssh import ssh_config, ssh_errors
+from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import (
     AuthenticationFailed,
@@ -106,3 +108,23 @@ def test_what_stays_until_somebody_changes_it_is_lasting():
     lasting = {HostKeyChanged, HostKeyUnknown, AuthenticationFailed, BadSshConfig}
     assert {error for error in errors if error.lasting} == lasting
     assert all(issubclass(error, ssh_errors.SshError) for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("error", "check"),
+    [
+        (HostKeyUnknown, "host key"),
+        (HostKeyChanged, "host key"),
+        (HostUnreachable, "connection"),
+        (AuthenticationFailed, "connection"),
+    ],
+)
+def test_the_doctor_tells_a_host_key_from_a_connection(project, monkeypatch, error, check):
+    def fail(self):
+        raise error("gpu: why.")
+
+    monkeypatch.setattr(Connection, "open", fail)
+    monkeypatch.setattr(ssh_config, "resolve", lambda *_: [])
+    facts, found = examination.reach_machine(Connection(DIRECT), {})
+    assert facts is None
+    assert [(row.check, row.advice) for row in found] == [(check, "gpu: why.")]
