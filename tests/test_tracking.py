@@ -1,4 +1,4 @@
-"""A run's record is whole and true, whatever happens to the run: real kills, full disks, races."""
+"""A run's record is complete and true, whatever happens to it: real kills, full disks, races."""
 
 import fcntl
 import json
@@ -120,7 +120,7 @@ class Tiny:
         return (self.record / "cout.txt").read_text()
 
     def state(self) -> str:
-        """What records.py says of the only run."""
+        """The state of the only run, as lab.records tells it."""
         code = "from lab import records; print('state', *records.runs()['state'])"
         done = self.project.run("python", "-c", code, env=self.env)
         return done.stdout.split("state ")[-1].strip()
@@ -157,7 +157,7 @@ def read_until(process, line: str) -> str:
 # --- ids -----------------------------------------------------------------------------------------
 
 
-def test_a_hundred_runs_started_at_one_instant_leave_a_hundred_whole_records(tiny):
+def test_a_hundred_runs_started_at_one_instant_leave_a_hundred_complete_records(tiny):
     """Real processes: forked when everything is imported, let go by one closing pipe."""
     body = """
     with tracking.metrics(_run) as log:
@@ -192,7 +192,7 @@ sys.exit(any(codes))
         assert re.fullmatch(r"\d{8}-\d{6}-[2-9a-z]{6}", folder.name)
         assert before <= folder.name
     for source in (tiny.runs / "_sources").iterdir():
-        assert source.read_bytes() or source.name.startswith("__init__"), f"{source} is cut off"
+        assert source.read_bytes() or source.name.startswith("__init__"), f"{source} is truncated"
 
 
 def test_an_id_that_is_taken_is_refused_and_its_record_stays(tiny):
@@ -217,7 +217,7 @@ WRONG = {
 }
 
 
-def test_a_wrong_word_on_the_command_line_is_one_line_exit_code_2_and_no_record(tiny):
+def test_wrong_usage_is_one_line_exit_code_2_and_no_record(tiny):
     for case, (words, said) in WRONG.items():
         done = tiny.run("    pass", *words, cwd=tiny.folder, check=False)
         assert (done.returncode, done.stdout.count("\n")) == (2, 1), (case, done.stdout)
@@ -294,7 +294,7 @@ def test_output_is_complete_and_the_state_true_after(tiny, outcome):
 
 
 def test_output_is_in_the_record_as_soon_as_the_run_has_ended(tiny):
-    """And stdout is as before: what comes later belongs to no run."""
+    """And stdout is as before: later output belongs to no run."""
     body = """
     pass
 
@@ -315,7 +315,7 @@ sys.exit()
     assert len(tiny.records()) == 2
 
 
-def test_output_of_dataloader_workers_is_kept(tiny):
+def test_output_of_dataloader_workers_is_recorded(tiny):
     body = """
     from torch.utils.data import DataLoader
     class Numbers(list):
@@ -330,7 +330,7 @@ def test_output_of_dataloader_workers_is_kept(tiny):
     assert sorted(loaded) == [f"worker loads {number}" for number in range(8)]
 
 
-def test_output_until_a_sigkill_is_kept(tiny):
+def test_output_until_a_sigkill_is_recorded(tiny):
     process = tiny.start(TALK + "    print(flush=True); signal.pause()")
     read_until(process, "the last words")
     process.kill()
@@ -351,7 +351,7 @@ def test_a_child_that_lives_on_does_not_keep_the_run_from_ending(tiny):
     os.kill(int(re.search(r"child (\d+)", tiny.output)[1]), signal.SIGKILL)
 
 
-def test_c_code_that_prints_much_while_it_holds_pythons_lock_does_not_hang(tiny):
+def test_c_code_that_prints_a_lot_while_it_holds_pythons_lock_does_not_hang(tiny):
     tiny.run("    ctypes.PyDLL(None).write(1, b'0123456\\n' * 100_000, 800_000)")
     assert tiny.output.count("0123456\n") == 100_000
 
@@ -429,7 +429,7 @@ def test_a_second_signal_does_not_break_the_record(tiny):
     assert "cleaned\n" in tiny.output
 
 
-def test_nohup_is_honoured(tiny):
+def test_nohup_is_respected(tiny):
     body = '    print("ready", flush=True); sys.stdin.readline()'
     process = tiny.start(body, before=["nohup"], stdin=subprocess.PIPE)
     read_until(process, "ready")
@@ -461,7 +461,7 @@ def test_a_run_is_running_while_it_lives_and_lost_after_sigkill(tiny):
     assert tiny.state() == "RUNNING"
     process.kill()
     process.communicate()
-    assert tiny.json()["status"] == "RUNNING"  # what Sacred would have you believe
+    assert tiny.json()["status"] == "RUNNING"  # as Sacred would tell it
     assert tiny.state() == "LOST"
 
 
@@ -495,7 +495,7 @@ rm {tiny.runs}/ballast; cp -r {tiny.runs} {kept}; exit $code
     process = tiny.start(body, "-b", "0.05", before=before)
     shown, _ = process.communicate()
     if process.returncode == 77 or "unshare failed" in shown:
-        pytest.skip("this machine does not allow a mount of one's own")
+        pytest.skip("this machine allows no private mount")
     assert process.returncode == 1
     tiny.runs = kept
     (said,) = [line for line in shown.splitlines() if line.startswith("error:")]
@@ -508,8 +508,8 @@ rm {tiny.runs}/ballast; cp -r {tiny.runs} {kept}; exit $code
     assert json.loads(first)["value"] == 0.5
 
 
-def test_a_run_that_a_full_disk_refused_leaves_no_cut_off_source_behind(tiny):
-    """Sources are shared by all records: half a copy would stay in every later one."""
+def test_a_run_that_a_full_disk_refused_leaves_no_truncated_source(tiny):
+    """Records share copies of sources: a truncated one would stay in every later record."""
     kept = tiny.folder / "kept"
     mounted = f"""
 mkdir -p {tiny.runs} && mount -t tmpfs -o size=40k tiny {tiny.runs} || exit 77
@@ -521,7 +521,7 @@ cp -r {tiny.runs} {kept}; exit $code
     process = tiny.start("    pass", before=before)
     shown, _ = process.communicate()
     if process.returncode == 77 or "unshare failed" in shown:
-        pytest.skip("this machine does not allow a mount of one's own")
+        pytest.skip("this machine allows no private mount")
     assert process.returncode == 0, shown
     assert "error: no record can be written" in shown and "No space left" in shown
     tiny.runs = kept
@@ -530,7 +530,7 @@ cp -r {tiny.runs} {kept}; exit $code
         assert (kept / kept_as).read_bytes() == (tiny.project.path / "src" / name).read_bytes()
 
 
-def test_a_record_removed_during_the_run_is_said_and_the_run_fails(tiny):
+def test_a_record_removed_during_the_run_is_reported_and_the_run_fails(tiny):
     done = tiny.run("    shutil.rmtree(folder)", check=False)
     assert done.returncode == 1
     (said,) = [line for line in done.stdout.splitlines() if line.startswith("error:")]
@@ -539,7 +539,7 @@ def test_a_record_removed_during_the_run_is_said_and_the_run_fails(tiny):
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-"])
 def test_a_run_with_a_closed_standard_stream_does_not_start(tiny, closed):
-    """Its number would go to a file or pipe of ours, and the record would be cut off."""
+    """Its descriptor would be given to a file of ours, and the record would be damaged."""
     command = ["sh", "-c", f'"$@" {closed}', "sh", "python", tiny.script("    pass")]
     done = tiny.project.run(*command, env=tiny.env, check=False)
     assert done.returncode == 1
@@ -576,7 +576,7 @@ def test_a_missing_artifact_or_metric_fails_the_run_at_its_end_and_the_rest_is_r
 # --- files ---------------------------------------------------------------------------------------
 
 
-def test_a_reader_never_sees_half_a_file(tiny):
+def test_a_reader_never_sees_a_part_of_a_file(tiny):
     """run.json and info.json are read as fast as possible while they are written so."""
     body = """
     _run.info["text"] = "x" * 100_000
@@ -870,9 +870,9 @@ SMI = {
     "one of two is visible": (GPUS, ["GPU-bbbb"], "1"),
     "visible by uuid": (GPUS, ["GPU-bbbb", "GPU-aaaa"], "GPU-b,GPU-a"),
     "none is visible": (GPUS, [], "-1"),
-    "hides what comes behind -1": (GPUS, ["GPU-bbbb"], "1,-1,0"),
+    "hides what follows -1": (GPUS, ["GPU-bbbb"], "1,-1,0"),
     "fails": ("echo 'NVIDIA-SMI has failed'; exit 9", None, None),
-    "says something odd": ("echo 'No devices were found'", None, None),
+    "prints something else": ("echo 'No devices were found'", None, None),
     "hangs": ("echo $$ >$0.pid; exec sleep 1000", None, None),
 }
 
@@ -915,7 +915,7 @@ def test_print_config_records_nothing_and_does_not_import_torch(tiny):
     assert not tiny.runs.exists()
 
 
-def test_in_a_notebook_output_is_kept_and_autoreload_honoured(tiny):
+def test_in_a_notebook_output_is_recorded_and_autoreload_works(tiny):
     package = tiny.folder / "package"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -954,7 +954,7 @@ for cell in cells:
         assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
 
 
-def test_of_several_processes_rank_0_records_and_the_others_errors_reach_its_output(tiny):
+def test_in_a_distributed_run_rank_0_records_also_the_errors_of_the_others(tiny):
     """Real torchrun: rank 1 fails, torchrun then ends rank 0."""
     body = """
     with tracking.metrics(_run) as log:
@@ -1029,7 +1029,7 @@ MONGO = """
 """
 
 
-def test_mongodb_gets_the_run_and_its_death_in_mid_run_is_said_and_harms_nothing(tiny, mongo):
+def test_mongodb_gets_the_run_and_its_death_is_reported_and_harms_nothing(tiny, mongo):
     server, url, pymongo = mongo
     environment = {"SACRED_MONGO_URL": url, "PYTHONPATH": pymongo}
     tiny.run(MONGO, input="\n", env=environment)
