@@ -1,21 +1,39 @@
 """Jobs on a machine, from a notebook: remote.run("with", "lr=0.01"), remote.jobs(), remote.fetch().
 
 A long run does not belong in a notebook, as it would end with it: this starts it as `lab run` does,
-and shows how it stands.
+and shows how it stands. A change of what is listed in __all__ is a new major version.
+
+What fails is a LabError. SshError: the machine was not reached, or the connection was lost.
+RemoteError: the machine could not do it. UsageError: the call cannot work on any machine.
 """
 
 import html
 import time
 from collections.abc import Iterable
 
-from lab.ground import errors, project, terminal
+from lab.ground import project, terminal
+from lab.ground.errors import LabError, UsageError
 from lab.jobs import control as _jobs
 from lab.jobs import launch
 from lab.runs import listing, records
 from lab.ssh import machines
 from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import RemoteError, SshError
 from lab.transfer import fetch as _fetch
 from lab.transfer import report as _report
+
+__all__ = [
+    "Job",
+    "Jobs",
+    "LabError",
+    "RemoteError",
+    "SshError",
+    "UsageError",
+    "fetch",
+    "follow",
+    "jobs",
+    "run",
+]
 
 
 class Job:
@@ -162,7 +180,7 @@ def _fetch_records(machine: str | None) -> str:
             return ""
         connection = _connect(machine)
         report = _fetch.fetch(connection, models=False)
-    except errors.LabError as error:
+    except LabError as error:
         return f"not up to date: {error}"
     lab = connection.machine.lab
     missing = len(report.conflicts) + len(report.missing) + len(report.damaged)
