@@ -169,7 +169,7 @@ class Colleague(Lab):
         return self.run("git", *arguments).stdout.strip()
 
     def edit(self, old: str, new: str) -> None:
-        """Change the training, as a researcher does while a run is going on."""
+        """Change the training, as a researcher does during a run."""
         text = self.train.read_text()
         assert old in text
         self.train.write_text(text.replace(old, new))
@@ -193,7 +193,7 @@ class Colleague(Lab):
         return name
 
     def last_line(self, *arguments) -> str:
-        """Why a command failed."""
+        """The line in which a command says why it failed."""
         line = self(*arguments, code=1).splitlines()[-1]
         assert line.startswith("lab: ")
         return line
@@ -213,7 +213,7 @@ def data(project, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def desk(project, data, tmp_path_factory) -> Colleague:
-    """A clone in which a run was made with uncommitted work, which then went on."""
+    """A clone with a run from uncommitted work, which was edited after that."""
     path = clone_of(project, tmp_path_factory.mktemp("desk") / "my-experiment")
     desk = Colleague(project, path, data)
     desk.edit("LOG_EVERY = 10", "from .extra import LOG_EVERY")
@@ -271,7 +271,7 @@ def test_a_signal_ends_a_repetition_and_its_run_and_removes_the_checkout(desk, n
 
 
 def test_other_code_gives_a_difference_and_exit_code_1(desk):
-    """The record is made to name a snapshot in which the learning rate is three times as high."""
+    """The record is changed to name a snapshot with three times the learning rate."""
     take = "from lab.code import snapshot; print(snapshot.take().commit)"
     commit = desk.run("python", "-c", take).stdout.strip()
     other = desk.copy(desk.first, "x-other", lambda record: record["code"].update(commit=commit))
@@ -291,7 +291,7 @@ def test_other_code_gives_a_difference_and_exit_code_1(desk):
 
 
 def test_a_run_from_before_its_project_was_renamed_is_reproduced_and_exported(desk, tmp_path):
-    """As in a bigger repository: then it lay in the folder old/, now it is elsewhere."""
+    """As in a bigger repository: its folder was old/ then, and is another one now."""
     commit = json.loads((desk.runs / desk.first / "run.json").read_text())["code"]["commit"]
     index = {"GIT_INDEX_FILE": str(tmp_path / "index")}
     desk.run("git", "read-tree", "--prefix=old/", commit, **index)
@@ -312,20 +312,20 @@ def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project,
     assert {*record, "code.bundle", "requirements.txt"} <= set(names)
     assert "exists" in desk.last_line("export", desk.first, file)
     path = clone_of(project, tmp_path / "elsewhere" / "another name")
-    there = Colleague(project, path, data)
-    output = there("reproduce", file)
-    assert f"the same numbers: {file}, {there.ids()[0]}" in output
-    assert there.ids()[1] == desk.first
-    there("note", desk.first, "noted there")
+    other = Colleague(project, path, data)
+    output = other("reproduce", file)
+    assert f"the same numbers: {file}, {other.ids()[0]}" in output
+    assert other.ids()[1] == desk.first
+    other("note", desk.first, "noted elsewhere")
     desk("note", desk.first, "noted later")
     desk("export", desk.first, tmp_path / "later.zip")
     take = f"from pathlib import Path; export.unpack(Path({str(tmp_path / 'later.zip')!r}))"
     for _ in range(2):
-        there.run("python", "-c", f"from lab.runs import export; {take}")
-    notes = (there.runs / desk.first / "notes.txt").read_text().splitlines()
-    assert [line.split("  ")[1] for line in notes] == ["noted there", "noted later"]
-    there.change(desk.first, lambda record: record.update(result={"loss": 0}))
-    assert "differs from the record in" in there.last_line("reproduce", file)
+        other.run("python", "-c", f"from lab.runs import export; {take}")
+    notes = (other.runs / desk.first / "notes.txt").read_text().splitlines()
+    assert [line.split("  ")[1] for line in notes] == ["noted elsewhere", "noted later"]
+    other.change(desk.first, lambda record: record.update(result={"loss": 0}))
+    assert "differs from the record in" in other.last_line("reproduce", file)
 
 
 def test_a_clone_with_half_of_the_history_exports_nothing(desk, project, data, tmp_path):
@@ -398,11 +398,11 @@ def test_changed_data_is_named(desk, data, tmp_path):
     shutil.copytree(data / "digits", place / "digits", ignore=shutil.ignore_patterns("models"))
     desk.env["LAB_DATA"], kept = str(place), desk.env["LAB_DATA"]
     try:
-        picture = sorted((place / "digits/train/0").iterdir())[0]
-        content = picture.read_bytes()
-        picture.write_bytes(content + b"x")
+        image = sorted((place / "digits/train/0").iterdir())[0]
+        content = image.read_bytes()
+        image.write_bytes(content + b"x")
         output = desk("reproduce", desk.first, code=1)
-        assert f"changed   train/0/{picture.name}\n" in output
+        assert f"changed   train/0/{image.name}\n" in output
         assert "the dataset digits is not as its manifest says" in output.splitlines()[-1]
         manifest = place / "digits/manifest.json"
         manifest.write_text(manifest.read_text() + "\n")

@@ -1,4 +1,4 @@
-"""On a terminal `lab` fits and shows that it works; elsewhere it prints plain lines."""
+"""On a terminal, tables fit and bars show progress; elsewhere `lab` prints plain lines."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def on_terminal(laptop, command: str, columns=80, **env) -> subprocess.Completed
     """A command in a terminal, run to its end; what it showed, and its exit code."""
     wrapped = f"stty rows 40 cols {columns}; {command}"
     words = ["script", "-qec", wrapped, "/dev/null"]
-    # errors="replace": a bar is cut where it likes
+    # errors="replace": a bar may be cut within a character
     options = {"stderr": subprocess.STDOUT, "errors": "replace", "timeout": 60}
     return laptop.run(*words, check=False, env=env, **options)
 
@@ -30,7 +30,7 @@ def columns_of(line: str) -> int:
 
 
 def worked(laptop) -> list[str]:
-    """Jobs and records with long and wide names; the ids of the runs here."""
+    """Make jobs and records with long and wide names; the ids of the local runs."""
     start(laptop, "--name", "日本語の長い名前" * 8, "--", "true")
     for number in (1, 2):
         text = f"text={'a long text ' * 9}{number}"
@@ -66,7 +66,7 @@ def test_without_a_terminal_there_are_plain_lines_and_no_bars(laptop):
         assert not found, f"{command}: {found}"
 
 
-def test_nothing_is_coloured_and_uv_is_told_that_nobody_wants_colours(laptop):
+def test_nothing_is_coloured_and_uv_respects_no_color(laptop):
     first, second = worked(laptop)
     for command in ("jobs", "runs", f"show {first}", f"compare {first} {second}", "doctor"):
         assert not COLOUR.search(on_terminal(laptop, f"lab {command}").stdout)
@@ -100,7 +100,7 @@ def test_sending_much_shows_a_bar_on_a_terminal_alone_and_sending_little_none(la
     assert "sending" not in on_terminal(laptop, "lab sync").stdout
 
 
-def test_a_dataset_that_tar_brings_shows_how_much_has_come(laptop):
+def test_a_dataset_sent_by_tar_shows_how_much_has_arrived(laptop):
     laptop.hosts.worker.program("rsync", None)
     dataset(laptop.path / "data", **{"train/cat/big": os.urandom(12_000_000)})
     laptop.hosts.delay(0.1)
@@ -112,7 +112,7 @@ def test_a_dataset_that_tar_brings_shows_how_much_has_come(laptop):
 
 
 @pytest.mark.parametrize("fault", ["lock", "line"])
-def test_a_setup_that_fails_on_a_terminal_ends_with_one_line_and_1(laptop, fault):
+def test_a_setup_that_fails_on_a_terminal_ends_with_one_line_and_exit_code_1(laptop, fault):
     if fault == "lock":
         with (laptop.path / "requirements.txt").open("a") as lock:
             lock.write("there-is-no-such-package==1\n")
