@@ -24,7 +24,7 @@ def print_ssh_config(args: argparse.Namespace) -> None:
     elif args.remove:
         print("\n".join(ssh_config.remove() or ["~/.ssh had nothing of this project"]))
     else:
-        asked = machines.get(args.machine)  # says so if there is none
+        asked = machines.get(args.machine)  # LabError if there is none
         chosen = [asked] if args.machine else machines.read_all().values()
         print("\n".join(ssh_config.make_blocks(machine) for machine in chosen), end="")
 
@@ -84,16 +84,16 @@ def set_up_editor(args: argparse.Namespace) -> None:
 
     machine = machines.get(args.machine)
     ide.require_ssh_name(machine)
-    place = ide.find_working_copy(machine)
+    folder = ide.find_working_copy(machine)
     if args.editor != "pycharm":
-        command = ide.vscode_command(machine, place)
+        command = ide.vscode_command(machine, folder)
         print(f"VS Code: {shlex.join(command)}")
-        print(f"  interpreter: {place}/.venv/bin/python", flush=True)
+        print(f"  interpreter: {folder}/.venv/bin/python", flush=True)
         if args.editor and not ide.start_editor(command):
             print_message("VS Code's command `code` is not in PATH: install it")
     if args.editor != "vscode":
         print("PyCharm: Add Interpreter > On SSH")
-        for name, value in ide.pycharm_settings(machine, place):
+        for name, value in ide.pycharm_settings(machine, folder):
             print(f"  {name:<21} {value}")
         print(ide.UPLOAD)
 

@@ -99,7 +99,7 @@ def check_manifest(record: dict[str, Any]) -> None:
         cause = f"is a different one ({found[:12]})" if found else "is missing"
         raise LabError(
             f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}, the"
-            f" run had {expected[:12]}. Bring that dataset here, or point LAB_DATA to it."
+            f" run had {expected[:12]}. Fetch that dataset, or point LAB_DATA to it."
         )
 
 
