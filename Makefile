@@ -6,11 +6,11 @@ ENVIRONMENT := .venv
 .PHONY: test test-fast check demo wheel release lock bench bench-records bench-remote images clean
 
 test: $(ENVIRONMENT)/ready-to-test check
-	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 --dist=loadfile $(ARGS)
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 --dist=loadgroup $(ARGS)
 
 # While you edit: no hosts, no torch.
 test-fast: $(ENVIRONMENT)/ready
-	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest -m "not hosts and not environment and not slow" $(ARGS)
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 -m "not hosts and not environment and not slow" $(ARGS)
 
 # The linter, the format, the types, and which sub-package imports which.
 check: $(ENVIRONMENT)/ready

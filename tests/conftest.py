@@ -20,12 +20,22 @@ def pytest_configure():
         signal.signal(number, signal.SIG_DFL)
 
 
+MARKS = {"hosts_session": "hosts", "project": "environment"}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the slow ones by what they use; make test-fast leaves them out."""
+    """Mark tests by what they use, for make test-fast and for the distribution over workers."""
     for item in items:
-        for fixture, mark in (("hosts_session", "hosts"), ("project", "environment")):
-            if fixture in getattr(item, "fixturenames", ()):
-                item.add_marker(mark)
+        definitions = getattr(item, "_fixtureinfo", None) and item._fixtureinfo.name2fixturedefs
+        if Path(__file__).parent not in item.path.parents or not definitions:
+            continue
+        for fixture in MARKS.keys() & definitions.keys():
+            item.add_marker(MARKS[fixture])
+        # what is made once for a file is made by one worker; all else goes where there is time
+        files = [one for found in definitions.values() for one in found if one.scope == "module"]
+        if any(one.baseid.endswith(item.path.name) for one in files):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session", autouse=True)

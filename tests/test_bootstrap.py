@@ -25,6 +25,8 @@ from helpers.projects import (
     stub,
 )
 
+pytestmark = pytest.mark.environment
+
 
 @pytest.fixture
 def small(bake, home):

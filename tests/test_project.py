@@ -15,6 +15,8 @@ import pytest
 
 from helpers.projects import Project, cookiecutter
 
+pytestmark = pytest.mark.environment
+
 
 @pytest.fixture(scope="module")
 def worked(isolated_session, tmp_path_factory) -> Project:
