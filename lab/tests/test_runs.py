@@ -378,7 +378,7 @@ def test_compare_shows_only_what_differs_and_the_last_metrics_side_by_side(three
 
 
 def verdicts(old: Path, new: Path, tolerance=0.0) -> dict[str, str]:
-    return {row["metric"]: row["verdict"] for row in comparison.compare(old, new, tolerance)}
+    return {row.metric: row.verdict for row in comparison.compare(old, new, tolerance)}
 
 
 def test_numbers_are_compared_point_by_point(lab):

@@ -224,10 +224,10 @@ def reproduce_run(args: argparse.Namespace) -> int:
     from lab.runs import reproduce
 
     outcome = reproduce.reproduce(args.run, args.tolerance, args.keep)
-    rows = [{name: format_number(value) for name, value in row.items()} for row in outcome.rows]
-    print(
-        format_table(rows, ["metric", "recorded", "now", "verdict"], ["metric", "recorded", "now"])
-    )
+    whole = ["metric", "recorded", "now"]
+    columns = [*whole, "verdict"]
+    rows = [{name: format_number(getattr(row, name)) for name in columns} for row in outcome.rows]
+    print(format_table(rows, columns, whole))
     for line in outcome.differences:
         print(f"different    {line}")
     print(f"{'the same' if outcome.same else 'other'} numbers: {args.run}, {outcome.run}")

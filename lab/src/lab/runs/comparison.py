@@ -1,6 +1,7 @@
 """Comparing two runs number by number: are they the same, and what may have made them differ?"""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,34 @@ ENDED = ("COMPLETED", "FAILED")  # of these runs all points count; of others tho
 Series = list[tuple[int, Any]]  # step and value of each point
 
 
-def compare(old: Path, new: Path, tolerance: float) -> list[dict[str, Any]]:
-    """Compare all points; one row per metric: last value recorded, last value now, verdict."""
+@dataclass(frozen=True)
+class Row:
+    """What became of one metric."""
+
+    metric: str
+    recorded: Any  # its last value then
+    now: Any
+    same: bool  # all points are identical, or within the tolerance
+    verdict: str  # the same in words
+
+
+def compare(old: Path, new: Path, tolerance: float) -> list[Row]:
+    """Compare all points of two runs; one row per metric."""
     before, after = read_series(old), read_series(new)
     state = reading.get_state(reading.read_json(old / "run.json"))
     rows = []
     if state in ENDED:
         now = reading.get_state(reading.read_json(new / "run.json"))
-        verdict = "identical" if now == state else "differs"
-        rows.append({"metric": "state", "recorded": state, "now": now, "verdict": verdict})
+        same = now == state
+        rows.append(Row("state", state, now, same, "identical" if same else "differs"))
     else:  # it was ended early: what it had until then counts
         after = {name: points[: len(before.get(name, []))] for name, points in after.items()}
         before = {name: points for name, points in before.items() if points}
         after = {name: points for name, points in after.items() if name in before}
     for name in dict.fromkeys([*before, *after]):
         first, second = before.get(name, []), after.get(name, [])
-        last = {"recorded": first[-1][1] if first else "", "now": second[-1][1] if second else ""}
-        rows.append({"metric": name, **last, "verdict": compare_series(first, second, tolerance)})
+        recorded, now = (points[-1][1] if points else "" for points in (first, second))
+        rows.append(Row(name, recorded, now, *compare_series(first, second, tolerance)))
     return rows
 
 
@@ -42,24 +54,22 @@ def read_series(folder: Path) -> dict[str, Series]:
     return found
 
 
-def compare_series(first: Series, second: Series, tolerance: float) -> str:
-    """Say whether two series are the same; NaN is the same as NaN."""
+def compare_series(first: Series, second: Series, tolerance: float) -> tuple[bool, str]:
+    """Compare two series: are they the same, and the verdict. NaN is the same as NaN."""
     if [step for step, _ in first] != [step for step, _ in second]:
-        return f"differs: {len(first)} points recorded, {len(second)} now, or at other steps"
+        return False, f"differs: {len(first)} points recorded, {len(second)} now, or at other steps"
     gaps = [(step, measure_gap(a, b), b) for (step, a), (_, b) in zip(first, second, strict=True)]
     differing = [step for step, size, _ in gaps if size]
     if not differing:
-        return "identical"
+        return True, "identical"
     most = f"by {max(size for _, size, _ in gaps):.3g} at most"
     within = all(
         size <= tolerance * max(1.0, abs(value) if isinstance(value, float) else 0.0)
         for _, size, value in gaps
     )
-    return (
-        f"within the tolerance, {most}"
-        if within
-        else f"differs from step {differing[0]} on, {most}"
-    )
+    if within:
+        return True, f"within the tolerance, {most}"
+    return False, f"differs from step {differing[0]} on, {most}"
 
 
 def measure_gap(first: Any, second: Any) -> float:

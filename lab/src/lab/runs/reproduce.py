@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
     """The result of a repetition."""
 
     run: str  # the id of the new record
-    rows: list[dict[str, Any]]  # metric, recorded, now (the last values), verdict
+    rows: list[comparison.Row]
     differences: list[str]  # between the two runs otherwise: packages, processor, GPUs
     same: bool  # all numbers are identical, or within the tolerance
 
@@ -76,7 +76,7 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     rows = comparison.compare(old, new, tolerance)
     if not rows:
         raise LabError(f"{old.name} recorded no number to compare {new.name} with.")
-    same = all(row["verdict"].startswith(("identical", "within")) for row in rows)
+    same = all(row.same for row in rows)
     return Outcome(new.name, rows, comparison.describe_surroundings(record, again), same)
 
 
