@@ -106,6 +106,7 @@ def test_a_finished_creation_says_so_in_a_few_plain_lines(project):
 # --- steps that are switched off, or cannot be done ------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("skip", ["venv", "kernel", "git", "venv,git", EVERY_STEP])
 def test_dl_template_skip_switches_steps_off(tmp_path, home, skip):
     done = cookiecutter(tmp_path / "out", skip=skip)
@@ -122,6 +123,7 @@ def test_an_unknown_step_in_dl_template_skip_is_named(tmp_path):
     assert "'conda' is unknown; the steps are venv, kernel, git" in done.stdout
 
 
+@pytest.mark.slow
 def test_no_repository_is_made_inside_another_one(tmp_path):
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
     done = cookiecutter(tmp_path, skip="venv,kernel")
@@ -129,6 +131,7 @@ def test_no_repository_is_made_inside_another_one(tmp_path):
     assert f"skipped  repository   this folder is part of the repository {tmp_path}" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_project_in_a_folder_that_the_repository_around_it_ignores_gets_its_own(tmp_path):
     (tmp_path / ".gitignore").write_text("/build/\n")
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
@@ -138,6 +141,7 @@ def test_a_project_in_a_folder_that_the_repository_around_it_ignores_gets_its_ow
     assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
 
 
+@pytest.mark.slow
 def test_without_an_identity_the_files_stay_and_the_summary_names_the_fix(tmp_path, home):
     (home / ".gitconfig").write_text("[user]\n\tuseConfigOnly = true\n")
     done = cookiecutter(tmp_path / "out", skip="venv,kernel")
@@ -151,6 +155,7 @@ def test_without_an_identity_the_files_stay_and_the_summary_names_the_fix(tmp_pa
     assert project.git("log", "--format=%s") == "Start my-experiment from dl-remote-template"
 
 
+@pytest.mark.slow
 def test_a_machine_without_git_gets_everything_else(tmp_path, home):
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -162,6 +167,7 @@ def test_a_machine_without_git_gets_everything_else(tmp_path, home):
     assert (tmp_path / "out" / "my-experiment" / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_a_failing_git_keeps_the_files_and_is_named(tmp_path):
     stub(tmp_path / "tools" / "git", "echo 'fatal: not a git repository' >&2; exit 128")
     path = f"{tmp_path}/tools:{os.environ['PATH']}"
@@ -170,6 +176,7 @@ def test_a_failing_git_keeps_the_files_and_is_named(tmp_path):
     assert Project(tmp_path / "out" / "my-experiment").files() == TREE
 
 
+@pytest.mark.slow
 def test_the_users_git_settings_do_not_spoil_the_first_commit(tmp_path, home):
     stub(tmp_path / "hooks" / "prepare-commit-msg", "echo 'no ticket number' >&2; exit 1")
     (home / "ignore").write_text(".idea/\nnotebooks/\n*.toml\n")
@@ -190,6 +197,7 @@ def test_the_users_git_settings_do_not_spoil_the_first_commit(tmp_path, home):
     assert (tmp_path / "out/clone/vendor" / wheel.name).read_bytes() == wheel.read_bytes()
 
 
+@pytest.mark.slow
 def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_unusual_characters(tmp_path, home):
     folder = tmp_path / "größer als 日本"
     kernel = home / "jupyter/kernels/my-experiment/kernel.json"  # the summary names whose it is
@@ -210,6 +218,7 @@ def test_it_works_with_stdin_closed_in_a_path_with_spaces_and_unusual_characters
     project.run("python", "-m", "my_experiment.experiment", "print_config")
 
 
+@pytest.mark.slow
 def test_a_project_stays_when_nobody_reads_what_its_creation_prints(tmp_path):
     command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", tmp_path]
     environment = {**os.environ, "DL_TEMPLATE_SKIP": "venv,kernel"}
@@ -233,6 +242,7 @@ def old_cookiecutter(folder, version):
     return [python, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", folder / "out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.7.3", "2.1.1"])
 def test_an_old_cookiecutter_is_refused_and_leaves_nothing_behind(tmp_path, home, version):
     command = old_cookiecutter(tmp_path, version)
@@ -244,6 +254,7 @@ def test_an_old_cookiecutter_is_refused_and_leaves_nothing_behind(tmp_path, home
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_the_oldest_cookiecutter_that_the_readme_names_makes_the_same_project(tmp_path, home, bake):
     page = (TEMPLATE / "README.md").read_text("utf-8")
     oldest = re.search(r"cookiecutter ([0-9.]+[0-9]) or newer", page)[1]
@@ -260,6 +271,7 @@ def test_the_oldest_cookiecutter_that_the_readme_names_makes_the_same_project(tm
 # --- again, over a project that exists -----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_bake_over_uncommitted_work_writes_nothing(bake, home):
     project = bake(skip="venv,kernel")
     readme = project.path / "README.md"
@@ -283,6 +295,7 @@ def test_a_second_bake_over_uncommitted_work_writes_nothing(bake, home):
     assert readme.read_text() == "my work"
 
 
+@pytest.mark.slow
 def test_a_second_bake_over_committed_work_keeps_its_history_and_commits_nothing(bake):
     project = bake(skip="venv,kernel")
     (project.path / "README.md").write_text("my work")
@@ -298,6 +311,7 @@ def test_a_second_bake_over_committed_work_keeps_its_history_and_commits_nothing
     assert (project.path / "machines.local.toml").read_text() == "# mine"
 
 
+@pytest.mark.slow
 def test_a_bake_over_files_that_are_in_no_repository_writes_nothing(bake):
     project = bake()
     folder, readme = Project(project.path.parent), project.path / "README.md"
@@ -318,6 +332,7 @@ def test_a_bake_over_files_that_are_in_no_repository_writes_nothing(bake):
 # --- cruft, which renders into throw-away folders -------------------------------------------
 
 
+@pytest.mark.slow
 def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(
     template_copy, tmp_path, home
 ):
@@ -354,6 +369,7 @@ def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(
     assert not kernels.exists()
 
 
+@pytest.mark.slow
 def test_cruft_brings_another_wheel_byte_for_byte(template_copy, tmp_path, home):
     options = ["--no-input", "--output-dir", str(tmp_path / "out")]
     skip = {"DL_TEMPLATE_SKIP": "venv,kernel"}
@@ -373,6 +389,7 @@ def test_cruft_brings_another_wheel_byte_for_byte(template_copy, tmp_path, home)
     assert (new.name, new.read_bytes()) == ("dl_remote_lab-1.0.1-py3-none-any.whl", content)
 
 
+@pytest.mark.slow
 def test_cruft_makes_the_same_project_as_cookiecutter(template_copy, tmp_path, bake):
     options = ["--no-input", "--output-dir", str(tmp_path / "out")]
     template_copy.run(
@@ -384,6 +401,7 @@ def test_cruft_makes_the_same_project_as_cookiecutter(template_copy, tmp_path, b
         assert (theirs.path / name).read_bytes() == (ours.path / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_project_that_cookiecutter_made_is_linked_and_checked_as_the_page_says(
     template_copy, tmp_path
 ):

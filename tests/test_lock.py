@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from helpers.projects import TEMPLATE
 
 LOCK = TEMPLATE / "{{cookiecutter.project_slug}}" / "requirements.txt"
@@ -30,6 +32,7 @@ def test_the_lock_serves_every_python_and_both_systems():
     assert re.search(r"^appnope==\S+ ; sys_platform == 'darwin'", text, re.M)
 
 
+@pytest.mark.slow
 def test_locking_from_nothing_gives_one_bare_torch_and_locking_again_changes_nothing(bake):
     project = bake()
     lock = project.path / "requirements.txt"
@@ -42,6 +45,7 @@ def test_locking_from_nothing_gives_one_bare_torch_and_locking_again_changes_not
     assert lock.read_text("utf-8") == text
 
 
+@pytest.mark.slow
 def test_a_new_dependency_adds_its_lines_and_changes_no_other(bake):
     project = bake()
     settings = project.path / "pyproject.toml"
@@ -58,6 +62,7 @@ def test_a_new_dependency_adds_its_lines_and_changes_no_other(bake):
     assert len(lock.read_text("utf-8").splitlines()) == len(before) + 1
 
 
+@pytest.mark.slow
 def test_a_dependency_that_does_not_exist_leaves_the_lock_alone(bake):
     project = bake()
     settings = project.path / "pyproject.toml"
@@ -72,6 +77,7 @@ def test_a_dependency_that_does_not_exist_leaves_the_lock_alone(bake):
     assert not list(project.path.glob("requirements.txt.*"))
 
 
+@pytest.mark.slow
 def test_an_upper_bound_of_python_changes_nothing_in_the_lock(bake):
     project = bake()
     settings, lock = project.path / "pyproject.toml", project.path / "requirements.txt"

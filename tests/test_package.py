@@ -59,6 +59,7 @@ def test_bootstrap_is_short_and_src_has_only_the_users_package(project):
     assert sorted(name for name in TREE if "lab" in name.split("/")) == []
 
 
+@pytest.mark.environment
 def test_plain_venv_and_pip_are_all_a_colleague_needs(bake):
     project = bake(skip="venv,kernel")
     shorten(project, (*RECORDED, "ipython", "matplotlib", "pandas", "tensorboard"))
@@ -70,6 +71,7 @@ def test_plain_venv_and_pip_are_all_a_colleague_needs(bake):
     assert "env/" not in project.git("status", "--porcelain")
 
 
+@pytest.mark.environment
 def test_the_record_names_lab_and_says_if_it_was_changed(small_run):
     project, run = small_run
     lab = run()["software"]["lab"]
@@ -107,6 +109,7 @@ def test_the_lock_has_all_that_lab_and_the_project_ask_for(project):
     project.run("uv", "pip", "check", "--quiet", "-p", project.path / ".venv")
 
 
+@pytest.mark.environment
 def test_a_wheel_that_is_not_the_one_of_the_lock_is_not_installed(bake):
     project = bake(skip="venv,kernel")
     shorten(project, FEW)
@@ -139,6 +142,7 @@ def update(project: Project, *arguments, **options):
     return project.run(*command, env={"PYTHONPATH": str(LAB)}, **options)
 
 
+@pytest.mark.environment
 def test_a_fork_of_lab_is_built_put_in_place_used_and_updated_again(bake, tmp_path, home):
     project = bake(skip="venv,kernel")
     for number in (1, 2):
@@ -175,6 +179,7 @@ def test_lab_update_with_edits_in_the_way_changes_nothing(bake, tmp_path):
     assert {name: (project.path / name).read_bytes() for name in project.files()} == before
 
 
+@pytest.mark.environment
 def test_lab_update_that_finds_no_lock_puts_everything_back(bake, tmp_path):
     project = bake(skip="venv,kernel")
     settings = project.path / "pyproject.toml"
