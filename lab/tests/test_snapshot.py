@@ -566,6 +566,7 @@ def test_a_temporary_file_that_vanishes_meanwhile_does_no_harm(repository):
     assert "1.first" in files and "2.swp" not in files
 
 
+@pytest.mark.slow
 def test_200_parallel_snapshots_corrupt_nothing_and_lose_nothing(dirty):
     before, start = dirty.state(), threading.Barrier(200)
 
