@@ -322,8 +322,10 @@ def test_data_answers_in_lines_to_a_broken_pyproject_and_to_names_that_are_no_te
     clone.run(*command, "prepare", env=environment)
     (clone.path / os.fsdecode(b"data/digits/train/\xff.png")).touch()
     done = clone.run(*command, "verify", env=environment, check=False)
-    assert (done.returncode, done.stdout) == (1, "foreign   train/\\udcff.png\n")
-    (clone.path / "pyproject.toml").open("a").write("x = [")
+    assert done.returncode == 1
+    assert done.stdout.startswith("foreign   train/\\udcff.png\n")
+    settings = clone.path / "pyproject.toml"
+    settings.write_text(settings.read_text() + "x = [")
     done = clone.run(*command, "verify", env=environment, check=False)
     assert done.returncode == 1
     assert re.fullmatch(r"error: \S+pyproject.toml .*\n", done.stdout)
