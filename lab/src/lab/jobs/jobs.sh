@@ -18,13 +18,6 @@ read_end() {
     case $fact_code$fact_end in *[!0-9]*) fact_code='' fact_end='' ;; esac
 }
 
-# require_known_job: fails unless $job exists, and no newer lab has started it
-require_known_job() {
-    [ -e "$job/job.json" ] || fail "there is no job $id on $hostname."
-    written_in=$(sed -n '1s/^{"format": \([0-9]\{1,9\}\)[,}].*/\1/p' "$job/job.json")
-    [ "${written_in:-0}" -le "$format" ] || fail "a newer lab has started job $id on $hostname: run lab update first."
-}
-
 # describe JOB-FOLDER: its facts, separated by tabs, with job.json last
 describe() {
     fact_code='' fact_end='' fact_pid='' fact_boot='' fact_born='' fact_start='' fact_host=''

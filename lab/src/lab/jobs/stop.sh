@@ -1,7 +1,7 @@
 # Ends a job and everything it started. Variables: id, grace (seconds for a clean end), format (of
 # the jobs that this lab knows).
 # Prints the job as list.sh does.
-# Needs: jobs.sh
+# Needs: jobs.sh known_job.sh
 
 job=$folder/jobs/$id
 
