@@ -122,7 +122,7 @@ def test_a_changed_host_key_is_the_one_line_that_fails_and_the_laptops_side_is_s
     assert done.returncode == 1
     rows = done.stdout.split("\n\n")[0].splitlines()
     assert [row.split("  ")[0] for row in rows if row.endswith("failed")] == ["host key"]
-    assert 'ssh-keygen -R "worker"' in done.stdout and "not the known one" in done.stdout
+    assert 'ssh-keygen -R "worker"' in done.stdout and "has changed" in done.stdout
     git = next(row for row in rows if row.startswith("git "))
     assert "2.39.5" in git and git.endswith("unknown") and "?" in git
     assert ".." not in done.stdout and done.stderr == ""

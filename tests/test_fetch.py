@@ -252,10 +252,11 @@ def test_after_a_lost_connection_it_continues_and_nothing_incomplete_is_in_place
 def test_a_silent_connection_is_given_up(laptop):
     record(laptop)
     models(laptop, best=os.urandom(20 * MB))
-    laptop.lab("jobs", env={"LAB_PATIENCE": "1"})
+    laptop.lab("jobs", env=SHORT)
     laptop.hosts.delay(0.2)
-    process = laptop.popen("lab", "fetch", env={"LAB_PATIENCE": "1"})
-    wait_for(lambda: list(laptop.path.glob("data/.fetching-gpu/tmp/*")))
+    process = laptop.popen("lab", "fetch", env=SHORT)
+    staged = laptop.path / "data/.fetching-gpu/tmp"
+    wait_for(lambda: process.poll() is not None or list(staged.glob("*")))
     laptop.hosts.drop()
     began = time.monotonic()
     _, err = process.communicate(timeout=120)

@@ -158,7 +158,8 @@ def test_a_taken_port_is_left_alone_and_its_server_never_sees_the_token(laptop):
     assert log.read_text().count("GET") + log.read_text().count("/") >= 1
     assert "/api" not in log.read_text() and url.split("=")[1] not in log.read_text()
     server.kill()
-    # the tunnel holds its port while the line is away: nobody can slip in
+    server.communicate()
+    # the tunnel holds its port without a connection, too: nobody can slip in
     laptop.hosts.refuse()
     until(lambda: tunnels(laptop)[0]["state"] != "answers")
     taken = laptop.run("python", "-c", foreign.replace("8888", "8889"), check=False)
@@ -378,6 +379,7 @@ def test_where_sshd_forwards_no_sockets_a_checked_port_is_used(laptop, no_socket
     again = notebook(laptop)
     assert cell(laptop, again) == ["2", "my-experiment"]
     bob.kill()
+    bob.communicate()
 
 
 def test_two_projects_have_a_server_and_a_tunnel_each(laptop, worker):

@@ -35,6 +35,11 @@ def everything(folder) -> dict[str, tuple]:
 # --- setup ---------------------------------------------------------------------------------------
 
 
+def edit(path) -> None:
+    """Add a line to a file."""
+    path.write_text(path.read_text() + "edited here\n")
+
+
 def test_setup_makes_a_bare_account_ready(laptop):
     there = laptop.there("")
     assert {"envs", "jobs", "repo.git", "runs", "work"} <= {path.name for path in there.iterdir()}
@@ -143,12 +148,12 @@ def test_another_name_of_the_remote_kernel_is_no_edit_of_the_notebooks(laptop):
     for _ in range(2):
         laptop.lab("setup")
         assert '"name": "my-experiment-2"' in note.read_text(), "bound to the name that was free"
-        (laptop.path / "README.md").open("a").write("edited here\n")
+        edit(laptop.path / "README.md")
         assert laptop.lab("sync") == "work/ on gpu: synced\n"
-    note.write_text(note.read_text().replace("class_counts", "counts"))
+    note.write_text(note.read_text().replace("plots.", "drawings."))
     assert "saved here" in laptop.lab("sync"), "that is an edit"
     (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
-    assert "plots.counts" in laptop.git("show", f"{ref}:notebooks/explore_data.ipynb")
+    assert "drawings." in laptop.git("show", f"{ref}:notebooks/explore_data.ipynb")
 
 
 def test_remote_commits_are_saved_with_their_history(laptop):
@@ -170,7 +175,7 @@ def test_a_repository_inside_the_working_copy_is_left_alone_and_named(laptop):
     work_git(laptop, "-C", "some library", *identity, "commit", "-qm", "first", "--allow-empty")
     (laptop.there("work") / "some library/code.py").write_text("theirs")
     for back in ([], ["--back"]):
-        (laptop.path / "README.md").open("a").write("edited here\n")
+        edit(laptop.path / "README.md")
         done = laptop.lab("sync", *back, check=False)
         assert "saved here" not in done.stdout and done.returncode == 0
         said = done.stderr.splitlines()[1]
@@ -281,7 +286,7 @@ def test_a_damaged_repository_is_named_with_what_to_do(laptop):
         pack.chmod(0o644)
         pack.write_bytes(pack.read_bytes()[:100] + b"x" * (pack.stat().st_size - 100))
     for command in (["setup"], ["sync"], ["run", "--", "true"]):
-        (laptop.path / "README.md").open("a").write("edited here\n")
+        edit(laptop.path / "README.md")
         done = laptop.lab(*command, check=False)
         place = "/home/ada/lab/my-experiment"
         advice = f"{place}/repo.git is damaged: move it and {place}/work away, then run lab setup"
