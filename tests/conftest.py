@@ -20,6 +20,8 @@ def pytest_configure():
         signal.signal(number, signal.SIG_DFL)
 
 
+# the developer's own, and COLUMNS, which pytest-xdist sets for its workers
+FOREIGN = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "COLUMNS", "LINES")
 MARKS = {"hosts_session": "hosts", "project": "environment"}
 
 
@@ -44,7 +46,7 @@ def isolated_session(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             foreign = name.startswith(("GIT_", "XDG_", "JUPYTER", "SSH_", "LAB_", "DL_TEMPLATE_"))
-            if foreign or name in ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"):
+            if foreign or name in FOREIGN:
                 patch.delenv(name)
         isolate(tmp_path_factory.mktemp("home"), patch.setenv)
         yield

@@ -8,8 +8,10 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -112,10 +114,25 @@ def show(command, rows=24, columns=80, **variables):
     return code, cells[-rows:]
 
 
+@pytest.fixture
+def short_path():
+    """A folder whose path fits into a line, as that of tmp_path does not with two workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def test_a_wrong_slug_ends_with_rule_suggestion_and_a_command_that_keeps_the_other_answers(
-    tmp_path,
+    short_path,
 ):
-    command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", tmp_path / "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "cookiecutter",
+        "--no-input",
+        TEMPLATE,
+        "-o",
+        short_path / "out",
+    ]
     answers = ["author_name=Ana Muñoz", "description=It's a 'test'", "remote=ana@gpu1"]
     code, lines = show([*command, "project_slug=My Exp", *answers], DL_TEMPLATE_SKIP=EVERY_STEP)
     text = "\n".join(lines)
@@ -124,15 +141,15 @@ def test_a_wrong_slug_ends_with_rule_suggestion_and_a_command_that_keeps_the_oth
     assert re.search(r"project_slug = 'My Exp'\n    rule: lower-case letters, digits", text), text
     assert "    try:  project_slug=my-exp\n" in text
     assert lines[-2:] == ["Aborted!", ""]
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((short_path / "out").iterdir())
     (again,) = re.findall(r"^  (cookiecutter .*?[^\\])$", text, re.M | re.S)
     environment = {**os.environ, "DL_TEMPLATE_SKIP": EVERY_STEP}
     environment["PATH"] = f"{os.path.dirname(sys.executable)}:{environment['PATH']}"
     subprocess.run(again, shell=True, check=True, env=environment)
-    settings = tomllib.loads((tmp_path / "out/my-exp/pyproject.toml").read_text("utf-8"))
+    settings = tomllib.loads((short_path / "out/my-exp/pyproject.toml").read_text("utf-8"))
     assert settings["project"]["description"] == "It's a 'test'"
     assert settings["project"]["authors"] == [{"name": "Ana Muñoz"}]
-    assert 'ssh = "gpu1"' in (tmp_path / "out/my-exp/machines.toml").read_text("utf-8")
+    assert 'ssh = "gpu1"' in (short_path / "out/my-exp/machines.toml").read_text("utf-8")
 
 
 def test_on_a_terminal_an_empty_folder_that_existed_before_stays(tmp_path):

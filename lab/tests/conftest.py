@@ -22,7 +22,15 @@ dataset = "digits"
 [tool.uv.build-backend]
 module-name = "my_experiment"
 """
-FOREIGN = ("LAB_PROJECT", "LAB_RUNS", "LAB_DATA", "LAB_JOB", "LAB_PATIENCE", "XDG_CACHE_HOME")
+FOREIGN = (
+    "LAB_PROJECT",
+    "LAB_RUNS",
+    "LAB_DATA",
+    "LAB_JOB",
+    "LAB_PATIENCE",
+    "XDG_CACHE_HOME",
+    "COLUMNS",
+)
 
 
 @pytest.fixture
