@@ -88,6 +88,31 @@ def test_the_record_names_lab_and_says_if_it_was_changed(small_run):
     assert "editable" in run()["code"]["problem"]
 
 
+def test_a_run_says_and_records_what_is_not_installed_as_locked(small_run):
+    project, run = small_run
+    assert run()["software"]["not_as_locked"] == []
+    project.run("uv", "pip", "install", "--quiet", "-p", ".venv", "tqdm==4.67.0", "six")
+    done = project.run("python", "-m", "my_experiment.experiment", "with", "quick")
+    assert "this environment is not as requirements.txt says" in done.stdout
+    (changed, extra) = run()["software"]["not_as_locked"]
+    assert changed.startswith("tqdm 4.67.0, locked ") and extra.startswith("six ")
+    check = project.check(check=False)
+    assert check.returncode == 1 and "tqdm 4.67.0, locked" in check.stdout
+    project.bootstrap("--no-kernel")
+    assert run()["software"]["not_as_locked"] == []
+
+
+def test_uv_leaves_the_environment_alone_and_pip_is_its_own(project, home):
+    before = sorted((project.path / ".venv/lib").glob("python*/site-packages/*.dist-info"))
+    project.run("uv", "run", "--offline", "true", check=False)
+    for command in (["sync"], ["add", "six"]):
+        done = project.run("uv", *command, "--offline", check=False)
+        assert done.returncode != 0
+    after = sorted((project.path / ".venv/lib").glob("python*/site-packages/*.dist-info"))
+    assert before == after and project.git("status", "--porcelain") == ""
+    assert str(project.path / ".venv") in project.run("pip", "--version").stdout
+
+
 @pytest.fixture
 def small_run(bake, home):
     """A project with the experiment of the remote tests, and a function that runs it."""

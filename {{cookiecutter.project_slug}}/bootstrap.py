@@ -159,7 +159,7 @@ def why_outdated(venv, source):
     made = make_stamp(venv, source)
     try:
         found = json.loads((venv / STAMP).read_text("utf-8"))
-        lost = set(found["packages"]) - set(made["packages"])
+        changed = set(found["packages"]) ^ set(made["packages"])
     except (OSError, ValueError, LookupError):
         other = "was not made by bootstrap.py, or is incomplete"
         return (other if venv.exists() else "is missing", False)
@@ -168,7 +168,7 @@ def why_outdated(venv, source):
         "has lost its Python": not os.access(venv / "bin/python", os.X_OK),
         "is for another Python": found["python"] != made["python"],
         "is older than requirements.txt": found["lock"] != made["lock"],
-        "has lost packages, or has others than requirements.txt": lost,
+        "has other packages than requirements.txt": changed,
         "belongs to another folder": not ours,
     }
     return next((reason for reason, true in reasons.items() if true), None), ours

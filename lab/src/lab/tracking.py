@@ -15,6 +15,7 @@ What experiments may use; a change of what is listed here is a new major version
 
 import difflib
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -129,6 +130,9 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         except LabError as error:
             raise SystemExit(f"error: {error}") from None
         if os.environ.get("SACRED_MONGO_URL"):
+            if not importlib.util.find_spec("pymongo"):
+                advice = "add it to the dependencies in pyproject.toml, then: lab lock"
+                raise SystemExit(f"error: SACRED_MONGO_URL needs pymongo: {advice}.")
             from lab.recording.mongo import Mongo
 
             self.observers.append(Mongo(os.environ["SACRED_MONGO_URL"], self.observers[0]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lab.environment import lock, repository
+from lab.environment import installed, lock, repository
 from lab.ground import files, project
 from lab.ground.errors import LabError
 
@@ -83,6 +83,8 @@ def check_packages() -> str:
     required = [str(one) for one in table.get("dependencies", [])]
     if not has_installed("\n".join(one for one in required if not lock.LAB.match(one))):
         raise Stale("requirements.txt lacks what pyproject.toml asks for; first: lab lock")
+    if differences := installed.find_differences(environment):
+        raise Stale(f"not as requirements.txt says: {installed.summarize(differences)}")
     count = len(list(environment.glob("lib/python*/site-packages/*.dist-info")))
     return f"{count} installed, as locked"
 

@@ -28,6 +28,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
     root = project.root()
     lock = root / "requirements.txt"
     draft = lock.with_name(f"{lock.name}.{os.getpid()}")
+    dev = lock.with_name(f"{lock.name}.{os.getpid()}.dev.in")
     pythons = project.read_toml("pyproject.toml").get("project", {}).get("requires-python", "")
     oldest = re.search(r">=\s*([0-9.]+)", str(pythons))
     if not oldest:
@@ -35,7 +36,10 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
     before = lock.read_text("utf-8") if lock.exists() else ""
     try:
         draft.write_text(extract_pins(before), "utf-8")
-        command = ["pip", "compile", "pyproject.toml", "--group=dev", "--output-file", draft.name]
+        # uv takes no --group from a project that it does not manage
+        more = project.read_toml("pyproject.toml").get("dependency-groups", {}).get("dev", [])
+        dev.write_text("\n".join(map(str, more)), "utf-8")
+        command = ["pip", "compile", "pyproject.toml", dev.name, "--output-file", draft.name]
         command += ["--universal", "--python-version", oldest[1], "--no-annotate", "--no-header"]
         command += ["--find-links", "vendor"] if find_wheel() else []
         check_uv(*command, *uv_arguments)
@@ -49,6 +53,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
         raise LabError(f"{error.filename or lock}: {error.strerror}.") from None
     finally:
         draft.unlink(missing_ok=True)
+        dev.unlink(missing_ok=True)
     old, new = set(before.splitlines()), set(after.splitlines())
     return [f"{'+' if line in new else '-'} {line}" for line in sorted(old ^ new)]
 

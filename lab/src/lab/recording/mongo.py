@@ -1,6 +1,6 @@
 """Runs in a MongoDB as well, for teams with a server: SACRED_MONGO_URL=mongodb://host/database.
 
-Needs pymongo: uv pip install -e .[mongo]
+Needs pymongo: add it to the dependencies in pyproject.toml, then lab lock.
 """
 
 import sys

@@ -15,8 +15,10 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from lab.environment import installed
 from lab.ground import files, liveness, project
 from lab.ground.errors import LabError
 from lab.recording import package
@@ -35,6 +37,7 @@ def collect_at_start(config: Mapping[str, Any]) -> dict[str, Any]:
             "torch": installed_version("torch"),
             "lab": package.identify(),
             "lock_sha256": files.sha256_or_none(project.root() / "requirements.txt"),
+            "not_as_locked": find_differences(),
         },
         "job": {
             "lab": os.environ.get("LAB_JOB"),
@@ -47,6 +50,18 @@ def collect_at_start(config: Mapping[str, Any]) -> dict[str, Any]:
             "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         },
     }
+
+
+def find_differences() -> list[str]:
+    """List the installed packages that differ from the lock, and warn of them."""
+    differences = installed.find_differences(Path(sys.prefix))
+    if differences:
+        print(
+            "warning: this environment is not as requirements.txt says:"
+            f" {installed.summarize(differences)}. python3 bootstrap.py restores it.",
+            file=sys.stderr,
+        )
+    return differences
 
 
 def read_output(*command: str) -> str | None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.environment.installed import summarize
 from lab.ground import project
 from lab.ground.errors import LabError, UsageError
 from lab.runs import listing
@@ -108,6 +109,7 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
         about[name] = {key: row[key] for key in ("state", "dataset", "machine", "commit")}
         data, software = get_dict(record, "data"), get_dict(record, "software")
         facts = {"data manifest": data.get("manifest_sha256"), "lock": software.get("lock_sha256")}
+        facts["packages"] = summarize(software.get("not_as_locked") or []) or "as locked"
         about[name] |= facts | {key: software.get(key) for key in ("python", "torch")}
     results = {name: one["row"]["result"] | one["metrics"] for name, one in found.items()}
     configs = {name: one["config"] for name, one in found.items()}

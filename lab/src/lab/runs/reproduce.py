@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from lab.code import snapshot
 from lab.environment.check import read_stamp
+from lab.environment.installed import find_differences
 from lab.ground import git, interrupts, project
 from lab.ground.errors import LabError
 from lab.ground.files import sha256_or_none
@@ -110,7 +111,8 @@ def prepare_environment(code: Path, record: dict[str, Any]) -> str:
         raise LabError("the recorded lock is not the requirements.txt of the recorded commit.")
     settings = project.parse_toml((code / "pyproject.toml").read_text("utf-8"))
     stamp = read_stamp(Path(sys.prefix))
-    if (stamp.get("lock"), stamp.get("python")) == (lock, settings["tool"]["lab"]["python"]):
+    is_same = (stamp.get("lock"), stamp.get("python")) == (lock, settings["tool"]["lab"]["python"])
+    if is_same and not find_differences(Path(sys.prefix), code / "requirements.txt"):
         print_step("environment", f"{sys.prefix}, of the same lock")
         return sys.executable
     print_step("environment", f"is built from the recorded lock {lock[:12]} ...")

@@ -1,0 +1,64 @@
+"""Compare what is installed in an environment with the project's lock."""
+
+import re
+from pathlib import Path
+
+from lab.environment import lock
+from lab.ground import project
+
+DIST_INFO = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.dist-info")
+PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)\s*(?:;\s*(?P<marker>.+))?")
+
+
+def find_differences(environment: Path, locked_by: Path | None = None) -> list[str]:
+    """List the packages that differ from the lock, such as "numpy 2.0.1, locked 2.4.6".
+
+    The lock is the project's own, or the file `locked_by`.
+    Packages that the lock lacks count, apart from the project, lab, and the CUDA libraries that
+    torch brings. [] if there is no lock. Takes some milliseconds: the files are not looked into.
+    """
+    path = locked_by or project.root() / "requirements.txt"
+    if not path.exists():
+        return []
+    locked = read_pins(path.read_text("utf-8"))
+    installed = list_installed(environment)
+    own = {"dl-remote-lab", normalize(project.name())}
+    differences = []
+    for name in sorted({*locked, *installed} - own):
+        wanted, found = locked.get(name), installed.get(name)
+        if wanted and not found:
+            differences.append(f"{name} is missing, locked {wanted}")
+        elif found and not wanted and not lock.CUDA_PACKAGES.match(name):
+            differences.append(f"{name} {found}, not locked")
+        elif found and wanted and found.partition("+")[0] != wanted.partition("+")[0]:
+            differences.append(f"{name} {found}, locked {wanted}")
+    return differences
+
+
+def summarize(differences: list[str]) -> str:
+    """Name the first three, and how many others there are."""
+    others = f" and {len(differences) - 3} others" if len(differences) > 3 else ""
+    return "; ".join(differences[:3]) + others
+
+
+def read_pins(text: str) -> dict[str, str]:
+    """Return {package: version} of a lock's lines that concern this system and Python."""
+    from packaging.markers import Marker
+
+    pins = [pin for pin in map(PIN.match, text.splitlines()) if pin]
+    holds = {
+        marker: not marker or Marker(marker).evaluate() for marker in {p["marker"] for p in pins}
+    }
+    return {normalize(pin["name"]): pin["version"] for pin in pins if holds[pin["marker"]]}
+
+
+def list_installed(environment: Path) -> dict[str, str]:
+    """Return {package: version} of an environment, by the names of its *.dist-info folders."""
+    paths = environment.glob("lib/python*/site-packages/*.dist-info")
+    found = (DIST_INFO.fullmatch(path.name) for path in paths)
+    return {normalize(one["name"]): one["version"] for one in found if one}
+
+
+def normalize(name: str) -> str:
+    """Write a package's name as an index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,54 @@
+"""What is installed is compared with the lock, package by package."""
+
+import pytest
+
+from lab.environment import installed
+
+LOCK = """\
+# a comment
+./vendor/dl_remote_lab-1.0.0-py3-none-any.whl # sha256 00
+Jinja2==3.1.6
+numpy==2.4.6 ; python_full_version >= '3.10'
+numpy==1.0 ; python_full_version < '3.0'
+torch==2.13.0
+typing-extensions==4.15.0
+-e .
+"""
+AS_LOCKED = ("jinja2-3.1.6", "numpy-2.4.6", "torch-2.13.0+cpu", "typing_extensions-4.15.0")
+OURS = ("my_experiment-0.1.0", "dl_remote_lab-1.0.0", "nvidia_cublas_cu12-12.1", "triton-3.1")
+
+
+@pytest.fixture
+def install(project, tmp_path):
+    """A function that makes an environment of these packages, and says how it differs."""
+    (project / "requirements.txt").write_text(LOCK)
+
+    def differences(*packages):
+        environment = tmp_path / "-".join(packages)[:50]
+        for package in packages:
+            (environment / f"lib/python3.11/site-packages/{package}.dist-info").mkdir(parents=True)
+        return installed.find_differences(environment)
+
+    return differences
+
+
+def test_an_environment_of_the_lock_has_no_differences_nor_have_torch_s_cuda_libraries(install):
+    assert install(*AS_LOCKED, *OURS) == []
+
+
+@pytest.mark.parametrize(
+    ("replaced", "by", "said"),
+    [
+        ("numpy-2.4.6", ["numpy-2.0.1"], "numpy 2.0.1, locked 2.4.6"),
+        ("jinja2-3.1.6", [], "jinja2 is missing, locked 3.1.6"),
+        ("jinja2-3.1.6", ["jinja2-3.1.6", "lion_pytorch-0.2"], "lion-pytorch 0.2, not locked"),
+        ("torch-2.13.0+cpu", ["torch-2.12.0+cpu"], "torch 2.12.0+cpu, locked 2.13.0"),
+    ],
+)
+def test_another_version_a_missing_and_an_extra_package_are_named(install, replaced, by, said):
+    packages = [name for name in AS_LOCKED if name != replaced]
+    assert install(*packages, *by, *OURS) == [said]
+
+
+def test_a_project_without_a_lock_has_nothing_to_differ_from(project, tmp_path):
+    assert installed.find_differences(tmp_path) == []
