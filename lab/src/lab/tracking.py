@@ -74,17 +74,14 @@ class Log(Protocol):
     def __call__(self, step: int, values: Mapping[str, float]) -> None: ...
 
 
-Inherit = Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
-
-
 class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     """A Sacred experiment whose configuration is a frozen dataclass.
 
     Unknown settings and values of the wrong type are refused in one line, before there is a record.
     `modules`, such as [".training"], are imported after that and before the code is recorded: what
     is slow to import, and not needed to show the configuration.
-    `inherit` is called before there is a record, with the settings that were typed and with all
-    defaults; what it returns replaces both.
+    `inherit`, such as ".past_runs:inherit", names a function that is called before there is a
+    record, with the settings that were typed and with all defaults; what it returns replaces both.
     `named` are the named configurations, such as smoke=dict(epochs=1) for `with smoke`.
     """
 
@@ -92,7 +89,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         self,
         settings: type,
         modules: Iterable[str] = (),
-        inherit: Inherit | None = None,
+        inherit: str = "",
         **named: dict[str, Any],
     ):
         # Sacred's own git support crashes in a repository without a commit or of another user.
@@ -107,7 +104,10 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         del self.commands["save_config"]  # it overwrites a config.json
         self.doc = main.__doc__  # Sacred takes this module for the experiment
         self.mainfile = next((one for one in self.sources if one.filename == file), None)
+        if not main.__package__ and file:  # python src/my_experiment/experiment.py, from an editor
+            main.__package__ = Path(file).parent.name
         self.modules = [(name, main.__package__) for name in modules]
+        self.package = main.__package__
         self.exits = False  # whether an error ends the process with a line, instead of raising
         self.settings, self.inherit, self.named = settings, inherit, named
         self.add_config(to_plain(settings()))
@@ -173,7 +173,9 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             checked = check(self.settings, typed | updates)
             plain = to_plain(self.settings(**checked))
             typed = {name: plain[name] for name in checked}
-            updates = {**updates, **self.inherit(typed, to_plain(self.settings()))}
+            module, _, name = self.inherit.partition(":")
+            inherit = getattr(importlib.import_module(module, self.package), name)
+            updates = {**updates, **inherit(typed, to_plain(self.settings()))}
         return super()._create_run(command_name, updates, named_configs, *rest, **options)
 
     def run_commandline(self, argv: list[str] | None = None) -> Run | None:

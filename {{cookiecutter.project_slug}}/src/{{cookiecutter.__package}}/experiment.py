@@ -13,8 +13,6 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from lab import project, tracking
 
-from . import past_runs
-
 
 @dataclass(frozen=True)
 class Config:
@@ -48,7 +46,7 @@ ex = tracking.Experiment(
     # What run() imports. It is loaded once the settings are known to be right, as torch takes
     # seconds, and before the code is recorded, so that the record holds what was loaded.
     modules=[".data", ".training"],
-    inherit=past_runs.inherit,  # with resume=ID, what is not typed is as it was in that run
+    inherit=".past_runs:inherit",  # with resume=ID, what is not typed is as it was in that run
     smoke={"epochs": 1, "width": 8},  # does everything work? a few seconds
     full={"epochs": 60, "width": 64, "patience": 10},
 )
