@@ -88,6 +88,43 @@ def test_runs_are_listed_newest_first_with_all_that_matters(three):
     ]
 
 
+def test_the_listing_shows_the_newest_twenty_and_how_many_others_there_are(lab):
+    for number in range(25):
+        lab.record(f"20261101-1200{number:02}-0000{number:02}", config={"seed": number})
+    lines = lab("runs").splitlines()
+    assert len(lines) == 22 and lines[-1] == "and 5 more; -n 0 lists all"
+    assert len(lab("runs", "-n", "0").splitlines()) == 26
+    assert len(lab.rows()) == 25
+
+
+def test_what_a_run_changed_does_not_depend_on_other_runs(lab):
+    lab.record(OLDEST, config={"lr": 0.01})
+    alone = lab("runs").splitlines()[1]
+    for number in range(3):
+        lab.record(f"2026110{number + 2}-120000-00000{number}", config={"lr": 0.01})
+    assert "lr=0.01" in alone and lab("runs").splitlines()[-1].split() == alone.split()
+
+
+def test_a_run_with_a_name_or_another_command_says_so(lab):
+    lab.record(OLDEST, command="evaluate", meta={"options": {"--name": "baseline"}})
+    lab.record(NEWEST, command="run")
+    head, newest, oldest = lab("runs").splitlines()
+    assert head.split()[:4] == ["run", "name", "state", "command"]
+    assert "baseline" in oldest and "evaluate" in oldest and "run" not in newest.split()[1:]
+
+
+def test_the_last_runs_need_no_id(three):
+    ids = [json.loads(three("show", name, "--json"))["row"]["run"] for name in ("last", "last~1")]
+    assert ids == [NEWEST, MIDDLE]
+    assert "3 runs are recorded" in three.refused("show", "last~3")
+
+
+def test_times_are_local_with_their_zone(three):
+    assert "2026-11-04 01:00:00 +1300" in three.run(
+        sys.executable, "-m", "lab.cli", "show", "last", TZ="Pacific/Auckland"
+    )
+
+
 def test_without_records_the_listing_says_so(lab):
     assert lab("runs") == "no runs yet\n"
     assert lab.rows() == []
@@ -121,8 +158,10 @@ def test_two_runs_of_one_second_are_shown_by_their_whole_ids(lab):
         (["--state", "completed"], [MIDDLE, OLDEST]),
         (["--state", "completed", "--where", "seed=2"], []),
         (["--reverse"], [OLDEST, MIDDLE, NEWEST]),
-        (["--sort", "accuracy"], [MIDDLE, OLDEST, NEWEST]),
-        (["--sort", "accuracy", "--reverse"], [OLDEST, MIDDLE, NEWEST]),
+        (["--sort", "accuracy"], [OLDEST, MIDDLE, NEWEST]),
+        (["--sort", "accuracy", "--reverse"], [MIDDLE, OLDEST, NEWEST]),
+        (["--sort=-accuracy"], [MIDDLE, OLDEST, NEWEST]),
+        (["-n", "2"], [NEWEST, MIDDLE]),
         (["--sort", "val/loss"], [MIDDLE, OLDEST, NEWEST]),
         (["--sort", "val/loss", "--reverse"], [OLDEST, MIDDLE, NEWEST]),
     ],
@@ -148,6 +187,8 @@ def test_json_and_csv_have_every_run_whole(three):
     (row,) = three.rows("--where", "lr=0.01")
     assert row == {
         "run": MIDDLE,
+        "name": None,
+        "command": None,
         "state": "COMPLETED",
         "start": "2026-11-02T12:00:00",
         "duration": 125.4,
@@ -155,6 +196,7 @@ def test_json_and_csv_have_every_run_whole(three):
         "machine": "gpu2",
         "commit": COMMIT,
         "result": {"accuracy": 0.8},
+        "changed": {"lr": 0.01},
         "config": CONFIG | {"lr": 0.01},
     }
     head, *lines = three("runs", "--csv").splitlines()
@@ -170,17 +212,16 @@ def test_tables_fit_the_terminal(lab, columns):
     for name in (NEWEST, MIDDLE, OLDEST):
         process = {"host": "a-machine-with-a-long-name"}
         data = {"dataset": long["dataset"]}
-        lab.record(name, result=scores, data=data, process=process, config=long | {"seed": name})
+        lab.record(name, result=scores, data=data, process=process, config=long | {"seed": 7})
     runs = lab("runs", COLUMNS=str(columns)).splitlines()
     compared = lab("compare", NEWEST, MIDDLE, OLDEST, COLUMNS=str(columns)).splitlines()
     shown = lab("show", NEWEST, COLUMNS=str(columns)).splitlines()
     assert max(map(len, [*runs, *compared, *shown])) <= columns
     assert len(runs) == 4
     if columns == 80:
-        assert "..." in runs[1]
         assert "score_0" in runs[0], "numbers are left out, or shown whole"
-        assert "0.1235" in runs[1]
-        assert runs[1].endswith("0123456")
+        assert "0.1235" in runs[1] and "lr=0.0123 width=1024 seed=" in runs[1]
+        assert "a-machine" not in runs[1], "what all have in common yields first"
 
 
 def test_a_reader_that_has_seen_enough_causes_no_complaint(lab):

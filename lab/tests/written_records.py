@@ -30,7 +30,7 @@ def write_record(
         "experiment": {"sources": [["a.py", "b"]], "status": "nested"},
         "heartbeat": f"{day}T12:10:00",
         "host": {"cpu": "fast", "status": "nested"},
-        "meta": {"result": {"accuracy": "nested"}, "comment": None},
+        "meta": {"result": {"accuracy": "nested"}, "comment": None, "changed": config or {}},
         "process": {"host": "gpu1", "boot": "another", "pid": 1, "started": "1"},
         "result": {"accuracy": 0.9, "loss": 0.1},
         "seeds": {"sacred": 0},

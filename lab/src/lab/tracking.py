@@ -165,7 +165,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         **options: Any,
     ) -> Run:
         """Create Sacred's run, with the settings that are inherited."""
-        updates = config_updates or {}
+        updates, defaults = config_updates or {}, to_plain(self.settings())
         if self.inherit:
             typed: dict[str, Any] = {}
             for name in named_configs:
@@ -175,8 +175,12 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             typed = {name: plain[name] for name in checked}
             module, _, name = self.inherit.partition(":")
             inherit = getattr(importlib.import_module(module, self.package), name)
-            updates = {**updates, **inherit(typed, to_plain(self.settings()))}
-        return super()._create_run(command_name, updates, named_configs, *rest, **options)
+            updates = {**updates, **inherit(typed, defaults)}
+        run = super()._create_run(command_name, updates, named_configs, *rest, **options)
+        run.meta_info["changed"] = {
+            name: value for name, value in run.config.items() if value != defaults.get(name)
+        }
+        return run
 
     def run_commandline(self, argv: list[str] | None = None) -> Run | None:
         """Run as the command line says; a LabError or a signal ends it with one line."""

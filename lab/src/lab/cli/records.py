@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def add_run_argument(parser: CommandParser) -> None:
-    """Add the argument RUN: an id, or the beginning of one."""
-    parser.add_argument("run", metavar="RUN")
+    """Add the argument RUN: an id, the beginning of one, last or last~1."""
+    parser.add_argument("run", metavar="RUN", help="an id, the beginning of one, last or last~1")
 
 
 def add_runs_argument(parser: CommandParser) -> None:
@@ -34,7 +34,10 @@ def add_listing_arguments(parser: CommandParser) -> None:
         "--where", type=parse_condition, action="append", default=[], metavar="NAME=VALUE"
     )
     parser.add_argument("--state", type=str.upper, help="only these, such as FAILED")
-    parser.add_argument("--sort", metavar="METRIC", help="by this metric, lowest first")
+    parser.add_argument(
+        "-n", type=int, metavar="N", help="the first N, 0: all [20; --json, --csv: 0]"
+    )
+    parser.add_argument("--sort", metavar="METRIC", help="by this metric, best first")
     parser.add_argument("--reverse", action="store_true", help="in the opposite order")
     parser.add_argument("--csv", action="store_true", help="every column, for a spreadsheet")
     add_json(parser)
@@ -59,28 +62,31 @@ def list_runs(args: argparse.Namespace) -> None:
         rows = selection.sort_rows(rows, args.sort, args.reverse)
     elif args.reverse:
         rows = rows[::-1]
+    number = args.n if args.n is not None else 0 if args.json or args.csv else 20
+    found, rows = len(rows), rows[:number] if number > 0 else rows
     if args.json:
         print_json(rows)
     elif args.csv:
         print_csv(rows)
     elif rows:
-        print(format_runs(rows, selection.shorten_ids(row["run"] for row in everything), args.sort))
+        first = args.sort.removeprefix("-") if args.sort else None
+        print(format_runs(rows, selection.shorten_ids(row["run"] for row in everything), first))
+        if found > len(rows):
+            print(f"and {found - len(rows)} more; -n 0 lists all")
     else:
         print(f"no match among {len(everything)} runs" if everything else "no runs yet")
 
 
 def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str | None) -> str:
-    """Format the listing for people; results that do not fit are left out, not cut."""
-    from lab.runs import selection
-
+    """Format the listing for people; what all runs have in common yields first to the width."""
     lines = []
-    for row, changed in zip(
-        rows, selection.find_differing([r["config"] for r in rows]), strict=True
-    ):
-        changed.pop("dataset", None)
+    for row in rows:
+        changed = {name: value for name, value in row["changed"].items() if name != "dataset"}
         line = {
             "run": short[row["run"]],
+            "name": row["name"],
             "state": row["state"],
+            "command": None if row["command"] in ("run", "main") else row["command"],
             "data": row["dataset"],
             "changed": " ".join(f"{name}={value}" for name, value in changed.items()),
             "time": format_duration(row["duration"]),
@@ -92,9 +98,22 @@ def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str 
         )
     results = sorted({name or "result" for row in rows for name in row["result"]})
     results.sort(key=lambda name: name != first)
-    before, after = ["run", "state", "data", "changed"], ["time", "host", "commit"]
-    whole = ["run", "state", *results, "time", "commit"]
-    return format_table(lines, [*before, *results, *after], whole, spare=results)
+    columns = [
+        "run",
+        "name",
+        "state",
+        "command",
+        "data",
+        "changed",
+        *results,
+        "time",
+        "host",
+        "commit",
+    ]
+    columns = [name for name in columns if name == "run" or any(line.get(name) for line in lines)]
+    common = [n for n in ("commit", "host", "data") if len({line.get(n) for line in lines}) == 1]
+    whole = ["run", "state", "changed", *results, "time", "commit"]
+    return format_table(lines, columns, whole, spare=[*results[:1], *results[1:], *common])
 
 
 def print_csv(rows: "list[dict[str, Any]]") -> None:
@@ -127,16 +146,24 @@ def show_run(args: argparse.Namespace) -> None:
         print_json(found)
         return
     row, record = found["row"], found["record"]
-    facts = {name: row[name] for name in ("run", "state", "start", "dataset", "machine", "commit")}
-    facts["record"] = project.relative(folder)
+    software, job = reading.get_dict(record, "software"), reading.get_dict(record, "job")
+    facts = {name: row[name] for name in ("run", "name", "command", "state")}
+    facts["start"] = format_time(row["start"])
     facts["duration"] = format_duration(row["duration"])
+    facts |= {name: row[name] for name in ("dataset", "machine", "commit")}
+    facts["record"] = project.relative(folder)
     facts["comment"] = reading.get_dict(record, "meta").get("comment")
-    for key in ("software", "seeds", "job"):
-        facts[key] = "  ".join(
-            f"{name} {value}" for name, value in reading.get_dict(record, key).items()
-        )
+    versions = {name: software.get(name) for name in ("python", "torch")}
+    versions["lab"] = reading.get_dict(software, "lab").get("version")
+    facts["software"] = join_facts(versions)
+    facts["packages"] = "; ".join(map(str, software.get("not_as_locked") or []))
+    facts["seeds"] = join_facts(reading.get_dict(record, "seeds"))
+    facts["job"] = join_facts({"": job.get("lab"), **reading.get_dict(job, "slurm")})
+    facts["processes"] = job.get("processes") if job.get("processes") != 1 else None
     gpus = reading.get_dict(record, "usage").get("gpus") or []
     facts["gpus"] = ", ".join(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict))
+    artifacts = record.get("artifacts")
+    facts["artifacts"] = ", ".join(map(str, artifacts)) if isinstance(artifacts, list) else None
     trace = record.get("fail_trace")
     facts["failure"] = str(trace[-1]).strip() if isinstance(trace, list) and trace else None
     blocks = {"": facts, "configuration": row["config"], "result": row["result"]}
@@ -147,9 +174,28 @@ def show_run(args: argparse.Namespace) -> None:
             print(f"\n{title}")
         for name, value in values.items():
             if value not in (None, ""):
-                print(shorten(f"{name or 'result':<16} {escape(value)}", space))
+                text = format_number(value) if title else value
+                print(shorten(f"{name or 'result':<16} {escape(text)}", space))
     if found["notes"]:
-        print("\nnotes", *map(escape, found["notes"]), sep="\n")
+        print("\nnotes (UTC)", *map(escape, found["notes"]), sep="\n")
+
+
+def join_facts(facts: "dict[str, Any]") -> str:
+    """Join names and values; what is unknown is left out."""
+    return "  ".join(
+        f"{name} {value}".strip() for name, value in facts.items() if value is not None
+    )
+
+
+def format_time(start: str | None) -> str | None:
+    """Format a time of a record (ISO 8601, UTC) as local time with its zone."""
+    from datetime import datetime, timezone
+
+    try:
+        utc = datetime.fromisoformat(start or "").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return start
+    return f"{utc.astimezone():%Y-%m-%d %H:%M:%S %z}"
 
 
 def add_compare_arguments(parser: CommandParser) -> None:
@@ -170,9 +216,10 @@ def compare_runs(args: argparse.Namespace) -> None:
         for name, commit in zip(args.runs, commits, strict=True):
             if not commit:
                 raise errors.LabError(f"{name} has no recorded code.")
-        for commit in commits[1:]:
+        for name, commit in zip(args.runs[1:], commits[1:], strict=True):
             # unlike git diff, this takes none of the user's programs for showing differences
-            print(git.run("diff-tree", "-r", "--patch", commits[0], commit), end="")
+            changes = git.run("diff-tree", "-r", "--patch", commits[0], commit)
+            print(changes or f"{name} has the same code as {args.runs[0]}\n", end="")
         return
     rows = records.comparison(folders)
     if args.json:
@@ -211,7 +258,9 @@ def add_note_arguments(parser: CommandParser) -> None:
 def note_run(args: argparse.Namespace) -> None:
     from lab.runs import records
 
-    records.note(records.find(args.run), " ".join(args.text))
+    folder = records.find(args.run)
+    records.note(folder, " ".join(args.text))
+    print(f"noted in {folder.name}")
 
 
 def add_reproduce_arguments(parser: CommandParser) -> None:

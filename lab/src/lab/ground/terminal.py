@@ -27,6 +27,7 @@ def format_table(
     for name in reversed(spare[1:]):
         if sum(least[one] + 2 for one in widths) - 2 > space:
             del widths[name]
+    flexible = [name for name in flexible if name in widths]
     while sum(widths.values()) + 2 * len(widths) - 2 > space and flexible:
         widest = max(flexible, key=lambda name: widths[name] - least[name])
         if widths[widest] <= least[widest]:

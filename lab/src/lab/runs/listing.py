@@ -23,16 +23,17 @@ Row = dict[str, Any]  # run, state, start, ...: see list_rows()
 
 FINAL = {"COMPLETED", "FAILED", "INTERRUPTED", "TERMINATED"}  # states that never change
 CACHE = "_listing.json"  # in the runs folder: the rows of the runs that have ended
-FORMAT = 1  # of that file; a file of another format is not read
+FORMAT = 2  # of that file; a file of another format is not read
 # Entries of run.json, in its order, that the listing does not use: from one, up to another.
-UNUSED = (("determinism", "heartbeat"), ("host", "process"), ("seeds", "start_time"))
+UNUSED = (("determinism", "heartbeat"), ("host", "meta"), ("seeds", "start_time"))
 
 
 def list_rows() -> list[Row]:
     """List all records, newest first, damaged ones included; one row each.
 
-    A row has run, state, start (ISO 8601, UTC), duration (seconds), dataset, machine, commit,
-    result and config, the last two as dictionaries; what is unknown is None. Records that have
+    A row has run, name, command, state, start (ISO 8601, UTC), duration (seconds), dataset,
+    machine, commit, and as dictionaries result, changed (the settings that differ from their
+    defaults) and config; what is unknown is None. Records that have
     ended are read once: their rows are cached in the runs folder, with their files' fingerprints.
     """
     collecting = gc.isenabled()
@@ -65,9 +66,13 @@ def _list_rows(base: str) -> list[Row]:
 def make_row(name: str, record: dict[str, Any], config: dict[str, Any]) -> Row:
     """Make the row of a record in the listing."""
     result, start = record.get("result"), record.get("start_time")
+    meta, command = get_dict(record, "meta"), record.get("command")
+    name_option = get_dict(meta, "options").get("--name")
     duration = get_dict(record, "usage").get("wall_time_s")
     return {
         "run": name,
+        "name": name_option if isinstance(name_option, str) else None,
+        "command": command if isinstance(command, str) else None,
         "state": get_state(record),
         "start": start if isinstance(start, str) else None,
         "duration": duration if isinstance(duration, float) and duration < 1e9 else None,  # no NaN
@@ -75,6 +80,7 @@ def make_row(name: str, record: dict[str, Any], config: dict[str, Any]) -> Row:
         "machine": get_dict(record, "process").get("host"),
         "commit": get_commit(record),
         "result": result if isinstance(result, dict) else {} if result is None else {"": result},
+        "changed": get_dict(meta, "changed"),
         "config": config,
     }
 

@@ -23,9 +23,14 @@ if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing 
 def find(wanted: str) -> Path:
     """The folder of the run with this id, or the only one whose id begins with it.
 
-    A path to the folder will do as well. LabError with the candidates if there is no such run, or
-    more than one.
+    `last` is the newest run, last~1 the one before it; a path to the folder will do as well.
+    LabError with the candidates if there is no such run, or more than one.
     """
+    if match := re.fullmatch(r"last(?:~(\d{1,9}))?", wanted):
+        rows, back = listing.list_rows(), int(match[1] or 0)
+        if back >= len(rows):
+            raise LabError(f"there is no {wanted}: {len(rows)} runs are recorded.")
+        return project.runs_folder() / str(rows[back]["run"])
     name, ids = Path(wanted).name, sorted(run_ids(), reverse=True)
     found = [name] if name in ids else [one for one in ids if name and one.startswith(name)]
     if len(found) == 1:
@@ -197,10 +202,27 @@ def curves(metrics: "pd.DataFrame", name: str) -> "Figure":
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(7, 4))
+    runs = list(dict.fromkeys(metrics["run"]))  # the same colors in every plot of this table
+    labels = label_runs(runs)
     for run, values in metrics[metrics["metric"] == name].groupby("run"):
-        axis.plot(values["step"], values["value"], label=run)
+        style = {"color": f"C{runs.index(run)}", "marker": "o" if len(values) == 1 else ""}
+        axis.plot(values["step"], values["value"], label=labels[run], **style)
     axis.set(xlabel="step", ylabel=name)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize="small")
     axis.grid(alpha=0.3)
     return figure
+
+
+def label_runs(ids: list[str]) -> dict[str, str]:
+    """Label runs by the settings in which they differ, or by their ids."""
+    configs = [read_json(project.runs_folder() / one / "config.json") for one in ids]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    differing = [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
+    words = [" ".join(f"{key}={config.get(key)}" for key in differing) for config in configs]
+    return {
+        one: f"{one[:15]} {text}".strip()
+        if len(ids) == len(set(words))
+        else f"{one} {text}".strip()
+        for one, text in zip(ids, words, strict=True)
+    }

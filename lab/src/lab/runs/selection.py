@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,10 @@ from lab.ground.errors import UsageError
 from lab.runs.listing import Row
 from lab.runs.records import final
 
+HIGHER_IS_BETTER = re.compile(
+    r"acc|f1|auc|auroc|precision|recall|iou|dice|bleu|rouge|score|reward|r2|map\b|psnr|ssim", re.I
+)
+
 
 def shorten_ids(ids: Iterable[str]) -> dict[str, str]:
     """Shorten each id to its time, unless another run has the same time."""
@@ -18,24 +23,6 @@ def shorten_ids(ids: Iterable[str]) -> dict[str, str]:
     size = len("20261122-101530")
     times = Counter(run_id[:size] for run_id in ids)
     return {run_id: run_id[:size] if times[run_id[:size]] == 1 else run_id for run_id in ids}
-
-
-def find_differing(configs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Find the settings by which each configuration can be told from the others.
-
-    A value that more than half of the configurations have is left out.
-    """
-    configs = list(configs)
-    usual: dict[str, str | None] = {}
-    for key in dict.fromkeys(key for config in configs for key in config):
-        first = configs[0].get(key)
-        if any(config.get(key) != first for config in configs):
-            value, count = Counter(str(config.get(key)) for config in configs).most_common(1)[0]
-            usual[key] = value if 2 * count > len(configs) else None
-    return [
-        {key: config[key] for key in usual if key in config and str(config[key]) != usual[key]}
-        for config in configs
-    ]
 
 
 def get_value(row: Row, key: str) -> Any:
@@ -70,25 +57,28 @@ def select_rows(rows: list[Row], key: str, wanted: str) -> list[Row]:
     return [row for row, value in zip(rows, values, strict=True) if matches(value)]
 
 
-def sort_rows(rows: list[Row], metric: str, descending: bool) -> list[Row]:
-    """Sort the rows by a result or a metric's last value, runs without it last.
+def sort_rows(rows: list[Row], metric: str, reverse: bool = False) -> list[Row]:
+    """Sort the rows by a result or a metric's last value, best first, runs without it last.
 
-    UsageError if no run has it.
+    A higher value is better if the name says so (accuracy, f1, ...), otherwise a lower one; a minus
+    before the name turns that round, as `reverse` does. UsageError if no run has the metric.
     """
+    name = metric.removeprefix("-")
+    descending = bool(HIGHER_IS_BETTER.search(name)) ^ (name != metric) ^ reverse
     values = {}
     for row in rows:
-        value = row["result"].get(metric)
+        value = row["result"].get(name)
         if value is None:
-            value = final(project.runs_folder() / row["run"]).get(metric)
+            value = final(project.runs_folder() / row["run"]).get(name)
             if value is not None:
-                row["result"][metric] = value
+                row["result"][name] = value
         try:
             values[row["run"]] = float(value)
         except (TypeError, ValueError):
             values[row["run"]] = math.nan
-    if rows and not any(metric in row["result"] for row in rows):
+    if rows and not any(name in row["result"] for row in rows):
         results = sorted({name for row in rows for name in row["result"]})
-        raise UsageError(f"no run has the metric {metric}; results are {', '.join(results)}.")
+        raise UsageError(f"no run has the metric {name}; results are {', '.join(results)}.")
     with_value = [row for row in rows if not math.isnan(values[row["run"]])]
     without = [row for row in rows if math.isnan(values[row["run"]])]
     return sorted(with_value, key=lambda row: values[row["run"]], reverse=descending) + without
