@@ -670,8 +670,7 @@ def test_a_missing_python_is_one_line_with_both_fixes_and_the_versions_that_are_
     alone |= no_network(tmp_path)
     done = project.bootstrap("--no-kernel", "--no-git", check=False, env=alone)
     assert done.returncode == 1
-    tried, failed, last = [line for line in done.stdout.splitlines() if "not asked" not in line]
-    assert "uv tries to download it" in tried
+    failed, last = [line for line in done.stdout.splitlines() if "not asked" not in line]
     assert failed.startswith(
         "  failed   environment  .venv is missing, and there is no Python 3.12"
     )
@@ -730,3 +729,22 @@ def test_bootstrap_runs_under_the_oldest_python_it_promises(small):
     project = small()
     project.bootstrap(python=python)
     assert_works(project)
+
+
+def test_where_packages_come_from_is_read_from_pip_conf(small, tmp_path, home):
+    """uv does not read it; and `user = true` there would break pip in an environment."""
+    project = small()
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (home / ".config/pip").mkdir(parents=True)
+    (home / ".config/pip/pip.conf").write_text(
+        f"[global]\nfind-links = {wheels}\nindex-url = http://127.0.0.1:9/simple\nuser = true\n"
+    )
+    show = "import bootstrap; print(bootstrap.variables().get('UV_' + input()))"
+    for name, expected in (("FIND_LINKS", wheels), ("DEFAULT_INDEX", "http://127.0.0.1:9/simple")):
+        env = {key: "" for key in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "UV_FIND_LINKS")}
+        done = project.run(sys.executable, "-c", show, input=name, env=env)
+        assert done.stdout == f"{expected}\n"
+    (home / ".config/pip/pip.conf").write_text("[global\n")
+    done = project.bootstrap("--no-kernel", "--no-git", check=False)
+    assert done.returncode == 1 and "pip.conf" in done.stdout and "Traceback" not in done.stdout

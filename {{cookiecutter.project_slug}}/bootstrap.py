@@ -2,10 +2,10 @@
 """Set this project up on any machine: environment, Jupyter kernel, git repository.
 
 python3 bootstrap.py            set up, or bring up to date; safe to run again at any time
-python3 bootstrap.py --uv ...   run uv as bootstrap.py does, for lab lock and lab check
 """
 
 import argparse
+import configparser
 import glob
 import hashlib
 import json
@@ -25,6 +25,7 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")  # for which the lock has packages
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dl-remote-template")
 # pip's variables that say where packages come from, and uv's names for the same.
 PIP = {"FIND_LINKS": "FIND_LINKS", "INDEX_URL": "DEFAULT_INDEX", "EXTRA_INDEX_URL": "INDEX"}
+PIP_CONF = ["/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf"]
 SOURCES = ["UV_FIND_LINKS", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"]
 BUILDING = f".building-{os.uname().nodename}-"  # and the pid: ends the name of what is unfinished
 FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "LAB_PROJECT")  # they point to another project
@@ -92,6 +93,7 @@ def find_uv():
         except Problem:  # Debian keeps venv in a package of its own
             shutil.rmtree(building, ignore_errors=True)
             pip = [sys.executable, "-m", "pip", "install", "--target", building]
+        merged["env"] = {**os.environ, "PIP_USER": "0"}  # whatever pip.conf says
         run([*pip, "--quiet", "uv>={}.{}".format(*OLDEST_UV)], **merged)
         shutil.rmtree(helper, ignore_errors=True)
         building.rename(helper)
@@ -103,10 +105,14 @@ def find_uv():
 
 
 def variables():
-    """Return the environment for uv and lab: of no other project, pip's variables as uv's."""
+    """Return the environment for uv and lab: of no other project, pip's settings as uv's."""
     passed = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    conf = configparser.RawConfigParser(strict=False)
+    conf.read(map(os.path.expanduser, [*PIP_CONF, passed.get("PIP_CONFIG_FILE", "")]), "utf-8")
     for pip, uv in PIP.items():
-        words = passed.get(f"PIP_{pip}", "").split()  # pip separates by spaces
+        option = pip.lower().replace("_", "-")
+        found = [conf.get(section, option, fallback="") for section in ("install", "global")]
+        words = (passed.get(f"PIP_{pip}") or found[0] or found[1]).split()  # pip's are by spaces
         if words and not passed.get(f"UV_{uv}"):
             passed[f"UV_{uv}"] = (" " if uv == "INDEX" else ",").join(words)
     return passed
@@ -121,8 +127,7 @@ def uv_run(*arguments, **options):
 def install_lock(python):
     """Install the locked packages, without the network if uv's cache has them all.
 
-    Otherwise uv asks the index about each package. An index that the user names is always asked:
-    offline, uv silently skips one that it has not seen yet, and takes the package from the next.
+    An index that the user names is always asked: offline, uv skips one that it has not seen yet.
     """
     lines = LOCK.read_text("utf-8").splitlines()
     own = [line for line in lines if line.startswith(("./", "-e"))]  # in this folder
@@ -176,23 +181,18 @@ def why_outdated(venv, source):
 
 def create_venv(folder):
     """Create an empty environment, with a Python that uv finds or downloads."""
-    version, piped = setting("python"), {"stderr": subprocess.PIPE}
-    command = ["venv", "--no-project", "--relocatable", "--python", version, folder]
+    version, soon = setting("python"), {"UV_HTTP_RETRIES": "0", **variables()}
+    venv = [find_uv(), "venv", "--quiet", "--no-project", "--relocatable", "--python", version]
     try:
-        return uv_run(*command, "--no-python-downloads", **piped)
+        return run([*venv, folder], env=soon, stderr=subprocess.PIPE)
     except Problem:
-        found = run([find_uv(), "python", "list", "--only-installed"], env=variables(), **piped)
+        found = uv_run("python", "list", "--only-installed")
         installed = [one for one in PYTHONS if f"cpython-{one}." in found]
         if version in installed:
             raise
-    print(f"Python {version} is not installed; uv tries to download it ...", flush=True)
-    try:
-        os.environ.setdefault("UV_HTTP_RETRIES", "0")
-        return uv_run(*command, **piped)
-    except Problem:
-        others = ", ".join(installed) or "none"
-        fixes = f"install it, or change `python` in pyproject.toml (installed: {others})"
-        raise Problem(f"there is no Python {version}, and none to download: {fixes}.") from None
+        fixes = "install it, or change `python` in pyproject.toml (installed: {})"
+        fix = fixes.format(", ".join(installed) or "none")
+        raise Problem(f"there is no Python {version}, and none to download: {fix}.") from None
 
 
 def make_environment(venv, source):
@@ -265,7 +265,7 @@ def set_up(wanted):
             state, details = "done", step() if getattr(wanted, name) else "skipped: not asked for"
             if details.startswith("skipped: "):
                 state, details = details.split(": ", 1)
-        except (Problem, OSError) as why:
+        except (Problem, OSError, configparser.Error) as why:
             state, details, failed = "failed", str(why), True
         print(f"  {state:<8} {name:<12} {details}", flush=True)
     if failed:
@@ -289,7 +289,7 @@ def main():
         if wanted.uv is not None:
             return subprocess.run([find_uv(), *wanted.uv], env=variables()).returncode
         return set_up(wanted)
-    except (Problem, OSError) as problem:
+    except (Problem, OSError, configparser.Error) as problem:
         return str(problem)  # sys.exit prints it to stderr, and ends with 1
     except KeyboardInterrupt:
         print("\nInterrupted; nothing was changed. Run again: python3 bootstrap.py")

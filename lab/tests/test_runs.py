@@ -220,7 +220,7 @@ def test_tables_fit_the_terminal(lab, columns):
     assert len(runs) == 4
     if columns == 80:
         assert "score_0" in runs[0], "numbers are left out, or shown whole"
-        assert "0.1235" in runs[1] and "lr=0.0123 width=1024 seed=" in runs[1]
+        assert "0.1235" in runs[1] and "lr=0.0123 seed=7 width=1024" in runs[1]
         assert "a-machine" not in runs[1], "what all have in common yields first"
 
 
