@@ -742,7 +742,7 @@ def test_where_packages_come_from_is_read_from_pip_conf(small, tmp_path, home):
     )
     show = "import bootstrap; print(bootstrap.variables().get('UV_' + input()))"
     for name, expected in (("FIND_LINKS", wheels), ("DEFAULT_INDEX", "http://127.0.0.1:9/simple")):
-        env = {key: "" for key in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "UV_FIND_LINKS")}
+        env = dict.fromkeys(("PIP_FIND_LINKS", "PIP_INDEX_URL", "UV_FIND_LINKS"), "")
         done = project.run(sys.executable, "-c", show, input=name, env=env)
         assert done.stdout == f"{expected}\n"
     (home / ".config/pip/pip.conf").write_text("[global\n")
