@@ -1,6 +1,6 @@
 # Takes commits into repo.git. Variables: commit; sent (whether a bundle comes on standard input), base
-# (what the bundle builds on). Exit codes: 75 if that
-# may not be here, and all has to be sent; 74 if git cannot take them.
+# (what the bundle builds on). Exit codes: 75 if that may be missing, and all has to be sent; 74 if git
+# cannot take them.
 
 repo=$folder/repo.git
 
