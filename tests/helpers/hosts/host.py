@@ -73,7 +73,7 @@ class Host:
         self.folder = bed.folder / name
         self.home_inside, self.shell = "/home/ada", "/bin/bash"
         self.programs: dict[str, str | None] = {}
-        self.offset, self.host_key = "", 0
+        self.offset, self.host_key, self.password = "", 0, ""
         self._space = None
         for own in OWN:
             (self.folder / own).mkdir(parents=True)
@@ -207,7 +207,8 @@ class Host:
             HostKey /etc/ssh/host_{self.name}_{self.host_key}
             AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized/%u
             PermitRootLogin yes
-            PasswordAuthentication no
+            {"AuthenticationMethods" if self.password else "# none:"} password
+            PasswordAuthentication {"yes" if self.password else "no"}
             KbdInteractiveAuthentication no
             UsePAM no
             StrictModes no
@@ -380,6 +381,18 @@ class Host:
         self.host_key = (self.host_key + 1) % 3 if number is None else number
         self._serve()
 
+    def ask_for_password(self, password: str):
+        """Let nobody in without this password of ada's, whatever key they have."""
+        self.password = password
+        hashed = subprocess.check_output(["openssl", "passwd", "-6", password], text=True).strip()
+        entry = shlex.quote(f"s|^ada:[^:]*:|ada:{hashed}:|")
+        self._sh(f"sed -i {entry} /etc/shadow")
+        self._serve()
+
+    def count_logins(self, kind: str) -> int:
+        """Count what sshd logged: "Accepted" or "Failed"."""
+        return (self.folder / "run/sshd.log").read_text().count(f"{kind} ")
+
     def clean(self):
         """As it was when it was started, but for the homes."""
         if not self.running:
@@ -391,8 +404,8 @@ class Host:
             self.forget_programs()
         if (self.home_inside, self.shell) != ("/home/ada", "/bin/bash"):
             self.account("/home/ada", "/bin/bash")
-        if self.offset or self.host_key or ended:
-            self.offset, self.host_key = "", 0
+        if self.offset or self.host_key or self.password or ended:
+            self.offset, self.host_key, self.password = "", 0, ""
             self._serve()
         for own in ("tmp", "var/tmp", "dev/shm"):
             empty(self.folder / own)

@@ -105,7 +105,7 @@ class Keeper:
         """Run one ssh to its end; return what it wrote to stderr."""
         for path in (self.control, self.socket):
             path.unlink(missing_ok=True)
-        options = ["-M", "-S", str(self.control), "-T", "-o", "BatchMode=yes"]
+        options = ["-M", "-S", str(self.control), "-T"]
         options += ["-o", "ControlPersist=no"]
         with self.ssh_log.open("wb") as log:
             process = await asyncio.create_subprocess_exec(

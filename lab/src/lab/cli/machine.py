@@ -29,6 +29,13 @@ def print_ssh_config(args: argparse.Namespace) -> None:
         print("\n".join(ssh_config.make_blocks(machine) for machine in chosen), end="")
 
 
+def log_in(args: argparse.Namespace) -> None:
+    """Open the connection that every other command uses; the hosts may ask on the terminal."""
+    connection = connect(args)
+    connection.open()
+    print(f"connected to {connection.name}")
+
+
 def add_doctor_arguments(parser: CommandParser) -> None:
     add_json(parser)
     parser.add_argument("--fix", action="store_true", help="fix what needs no root")
@@ -124,6 +131,7 @@ COMMANDS = (
         print_ssh_config,
         add_ssh_config_arguments,
     ),
+    Command("login", "connect, and answer what the hosts ask", log_in, add_machine),
     Command("doctor", "find out what is wrong and how to fix it", examine, add_doctor_arguments),
     Command("ide", "set up an editor to work on a machine", set_up_editor, add_ide_arguments),
     Command(

@@ -5,6 +5,7 @@ import io
 import math
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,9 @@ from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import RemoteError, SshError, explain
 
 PERSIST = 600  # seconds that an idle connection stays open for the next command
+# In the configuration, as the ssh of ProxyJump sees no options of ours. Without it, the gateway would
+# get wrong answers from every command in the background, until it locks the account.
+NEVER_ASK = "    BatchMode yes\n"
 
 
 class Connection:
@@ -41,7 +45,9 @@ class Connection:
         name = f"{zlib.crc32(text.encode()):08x}{zlib.adler32(text.encode()):08x}"
         self.socket = folder / name
         self.config = folder / f"{name}.config"
+        self.login_config = folder / f"{name}.login"  # the same, but ssh may ask
         files.write(self.config, text, durable=False)
+        files.write(self.login_config, text.replace(NEVER_ASK, ""), durable=False)
 
     @property
     def name(self) -> str:
@@ -132,13 +138,14 @@ class Connection:
             if self._is_open():
                 return
             self.socket.unlink(missing_ok=True)
-            interactive = sys.stdin.isatty() and sys.stderr.isatty()
-            command = self.ssh_command("-MNf", "-o", f"ControlPersist={PERSIST}")
-            command[1:1] = [] if interactive else ["-o", "BatchMode=yes"]
-            code, stderr = run_command(command, None if interactive else 4 * PATIENCE)
+            options = ["-S", str(self.socket), "-MNf", "-o", f"ControlPersist={PERSIST}"]
+            code, stderr = run_in_foreground(
+                ["ssh", "-F", str(self.login_config), *options, self.machine.host],
+                ["ssh", "-F", str(self.config), *options, self.machine.host],
+            )
             if code != 0:
                 if "UNKNOWN port" in stderr:  # the jump host's ssh ended, its message is lost
-                    plain = [*self.ssh_command("-S", "none", "-o", "BatchMode=yes"), "true"]
+                    plain = [*self.ssh_command("-S", "none"), "true"]
                     stderr = run_command(plain, 4 * PATIENCE)[1] or stderr
                 raise explain(stderr, self.machine)
 
@@ -170,7 +177,7 @@ class Connection:
         `whole`: its output may come in one piece, which is quicker.
         """
         mark = os.urandom(8).hex()
-        command = self.ssh_command("-T", "-o", "BatchMode=yes", *options)
+        command = self.ssh_command("-T", *options)
         command.append(pack_command(frame_script(source, mark, whole)))
         try:
             process = subprocess.Popen(
@@ -190,6 +197,43 @@ class Connection:
         return code, stderr
 
 
+def run_in_foreground(asking: list[str], silent: list[str]) -> tuple[int | None, str]:
+    """Open a connection: by `asking` if somebody is at the terminal, else by `silent`.
+
+    Either runs in a process group of its own, so that a later Ctrl-C in the command that opened the
+    connection does not end it; `asking` has the terminal as long as it asks.
+    """
+    import tempfile
+
+    with (
+        suppress(OSError),
+        Path("/dev/tty").open("rb") as terminal,
+        tempfile.TemporaryFile() as errors,
+    ):
+        is_ours = os.tcgetpgrp(terminal.fileno()) == os.getpgrp()  # not so behind a shell's &
+        if is_ours and sys.stdin.isatty() and sys.stderr.isatty():
+            ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            try:
+                process = subprocess.Popen(
+                    asking,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    preexec_fn=os.setpgrp,  # noqa: PLW1509 - no thread of ours runs here
+                )
+                os.tcsetpgrp(terminal.fileno(), process.pid)
+                os.killpg(process.pid, signal.SIGCONT)  # it may have waited for the terminal
+                code = process.wait()
+            finally:
+                os.tcsetpgrp(terminal.fileno(), os.getpgrp())
+                signal.signal(signal.SIGTTOU, ignored)
+            if code == -signal.SIGINT:
+                raise KeyboardInterrupt
+            errors.seek(0)
+            return code, errors.read().decode("utf-8", "replace")
+    return run_command(silent, 4 * PATIENCE)
+
+
 def run_command(command: list[str], patience: float | None) -> tuple[int | None, str]:
     """Run a command for `patience` seconds at most; return its exit code (None: given up), stderr.
 
@@ -201,7 +245,11 @@ def run_command(command: list[str], patience: float | None) -> tuple[int | None,
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,  # no terminal to ask on, and no Ctrl-C of it
             )
         except OSError as error:
             raise LabError(f"{command[0]} cannot be started ({error.strerror}).") from None
@@ -221,7 +269,7 @@ def make_ssh_config(machine: Machine) -> str:
     level = "LogLevel INFO"  # ssh_errors.py reads what ssh writes, whatever the user has set
     return f"""{machines.host_blocks(machine)}
 Host *
-    {forwards}
+{NEVER_ASK}    {forwards}
     {level}
     ControlMaster no
     RemoteCommand none

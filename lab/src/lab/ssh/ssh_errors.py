@@ -39,6 +39,10 @@ class AuthenticationFailed(SshError):
     lasting = True
 
 
+class LoginNeeded(AuthenticationFailed):
+    """The machine or its gateway asks for a password or a code: a person has to answer."""
+
+
 class BadSshConfig(SshError):
     """ssh does not accept its own configuration."""
 
@@ -73,6 +77,11 @@ CAUSES = [
         r"Host key verification failed|No .* host key is known",
         HostKeyUnknown,
         "the host key of {hop} is not known yet: run ssh {hop} once and compare it.",
+    ),
+    Cause(
+        r"Permission denied \([^)]*(?:keyboard-interactive|password)",
+        LoginNeeded,
+        "{hop} asks for a password or a code (or does not accept your key): lab login.",
     ),
     Cause(
         r"Permission denied|Too many authentication failures",

@@ -81,7 +81,7 @@ def _run(
     receiver: str,
 ) -> None:
     connection.open()
-    ssh = json.dumps(connection.ssh_command("-T", "-o", "BatchMode=yes"))
+    ssh = json.dumps(connection.ssh_command("-T"))
     with names_file(names) as file, tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
             rsync_command(file.name, options, source, target),

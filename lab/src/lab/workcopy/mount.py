@@ -65,12 +65,15 @@ def mount(connection: Connection, point: Path) -> str:
             raise LabError(f"{name} is not empty, and a mount would hide that: choose another.")
     except OSError as error:
         raise LabError(f"{name}: {error.strerror}.") from None
-    # a connection of its own: the shared one is closed when it is idle, or after an error
     host = connection.machine.host
     host = f"[{host}]" if ":" in host else host
     command = ["sshfs", "-F", str(connection.config), "-o", OPTIONS, f"{host}:{remote}", str(point)]
-    patience = None if sys.stdin.isatty() else 4 * PATIENCE  # on a terminal it may ask a password
-    code, stderr = run_command(command, patience)
+    # a connection of its own, as the shared one is closed when it is idle or after an error; where
+    # the host asks, that one has to do
+    code, stderr = run_command(command, 4 * PATIENCE)
+    if code:
+        command[3:3] = ["-o", f"ControlPath={connection.socket}"]
+        code, stderr = run_command(command, 4 * PATIENCE)
     if code != 0 or point not in list_mounts():  # None: it did not end
         with suppress(LabError):
             unmount(point)
