@@ -12,6 +12,7 @@ from lab.ssh.ssh_errors import (
     ConnectionLost,
     HostKeyChanged,
     HostKeyUnknown,
+    LoginNeeded,
     HostUnreachable,
     explain,
 )
@@ -105,7 +106,7 @@ def test_a_message_of_ssh_becomes_an_error(machine, stderr, error, message):
 
 def test_what_stays_until_somebody_changes_it_is_lasting():
     errors = {cause.error for cause in ssh_errors.CAUSES} | {ConnectionLost}
-    lasting = {HostKeyChanged, HostKeyUnknown, AuthenticationFailed, BadSshConfig}
+    lasting = {HostKeyChanged, HostKeyUnknown, AuthenticationFailed, LoginNeeded, BadSshConfig}
     assert {error for error in errors if error.lasting} == lasting
     assert all(issubclass(error, ssh_errors.SshError) for error in errors)
 
