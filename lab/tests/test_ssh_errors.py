@@ -12,8 +12,8 @@ from lab.ssh.ssh_errors import (
     ConnectionLost,
     HostKeyChanged,
     HostKeyUnknown,
-    LoginNeeded,
     HostUnreachable,
+    LoginNeeded,
     explain,
 )
 

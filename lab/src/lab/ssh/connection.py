@@ -30,7 +30,7 @@ from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import RemoteError, SshError, explain
 
 PERSIST = 600  # seconds that an idle connection stays open for the next command
-# In the configuration, as the ssh of ProxyJump sees no options of ours: without it, every command in
+# In the configuration, as the ssh of ProxyJump sees no options of ours: else every command in
 # the background would give the gateway wrong answers, until it locks the account.
 NEVER_ASK = "    BatchMode yes\n"
 
