@@ -585,7 +585,7 @@ def test_a_reader_never_sees_a_part_of_a_file(tiny):
 """
     process = tiny.start(body, "-b", "0.001", stdin=subprocess.PIPE)
     read_until(process, "ready")
-    wait_for((tiny.record / "info.json").exists, "the first beat")
+    wait_for(lambda: tiny.json("info.json"), "the first beat")
     beats = set()
     while len(beats) < 30:
         beats.add(tiny.json()["heartbeat"])
@@ -613,6 +613,27 @@ def test_metrics_are_appended_and_never_rewritten_or_kept_in_memory(tiny):
     tiny.run(body)
     lines = (tiny.record / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["value"] for line in lines] == [step / 7 for step in range(50_000)]
+
+
+def test_sacreds_own_file_tools_can_read_what_is_in_runs(tiny):
+    """They list the folders in runs/ and read the four files of Sacred in each with a run.json."""
+    body = """
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+        log(2, {"loss": 0.25})
+    _run.log_scalar("own", 7, 3)
+"""
+    tiny.run(body)
+    tiny.project.run("lab", "runs", env=tiny.env)
+    assert all(path.is_dir() for path in tiny.runs.iterdir())
+    (record,) = [path.parent for path in tiny.runs.glob("*/run.json")]
+    assert json.loads((record / "info.json").read_text()) == {}
+    metrics = json.loads((record / "metrics.json").read_text())
+    assert {name: (one["steps"], one["values"]) for name, one in metrics.items()} == {
+        "loss": ([1, 2], [0.5, 0.25]),
+        "own": ([3], [7.0]),
+    }
+    assert [len(one["timestamps"]) for one in metrics.values()] == [2, 1]
 
 
 def test_nan_and_infinity_are_valid_json_and_tensorboard_has_the_same_numbers(tiny):

@@ -89,3 +89,26 @@ def test_what_could_not_be_written_later_is_refused_at_once(metrics, step, value
 def test_add_asks_for_a_flush_when_many_points_wait(metrics):
     assert not any(metrics.add(step, {"loss": 0}) for step in range(metrics_file.AT_MOST - 1))
     assert metrics.add(metrics_file.AT_MOST, {"loss": 0})
+
+
+def test_sacreds_metrics_json_has_every_point_in_sacreds_form(metrics, tmp_path):
+    odd = 'odd "name", "step": 7\n\u00df'
+    metrics.add(1, {"loss": 0.5, odd: math.nan}, 1795342074.305)
+    metrics.add(-2, {"loss": -math.inf}, 1795342074.0)
+    metrics.flush()
+    metrics.lines.append(b'{"metric": "loss", "step": 3, "val')  # cut off
+    metrics_file.write_for_sacred(metrics.lines.path, tmp_path / "metrics.json")
+    content = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert content == {
+        "loss": {
+            "steps": [1, -2],
+            "timestamps": ["2026-11-22T10:07:54.305000", "2026-11-22T10:07:54.000000"],
+            "values": [0.5, "-Infinity"],
+        },
+        odd: {"steps": [1], "timestamps": ["2026-11-22T10:07:54.305000"], "values": ["NaN"]},
+    }
+
+
+def test_without_points_sacreds_metrics_json_is_empty(metrics, tmp_path):
+    metrics_file.write_for_sacred(metrics.lines.path, tmp_path / "metrics.json")
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {}

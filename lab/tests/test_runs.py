@@ -345,7 +345,7 @@ def test_a_record_that_changed_is_read_again_even_with_the_same_size_and_time(
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"format": 0, "rows": {"x": 1}}'])
 def test_the_cache_may_be_deleted_or_damaged(three, list_counting, content):
     _, rows = list_counting()
-    cache = three.runs / "_listing.json"
+    cache = three.runs / listing.CACHE
     cache.unlink() if content is None else cache.write_text(content)
     assert list_counting() == (6, rows)
     assert list_counting() == (0, rows)
@@ -355,13 +355,19 @@ def test_a_record_that_was_removed_is_not_listed(three, list_counting):
     list_counting()
     shutil.rmtree(three.runs / MIDDLE)
     assert [row["run"] for row in list_counting()[1]] == [NEWEST, OLDEST]
-    assert MIDDLE not in (three.runs / "_listing.json").read_text()
+    assert MIDDLE not in (three.runs / listing.CACHE).read_text()
 
 
 def test_where_no_cache_can_be_written_the_listing_works(three, list_counting):
-    (three.runs / "_listing.json").mkdir()
+    (three.runs / "_cache").write_text("no folder")
     assert list_counting() == list_counting()
     assert not list(three.runs.glob(".*"))
+
+
+def test_only_folders_are_in_runs_where_sacreds_tools_take_a_file_for_a_run(three):
+    (three.runs / "_listing.json").write_text("the cache of an earlier lab")
+    three.rows()
+    assert all(path.is_dir() for path in three.runs.iterdir())
 
 
 def test_a_run_json_in_another_form_gives_the_same_row(three):

@@ -16,6 +16,7 @@ OWN_NAMES = {
     "config.json",
     "cout.txt",
     "metrics.jsonl",
+    "metrics.json",
     "uncommitted.diff",
     "info.json",
     "notes.txt",  # of `lab note`

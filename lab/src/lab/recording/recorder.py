@@ -174,8 +174,7 @@ class RunFolder(RecordFiles):
     def _save(self) -> None:
         """Write what is known by now; OSError if that fails."""
         self.metrics.flush()
-        if self.info:
-            self.save_json(self.info, "info.json")
+        self.save_json(self.info, "info.json")
         entry = self.run_entry | provenance.collect_so_far(self.config["seed"])
         entry["machine"] = entry["machine"] | self.gpus.facts()
         entry["usage"]["wall_time_s"] = round(time.monotonic() - self.start, 3)
@@ -222,6 +221,12 @@ class RunFolder(RecordFiles):
                 self._save()
             except OSError as error:
                 self._note_missing("its state", error)
+                return
+            try:
+                lines = self.folder / "metrics.jsonl"
+                metrics_file.write_for_sacred(lines, self.folder / "metrics.json")
+            except Exception as error:  # noqa: BLE001 # metrics.jsonl has all of it
+                print(f"warning: metrics.json cannot be written: {error}", file=sys.stderr)
 
     def _append_output(self, text: str) -> None:
         """Append what is only printed after the run to cout.txt; OSError if the file is gone."""

@@ -22,7 +22,8 @@ from lab.runs.reading import (
 Row = dict[str, Any]  # run, state, start, ...: see list_rows()
 
 FINAL = {"COMPLETED", "FAILED", "INTERRUPTED", "TERMINATED"}  # states that never change
-CACHE = "_listing.json"  # in the runs folder: the rows of the runs that have ended
+CACHE = "_cache/listing.json"  # in the runs folder: the rows of the runs that have ended
+OLD_CACHE = "_listing.json"  # of lab 2.0: Sacred's tools take every file there for a run
 FORMAT = 2  # of that file; a file of another format is not read
 # Entries of run.json, in its order, that the listing does not use: from one, up to another.
 UNUSED = (("determinism", "heartbeat"), ("host", "meta"), ("seeds", "start_time"))
@@ -124,4 +125,6 @@ def _write_cache(base: str, rows: dict[str, Any]) -> None:
     """Save the rows for the next listing, if the folder can be written; it is only for speed."""
     text = json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":"))
     with suppress(OSError):
+        Path(base, CACHE).parent.mkdir(exist_ok=True)
         files.write(Path(base, CACHE), text, durable=False)
+        Path(base, OLD_CACHE).unlink(missing_ok=True)

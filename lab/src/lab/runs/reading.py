@@ -12,7 +12,7 @@ from lab.ground.errors import LabError
 def run_ids() -> list[str]:
     """The ids of all records, complete or not, in no order."""
     try:
-        with os.scandir(project.runs_folder()) as entries:  # _sources and _ranks are no runs
+        with os.scandir(project.runs_folder()) as entries:  # _sources and _cache are no runs
             return [entry.name for entry in entries if entry.name[0] not in "._" and entry.is_dir()]
     except FileNotFoundError:
         return []

@@ -29,7 +29,7 @@ runs() { # the folders of the runs, each ended by a NUL
 # files that are being written begin with a dot or, if they are models, end in .new; in _ranks the
 # ranks of a distributed run communicate
 runs | xargs -0 -r sh -c '
-    find "$@" \( -path ./_ranks -o -name ".*" \) -prune \
+    find "$@" \( -path ./_ranks -o -path ./_cache -o -name ".*" \) -prune \
         -o \( ! -type d -o ! -readable -o ! -executable \) -printf "runs %y %s %T@ %p\0"
 ' sh 2>/dev/null
 [ -z "$models" ] || runs | xargs -0 -r sh -c '
