@@ -159,6 +159,7 @@ def complete(root: Path, **location: str) -> str:
     if git("config", "--default", "", "--get", FILTER, **location) != NOTEBOOK_FILTER:
         git("config", FILTER, NOTEBOOK_FILTER, **location)
     if has_commit(**location):
+        refresh_notebooks(root)
         return ""
     try:
         git("var", "GIT_COMMITTER_IDENT", **location)
@@ -181,6 +182,20 @@ def complete(root: Path, **location: str) -> str:
         return "first commit"
     names = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
     return f"first commit; your own git settings ignore {names}: git add --force what belongs in it"
+
+
+def refresh_notebooks(root: Path) -> None:
+    """Let git see which notebooks differ from its index in what the filter removes alone.
+
+    It looks at sizes first: git status would list them, such as those bound to another kernel.
+    """
+    for path in sorted(root.glob("notebooks/*.ipynb")):
+        try:
+            git("ls-files", "--error-unmatch", "--", path)
+            git("diff", "--quiet", "--", path)
+            git("add", "--", path)
+        except Problem:  # not tracked, or really changed: left as it is
+            continue
 
 
 def has_commit(**location: str) -> bool:
