@@ -573,6 +573,55 @@ def test_a_missing_artifact_or_metric_fails_the_run_at_its_end_and_the_rest_is_r
     assert (tiny.record / "metrics.jsonl").read_text()
 
 
+def test_what_cannot_be_recorded_is_named_and_the_rest_of_the_record_is_whole(tiny):
+    body = """
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5, chr(0xD800) + "x" * 10_000: 1.0})
+    cycle = [1]
+    cycle.append(cycle)
+    _run.info |= {"huge": 10**5000, "fine": 1, "cycle": cycle, "odd": chr(0xD800)}
+    import numpy
+    return {"accuracy": numpy.float32(0.5), "cycle": cycle, "deep": {"huge": Deep()}}
+class Deep:
+    def __getstate__(self):
+        raise KeyError("it does not like that")
+"""
+    done = tiny.run(body, "-b", "0.05", check=False)
+    (line,) = [one for one in done.stdout.splitlines() if one.startswith("error:")]
+    assert done.returncode == 1 and "info['huge'] (Exceeds the limit" in line, done.stdout
+    assert "result['deep']['huge'] (" in line and "it does not like that" in line
+    record, info = tiny.json(), tiny.json("info.json")
+    assert (record["status"], record["result"]["accuracy"]) == ("FAILED", 0.5)
+    assert record["stop_time"]
+    assert (info["fine"], info["odd"]) == (1, chr(0xD800))
+    assert (tiny.record / "metrics.jsonl").read_text().count("\n") == 2
+    assert len(tiny.json("metrics.json")) == 2
+    tiny.project.run("lab", "show", "last", env=tiny.env)
+
+
+def test_what_a_forked_child_logs_is_refused_and_nothing_is_recorded_twice(tiny):
+    body = """
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+        child = os.fork()
+        if not child:
+            for one in (lambda: log(2, {"loss": 1}), lambda: _run.log_scalar("loss", 1, 2)):
+                try:
+                    one()
+                except tracking.RecordError as error:
+                    print("refused:", error, flush=True)
+            raise ValueError("of the child")
+        os.waitpid(child, 0)
+        time.sleep(0.5)
+        log(3, {"loss": 0.25})
+"""
+    done = tiny.run(body, "-b", "0.1")
+    assert done.stdout.count("refused: metrics cannot be recorded in a forked process") == 2
+    lines = (tiny.record / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 3]
+    assert tiny.json()["status"] == "COMPLETED"
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 

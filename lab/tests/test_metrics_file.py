@@ -112,3 +112,15 @@ def test_sacreds_metrics_json_has_every_point_in_sacreds_form(metrics, tmp_path)
 def test_without_points_sacreds_metrics_json_is_empty(metrics, tmp_path):
     metrics_file.write_for_sacred(metrics.lines.path, tmp_path / "metrics.json")
     assert json.loads((tmp_path / "metrics.json").read_text()) == {}
+
+
+def test_a_bad_name_or_value_does_not_lose_the_other_points(metrics):
+    odd = "\ud800" + "x" * 10_000
+    metrics.add(1, {"loss": 0.5, odd: 1.0})
+    with pytest.raises(ValueError, match="huge is too large"):
+        metrics.add(2, {"huge": 10**5000, "loss": 0.25})
+    with pytest.raises(ValueError, match="64 bits"):
+        metrics.add(10**5000, {"loss": 0.25})
+    metrics.flush()
+    assert recorded(metrics) == [("loss", 1, 0.5), (odd, 1, 1.0), ("loss", 2, 0.25)]
+    assert metrics.events.path.read_bytes().count(b"loss") == 2

@@ -177,6 +177,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             inherit = getattr(importlib.import_module(module, self.package), name)
             updates = {**updates, **inherit(typed, defaults)}
         run = super()._create_run(command_name, updates, named_configs, *rest, **options)
+        refuse_forked_points(run)
         run.meta_info["changed"] = {
             name: value for name, value in run.config.items() if value != defaults.get(name)
         }
@@ -297,6 +298,19 @@ def record_folder(run: Run) -> Path | None:
     """The folder of a run's record; None for a run that is not recorded."""
     recorder = find_recorder(run)
     return recorder.folder if recorder else None
+
+
+def refuse_forked_points(run: Run) -> None:
+    """Make Sacred's log_scalar raise in a forked child, where points would wait for ever."""
+    process, log_scalar = os.getpid(), run.log_scalar
+
+    def log_or_refuse(metric_name: str, value: Any, step: int | None = None) -> None:
+        recorder = find_recorder(run) if os.getpid() != process else None
+        if recorder:
+            recorder.refuse_fork("metrics")
+        log_scalar(metric_name, value, step)
+
+    run.log_scalar = log_or_refuse
 
 
 @contextmanager

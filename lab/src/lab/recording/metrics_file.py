@@ -55,13 +55,22 @@ class Metrics:
     def add(self, step: int, values: Mapping[str, float], now: float | None = None) -> bool:
         """Add one value for each metric name; True if it is time to flush.
 
-        ValueError for what could not be written later, and would be lost then.
+        ValueError or TypeError for what could not be written later, and would be lost then; the
+        other values are added.
         """
-        now, step = now or time.time(), int(step)
+        now, step, problem = now or time.time(), int(step), None
         if not -(2**63) <= step < 2**63:
-            raise ValueError(f"step {step} does not fit into 64 bits.")
+            shown = step if abs(step) < 1 << 100 else "with more than 30 digits"
+            raise ValueError(f"step {shown} does not fit into 64 bits.")
         for name, value in values.items():
-            self.points.append((str(name), step, float(value), now))
+            try:
+                self.points.append((str(name), step, float(value), now))
+            except (TypeError, ValueError) as error:
+                problem = error
+            except OverflowError:
+                problem = ValueError(f"the value of {str(name)[:200]} is too large for a float.")
+        if problem:
+            raise problem
         return len(self.points) >= AT_MOST
 
     def flush(self) -> None:

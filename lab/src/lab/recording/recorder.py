@@ -1,5 +1,6 @@
 """A run's record, from its start to its end: complete, whatever happens to the run."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from lab.ground import files, interrupts
 from lab.ground.errors import LabError
 from lab.recording import capture, code_state, metrics_file, provenance, ranks
 from lab.recording.record_files import RecordError, RecordFiles
+from lab.recording.sacred_import import flatten
 
 POINT = ("steps", "values", "timestamps")
 
@@ -38,6 +40,8 @@ class RunFolder(RecordFiles):
         self.reported = ""  # the last error that was printed
         self.info: dict[str, Any] = {}
         self.logged_directly: set[str] = set()  # metrics that come by `log` and by Sacred as well
+        self.result: Any = None
+        self.process = os.getpid()
 
     # --- Sacred's events -------------------------------------------------------------------------
 
@@ -68,17 +72,16 @@ class RunFolder(RecordFiles):
     def heartbeat_event(
         self, info: dict[str, Any], captured_out: str, beat_time: datetime, result: Any
     ) -> None:
+        if self.is_forked():
+            return
         with self.lock:
             if self.running:  # else the beat comes too late
-                self.info = info
-                self.run_entry |= {
-                    "heartbeat": beat_time.isoformat(),
-                    "result": to_plain_numbers(result),
-                }
+                self.info, self.result = info, result
+                self.run_entry["heartbeat"] = beat_time.isoformat()
                 self._attempt(self._save)
 
     def completed_event(self, stop_time: datetime, result: Any) -> None:
-        self.run_entry["result"] = to_plain_numbers(result)
+        self.result = result
         self._end("COMPLETED", stop_time)
 
     def interrupted_event(self, interrupt_time: datetime, status: str) -> None:
@@ -90,6 +93,7 @@ class RunFolder(RecordFiles):
     # An exception in one of these would make Sacred drop this observer for the rest of the run.
 
     def resource_event(self, filename: str) -> None:
+        self.refuse_fork("a resource")
         try:
             super().resource_event(filename)
         except Exception as error:  # noqa: BLE001
@@ -102,6 +106,7 @@ class RunFolder(RecordFiles):
         metadata: dict[str, Any] | None = None,
         content_type: str | None = None,
     ) -> None:
+        self.refuse_fork("an artifact")
         try:
             super().artifact_event(name, filename, metadata, content_type)
         except Exception as error:  # noqa: BLE001
@@ -122,8 +127,22 @@ class RunFolder(RecordFiles):
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Record one value per metric name at a step. Takes microseconds: it is written later."""
+        if os.getpid() != self.process:
+            self.refuse_fork("metrics")
         if self.metrics.add(step, values):
             self._attempt(self.metrics.flush)
+
+    def is_forked(self) -> bool:
+        """Whether this is a forked child of the run's process, with a copy of what waits there."""
+        return os.getpid() != self.process
+
+    def refuse_fork(self, what: str) -> None:
+        """Raise RecordError in a forked child: it would be lost, or recorded twice."""
+        if self.is_forked():
+            raise RecordError(
+                f"{what} cannot be recorded in a forked process: return the values to the process"
+                " of the run, and log them there."
+            )
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -174,7 +193,9 @@ class RunFolder(RecordFiles):
     def _save(self) -> None:
         """Write what is known by now; OSError if that fails."""
         self.metrics.flush()
-        self.save_json(self.info, "info.json")
+        self.run_entry["result"], _ = to_recordable(self.result, "result")
+        info, _ = to_recordable(self.info, "info")
+        self.save_json(info, "info.json")
         entry = self.run_entry | provenance.collect_so_far(self.config["seed"])
         entry["machine"] = entry["machine"] | self.gpus.facts()
         entry["usage"]["wall_time_s"] = round(time.monotonic() - self.start, 3)
@@ -183,6 +204,8 @@ class RunFolder(RecordFiles):
 
     def _end(self, status: str, when: datetime, trace: Sequence[str] = ()) -> None:
         """Finish the record; signals are handled after that."""
+        if self.is_forked():
+            return
         with interrupts.deferred(), self.lock:
             if not self.running:
                 return
@@ -213,13 +236,16 @@ class RunFolder(RecordFiles):
                 self.metrics.flush()
             except Exception as error:  # noqa: BLE001 # whatever it is, the state has to be saved
                 self._note_missing("its metrics", error)
+            for name, value in (("info", self.info), ("result", self.result)):
+                for what, reason in to_recordable(value, name)[1].items():
+                    self._note_missing(what, reason)
             if self.missing and status == "COMPLETED":
                 status = "FAILED"
                 self.run_entry["fail_trace"] = [self.problem()]
             self.run_entry["status"] = status
             try:
                 self._save()
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 # whatever it is, it has to be reported
                 self._note_missing("its state", error)
                 return
             try:
@@ -246,7 +272,7 @@ class RunFolder(RecordFiles):
 
     def _note_missing(self, what: str, why: Any) -> None:
         """Note that something is not in the record and will not be."""
-        self.missing.append(f"{what} ({why})")
+        self.missing.append(f"{what[:200]} ({' '.join(str(why).split())[:500]})")
 
     def problem(self) -> str:
         """Why the record is incomplete, or ""."""
@@ -255,12 +281,39 @@ class RunFolder(RecordFiles):
         return f"the record in {self.dir} is incomplete: {', '.join(self.missing)}"
 
 
-def to_plain_numbers(value: Any) -> Any:
+def to_recordable(value: Any, name: str) -> tuple[Any, dict[str, str]]:
+    """Convert to what JSON has; and what cannot be converted, with the reason.
+
+    If one entry of a dictionary cannot be, the others are recorded.
+    """
+    try:
+        plain = flatten(to_plain_numbers(value))
+        json.dumps(plain)  # not an integer with more digits than Python prints
+    except Exception as error:  # noqa: BLE001 # objects of the user's may raise anything
+        reason = type(error).__name__ if isinstance(error, RecursionError) else str(error)
+        if not isinstance(value, dict) or name.count("[") > 2:
+            return f"not recorded: {reason}", {name: reason}
+        plain = {}
+        problems: dict[str, str] = {}
+        for key, one in list(value.items()):
+            if isinstance(key, str):
+                plain[key], found = to_recordable(one, f"{name}[{key!r}]")
+            else:
+                found = {f"a key of {name}": "it is no text"}
+            problems |= found
+        return plain, problems
+    return plain, {}
+
+
+def to_plain_numbers(value: Any, inside: tuple[int, ...] = ()) -> Any:
     """Convert the numbers of numpy and torch to Python's, also inside dictionaries and lists."""
-    if isinstance(value, dict):
-        return {name: to_plain_numbers(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain_numbers(one) for one in value]
+    if isinstance(value, (dict, list, tuple)):
+        if id(value) in inside:
+            return value  # it contains itself
+        inside = (*inside, id(value))
+        if isinstance(value, dict):
+            return {name: to_plain_numbers(one, inside) for name, one in list(value.items())}
+        return [to_plain_numbers(one, inside) for one in value]
     try:
         return value.item()
     except (AttributeError, TypeError, ValueError, RuntimeError):  # no number, or several

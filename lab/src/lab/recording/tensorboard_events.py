@@ -46,7 +46,9 @@ def encode_metric(name: str, rows: list[tuple[int, float, float]]) -> bytes:
     shifts = np.arange(0, 63, 7).astype("<u8")
     varint = (step >> shifts & np.uint64(127) | np.uint64(128)).astype(np.uint8)
     # Event.summary { value { tag, simple_value } }, without its last four bytes
-    summary = encode_field(5, encode_field(1, encode_field(1, name.encode()) + b"\x15" + bytes(4)))
+    summary = encode_field(
+        5, encode_field(1, encode_field(1, name.encode("utf-8", "replace")) + b"\x15" + bytes(4))
+    )
     parts: list[Bytes | bytes] = [
         b"\x09",  # Event.wall_time
         np.array(times, "<f8").view(np.uint8).reshape(-1, 8),
