@@ -175,6 +175,18 @@ def gpus(laptop):
     return put
 
 
+def test_the_user_s_bashrc_changes_neither_python_nor_gpus_of_a_job(laptop, gpus):
+    gpus(2)
+    worker = laptop.hosts.worker
+    mine = "export CUDA_VISIBLE_DEVICES=7 PATH=/opt/conda/bin:$PATH VIRTUAL_ENV=/opt/conda\n"
+    worker.write(".bashrc", mine + worker.read(".bashrc"))
+    show = 'echo "$CUDA_VISIBLE_DEVICES $VIRTUAL_ENV ${PATH%%:*}"'
+    id = start(laptop, "--", "bash", "-c", show)
+    assert ended(laptop, id) == "finished(0)"
+    gpu, environment, first = log(laptop, id).split()
+    assert gpu in ("0", "1") and "/envs/3.11-" in environment and first == f"{environment}/bin"
+
+
 def test_without_gpus_a_job_needs_none_and_asking_for_one_says_so(laptop):
     id = start(laptop, "--", "sh", "-c", "echo ${CUDA_VISIBLE_DEVICES-unset}")
     assert ended(laptop, id) == "finished(0)" and log(laptop, id) == "unset\n"

@@ -120,6 +120,9 @@ fi
 
 # --- the environment of this job's own lock, and the command in it -------------------------------
 
+# with these, Debian's bash takes a job's `bash -c` for a shell of sshd and reads ~/.bashrc, whose
+# python or CUDA_VISIBLE_DEVICES would replace the job's
+unset SSH_CLIENT SSH2_CLIENT SSH_CONNECTION SSH_TTY
 LAB_JOB=$id # by this lab stop finds every process of the job
 export LAB_JOB
 code=$job/code/$project
