@@ -1,7 +1,6 @@
 """The package is in the project as a wheel, and the project is thin."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from helpers.laptop import EXPERIMENT
-from helpers.projects import FEW, LAB, RECORDED, TEMPLATE, TREE, VERSION, Project, shorten
+from helpers.projects import (
+    FEW,
+    LAB,
+    RECORDED,
+    TEMPLATE,
+    TREE,
+    VERSION,
+    Project,
+    build_fork,
+    shorten,
+)
 from wheel import build_wheel
 
 GENERATED = TEMPLATE / "{{cookiecutter.project_slug}}"
@@ -146,20 +155,6 @@ def test_a_wheel_that_is_not_the_one_of_the_lock_is_not_installed(bake):
 
 
 # --- lab update -------------------------------------------------------------------------------
-
-
-def build_fork(folder: Path, version: str) -> Path:
-    """Build the wheel of a team's own lab, as docs/updating.md says."""
-    copy = folder / "lab"
-    shutil.copytree(LAB.parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    settings = copy / "pyproject.toml"
-    text = re.sub(r'^version = ".*"', f'version = "{version}"', settings.read_text(), flags=re.M)
-    settings.write_text(text)
-    log = copy / "CHANGELOG.md"
-    log.write_text(log.read_text().replace("## ", f"## {version}\n\n- ours\n\n## ", 1))
-    subprocess.run(["uv", "build", "--quiet", "--wheel", "-o", folder, copy], check=True)
-    (built,) = folder.glob("*.whl")
-    return built
 
 
 def update(project: Project, *arguments, **options):

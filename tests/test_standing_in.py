@@ -1,12 +1,16 @@
 """Every command acts on the project that one stands in, whichever environment is active."""
 
+import hashlib
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from helpers.projects import Project
+from helpers.hosts.nvidia import nvidia_smi
+from helpers.projects import VERSION, Project, build_fork
 
 
 def other(project, tmp_path, kind: str) -> Project:
@@ -94,6 +98,37 @@ def test_another_lab_brings_its_scripts_once_and_harms_no_job_that_runs(laptop):
     laptop.hosts.worker.path("/tmp/go").touch()
     laptop.lab("logs", "-f", job)
     assert f"{job}  finished(0)" in laptop.lab("jobs")
+
+
+def test_an_update_of_lab_harms_no_job_and_an_old_commit_runs_with_its_own_lab(laptop, tmp_path):
+    """A job that runs, one that waits for a GPU, and one of the commit before the update."""
+    worker = laptop.hosts.worker
+    worker.program("nvidia-smi", nvidia_smi(1))
+    runs = laptop.lab("run", "with", "wait_for=/tmp/go").split()[0]
+    waits = laptop.lab("run", "--queue", "with", "quick").split()[0]
+    old = laptop.run("git", "rev-parse", "HEAD").stdout.strip()
+    wheel = build_fork(tmp_path, f"{VERSION}+team.1")
+    (before,) = laptop.path.glob("vendor/*.whl")
+    before.unlink()
+    shutil.copy(wheel, before.parent)
+    lock = laptop.path / "requirements.txt"
+    named = f"./vendor/{wheel.name} # sha256 {hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    lock.write_text(re.sub(r"^\./vendor/.*$", named, lock.read_text(), flags=re.M))
+    laptop.bootstrap("--no-kernel", python="python3")
+    assert laptop.lab("--version") == f"lab {VERSION}+team.1\n"
+    new = laptop.lab("run", "--gpus", "0", "--follow", "with", "quick").split()[0]
+    worker.path("/tmp/go").touch()
+    for job in (runs, waits):
+        laptop.lab("logs", "-f", job)
+    laptop.run("git", "stash", "--quiet", "--include-untracked")
+    assert laptop.run("git", "rev-parse", "HEAD").stdout.strip() == old
+    back = laptop.lab("run", "--gpus", "0", "--follow", "with", "quick").split()[0]
+    versions = {}
+    for path in laptop.there("runs").glob("2*/run.json"):
+        record = json.loads(path.read_text())
+        assert record["status"] == "COMPLETED"
+        versions[record["job"]["lab"]] = record["software"]["lab"]["version"]
+    assert versions == {runs: VERSION, waits: VERSION, new: f"{VERSION}+team.1", back: VERSION}
 
 
 def test_a_run_started_through_a_link_keeps_its_code_and_sources(project, tmp_path):

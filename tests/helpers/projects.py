@@ -195,3 +195,17 @@ def edit(path, old, new):
     text = path.read_text("utf-8")
     assert old in text
     path.write_text(text.replace(old, new), "utf-8")
+
+
+def build_fork(folder: Path, version: str) -> Path:
+    """Build the wheel of a team's own lab, as docs/updating.md says."""
+    copy = folder / "lab"
+    shutil.copytree(LAB.parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = copy / "pyproject.toml"
+    text = re.sub(r'^version = ".*"', f'version = "{version}"', settings.read_text(), flags=re.M)
+    settings.write_text(text)
+    log = copy / "CHANGELOG.md"
+    log.write_text(log.read_text().replace("## ", f"## {version}\n\n- ours\n\n## ", 1))
+    subprocess.run(["uv", "build", "--quiet", "--wheel", "-o", folder, copy], check=True)
+    (built,) = folder.glob("*.whl")
+    return built

@@ -77,7 +77,8 @@ class PrintVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         import importlib.metadata
 
-        parser.exit(message=f"lab {importlib.metadata.version('dl-remote-lab')}\n")
+        print(f"lab {importlib.metadata.version('dl-remote-lab')}")  # parser.exit writes to stderr
+        parser.exit()
 
 
 def add_completion_arguments(parser: CommandParser) -> None:
