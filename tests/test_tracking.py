@@ -212,6 +212,8 @@ WRONG = {
     "a heartbeat that is no number": (["-b", "x"], "error: --beat-interval x is not valid"),
     "a heartbeat that never comes": (["-b", "0"], "error: --beat-interval 0 is not valid"),
     "a log level": (["-l", "loud"], "error: Unknown level: 'loud'"),
+    "a command": (["rnu"], "error: there is no command rnu: did you mean run?"),
+    "help for a command": (["help", "rnu"], "error: there is no command rnu: did you mean run?"),
     "a named configuration": (["with", "lr"], 'error: Named config not found: "lr"'),
     "a file of settings": (["with", "no.json"], "error: Ingredient for named config"),
 }
@@ -250,6 +252,68 @@ def test_settings_may_be_tuples_paths_optional_and_nested(tiny):
     assert (config["place"], config["part"]) == ("there", {"name": "sgd"})
     done = tiny.project.run("python", script, "with", "part.nam=x", env=tiny.env, check=False)
     assert done.returncode == 2 and "part.nam=x" in done.stdout
+
+
+HABITS = """    pass
+
+@ex.named_config
+def tiny():
+    "A docstring, which print_named_configs shows."
+    seed = 5
+
+def refused(**options):
+    try:
+        ex.run(**options)
+    except Exception as error:
+        print([one.__name__ for one in type(error).__mro__], error)
+
+if len(sys.argv) == 1:
+    import numpy
+    import sacred
+    done = ex.run(config_updates={"seed": numpy.int64(3), "lr": numpy.float32(0.5)})
+    updates = json.dumps(done.meta_info["config_updates"])
+    print("config", json.dumps(done.config, sort_keys=True), updates)
+    print("named", json.dumps(ex.run(named_configs=["tiny"]).config, sort_keys=True))
+    refused(config_updates={"sed": 1})
+    refused(config_updates={"seed": "x"})
+    refused(named_configs=["nothing"])
+    refused(command_name="nothing")
+    raise SystemExit
+"""
+
+
+def test_sacreds_habits_in_configurations_and_errors_hold(tiny):
+    script = tiny.script(HABITS)
+    text = script.read_text().replace(
+        "    seed: int = 0\n", "    seed: int = 0\n    lr: float = 0.1\n"
+    )
+    script.write_text(text)
+
+    def run(*words, check=True):
+        return tiny.project.run("python", script, *words, env=tiny.env, check=check).stdout
+
+    lines = run().splitlines()
+    config = '{"dataset": "digits", "lr": 0.5, "seed": 3}'
+    assert f'config {config} {{"seed": 3, "lr": 0.5}}' in lines
+    assert 'named {"dataset": "digits", "lr": 0.1, "seed": 5}' in lines
+    added, wrong, named, command = [line for line in lines if "'LabError'" in line]
+    assert "'ConfigAddedError'" in added and "no setting sed: did you mean seed?" in added
+    assert "'SacredError'" in wrong and "seed='x' is not valid" in wrong
+    assert "'NamedConfigNotFoundError'" in named
+    assert "'KeyError'" in command
+    assert "seed = 5" in run("print_config", "with", "tiny")
+    assert "A docstring" in run("print_named_configs")
+
+
+def test_an_id_that_a_setting_cannot_name_is_refused(tiny):
+    body = "    print(_config['dataset'])"
+    for name in ("2026_11_29", "1e5", "1.50", "True", "None"):
+        done = tiny.run(body, f"--id={name}", check=False)
+        assert (done.returncode, done.stdout.count("\n")) == (2, 1), done.stdout
+        assert f"run-{name}" in done.stdout
+    assert not tiny.runs.exists()
+    tiny.run(body, "--id=20261129")
+    assert "20261129" in tiny.run(body, "with", "dataset=20261129").stdout.splitlines()
 
 
 def test_the_options_of_help_are_those_that_work(tiny):

@@ -13,6 +13,7 @@ What experiments may use; a change of what is listed here is a new major version
     Run                          the type of Sacred's _run
 """
 
+import ast
 import difflib
 import importlib
 import importlib.util
@@ -64,8 +65,41 @@ OPTIONS = {"--beat-interval", "--comment", "--debug", "--force", "--help", "--id
 OPTIONS |= {"--name", "--pdb", "--print-config", "--unobserved"}
 
 
-class ConfigError(UsageError):
-    """An unknown setting or option, or a value of the wrong type or out of range."""
+class ConfigError(UsageError, sacred.utils.ConfigError):  # type: ignore[misc] # Sacred: no types
+    """An unknown setting or option, or a value of the wrong type or out of range.
+
+    Also Sacred's exception of that name, with the message alone.
+    """
+
+    print_conflicting_configs = False
+    __prefix_handled__ = True
+
+    def __init__(self, message: str = ""):
+        sacred.utils.SacredError.__init__(self, message)
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.args))
+
+
+class UnknownSettingError(ConfigError, sacred.utils.ConfigAddedError):  # type: ignore[misc]
+    """A setting that the configuration does not have: Sacred's ConfigAddedError."""
+
+
+class UnknownNamedConfigError(ConfigError, sacred.utils.NamedConfigNotFoundError):  # type: ignore[misc]
+    """A named configuration that does not exist: Sacred's NamedConfigNotFoundError."""
+
+
+class UnknownCommandError(ConfigError, KeyError):
+    """A command that the experiment does not have: for Sacred a KeyError."""
+
+
+class NamedConfig(sacred.config.ConfigScope):  # type: ignore[misc] # Sacred has no types
+    """A function with @ex.named_config; Sacred takes its docstring for a setting."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        values = super().__call__(*arguments, **options)
+        values.pop("__doc__", None)
+        return values
 
 
 class Log(Protocol):
@@ -142,6 +176,12 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         captured: Callable[Parameters, Result] = super().main(function)
         return captured
 
+    def named_config(self, function: Callable[[], Any]) -> Any:
+        """Mark a function whose local variables are a named configuration."""
+        super().named_config(function)
+        scope = self.named_configs[function.__name__] = NamedConfig(function)
+        return scope
+
     def run(self, *arguments: Any, **options: Any) -> Run:
         """Run as Sacred does; RecordError at the end if the record is incomplete."""
         if not self.exits:
@@ -165,11 +205,13 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         **options: Any,
     ) -> Run:
         """Create Sacred's run, with the settings that are inherited."""
-        updates, defaults = config_updates or {}, to_plain(self.settings())
+        updates: dict[str, Any] = to_builtin(config_updates or {})
+        defaults = to_plain(self.settings())
         if self.inherit:
             typed: dict[str, Any] = {}
             for name in named_configs:
-                typed |= self.named.get(name, {})
+                scope = self.named_configs.get(name)  # None: a file, or unknown
+                typed |= self.named.get(name) or (scope and scope(updates, typed, defaults)) or {}
             checked = check(self.settings, typed | updates)
             plain = to_plain(self.settings(**checked))
             typed = {name: plain[name] for name in checked}
@@ -194,6 +236,15 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         finally:
             self.exits = False
 
+    def _check_command(self, cmd_name: str | None) -> None:
+        """End with one line and exit code 2 if there is no such command."""
+        commands = dict(self.gather_commands())
+        if cmd_name not in commands:
+            near = difflib.get_close_matches(str(cmd_name), commands, n=1)
+            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(commands)}."
+            print(f"error: there is no command {cmd_name}: {advice}", file=sys.stderr)
+            raise SystemExit(2)
+
     def _run(self, *arguments: Any, **options: Any) -> Run:
         if self.root.resolve() != project.root():
             raise LabError(project.describe_mismatch(self.root, project.root()))
@@ -207,9 +258,16 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             with interrupts.as_exceptions():
                 try:
                     run = self._create_run(*arguments, **options)  # refuses wrong settings
+                except ConfigError:
+                    raise
                 except (sacred.utils.SacredError, KeyError, ValueError) as error:
                     message = str(error.args[0] if isinstance(error, KeyError) else error)
-                    raise ConfigError(" ".join(message.split())) from None
+                    kind: type[ConfigError] = ConfigError
+                    if isinstance(error, sacred.utils.NamedConfigNotFoundError):
+                        kind = UnknownNamedConfigError
+                    elif message.startswith("Command "):
+                        kind = UnknownCommandError
+                    raise kind(" ".join(message.split())) from None
                 if not run.main_function.unobserved:  # print_config needs none
                     for module in self.modules:
                         importlib.import_module(*module)
@@ -243,6 +301,10 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"--id {name!r} is not valid: use letters and digits, then also '-', '.' and '_'."
         )
+    if name is not None and not survives_parsing(name):
+        raise ConfigError(
+            f"--id {name} is not valid: resume={name} would be a number; use run-{name}, say."
+        )
     try:
         valid = beat is None or 0 < float(beat) <= 60
     except ValueError:
@@ -251,6 +313,15 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"--beat-interval {beat} is not valid: use seconds, above 0 and up to 60."
         )
+
+
+def survives_parsing(name: str) -> bool:
+    """Whether Sacred leaves a setting with this value as it is: 2026_11_29 becomes 20261129."""
+    try:
+        value = ast.literal_eval(name)
+    except (ValueError, SyntaxError):
+        return True
+    return type(value) is int and str(value) == name  # check() makes it text again
 
 
 def make_config(config: type[Config], values: Mapping[str, Any]) -> Config:
@@ -266,16 +337,26 @@ def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
         if name not in types:
             near = difflib.get_close_matches(name, types, n=1)
             advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(types)}."
-            raise ConfigError(f"there is no setting {name}: {advice}")
+            raise UnknownSettingError(f"there is no setting {name}: {advice}")
         # Sacred takes resume=20261122 for a number
         given = str(value) if types[name] is str and type(value) is int else value
         try:  # as JSON, which has tuples, paths and enumerations in the form that Sacred knows
-            text = json.dumps(given, default=str)
+            text = json.dumps(to_builtin(given), default=str)
             checked[name] = TypeAdapter(types[name]).validate_json(text, strict=True)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise ConfigError(f"{name}={given!r} is not valid: {reason}.") from None
     return checked
+
+
+def to_builtin(value: Any) -> Any:
+    """Convert numbers and arrays of numpy to Python's, also inside dictionaries and lists."""
+    if isinstance(value, dict):
+        return {name: to_builtin(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_builtin(one) for one in value]
+    numpy = sys.modules.get("numpy")
+    return value.tolist() if numpy and isinstance(value, (numpy.generic, numpy.ndarray)) else value
 
 
 def to_plain(config: Any) -> dict[str, Any]:
