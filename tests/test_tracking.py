@@ -1107,8 +1107,29 @@ def test_in_a_distributed_run_rank_0_records_also_the_errors_of_the_others(tiny)
     assert done.returncode != 0
     assert tiny.json()["status"] == "FAILED"
     assert "ValueError: rank 1 has no data" in tiny.output
+    assert tiny.json()["fail_trace"][-1] == "ValueError: rank 1 has no data\n"
     assert not list((tiny.runs / "_ranks").iterdir())
     assert (tiny.record / "metrics.jsonl").read_text().count("loss") == 1
+
+
+def test_the_failure_of_a_distributed_run_is_the_first_one_not_a_closed_connection(tiny):
+    """Rank 0 waits for rank 1, which fails: "Connection closed by peer" is what it is told."""
+    body = """
+    import torch.distributed as dist
+    dist.init_process_group("gloo")
+    if not tracking.is_main_process():
+        dist.destroy_process_group()
+        time.sleep(0.3)
+        raise ValueError("rank 1 has no data")
+    dist.barrier()
+"""
+    torchrun = ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = tiny.project.run(*torchrun, tiny.script(body), env=tiny.env, check=False)
+    assert done.returncode != 0
+    assert tiny.json()["status"] == "FAILED"
+    assert tiny.json()["fail_trace"][-1] == "ValueError: rank 1 has no data\n"
+    shown = tiny.project.run("lab", "show", "last", env=tiny.env).stdout
+    assert re.search("failure +ValueError: rank 1 has no data", shown)
 
 
 # --- MongoDB -------------------------------------------------------------------------------------

@@ -5,14 +5,25 @@ An error in another rank reaches the record through a file in a folder that all 
 
 import hashlib
 import os
+import re
 import shutil
 import sys
+import time
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from lab.ground import files, liveness
 
 # Equal in all processes of one launch; together different in the next one.
 LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
+# What a rank's error says when another one has gone: a consequence, not the cause.
+CONSEQUENCE = re.compile(
+    r"connection (closed|reset|refused|aborted|was)|by peer|broken pipe|remote process exited"
+    r"|gloo|nccl|socket|timed out|timeout",
+    re.IGNORECASE,
+)
+WAIT = 2.0  # seconds for the error of the rank that failed first, which may still be unwinding
 JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "WORLD_SIZE")
 
 
@@ -32,15 +43,47 @@ def report_error(runs: Path, text: str) -> None:
         print(f"warning: the error of rank {rank} cannot be recorded: {error}", file=sys.stderr)
 
 
-def take_errors(runs: Path) -> str:
-    """Return the errors that the other ranks left, each under its rank, and remove them."""
+class Failure(NamedTuple):
+    """The error of a rank: its traceback, and when that was reported."""
+
+    rank: str
+    time: float
+    text: str
+
+    @property
+    def is_consequence(self) -> bool:
+        """Whether it only says that another rank has gone."""
+        lines = self.text.strip().splitlines()[-6:]  # without its lines of source code
+        return any(CONSEQUENCE.search(line) for line in lines if not line.startswith(" "))
+
+
+def take_errors(runs: Path, wait: bool = False) -> list[Failure]:
+    """Return the errors that the other ranks left, by rank, and remove them.
+
+    `wait` for a moment until there is one that is not the consequence of another rank's.
+    """
     if os.environ.get("WORLD_SIZE", "1") == "1":
-        return ""
-    folder = launch_folder(runs)
-    paths = sorted(folder.glob("rank-*"))
-    errors = "".join(f"--- {path.stem}\n{path.read_text('utf-8')}" for path in paths)
+        return []
+    folder, end = launch_folder(runs), time.monotonic() + WAIT
+    while True:
+        failures = [
+            Failure(path.stem, path.stat().st_mtime, path.read_text("utf-8"))
+            for path in sorted(folder.glob("rank-*"))
+        ]
+        found = any(not failure.is_consequence for failure in failures)
+        if found or not wait or time.monotonic() > end:
+            break
+        time.sleep(0.05)
     shutil.rmtree(folder, ignore_errors=True)
-    return errors
+    return failures
+
+
+def find_first(own: str, when: datetime, others: list[Failure]) -> Failure:
+    """Find the failure that came first, of rank 0's own (if any) and the others."""
+    failures = list(others)
+    if own:
+        failures.append(Failure("rank-0", when.replace(tzinfo=timezone.utc).timestamp(), own))
+    return min(failures, key=lambda failure: (failure.is_consequence, failure.time))
 
 
 def launch_folder(runs: Path) -> Path:

@@ -217,7 +217,10 @@ class RunFolder(RecordFiles):
                 print(f"warning: {problem}", file=sys.stderr)
             if failure := self.capture.stop():
                 self._note_missing("its output", failure)
-            others = ranks.take_errors(Path(self.basedir))
+            own = ranks.Failure("rank-0", 0, "".join(trace))
+            others = ranks.take_errors(
+                Path(self.basedir), status == "FAILED" and own.is_consequence
+            )
             if others and status != "COMPLETED":
                 status = "FAILED"  # the launcher ended this rank because another one had failed
             elif status == "FAILED" and interrupts.received_signal():
@@ -226,10 +229,15 @@ class RunFolder(RecordFiles):
                 status = "INTERRUPTED" if number == signal.SIGINT else "TERMINATED"
             if trace:
                 self.run_entry["fail_trace"] = list(trace)
+            if others and status == "FAILED":
+                first = ranks.find_first(own.text, when, others)
+                if first.rank != "rank-0":
+                    self.run_entry["fail_trace"] = first.text.splitlines(keepends=True)
             self.run_entry |= {"stop_time": when.isoformat(), "heartbeat": when.isoformat()}
             self.gpus.join(provenance.TIMEOUT + 1)
             try:
-                self._append_output("".join(trace) + others)
+                texts = (f"--- {failure.rank}\n{failure.text}" for failure in others)
+                self._append_output(own.text + "".join(texts))
             except OSError as error:
                 self._note_missing("its output", error)
             try:
