@@ -364,6 +364,22 @@ def test_where_no_cache_can_be_written_the_listing_works(three, list_counting):
     assert not list(three.runs.glob(".*"))
 
 
+def test_reading_listing_comparing_and_reproducing_import_no_sacred(three, tmp_path):
+    """The day Sacred no longer installs: whatever imports it fails."""
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "sacred.py").write_text("raise ImportError('Sacred is gone')")
+    path = {"PYTHONPATH": f"{tmp_path / 'without'}:{SRC}"}
+
+    def run(*words):
+        return three.run(sys.executable, *words, **path)
+
+    assert "is gone" in run("-c", "try: import sacred\nexcept ImportError as e: print(e)")
+    for words in (["runs"], ["show", NEWEST], ["compare", NEWEST, MIDDLE]):
+        assert NEWEST[:15] in run("-m", "lab.cli", *words)
+    run("-m", "lab.cli", "note", NEWEST, "still", "readable")
+    run("-c", "import lab.records, lab.remote, lab.runs.reproduce, lab.runs.export")
+
+
 def test_only_folders_are_in_runs_where_sacreds_tools_take_a_file_for_a_run(three):
     (three.runs / "_listing.json").write_text("the cache of an earlier lab")
     three.rows()
