@@ -21,7 +21,7 @@ from helpers.hosts.nvidia import nvidia_smi
 __all__ = ["Clock", "Host", "Hosts", "Traffic", "nvidia_smi"]
 ELSEWHERE = "192.0.2.77"  # the laptop's address after it was moved
 PROGRAMS = ["unshare", "nsenter", "setsid", "ip", "ssh", "ssh-keygen", "sshd", "tmux", "rsync"]
-PROGRAMS += ["sshfs", "fish", "tcsh", "zsh", "faketime", "ps", "mkfs.btrfs", "curl"]
+PROGRAMS += ["sshfs", "fish", "tcsh", "zsh", "faketime", "ps", "mkfs.btrfs", "curl", "openssl"]
 
 
 def missing_programs() -> list[str]:
