@@ -1,11 +1,13 @@
 """Datasets as folders of images, with an explicit split and a manifest that lists every file.
 
-python -m PACKAGE.data prepare                      scikit-learn's digits, split
-python -m PACKAGE.data split FOLDER --dataset NAME  your images: one sub-folder of FOLDER per class
-python -m PACKAGE.data verify                       is every file as the manifest says? any leakage?
+python -m {{ cookiecutter.__package }}.data prepare
+python -m {{ cookiecutter.__package }}.data split FOLDER --dataset NAME
+python -m {{ cookiecutter.__package }}.data verify
 
-A dataset is in data/<dataset>/{train,val,test}/<class>/<image>, with manifest.json and the models
-trained on it beside the splits. LAB_DATA, or `data` in machines.local.toml, moves data/ elsewhere.
+These write scikit-learn's digits, or your own images (one sub-folder of FOLDER per class), and look
+for files that are not as the manifest says and for leakage. A dataset is in
+data/<dataset>/{train,val,test}/<class>/<image>, with manifest.json and the models trained on it
+beside the splits. LAB_DATA, or `data` in machines.local.toml, moves data/ elsewhere.
 """
 
 import argparse
@@ -55,9 +57,6 @@ class Manifest(TypedDict):
     image_size: int  # that loses nothing: the median of the shorter sides, at most 224
     channels: int  # 1 if all images are gray, else 3
     files: dict[str, str]  # the sha256 of each "train/<class>/<name>"
-
-
-# --- reading a dataset ----------------------------------------------------------------------------
 
 
 class ImageSplit:
@@ -230,7 +229,10 @@ def write_dataset(
             seed=seed,
             fractions={"val": val, "test": test},
             classes=sorted({sample.label for sample in samples}),
-            counts={split: count_classes(drawn, split) for split in SPLITS},
+            counts={
+                split: dict(Counter(p.split("/")[1] for p in drawn if p.startswith(f"{split}/")))
+                for split in SPLITS
+            },
             image_size=min(224, sorted(min(s.size) for s in samples)[len(samples) // 2]),
             channels=max(sample.channels for sample in samples),
             files=hashes,
@@ -246,11 +248,6 @@ def write_dataset(
             f": {project.relative(root)} is incomplete; run the same command again to complete it"
         ) from None
     return manifest
-
-
-def count_classes(paths: Iterable[str], split: str) -> dict[str, int]:
-    """Count the paths in a split, by class."""
-    return dict(Counter(path.split("/")[1] for path in paths if path.startswith(f"{split}/")))
 
 
 def write_image(path: Path, content: bytes) -> None:

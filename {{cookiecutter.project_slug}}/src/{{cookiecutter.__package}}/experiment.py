@@ -1,9 +1,11 @@
 """The experiment: its configuration, and one recorded run from the data to the test score.
 
-python -m PACKAGE.experiment                      one run with the settings below
-python -m PACKAGE.experiment with lr=0.01 seed=1  one run with other settings
-python -m PACKAGE.experiment with smoke           a named configuration
-python -m PACKAGE.experiment print_config         the settings, without running
+python -m {{ cookiecutter.__package }}.experiment
+python -m {{ cookiecutter.__package }}.experiment with lr=0.01 seed=1
+python -m {{ cookiecutter.__package }}.experiment with smoke
+python -m {{ cookiecutter.__package }}.experiment print_config
+
+The last two: a named configuration, for a quick trial, and the settings without a run.
 """
 
 from dataclasses import dataclass
@@ -68,7 +70,8 @@ def run(_config: dict[str, Any], _run: tracking.Run) -> dict[str, float]:
         record = tracking.record_folder(_run)
         print(f"record    {project.relative(record) if record else 'none (--unobserved)'}")
         print(f"weights   {project.relative(result.weights)}")
-        print(f"test      accuracy {result.test['accuracy']:.4f}, loss {result.test['loss']:.4f}")
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in result.test.items())
+        print(f"test      {scores}")
     return result.test
 
 

@@ -36,7 +36,7 @@ class Result(NamedTuple):
     """What a training run leaves."""
 
     weights: Path  # best.safetensors, by validation loss
-    test: dict[str, float]  # loss and accuracy of these weights on the test split
+    test: dict[str, float]  # what evaluate() returns for these weights on the test split
 
 
 @dataclass
@@ -151,7 +151,10 @@ def is_due(accelerator: Accelerator, saved: float, minutes: float) -> bool:
 
 @torch.no_grad()
 def evaluate(accelerator: Accelerator, model: nn.Module, batches: Batches) -> dict[str, float]:
-    """Compute the mean cross-entropy loss (nats) and the accuracy (0 to 1) of all samples."""
+    """Compute the mean cross-entropy loss (nats) and the accuracy (0 to 1) of all samples.
+
+    train() chooses the best weights by "loss"; every other metric is recorded as well.
+    """
     model.eval()
     losses, hits = [], []
     for images, labels in batches:
@@ -162,8 +165,8 @@ def evaluate(accelerator: Accelerator, model: nn.Module, batches: Batches) -> di
         losses.append(loss)
         hits.append(hit)
     return {
-        "loss": torch.cat(losses).mean().item(),
         "accuracy": torch.cat(hits).float().mean().item(),
+        "loss": torch.cat(losses).mean().item(),
     }
 
 

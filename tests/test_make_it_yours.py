@@ -1,0 +1,99 @@
+"""docs/make-it-yours.md fits the project: its code parses, and what it names exists."""
+
+import ast
+import json
+import re
+import shlex
+
+import pytest
+from lab.transfer.manifest import parse_manifest
+
+from helpers.projects import LAB, TEMPLATE
+
+PAGE = (TEMPLATE / "docs/make-it-yours.md").read_text("utf-8")
+(SRC,) = (TEMPLATE / "{{cookiecutter.project_slug}}/src").iterdir()
+PAGES_OWN = {"seeds.py", "baseline.py"}  # files that the reader writes
+
+
+def read_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.S)
+
+
+def list_defined(module: str) -> set[str]:
+    """The names that a module of the project defines at its top level."""
+    tree = ast.parse((SRC / f"{module}.py").read_text("utf-8"))
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    targets = [node.targets[0] for node in tree.body if isinstance(node, ast.Assign)]
+    return names | {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def test_what_its_code_takes_from_the_project_is_there():
+    blocks = [ast.parse(block) for block in read_blocks("python")]
+    assert len(blocks) == 5
+    modules = {path.stem for path in SRC.glob("*.py")}
+    taken = {
+        (node.value.id, node.attr)
+        for block in blocks
+        for node in ast.walk(block)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    # these two may be variables as well
+    taken = {one for one in taken if one[0] in modules - {"model", "accelerator"}}
+    taken |= {("model", "SmallCNN"), ("accelerator", "make_accelerator")}
+    assert len(taken) > 6
+    for module, name in taken:
+        assert name in list_defined(module), f"{module}.{name}"
+    settings = set(re.findall(r"\bconfig\.(\w+)", PAGE))
+    fields = re.findall(r"(?m)^    (\w+): ", (SRC / "experiment.py").read_text("utf-8"))
+    assert settings and settings <= set(fields)
+
+
+def test_its_commands_exist():
+    lines = [line for block in read_blocks("sh") for line in block.splitlines()]
+    assert len(lines) > 6
+    for line in lines:
+        program, *words = shlex.split(line)
+        if program == "python":
+            module = words[1].removeprefix("my_experiment.") + ".py"
+            assert words[0] == "-m" and module in PAGES_OWN | {path.name for path in SRC.iterdir()}
+        elif program == "lab":
+            assert f'"{words[0]}"' in "".join(p.read_text() for p in LAB.glob("lab/cli/*.py"))
+        else:
+            assert program in ("git", "rm", "python3")
+
+
+def test_its_files_exist_and_its_counts_are_those_of_the_project():
+    project = SRC.parent.parent
+    existing = {
+        path.name for folder in ("", "tests", "notebooks") for path in (project / folder).iterdir()
+    }
+    existing |= {path.name for path in SRC.iterdir()} | PAGES_OWN
+    named = set(re.findall(r"`([\w-]+\.(?:py|ipynb|toml|cff))`", PAGE))
+    assert len(named) > 12 and named <= existing
+    for name, count in re.findall(r"\| `(\w+\.py)`, (\d+) lines \|", PAGE):
+        lines = len((SRC / name).read_text("utf-8").splitlines())
+        assert lines == pytest.approx(int(count), rel=0.1), name
+
+
+def test_its_manifest_is_one_that_lab_takes():
+    (block,) = read_blocks("json")
+    assert list(parse_manifest(block, "data/x").files) == list(json.loads(block)["files"])
+    for key in re.findall(r'"(\w+)": [{\[]', block):
+        assert f"`{key}`" in PAGE or key == "classes"
+
+
+def test_it_leads_to_every_document_and_the_readmes_lead_to_it():
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", PAGE))
+    assert linked == {p.name for p in TEMPLATE.glob("docs/*.md")} - {"make-it-yours.md"}
+    for readme in (TEMPLATE / "README.md", SRC.parent.parent / "README.md"):
+        assert "docs/make-it-yours.md" in readme.read_text("utf-8")
+
+
+@pytest.mark.parametrize("module", ["experiment", "data"])
+def test_help_prints_lines_that_can_be_copied(bake, module):
+    baked = bake(project_name="Zebra Count")
+    (source,) = baked.path.glob(f"src/*/{module}.py")
+    lines = re.findall(r"(?m)^python -m .*$", ast.get_docstring(ast.parse(source.read_text())))
+    assert len(lines) > 2
+    assert all(line.startswith(f"python -m zebra_count.{module}") for line in lines)
+    assert not any("  " in line for line in lines)
