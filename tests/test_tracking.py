@@ -644,8 +644,11 @@ def test_what_cannot_be_recorded_is_named_and_the_rest_of_the_record_is_whole(ti
     cycle = [1]
     cycle.append(cycle)
     _run.info |= {"huge": 10**5000, "fine": 1, "cycle": cycle, "odd": chr(0xD800)}
+    _run.log_scalar("step", 1, 10**5000)
+    _run.log_scalar("word", 1, "one")
+    _run.log_scalar("after", 1)
     import numpy
-    return {"accuracy": numpy.float32(0.5), "cycle": cycle, "deep": {"huge": Deep()}}
+    return {"accuracy": numpy.float32(0.5), "cycle": cycle, "set": {1}, "deep": {"huge": Deep()}}
 class Deep:
     def __getstate__(self):
         raise KeyError("it does not like that")
@@ -655,11 +658,13 @@ class Deep:
     assert done.returncode == 1 and "info['huge'] (Exceeds the limit" in line, done.stdout
     assert "result['deep']['huge'] (" in line and "it does not like that" in line
     record, info = tiny.json(), tiny.json("info.json")
+    assert "the metric step (" in line and "the metric word at step one (" in line
     assert (record["status"], record["result"]["accuracy"]) == ("FAILED", 0.5)
+    assert record["result"]["set"] == {"py/set": [1]} and "py/id" in json.dumps(info["cycle"])
     assert record["stop_time"]
     assert (info["fine"], info["odd"]) == (1, chr(0xD800))
-    assert (tiny.record / "metrics.jsonl").read_text().count("\n") == 2
-    assert len(tiny.json("metrics.json")) == 2
+    assert (tiny.record / "metrics.jsonl").read_text().count("\n") == 3
+    assert len(tiny.json("metrics.json")) == 3
     tiny.project.run("lab", "show", "last", env=tiny.env)
 
 

@@ -121,7 +121,9 @@ class RunFolder(RecordFiles):
                 try:
                     self.metrics.add(step, {name: value}, seconds)
                 except Exception as error:  # noqa: BLE001
-                    self._note_missing(f"the metric {name} at step {step}", error)
+                    printable = not isinstance(step, int) or abs(step) < 1 << 64  # 5,000 digits
+                    where = f" at step {step}" if printable else ""
+                    self._note_missing(f"the metric {name}{where}", error)
 
     # --- metrics ---------------------------------------------------------------------------------
 
@@ -290,13 +292,13 @@ class RunFolder(RecordFiles):
 
 
 def to_recordable(value: Any, name: str) -> tuple[Any, dict[str, str]]:
-    """Convert to what JSON has; and what cannot be converted, with the reason.
+    """Copy what can be saved as JSON; and what cannot, with the reason.
 
     If one entry of a dictionary cannot be, the others are recorded.
     """
     try:
-        plain = flatten(to_plain_numbers(value))
-        json.dumps(plain)  # not an integer with more digits than Python prints
+        plain = to_plain_numbers(value)
+        json.dumps(flatten(plain))  # not an integer with more digits than Python prints
     except Exception as error:  # noqa: BLE001 # objects of the user's may raise anything
         reason = type(error).__name__ if isinstance(error, RecursionError) else str(error)
         if not isinstance(value, dict) or name.count("[") > 2:
