@@ -292,7 +292,9 @@ def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
     installs = [line.split() for line in lines if " pip install " in line]
     options = ("--torch-backend=auto", "--offline")
     assert [" ".join(word for word in words if word in options) for words in installs] == calls
-    assert dict(line.split("=", 1) for line in lines if line.startswith("UV_")) == passed_on
+    found = dict(line.split("=", 1) for line in lines if line.startswith("UV_"))
+    found.pop("UV_HTTP_RETRIES", None)  # only for the download of a Python
+    assert found == passed_on
 
 
 def bare_path(tmp_path, *more) -> str:

@@ -186,7 +186,7 @@ def create_venv(folder):
     try:
         return run([*venv, folder], env=soon, stderr=subprocess.PIPE)
     except Problem:
-        found = uv_run("python", "list", "--only-installed")
+        found = run([find_uv(), "python", "list", "--only-installed"], env=soon)
         installed = [one for one in PYTHONS if f"cpython-{one}." in found]
         if version in installed:
             raise
