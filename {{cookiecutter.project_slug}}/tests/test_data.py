@@ -123,7 +123,7 @@ def test_an_image_is_as_a_viewer_displays_it():
     ):
         content = io.BytesIO()
         image.save(content, "png", exif=exif)
-        decoded = images.decode(content.getvalue()).convert("L")
+        decoded = images.decode(content).convert("L")
         assert np.asarray(decoded).tolist() == expected
 
 

@@ -92,7 +92,8 @@ class ImageSplit:
     def _read(self, path: Path) -> NDArray[np.uint8]:
         """Read the pixels of an image, [channels, size, size]."""
         try:
-            image = images.decode(images.read_file(path)).convert(self.mode)
+            with images.open_file(path) as file:
+                image = images.decode(file).convert(self.mode)
         except images.ImageError as error:
             raise LabError(f"{path} {error}; {this_command()} verify tells more.") from None
         return np.atleast_3d(np.asarray(image.resize(self.size))).transpose(2, 0, 1)
@@ -143,7 +144,7 @@ def verify(dataset: str) -> list[str]:
             content = images.read_file(folder(dataset) / path)
             if expected.get(path) not in (None, sha256(content)):
                 problems.append(f"changed   {path}")
-            by_pixels[hash_pixels(images.decode(content))].append(path)
+            by_pixels[hash_pixels(images.decode(io.BytesIO(content)))].append(path)
         except images.ImageError as error:
             problems.append(f"unreadable {path}: {error}")
     for paths in by_pixels.values():
@@ -185,7 +186,8 @@ def map_pixels(dataset: str) -> dict[str, str]:
     splits = {}
     for path in show_progress(list(read_manifest(dataset)["files"]), "reading"):
         try:
-            image = images.decode(images.read_file(folder(dataset) / path))
+            with images.open_file(folder(dataset) / path) as file:
+                image = images.decode(file)
         except images.ImageError:
             continue
         splits[hash_pixels(image)] = path.split("/")[0]

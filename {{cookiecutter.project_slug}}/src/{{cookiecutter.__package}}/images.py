@@ -1,11 +1,12 @@
 """Image files: which ones a dataset may hold, and how they become pixels."""
 
-import io
 import os
 import stat
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -22,22 +23,29 @@ class ImageError(LabError):
     """A file that cannot be used as an image. The message says why, without the file's name."""
 
 
-def read_file(path: Path) -> bytes:
-    """Read an image file; ImageError if it is not a regular file, too large or unreadable."""
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """Open an image file; ImageError if it is not a regular file, too large or unreadable."""
     try:
         # without O_NONBLOCK a FIFO would wait for somebody to write into it
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise ImageError("is not a regular file")
-            content = file.read(MAX_BYTES + 1)
+            if status.st_size > MAX_BYTES:
+                raise ImageError(f"is larger than {MAX_BYTES >> 20} MiB")
+            yield file
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from None
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"is larger than {MAX_BYTES >> 20} MiB")
-    return content
 
 
-def decode(content: bytes) -> Image.Image:
+def read_file(path: Path) -> bytes:
+    """Read an image file; ImageError as open_file()."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def decode(file: BinaryIO) -> Image.Image:
     """Decode an image to 8-bit RGB as a viewer shows it; ImageError for whatever cannot be used.
 
     It is turned as its EXIF data says, and put on white where it is transparent.
@@ -45,7 +53,7 @@ def decode(content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused below
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ImageError(f"has {width} x {height} pixels, more than {MAX_PIXELS:,}")

@@ -1,6 +1,7 @@
 """Splitting a folder of images into train, val and test."""
 
 import hashlib
+import io
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +32,7 @@ class Sample(NamedTuple):
 
 def make_sample(label: str, name: str, read: Callable[[], bytes]) -> Sample:
     """Decode an image and describe it; ImageError if it cannot be used."""
-    image = images.decode(read())
+    image = images.decode(io.BytesIO(read()))
     return Sample(label, name, read, hash_pixels(image), image.size, 1 if is_gray(image) else 3)
 
 
