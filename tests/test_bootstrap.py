@@ -269,6 +269,7 @@ def test_a_failing_uv_is_named_and_leaves_nothing_unfinished(small, tmp_path):
                 "UV_FIND_LINKS": "/wheels,/more",
                 "UV_DEFAULT_INDEX": "https://one.invalid",
                 "UV_INDEX": "https://two.invalid https://three.invalid",
+                "UV_INDEX_STRATEGY": "unsafe-first-match",
             },
             [""],
         ),

@@ -99,8 +99,7 @@ def find_uv():
         building.rename(helper)
     except (OSError, Problem) as error:
         shutil.rmtree(building, ignore_errors=True)
-        advice = "Install uv, or python3-venv and a network, then run python3 bootstrap.py."
-        raise Problem(f"uv is missing and cannot be downloaded: {error} {advice}") from None
+        raise Problem(f"uv is missing and cannot be downloaded: {error} Install uv.") from None
     return str(helper / "bin/uv")
 
 
@@ -115,6 +114,8 @@ def variables():
         words = (passed.get(f"PIP_{pip}") or found[0] or found[1]).split()  # pip's are by spaces
         if words and not passed.get(f"UV_{uv}"):
             passed[f"UV_{uv}"] = (" " if uv == "INDEX" else ",").join(words)
+            if uv == "INDEX":  # pip takes a version from whichever index has it
+                passed.setdefault("UV_INDEX_STRATEGY", "unsafe-first-match")
     return passed
 
 
@@ -166,8 +167,7 @@ def why_outdated(venv, source):
         found = json.loads((venv / STAMP).read_text("utf-8"))
         changed = set(found["packages"]) ^ set(made["packages"])
     except (OSError, ValueError, LookupError):
-        other = "was not made by bootstrap.py, or is incomplete"
-        return (other if venv.exists() else "is missing", False)
+        return "is incomplete, or not bootstrap.py's" if venv.exists() else "is missing", False
     ours = found["source"] == made["source"]
     reasons = {
         "has lost its Python": not os.access(venv / "bin/python", os.X_OK),
