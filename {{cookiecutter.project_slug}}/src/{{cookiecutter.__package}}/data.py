@@ -29,15 +29,7 @@ from tqdm import tqdm
 from lab import project
 from lab.project import LabError
 
-from . import images
-from .splitting import (
-    Sample,
-    describe_left_out,
-    draw_split,
-    find_images,
-    hash_pixels,
-    make_sample,
-)
+from . import images, splitting
 
 SPLITS = project.SPLITS
 CACHE_LIMIT = 2**30  # bytes: a split that is smaller, as 8-bit pixels, stays in memory once read
@@ -144,7 +136,7 @@ def verify(dataset: str) -> list[str]:
             content = images.read_file(folder(dataset) / path)
             if expected.get(path) not in (None, sha256(content)):
                 problems.append(f"changed   {path}")
-            by_pixels[hash_pixels(images.decode(io.BytesIO(content)))].append(path)
+            by_pixels[splitting.hash_pixels(images.decode(io.BytesIO(content)))].append(path)
         except images.ImageError as error:
             problems.append(f"unreadable {path}: {error}")
     for paths in by_pixels.values():
@@ -168,7 +160,7 @@ def warn_of_loss(dataset: str, image_size: int, channels: int) -> None:
 # --- making a dataset -----------------------------------------------------------------------------
 
 
-def load_digits() -> list[Sample]:
+def load_digits() -> list[splitting.Sample]:
     """Load scikit-learn's handwritten digits: 1,797 gray images of 8x8 pixels, ten classes."""
     # the file that its load_digits() reads: importing scikit-learn takes longer than all the rest
     path = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
@@ -177,7 +169,7 @@ def load_digits() -> list[Sample]:
     for number, (pixels, label) in enumerate(zip(table[:, :-1], table[:, -1], strict=True)):
         content = io.BytesIO()
         Image.fromarray(pixels.reshape(8, 8) * 15).save(content, "png")  # from 0 to 240
-        samples.append(make_sample(str(label), f"{number:04}.png", content.getvalue))
+        samples.append(splitting.make_sample(str(label), f"{number:04}.png", content.getvalue))
     return samples
 
 
@@ -190,14 +182,14 @@ def map_pixels(dataset: str) -> dict[str, str]:
                 image = images.decode(file)
         except images.ImageError:
             continue
-        splits[hash_pixels(image)] = path.split("/")[0]
+        splits[splitting.hash_pixels(image)] = path.split("/")[0]
     return splits
 
 
 def write_dataset(
     dataset: str,
     source: str,
-    samples: list[Sample],
+    samples: list[splitting.Sample],
     seed: int,
     val: float,
     test: float,
@@ -211,7 +203,7 @@ def write_dataset(
     """
     if not 0 < val < 1 or not 0 < test < 1 or val + test >= 1:
         raise LabError(f"--val {val} --test {test}: use two fractions above 0 with a sum below 1.")
-    drawn = draw_split(samples, seed, val, test, map_pixels(like) if like else {})
+    drawn = splitting.draw_split(samples, seed, val, test, map_pixels(like) if like else {})
     root = folder(dataset)
     foreign = sorted(set(list_files(dataset)) - set(drawn))
     if foreign:
@@ -315,8 +307,8 @@ def run_command(words: list[str] | None) -> int:
         print("\n".join(problems) or f"{args.dataset} is as its manifest says")
         return 1 if problems else 0
     if args.command == "split":
-        source, samples = str(args.source), find_images(args.source, show_progress)
-        if left_out := describe_left_out(args.source, samples):
+        source, samples = str(args.source), splitting.find_images(args.source, show_progress)
+        if left_out := splitting.describe_left_out(args.source, samples):
             print(f"left out: {left_out}")
     else:
         source, samples = "sklearn.datasets.load_digits", load_digits()

@@ -33,17 +33,14 @@ class Sample(NamedTuple):
 def make_sample(label: str, name: str, read: Callable[[], bytes]) -> Sample:
     """Decode an image and describe it; ImageError if it cannot be used."""
     image = images.decode(io.BytesIO(read()))
-    return Sample(label, name, read, hash_pixels(image), image.size, 1 if is_gray(image) else 3)
+    pixels = np.asarray(image)
+    channels = 1 if (pixels == pixels[..., :1]).all() else 3
+    return Sample(label, name, read, hash_pixels(image), image.size, channels)
 
 
 def hash_pixels(image: Image.Image) -> str:
     """Hash what an RGB image shows, whatever the format of its file."""
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
-
-
-def is_gray(image: Image.Image) -> bool:
-    pixels = np.asarray(image)
-    return bool((pixels == pixels[..., :1]).all())
 
 
 def find_images(
