@@ -1,6 +1,5 @@
 """A home and a project of their own for tests in process."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,13 +72,6 @@ def program(tmp_path, monkeypatch):
         return folder / name
 
     return write
-
-
-def run_git(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["git", *words], cwd=folder, check=True, stdout=subprocess.PIPE, encoding="utf-8"
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import run_git
+from git_helper import run_git
 
 from lab.environment import notebook_filter, repository
 
