@@ -49,7 +49,7 @@ def test_tab_completes_commands_machines_and_job_ids_in(shell, laptop):
                 shown += piece
 
         type_until(f"{line}; echo rea''dy\n", "ready")
-        type_until("lab log\t2\t\n", "it ran")
+        type_until("lab logs 2\t\n", "it ran")
         type_until("lab jobs --ma\tg\t --js\t\n", f'"id": "{id}"')
         session.stdin.write("exit\n")
         session.communicate(timeout=120)

@@ -68,7 +68,7 @@ def test_a_run_prints_where_its_record_is_and_its_score(worked):
     first = next(iter(records(worked)))
     assert f"record    runs/{first}\n" in worked.output
     assert f"weights   data/stripes/models/{first}/best.safetensors\n" in worked.output
-    assert re.search(r"test      accuracy 0\.99\d\d, loss 0\.0\d+\n", worked.output)
+    assert re.search(r"test      accuracy (0\.99\d\d|1\.0000), loss 0\.0\d+\n", worked.output)
 
 
 def test_the_key_result_of_the_readme_is_the_one_that_comes_out(worked):
@@ -174,7 +174,7 @@ def test_a_wrong_setting_is_one_line_exit_code_2_and_no_record(worked, words, sa
             "dataset=nothing",
             "error: there is no dataset nothing yet in data; python -m zebra",
         ),
-        ("resume=19991231", "error: resume=19991231: no run with this id has a checkpoint"),
+        ("resume=19991231", "error: 19991231 is not a run with a checkpoint"),
     ],
 )
 def test_a_mistake_that_shows_only_in_the_run_is_one_line_too(worked, tmp_path, words, said):
@@ -247,7 +247,7 @@ for file in place.iterdir():
         assert ("is not a run with a checkpoint" if lost else "damaged") in said, said
 for act in (halve, type(place).unlink):
     said = change(place.parent, "best.safetensors", act)
-    assert act is not halve or "are damaged, or of another model" in said, said
+    assert "are damaged, or of another model" in said, said
 said = change(place, "state.json", edit(lambda state: state.update(processes=2)))
 assert "it had 2 processes, now 1" in said
 said = change(place, "state.json", edit(lambda state: state["config"].pop("width")))

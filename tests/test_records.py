@@ -127,7 +127,7 @@ print(metrics["value"].tolist())
     lines = three.python(code).splitlines()
     assert lines[0] == f"run {name} {NEWEST} {MIDDLE} {OLDEST}"
     assert lines[1].startswith(
-        "state start duration machine commit accuracy loss dataset config.loss"
+        "name command state start duration machine commit accuracy loss dataset config.loss"
     )
     assert lines[2] == "UTC 0.1 mse"
     assert lines[3] == "run metric step value time"

@@ -124,7 +124,8 @@ def resume(
     checkpoint = past_runs.read_checkpoint(previous)
     best = previous / WEIGHTS
     with reporting_damage(previous):
-        weights = load_file(best) if best.exists() else None  # none before the first epoch's end
+        has_weights = checkpoint.progress["best_epoch"]  # not before the end of the first epoch
+        weights = load_file(best) if has_weights else None
         # Accelerate would go on without random states that it cannot read
         load(checkpoint.folder / f"random_states_{accelerator.process_index}.pkl")
     if weights is not None:

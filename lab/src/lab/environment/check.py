@@ -77,14 +77,14 @@ def check_packages() -> str:
     """Compare the installed packages with the lock, and the lock with pyproject.toml."""
     environment = find_environment()
     text = (project.root() / "requirements.txt").read_text("utf-8")
+    if differences := installed.find_differences(environment):
+        raise Stale(f"not as requirements.txt says: {installed.summarize(differences)}")
     if not has_installed(lock.extract_pins(text)):
         raise Stale("some are missing or differ from requirements.txt")
     table = project.read_toml("pyproject.toml").get("project", {})
     required = [str(one) for one in table.get("dependencies", [])]
     if not has_installed("\n".join(one for one in required if not lock.LAB.match(one))):
         raise Stale("requirements.txt lacks what pyproject.toml asks for; first: lab lock")
-    if differences := installed.find_differences(environment):
-        raise Stale(f"not as requirements.txt says: {installed.summarize(differences)}")
     count = len(list(environment.glob("lib/python*/site-packages/*.dist-info")))
     return f"{count} installed, as locked"
 

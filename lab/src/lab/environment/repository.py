@@ -189,12 +189,13 @@ def refresh_notebooks(root: Path) -> None:
 
     It looks at sizes first: git status would list them, such as those bound to another kernel.
     """
+    listed = ("--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--")
     for path in sorted(root.glob("notebooks/*.ipynb")):
         try:
-            git("ls-files", "--error-unmatch", "--", path)
-            git("diff", "--quiet", "--", path)
-            git("add", "--", path)
-        except Problem:  # not tracked, or really changed: left as it is
+            if git(*listed, path):
+                git("diff", "--quiet", "--", path)
+                git("add", "--", path)
+        except Problem:  # really changed: left as it is
             continue
 
 

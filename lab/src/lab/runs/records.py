@@ -130,6 +130,9 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
 # --- for notebooks -------------------------------------------------------------------------------
 
 
+NOT_PLAIN = {"run", "dataset", "result", "changed", "config"}  # of a row, in the table of runs
+
+
 def runs() -> "pd.DataFrame":
     """One row per recorded run, newest first: the listing as a table.
 
@@ -139,11 +142,11 @@ def runs() -> "pd.DataFrame":
     import pandas as pd
 
     rows = listing.list_rows()
-    taken = {"run", "state", "start", "duration", "machine", "commit"}
+    taken = {"run", "name", "command", "state", "start", "duration", "machine", "commit"}
     taken |= {name for row in rows for name in row["result"]}
     table = {}
     for row in rows:
-        plain = {key: row[key] for key in row if key not in ("run", "dataset", "result", "config")}
+        plain = {key: row[key] for key in row if key not in NOT_PLAIN}
         results = {name or "result": value for name, value in row["result"].items()}
         settings = {
             f"config.{name}" if name in taken else name: value
