@@ -119,6 +119,12 @@ def test_the_last_runs_need_no_id(three):
     assert "3 runs are recorded" in three.refused("show", "last~3")
 
 
+def test_runs_without_a_dataset_fit_a_narrow_terminal(lab):
+    for name in (NEWEST, OLDEST):
+        lab.record(name, config={"text": "a long text " * 9}, data={})
+    assert max(map(len, lab("runs", COLUMNS="80").splitlines())) <= 80
+
+
 def test_times_are_local_with_their_zone(three):
     assert "2026-11-04 01:00:00 +1300" in three.run(
         sys.executable, "-m", "lab.cli", "show", "last", TZ="Pacific/Auckland"

@@ -111,7 +111,8 @@ def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str 
         "commit",
     ]
     columns = [name for name in columns if name == "run" or any(line.get(name) for line in lines)]
-    common = [n for n in ("commit", "host", "data") if len({line.get(n) for line in lines}) == 1]
+    shared = ("commit", "host", "data")
+    common = [n for n in shared if n in columns and len({line[n] for line in lines}) == 1]
     whole = ["run", "state", "changed", *results, "time", "commit"]
     return format_table(lines, columns, whole, spare=[*results[:1], *results[1:], *common])
 
