@@ -1,5 +1,7 @@
 """A home and a project of their own for tests in process."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,7 @@ FOREIGN = (
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
+def home(tmp_path, monkeypatch) -> Iterator[Path]:
     """A home in which no setting of the developer is read or changed."""
     path = tmp_path / "home"
     path.mkdir()
@@ -42,7 +44,12 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
-    return path
+    # short: a longer path for sockets is replaced by one that all tests of all workers would share
+    with tempfile.TemporaryDirectory(
+        prefix="lab-", dir="/tmp", ignore_cleanup_errors=True
+    ) as cache:
+        monkeypatch.setenv("XDG_CACHE_HOME", cache)
+        yield path
 
 
 @pytest.fixture
