@@ -7,7 +7,7 @@ import time
 import pytest
 
 from helpers.jobs import GO, ended, job, logged, start
-from helpers.terminal import in_terminal
+from helpers.terminal import in_terminal, type_in
 
 SHELLS = {
     "bash": ("bash --norc", 'eval "$(lab completion bash)"'),
@@ -39,8 +39,7 @@ def test_tab_completes_commands_machines_and_job_ids_in(shell, laptop):
     with in_terminal(laptop, program) as session:
 
         def type_until(text: str, wanted: str) -> None:
-            session.stdin.write(text)
-            session.stdin.flush()
+            type_in(session, text)
             shown = b""
             while wanted.encode() not in shown:
                 ready = select.select([session.stdout], [], [], 8)[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.jobs import BOB, GO, ended, job, log, logged, start, until
-from helpers.terminal import in_terminal, read_until
+from helpers.terminal import in_terminal, read_until, type_in
 
 QUICK = {"LAB_PATIENCE": "4"}  # seconds; a dead line is given up soon
 
@@ -480,8 +480,7 @@ def test_an_old_tmux_is_enough(laptop):
     listed = laptop.hosts.worker.run("/usr/bin/tmux", "-S", socket, "list-sessions").stdout
     assert f"job-{id}" in listed
     with laptop.popen("script", "-qec", "lab shell", "/dev/null", stdin=-1, stderr=-2) as shell:
-        shell.stdin.write("tmux detach\n")
-        shell.stdin.flush()
+        type_in(shell, "tmux detach\n")
         shown, _ = shell.communicate(timeout=120)
     assert "detached (from session shell-my-experiment-" in shown
 

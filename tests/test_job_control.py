@@ -294,8 +294,8 @@ def test_a_driver_that_hangs_neither_hangs_a_start_nor_counts_as_free_gpus(lapto
     worker.program("timeout", '#!/bin/sh\nshift 3; exec /usr/bin/timeout -k 1 1 "$@"\n')
     done = laptop.lab("run", *SHOW, check=False)
     why = "nvidia-smi on worker does not answer, so it is unknown which GPUs are free"
-    mend = "lab run --queue waits for them, --gpus 0 runs without one"
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"lab: {why}. {mend}.")
+    fix = "lab run --queue waits for them, --gpus 0 runs without one"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, f"lab: {why}. {fix}.")
     doctor = json.loads(laptop.lab("doctor", "--json", check=False).stdout)
     assert next(row["remote"] for row in doctor if row["check"] == "GPUs") == "hung"
     id = start(laptop, "--gpus", "0", "--", "true")

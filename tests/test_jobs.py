@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from helpers.jobs import GO, ended, job, log, logged, start, until
-from helpers.terminal import in_terminal, read_until
+from helpers.terminal import in_terminal, read_until, type_in
 
 # --- what runs -----------------------------------------------------------------------------------
 
@@ -320,8 +320,7 @@ def test_attach_shows_the_live_job_and_ctrl_c_reaches_it(laptop, term):
     logged(laptop, id, "up")
     with in_terminal(laptop, f"lab attach {id}", env={"TERM": term}) as attached:
         read_until(attached, "up")
-        attached.stdin.write("\x03")
-        attached.stdin.flush()
+        type_in(attached, "\x03")
         assert ended(laptop, id) == "finished(5)"
         attached.communicate(timeout=120)
     assert log(laptop, id) == "up\ninterrupted\n"
@@ -334,11 +333,9 @@ def test_an_interactive_job_has_the_terminal_itself_with_log_and_exit_code(lapto
     (laptop.path / "debug.py").write_text("word = 'secret'\nbreakpoint()\nraise SystemExit(4)\n")
     with in_terminal(laptop, "lab run --interactive -- python debug.py") as session:
         read_until(session, "(Pdb)")
-        session.stdin.write("p word.upper()\n")
-        session.stdin.flush()
+        type_in(session, "p word.upper()\n")
         read_until(session, "'SECRET'")
-        session.stdin.write("c\n")
-        session.stdin.flush()
+        type_in(session, "c\n")
         session.communicate(timeout=120)
     (listed,) = json.loads(laptop.lab("jobs", "--json"))
     assert ended(laptop, listed["id"]) == "finished(4)"
@@ -352,8 +349,7 @@ def test_a_shell_opens_in_the_working_copy_with_the_environment_and_stays(laptop
         with in_terminal(laptop, "lab shell") as shell:
             read_until(shell, "# ")
             shell.stdin.write("printf '<%s>' $PWD $(which python) $seen; seen=yes; echo; ")
-            shell.stdin.write("tmux detach\n")
-            shell.stdin.flush()
+            type_in(shell, "tmux detach\n")
             shown, _ = shell.communicate(timeout=120)
         wanted = f"<{place}><{place}/.venv/bin/python>" + (f"<{seen}>" if seen else "")
         assert f"{wanted}\n" in re.sub(r"\x1b[^a-zA-Z]*[a-zA-Z]|\r", "", shown)
@@ -370,8 +366,7 @@ def test_each_project_of_an_account_has_a_shell_of_its_own_whatever_its_folder_i
         (laptop.path / "machines.local.toml").write_text(f'{machine}folder = "{folder}"\n')
         with in_terminal(laptop, "lab shell") as shell:
             read_until(shell, "# ")
-            shell.stdin.write('echo "<$PWD>"; tmux detach\n')
-            shell.stdin.flush()
+            type_in(shell, 'echo "<$PWD>"; tmux detach\n')
             shown, _ = shell.communicate(timeout=120)
         assert f"<{laptop.hosts.worker.home_inside}/{folder}/work>" in shown
         assert f"from session shell-{name}" in shown

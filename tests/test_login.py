@@ -3,7 +3,7 @@
 import pytest
 
 from helpers.jobs import start
-from helpers.terminal import in_terminal, read_until
+from helpers.terminal import in_terminal, read_until, type_in
 
 EVERY = (
     ["jobs"],
@@ -40,8 +40,7 @@ def test_one_login_serves_every_command(laptop):
     gateway.ask_for_password("secret")
     with in_terminal(laptop, "lab login") as session:
         read_until(session, "password:")
-        session.stdin.write("secret\n")
-        session.stdin.flush()
+        type_in(session, "secret\n")
         assert session.wait(60) == 0
     for command in (["jobs"], ["run", "--", "true"], ["sync"], ["fetch"], ["doctor"], ["mount"]):
         laptop.lab(*command)
@@ -61,11 +60,9 @@ def test_ctrl_c_in_the_command_that_connected_leaves_the_connection_to_the_other
     with in_terminal(laptop, f"lab logs -f {job}") as session:
         if asks:
             read_until(session, "password:")
-            session.stdin.write("secret\n")
-            session.stdin.flush()
+            type_in(session, "secret\n")
         read_until(session, "up")
-        session.stdin.write("\x03")
-        session.stdin.flush()
+        type_in(session, "\x03")
         session.wait(60)
     assert job in laptop.lab("jobs")
     assert gateway.count_logins("Accepted") == before + 1

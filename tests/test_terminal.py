@@ -10,7 +10,7 @@ import pytest
 
 from helpers.files import dataset
 from helpers.jobs import ended, start
-from helpers.terminal import in_terminal, read_until
+from helpers.terminal import in_terminal, read_until, type_in
 
 STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # all but tab and line feed
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -132,8 +132,7 @@ def test_ctrl_c_in_a_setup_interrupts_it(laptop):
     laptop.hosts.worker.program("sha256sum", waiting)
     with in_terminal(laptop, "lab setup") as session:
         read_until(session, "waiting")
-        session.stdin.write("\x03")
-        session.stdin.flush()
+        type_in(session, "\x03")
         shown, _ = session.communicate(timeout=120)
     assert shown.rstrip().endswith("lab: interrupted") and session.returncode == 130
     assert not [line for _, _, line in laptop.hosts.worker.processes() if "sleep 1000" in line]

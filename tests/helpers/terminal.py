@@ -16,3 +16,9 @@ def read_until(process, text: str) -> str:
         assert piece, f"it ended without {text!r}: {shown}"
         shown += piece
     return shown
+
+
+def type_in(process, text: str) -> None:
+    """Type a text into its terminal."""
+    process.stdin.write(text)
+    process.stdin.flush()

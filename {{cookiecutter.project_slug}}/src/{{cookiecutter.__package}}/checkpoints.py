@@ -75,7 +75,7 @@ def check_fit(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
 
 
 def save_state(
-    accelerator: Accelerator, folder: Path, progress: "Progress", config: "Config"
+    accelerator: Accelerator, folder: Path, progress: "Progress", config: "Config", manifest: str
 ) -> None:
     """Save the whole state, then remove the one before."""
     checkpoint = folder / f"step-{progress.step:08}"
@@ -89,7 +89,7 @@ def save_state(
                 "config": to_plain(config),
                 "progress": asdict(progress),
                 "processes": accelerator.num_processes,
-                "manifest": past_runs.hash_manifest(config.dataset),
+                "manifest": manifest,
             }
             (draft / STATE).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
             draft.rename(checkpoint)

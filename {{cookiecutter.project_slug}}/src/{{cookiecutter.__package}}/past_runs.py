@@ -48,9 +48,8 @@ def find_run(wanted: str, file: str = f"step-*/{STATE}") -> Path:
     if wanted in folders or len(matching) == 1:
         return folders[wanted if wanted in folders else matching[0]]
     candidates = ", ".join(matching or sorted(folders)[-5:]) or "none"
-    why = "begins several runs" if matching else "is not a run with a checkpoint"
-    if file == WEIGHTS and not matching:
-        why = "is not a run with weights"
+    kind = "weights" if file == WEIGHTS else "a checkpoint"
+    why = "begins several runs" if matching else f"is not a run with {kind}"
     where = project.relative(project.data_folder())
     raise LabError(f"{wanted} {why} in {where}; there are: {candidates}.")
 
@@ -100,12 +99,17 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     done, best = checkpoint.progress["epoch"], checkpoint.progress["best_epoch"]
     if done >= new["epochs"]:
         raise LabError(f"{folder.name} has its {done} epochs: epochs={2 * done} would go on.")
-    if new["patience"] and done - best >= new["patience"]:
+    if is_out_of_patience(new["patience"], done, best):
         raise LabError(
             f"{folder.name} stopped after {done} epochs, as val/loss was best in epoch {best}:"
             f" patience={2 * new['patience']} would go on."
         )
     return new
+
+
+def is_out_of_patience(patience: int, epoch: int, best_epoch: int) -> bool:
+    """Whether the validation loss has not improved for `patience` epochs; 0: never."""
+    return bool(patience) and epoch - best_epoch >= patience
 
 
 def hash_manifest(dataset: str) -> str:

@@ -103,13 +103,12 @@ def bad_names(paths: Iterable[Path]) -> list[str]:
     return sorted(set(problems))
 
 
-def describe_left_out(source: Path, samples: Iterable[Sample]) -> str:
+def describe_left_out(source: Path, samples: list[Sample]) -> str:
     """Say what of a folder is in no sample: other files, copies, empty classes; "" if nothing."""
     files = [path for path in source.rglob("*") if path.is_file()]
     images_there = [p for p in files if is_candidate(source, p)]
     kinds = Counter(p.suffix.lower() or "without a suffix" for p in set(files) - set(images_there))
     rest = [f"{number} {kind}" for kind, number in sorted(kinds.items())]
-    samples = list(samples)
     if copies := len(images_there) - len(samples):
         rest.append(f"{copies} copies of other images")
     classes = {unicodedata.normalize("NFC", p.name) for p in source.glob("[!.]*") if p.is_dir()}

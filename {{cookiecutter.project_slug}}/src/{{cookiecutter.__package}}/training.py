@@ -59,6 +59,7 @@ def train(
     from which `resume` continues. Metrics are logged by optimizer step.
     """
     accelerator = make_accelerator(config.mixed_precision)
+    manifest = past_runs.hash_manifest(config.dataset)
     set_seed(config.seed)
     folder = models / broadcast_object_list([run_id])[0]  # the id of rank 0, in every process
 
@@ -84,7 +85,9 @@ def train(
     total = config.epochs * len(loaders["train"])
     hidden = None if accelerator.is_main_process else True  # None: hidden without a terminal
     with tqdm(total=total, initial=progress.step, unit="step", disable=hidden) as bar:
-        while progress.epoch < config.epochs and not is_out_of_patience(progress, config):
+        while progress.epoch < config.epochs and not past_runs.is_out_of_patience(
+            config.patience, progress.epoch, progress.best_epoch
+        ):
             order.epoch = progress.epoch
             batches = loaders["train"]
             if progress.batch:  # resumed in the middle of an epoch
@@ -97,7 +100,7 @@ def train(
                     log(progress.step, {"train/loss": loss.item()})
                     is_last = progress.batch == len(loaders["train"])
                     if not is_last and is_due(accelerator, saved, config.checkpoint_minutes):
-                        checkpoints.save_state(accelerator, folder, progress, config)
+                        checkpoints.save_state(accelerator, folder, progress, config, manifest)
                         saved = time.monotonic()
             scores = evaluate(accelerator, model, loaders["val"])
             progress.epoch, progress.batch = progress.epoch + 1, 0
@@ -113,7 +116,7 @@ def train(
             if scores["loss"] < progress.best_loss:
                 progress.best_loss, progress.best_epoch = scores["loss"], progress.epoch
                 checkpoints.save_weights(accelerator, model, folder)
-            checkpoints.save_state(accelerator, folder, progress, config)
+            checkpoints.save_state(accelerator, folder, progress, config, manifest)
             saved = time.monotonic()
 
     weights = folder / past_runs.WEIGHTS
@@ -168,8 +171,3 @@ def evaluate(accelerator: Accelerator, model: nn.Module, batches: Batches) -> di
         "accuracy": torch.cat(hits).float().mean().item(),
         "loss": torch.cat(losses).mean().item(),
     }
-
-
-def is_out_of_patience(progress: Progress, config: "Config") -> bool:
-    """Whether the validation loss has not improved for `patience` epochs."""
-    return bool(config.patience) and progress.epoch - progress.best_epoch >= config.patience

@@ -114,7 +114,7 @@ def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str 
     shared = ("commit", "host", "data")
     common = [n for n in shared if n in columns and len({line[n] for line in lines}) == 1]
     whole = ["run", "state", "changed", *results, "time", "commit"]
-    return format_table(lines, columns, whole, spare=[*results[:1], *results[1:], *common])
+    return format_table(lines, columns, whole, spare=[*results, *common])
 
 
 def print_csv(rows: "list[dict[str, Any]]") -> None:

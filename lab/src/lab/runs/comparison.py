@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.environment.installed import summarize
 from lab.runs import listing, reading, records
 
 ENDED = ("COMPLETED", "FAILED")  # of these runs all points count; of others those until their end
@@ -94,7 +93,7 @@ def describe_surroundings(old: dict[str, Any], new: dict[str, Any]) -> list[str]
         return {
             "Python": software.get("python"),
             "torch": torch.get("version"),
-            "packages": summarize(software.get("not_as_locked") or []) or "as locked",
+            "packages": records.describe_packages(software),
             "CUDA": torch.get("cuda_build"),
             "cuDNN": torch.get("cudnn"),
             "GPUs": ", ".join(map(str, gpus)) or "none",

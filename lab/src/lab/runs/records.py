@@ -114,7 +114,7 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
         about[name] = {key: row[key] for key in ("state", "dataset", "machine", "commit")}
         data, software = get_dict(record, "data"), get_dict(record, "software")
         facts = {"data manifest": data.get("manifest_sha256"), "lock": software.get("lock_sha256")}
-        facts["packages"] = summarize(software.get("not_as_locked") or []) or "as locked"
+        facts["packages"] = describe_packages(software)
         about[name] |= facts | {key: software.get(key) for key in ("python", "torch")}
     results = {name: one["row"]["result"] | one["metrics"] for name, one in found.items()}
     configs = {name: one["config"] for name, one in found.items()}
@@ -125,6 +125,11 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
             if kind == "metric" or len(set(map(str, row.values()))) > 1:
                 rows.append({"kind": kind, "what": key or "result", **row})
     return rows
+
+
+def describe_packages(software: dict[str, Any]) -> str:
+    """Say how the packages of a run, by its record, differed from its lock."""
+    return summarize(software.get("not_as_locked") or []) or "as locked"
 
 
 # --- for notebooks -------------------------------------------------------------------------------

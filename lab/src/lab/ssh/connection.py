@@ -53,9 +53,10 @@ class Connection:
     def name(self) -> str:
         return self.machine.name
 
-    def ssh_command(self, *options: str) -> list[str]:
+    def ssh_command(self, *options: str, may_ask: bool = False) -> list[str]:
         """Return the command that connects to the machine; append what is to run there."""
-        return ["ssh", "-F", str(self.config), "-S", str(self.socket), *options, self.machine.host]
+        config = self.login_config if may_ask else self.config
+        return ["ssh", "-F", str(config), "-S", str(self.socket), *options, self.machine.host]
 
     def run(
         self,
@@ -138,10 +139,9 @@ class Connection:
             if self._is_open():
                 return
             self.socket.unlink(missing_ok=True)
-            options = ["-S", str(self.socket), "-MNf", "-o", f"ControlPersist={PERSIST}"]
+            options = ["-MNf", "-o", f"ControlPersist={PERSIST}"]
             code, stderr = run_in_foreground(
-                ["ssh", "-F", str(self.login_config), *options, self.machine.host],
-                ["ssh", "-F", str(self.config), *options, self.machine.host],
+                self.ssh_command(*options, may_ask=True), self.ssh_command(*options)
             )
             if code != 0:
                 if "UNKNOWN port" in stderr:  # the jump host's ssh ended, its message is lost
