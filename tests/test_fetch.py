@@ -372,7 +372,7 @@ def test_watch_brings_all_until_the_job_ends_and_survives_a_lost_connection(lapt
 def test_ctrl_c_ends_the_watching_and_leaves_nothing_behind(laptop):
     job = laptop.lab("run", "with", "wait_for=/nowhere").split()[0]
     process = laptop.popen("lab", "fetch", "--watch", env=SHORT)
-    assert "files" in process.stdout.readline()
+    assert "from gpu" in process.stdout.readline()
     process.interrupt()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130 and err == "\nthe runs go on; lab fetch brings what is new\n"
