@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""Set this project up on any machine: environment, Jupyter kernel, git repository.
-
-python3 bootstrap.py            set up, or bring up to date; safe to run again at any time
-"""
+"""Set this project up, or bring it up to date: environment, Jupyter kernel, git repository."""
 
 import argparse
 import configparser
@@ -15,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -259,6 +257,8 @@ def set_up(wanted):
         "kernel": lambda: run_lab(python, {}, "lab.cli", "kernel", "install"),
         "repository": lambda: run_lab(*early, "lab.environment.repository"),
     }
+    if wheel and wanted.repository:  # git need not wait for the environment
+        steps["repository"] = ThreadPoolExecutor(1).submit(steps["repository"]).result
     failed = False
     for name, step in steps.items():
         try:
@@ -292,7 +292,7 @@ def main():
     except (Problem, OSError, configparser.Error) as problem:
         return str(problem)  # sys.exit prints it to stderr, and ends with 1
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing was changed. Run again: python3 bootstrap.py")
+        print("\nInterrupted. Run again: python3 bootstrap.py")
         return 130
 
 
