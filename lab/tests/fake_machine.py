@@ -86,9 +86,9 @@ class FakeMachine:
         path.write_text(f"#!/bin/sh\n{script}\n".replace("exec_real", hidden))
         path.chmod(0o755)
 
-    def job(self, id: str, **files: str) -> Path:
+    def job(self, id: str, folder: Path | None = None, **files: str) -> Path:
         """A job's folder with these files, as start.sh leaves it before its runner starts."""
-        job = self.folder / "jobs" / id
+        job = (folder or self.folder) / "jobs" / id
         (job / "code/src").mkdir(parents=True)
         (job / "code/pyproject.toml").write_text(PYPROJECT)
         (job / "code/requirements.txt").touch()
@@ -113,12 +113,15 @@ class FakeMachine:
         self.ours.mkdir(parents=True)
         self.program("tmux", "exit 1")
 
-    def run_job(self, id: str, command: str, gpus: str = "0", queue: str = "") -> Path:
-        """Start the runner of a job with that shell command."""
+    def run_job(
+        self, id: str, command: str, gpus: str = "0", queue: str = "", folder: Path | None = None
+    ) -> Path:
+        """Start the runner of a job with that shell command; `folder` is another project's."""
+        folder = folder or self.folder
         settings = f"id={id} project=. gpus={gpus} queue={queue} lab=lab\n"
-        settings += f"command=\"sh -c '{command}'\" folder={self.folder} data={self.folder}/data\n"
+        settings += f"command=\"sh -c '{command}'\" folder={folder} data={folder}/data\n"
         settings += f"ours={self.ours} hostname={self.hostname}\n"
-        job = self.job(id, **{"job.sh": settings})
+        job = self.job(id, folder, **{"job.sh": settings})
         with (job / "output.log").open("ab") as log:
             environment = {**os.environ, "HOME": str(self.home)}
             environment["PATH"] = f"{self.home}/.local/bin:{environment['PATH']}"
@@ -136,7 +139,7 @@ class FakeMachine:
 
     def end_all(self) -> None:
         """Kill what the jobs have left."""
-        for file in self.folder.glob("jobs/*/pid"):
+        for file in self.folder.parent.glob("*/jobs/*/pid"):
             pid, boot, born, *_ = file.read_text().split()
             with suppress(OSError):
                 if boot == self.boot and start_time(int(pid)) == born:

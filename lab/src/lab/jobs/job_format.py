@@ -9,8 +9,7 @@ prints in this order, separated by tabs, or of the files in the job's folder job
     output.log   what it printed
     once         made by the runner that carries the job
     pid          PID BOOT BORN START HOST of the runner
-    phase        "running", or "queued" and what it waits for
-    waits        exists while it waits for GPUs
+    phase        "running" and since when, or "queued" and what it waits for
     gpus         indices of those that it has
     refused      why it did not start
     stop         somebody has asked for its end

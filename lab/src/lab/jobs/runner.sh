@@ -14,6 +14,7 @@ mkdir once 2>/dev/null || exit 0 # a second one has nothing to do
 . ./jobs.sh
 . ./environment.sh
 . ./gpus.sh
+. ./queue.sh
 trap : INT HUP TERM # they are for the command; the runner stays to see how it ends
 
 end() { # CODE: the space is reserved, so this works on a full disk
@@ -37,66 +38,12 @@ printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$hostname" >pid.new 
 
 # --- GPUs: free are those that no process computes on and no other job of this user has taken -----
 
-is_alive() { # FILE: is the process that it names still running? Sets other_pid ... other_job
-    [ -e "$1" ] && read -r other_pid other_boot other_born other_job <"$1" &&
-        [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
-}
-
-my_turn() { # is no earlier job of this project waiting? Else sets why
-    for waits in "$folder"/jobs/*/waits; do
-        is_alive "${waits%waits}pid" || continue
-        if [ "$other_born" -lt "$born" ] || { [ "$other_born" = "$born" ] && [ "$other_pid" -lt $$ ]; }; then
-            other=${waits%/waits}
-            why="job ${other##*/} came first, and waits for GPUs of $hostname"
-            return 1
-        fi
-    done
-}
-
-choose_gpus() { # sets chosen, or why; and have: how many there are
-    chosen='' why='' found=0 have=$gpus
-    listed=$(list_gpus) ||
-        { why="nvidia-smi on $hostname does not answer, so it is unknown which GPUs are free"; return 1; }
-    have=$(printf '%s\n' "$listed" | grep -c .)
-    while IFS='|' read -r index holder _; do
-        [ -n "$index" ] || continue
-        if is_alive "$ours/gpu-$hostname-$index"; then holder="job $other_job"; fi
-        if [ -n "$holder" ]; then
-            why="$why GPU $index: $holder;"
-        elif [ "$found" -lt "$gpus" ]; then
-            chosen=${chosen:+$chosen,}$index
-            found=$((found + 1))
-        fi
-    done <<LISTED
-$listed
-LISTED
-    [ "$found" = "$gpus" ] && return 0
-    why="$hostname has fewer free GPUs than $gpus:$why"
-    return 1
-}
-
-take_gpus() { # two jobs that start at once must not take the same ones
-    exec 8>>"$ours/gpus.lock"
-    flock 8
-    choose_gpus && { [ -z "$queue" ] || my_turn; } && for index in $(echo "$chosen" | tr , ' '); do
-        echo "$$ $boot $born $id" >"$ours/gpu-$hostname-$index" ||
-            { why="$ours on $hostname cannot be written"; false; }
-    done
-    result=$?
-    exec 8>&-
-    return $result
-}
-
-if [ "$gpus" = some ]; then # by default one, if there are any
-    listed=$(smi --query-gpu=index)
-    case $? in
-    0) gpus=${listed:+1} ;;
-    124 | 137) gpus=1 ;; # it hangs: there are probably some
-    *) gpus='' ;;
-    esac
-fi
+decide_number
 if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
-    [ -z "$queue" ] || true >waits
+    if [ -n "$queue" ] && ! join_queue; then
+        echo "$ours on $hostname cannot be written." >refused
+        end 1
+    fi
     until take_gpus; do
         if [ "$have" -lt "$gpus" ]; then
             echo "$hostname has only $have GPUs." | tee refused
@@ -109,7 +56,6 @@ if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
         if_stopped
         sleep 5
     done
-    rm -f waits
     echo "$chosen" >gpus
     CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
     export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
@@ -151,7 +97,7 @@ LAB_DATA=$data
 export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA
 mkdir -p "$LAB_RUNS" "$LAB_DATA"
 eval "set -- $command"
-phase running
+phase running "$(date +%s)"
 cd "$code" || end 1
 "$@"
 ended=$?

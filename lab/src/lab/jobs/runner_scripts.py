@@ -12,7 +12,7 @@ import tarfile
 
 from lab.ssh import framing
 
-SCRIPTS = ("environment.sh", "gpus.sh", "jobs.sh", "runner.sh", "view.sh")
+SCRIPTS = ("environment.sh", "gpus.sh", "jobs.sh", "queue.sh", "runner.sh", "view.sh")
 MISSING = 76  # exit code of runner_scripts.sh: they are not there, and were not sent
 
 

@@ -13,7 +13,7 @@ members() {
     {
         roots=$(grep -lzsx "LAB_JOB=$id" /proc/[0-9]*/environ | cut -d / -f 3 | xargs)
         session=''
-        [ -z "$runner" ] || [ "$(cat "$job/phase")" != running ] || session=$runner
+        case ${runner:+$(cat "$job/phase")} in running*) session=$runner ;; esac
         cat /proc/[0-9]*/stat | awk -v roots="$roots $session" -v session="$session" '
             BEGIN { split(roots, each); for (i in each) members[each[i]] }
             { pid = $1; sub(/.*\) /, ""); parent[pid] = $2; if ($4 == session) members[pid] }

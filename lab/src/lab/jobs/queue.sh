@@ -1,0 +1,98 @@
+# Which GPUs a job gets, and when: first come, first served over all jobs of this account on this machine. For
+# runner.sh and free_gpus.sh, after jobs.sh and gpus.sh. Variables: id, gpus, born (of the process that asks).
+
+# decide_number: "some" is one GPU, if there are any; sets gpus, '' if there are none
+decide_number() {
+    [ "$gpus" = some ] || return 0
+    listed=$(smi --query-gpu=index)
+    case $? in
+    0) gpus=${listed:+1} ;;
+    124 | 137) gpus=1 ;; # it hangs: there are probably some
+    *) gpus='' ;;
+    esac
+}
+
+is_alive() { # FILE: is the process that it names still running? Sets other_pid ... other_gpus
+    [ -e "$1" ] && read -r other_pid other_boot other_born other_job other_gpus <"$1" &&
+        [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
+}
+
+# join_queue: from here on no job that comes later may delay this one
+join_queue() {
+    mkdir -p "$ours/waits-$hostname" &&
+        echo "$$ $boot $born $id $gpus" >"$ours/.$id" && mv "$ours/.$id" "$ours/waits-$hostname/$id"
+}
+
+choose_gpus() { # sets chosen, or why; have: how many there are; holders: a word for each that is not free
+    chosen='' why='' found=0 have=$gpus holders=''
+    listed=$(list_gpus) ||
+        { why="nvidia-smi on $hostname does not answer, so it is unknown which GPUs are free"; return 1; }
+    have=$(printf '%s\n' "$listed" | grep -c .)
+    while IFS='|' read -r index holder _; do
+        [ -n "$index" ] || continue
+        held_by=''
+        [ -z "$holder" ] || held_by=somebody.$index # each may end on its own
+        if is_alive "$ours/gpu-$hostname-$index"; then
+            holder="job $other_job" held_by=$other_job
+        fi
+        if [ -n "$holder" ]; then
+            why="$why GPU $index: $holder;"
+            holders="$holders $held_by"
+        elif [ "$found" -lt "$gpus" ]; then
+            chosen=${chosen:+$chosen,}$index
+            found=$((found + 1))
+        fi
+    done <<LISTED
+$listed
+LISTED
+    [ "$found" = "$gpus" ] && return 0
+    why="$hostname has fewer free GPUs than $gpus:$why"
+    return 1
+}
+
+# list_earlier: prints "BORN PID GPUS JOB" of each job that came before and waits, in that order
+list_earlier() {
+    for file in "$ours/waits-$hostname"/*; do
+        if ! is_alive "$file"; then
+            rm -f "$file"
+        elif [ "$other_born" -lt "$born" ] || { [ "$other_born" = "$born" ] && [ "$other_pid" -lt $$ ]; }; then
+            echo "$other_born $other_pid $other_gpus $other_job"
+        fi
+    done | sort -n -k 1,1 -k 2,2
+}
+
+# my_turn: would each of those start just as early if this job had its GPUs for ever, in whatever order
+# others end? `can` are the numbers of GPUs that may be held when some of them have ended. After choose_gpus,
+# under the lock. Else sets why
+my_turn() {
+    first=$(list_earlier | awk -v holders="$holders" -v have="$have" -v mine="$gpus" '
+        function may_hold(number,  held) {
+            for (held = have; held >= number; held--) if ((held - number) in can) can[held] = 1
+        }
+        BEGIN {
+            can[0] = 1
+            split(holders, words, " ")
+            for (i in words) size[words[i]]++
+            for (holder in size) may_hold(size[holder])
+        }
+        {
+            enough = have - $3 # so many may be held when it starts
+            for (held = enough; held > enough - mine; held--) if (held in can) { print $4, $3; exit }
+            may_hold($3)
+        }')
+    [ -z "$first" ] && return 0
+    why="job ${first% *} came first, and waits for ${first#* } GPUs of $hostname"
+    return 1
+}
+
+take_gpus() { # two jobs that start at once must not take the same ones
+    exec 8>>"$ours/gpus.lock"
+    flock 8
+    choose_gpus && my_turn && for index in $(echo "$chosen" | tr , ' '); do
+        echo "$$ $boot $born $id" >"$ours/gpu-$hostname-$index" ||
+            { why="$ours on $hostname cannot be written"; false; }
+    done && rm -f "$ours/waits-$hostname/$id"
+    result=$?
+    exec 8>&-
+    return $result
+}
