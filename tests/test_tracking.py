@@ -955,6 +955,65 @@ def test_a_wrong_setting_is_refused_before_the_modules_are_loaded(package, tiny)
     assert "loading" not in shown
 
 
+ASKED = """
+from annotated_types import Ge
+from dataclasses import dataclass
+from typing import Annotated, Literal
+from lab import tracking
+
+@dataclass(frozen=True)
+class Config:
+    lr: float = 0.1
+    seed: Annotated[int, Ge(0)] = 0
+    mode: Literal["fast", "slow"] = "fast"
+    sizes: tuple[int, ...] = (1, 2)
+    resume: str = ""
+
+ex = tracking.Experiment(Config, inherit=".nowhere:inherit", quick={"lr": 1.0})
+
+@ex.main
+def run(_config):
+    raise SystemExit("it must not run")
+"""
+JUDGE = """
+import json, sys
+from pathlib import Path
+from lab.jobs import settings
+sys.path.insert(0, ".")
+from asked import ex
+for words in json.load(sys.stdin):
+    plain = settings.are_plainly_right(words, Path("asked.py"))
+    print(json.dumps([plain, ex.find_problem(words)]))
+"""
+TAKEN = [
+    [],
+    ["with", "lr=1", "seed=3", "mode=slow", "quick"],
+    ["with", "sizes=(3, 4)", "resume=20260101-000000-elsewhere"],
+    ["print_config", "with", "lr=0.5"],
+    ["with", "/on/the/machine.json"],
+    ["--help"],
+]
+REFUSED = [["with", "lrr=0.1"], ["with", "sizes=3"], ["with", "quikc"], ["prnt_config"], ["--no"]]
+VALUES = ["1", "0", "-1", "2.5", "True", "None", "abc", "fast", "'1'", "[1]", "nan", "1_0", "1e400"]
+
+
+def test_what_lab_run_refuses_before_sending_is_what_the_run_refuses(tiny):
+    (tiny.folder / "asked.py").write_text(ASKED)
+    names = ("lr", "seed", "mode", "resume", "sizes")
+    words = [["with", f"{name}={value}"] for name in names for value in VALUES]
+    asked = json.dumps([*TAKEN, *REFUSED, *words])
+    options = {"cwd": tiny.folder, "env": tiny.env, "input": asked, "stderr": None}
+    said = tiny.project.run("python", "-c", JUDGE, **options)
+    answers = [json.loads(line) for line in said.stdout.splitlines()]
+    taken, refused, rest = answers[:6], answers[6:11], answers[11:]
+    assert [problem for _, problem in taken] == [""] * 6
+    assert all(problem and "\n" not in problem and not plain for plain, problem in refused)
+    # the text alone passes nothing that the experiment refuses
+    assert not [found for found in zip(words, rest, strict=True) if found[1][0] and found[1][1]]
+    assert sum(plain for plain, _ in rest) > 10
+    assert not tiny.runs.exists()
+
+
 def test_uncommitted_changes_are_recorded_and_no_git_or_no_commit_harms_nothing(tiny):
     body = """
 repository = Path(os.environ["REPOSITORY"])

@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints
 
-from docopt import DocoptExit
+from docopt import DocoptExit, docopt
 from pydantic import TypeAdapter, ValidationError
 
 from lab.ground import interrupts, project
@@ -238,12 +238,42 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
 
     def _check_command(self, cmd_name: str | None) -> None:
         """End with one line and exit code 2 if there is no such command."""
-        commands = dict(self.gather_commands())
-        if cmd_name not in commands:
-            near = difflib.get_close_matches(str(cmd_name), commands, n=1)
-            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(commands)}."
-            print(f"error: there is no command {cmd_name}: {advice}", file=sys.stderr)
+        problem = self._explain_command(cmd_name)
+        if problem:
+            print(f"error: {problem}", file=sys.stderr)
             raise SystemExit(2)
+
+    def _explain_command(self, name: str | None) -> str:
+        """Say that there is no such command; "" if there is."""
+        commands = dict(self.gather_commands())
+        if name in commands:
+            return ""
+        near = difflib.get_close_matches(str(name), commands, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(commands)}."
+        return f"there is no command {name}: {advice}"
+
+    def find_problem(self, words: list[str]) -> str:
+        """Say why a command line would be refused; "" if it would not, or only the run can tell.
+
+        Nothing runs. Nothing is inherited either: earlier runs may lie on another computer.
+        """
+        self.inherit = ""
+        try:
+            args = docopt(self.get_usage()[2], words, default_help=False)
+            if args["help"] or args["--help"]:
+                return ""
+            command = args["COMMAND"] or self.default_command
+            updates, named = sacred.arg_parser.get_config_updates(args["UPDATE"])
+            if any(Path(name).suffix for name in named):  # a file, which may lie elsewhere
+                return ""
+            if problem := self._explain_command(command):
+                return problem
+            self._create_run(command, updates, named, options=args)
+        except DocoptExit:
+            return "wrong usage: see --help."
+        except (ConfigError, sacred.utils.NamedConfigNotFoundError) as error:
+            return str(error)
+        return ""
 
     def _run(self, *arguments: Any, **options: Any) -> Run:
         if self.root.resolve() != project.root():

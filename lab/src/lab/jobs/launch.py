@@ -11,7 +11,7 @@ from lab.code import sending, snapshot
 from lab.ground import project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
-from lab.jobs import job_format, runner_scripts
+from lab.jobs import job_format, runner_scripts, settings
 from lab.jobs.control import Job, parse_one
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import SshError
@@ -64,10 +64,12 @@ def start(
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
     them. The job starts once, even if the connection is lost and the script runs again.
 
-    Raises RemoteError if it cannot start; SshError if it is not known whether it did.
+    Raises WrongSettings before anything is sent; RemoteError if it cannot start; SshError if it is
+    not known whether it did.
     """
     gpus = check_command(command, gpus)
-    taken = snapshot.take()
+    with settings.checked(command):
+        taken = snapshot.take()
     id = new_id()
     spec = {
         "format": job_format.FORMAT,
@@ -80,7 +82,7 @@ def start(
         "by": f"{getuser()}@{socket.gethostname()}",
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
-    settings = {
+    told = {
         "id": id,
         "project": taken.folder,
         "command": shlex.join(command),
@@ -92,7 +94,7 @@ def start(
         "id": id,
         "project": taken.folder,
         "spec": json.dumps(spec),
-        "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in settings.items()),
+        "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in told.items()),
         "interactive": "yes" if interactive else "",
         **runner_scripts.make_variables(),
     }

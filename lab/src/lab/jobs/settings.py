@@ -1,0 +1,199 @@
+"""Whether the settings of a run are right: asked on this computer, before anything is sent.
+
+What experiment.py says in plain types is checked in milliseconds. What that leaves open, the
+experiment itself is asked, in a process of its own, as its imports take a second or more.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.ground import project
+from lab.ground.errors import UsageError
+
+LONGEST = 20  # seconds for the experiment's answer
+REFUSED = 76  # exit code of ASK; the last line it prints is the reason
+ASK = f"""
+import importlib, sys
+package, *words = sys.argv[1:]
+for one in list(vars(importlib.import_module(package + ".experiment")).values()):
+    find_problem = getattr(type(one), "find_problem", None)
+    problem = find_problem and find_problem(one, words)
+    if problem:
+        print("", " ".join(problem.split()), sep="\\n", flush=True)
+        sys.exit({REFUSED})
+"""
+TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str, int),  # tracking.check makes a number text again
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+}
+LIMITS = {
+    "Ge": lambda value, limit: value >= limit,
+    "Gt": lambda value, limit: value > limit,
+    "Le": lambda value, limit: value <= limit,
+    "Lt": lambda value, limit: value < limit,
+}
+
+
+class WrongSettings(UsageError):
+    """The run would refuse its settings or its command line: nothing was sent."""
+
+
+@contextmanager
+def checked(command: list[str]) -> Iterator[None]:
+    """Check the settings of a run while the body does something else; then refuse wrong ones.
+
+    What cannot be checked here, as the experiment cannot be imported, is left to the machine.
+    Raises WrongSettings at the end.
+    """
+    words = find_words(command)
+    if words is None or are_plainly_right(words, _experiment_file()):
+        yield
+        return
+    with tempfile.TemporaryFile() as answer:
+        process = _ask(words, answer.fileno())
+        try:
+            yield
+            code = process.wait(LONGEST) if process else None
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            if process:
+                process.kill()
+                process.wait()
+        answer.seek(0)
+        if code == REFUSED:
+            said = answer.read().decode("utf-8", "replace").splitlines()
+            raise WrongSettings(said[-1] if said else "the experiment refuses its settings.")
+
+
+def find_words(command: list[str]) -> list[str] | None:
+    """Return what the experiment's command line is; None if another program is run."""
+    module = f"{project.package()}.experiment"
+    for place, word in enumerate(command[:-1]):
+        if word == "-m" and command[place + 1] == module:
+            return command[place + 2 :]
+    return None
+
+
+def _experiment_file() -> Path:
+    return project.root() / "src" / project.package() / "experiment.py"
+
+
+def _ask(words: list[str], answer: int) -> "subprocess.Popen[bytes] | None":
+    """Start the experiment's own check; its environment is the project's, if there is one."""
+    root = project.root()
+    python = root / ".venv/bin/python"
+    environment = {name: text for name, text in os.environ.items() if name != "SACRED_MONGO_URL"}
+    environment |= {
+        "LAB_PROJECT": str(root),
+        "PYTHONDONTWRITEBYTECODE": "1",  # nothing new in the working tree
+        "PYTHONPATH": os.pathsep.join(filter(None, [f"{root}/src", os.environ.get("PYTHONPATH")])),
+    }
+    try:
+        return subprocess.Popen(
+            [
+                str(python if python.exists() else sys.executable),
+                "-c",
+                ASK,
+                project.package(),
+                *words,
+            ],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=answer,
+            stderr=subprocess.DEVNULL,
+        )
+    except (OSError, ValueError):
+        return None
+
+
+def are_plainly_right(words: list[str], file: Path) -> bool:
+    """Return whether the experiment's text alone shows that it takes these words.
+
+    False: it does not, or only the experiment itself can tell.
+    """
+    if words and words[0] != "with":
+        return False
+    try:
+        fields, named = _read_settings(ast.parse(file.read_bytes()))
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return False
+    for word in words[1:]:
+        name, equals, text = word.partition("=")
+        if equals:
+            if name not in fields or not _fits(_read_value(text.strip()), fields[name]):
+                return False
+        elif word not in named:
+            return False
+    return True
+
+
+def _read_settings(module: ast.Module) -> tuple[dict[str, ast.expr], set[str]]:
+    """Return the annotation of each setting, and the named configurations; none if in doubt."""
+    classes = {one.name: one for one in module.body if isinstance(one, ast.ClassDef)}
+    for node in ast.walk(module):
+        if not isinstance(node, ast.Call) or _last_name(node.func) != "Experiment" or not node.args:
+            continue
+        settings = classes.get(_last_name(node.args[0]))
+        if settings:
+            fields = {
+                part.target.id: part.annotation
+                for part in settings.body
+                if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+            }
+            named = {key.arg for key in node.keywords if isinstance(key.value, ast.Dict)}
+            return fields, {name for name in named if name}
+    return {}, set()
+
+
+def _last_name(node: ast.expr) -> str:
+    """Return c of a.b.c."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
+
+
+def _read_value(text: str) -> object:
+    """Return the value that Sacred makes of a text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return text
+
+
+def _fits(value: object, annotation: ast.expr) -> bool:
+    """Return whether a value certainly fits a plain annotation."""
+    if isinstance(annotation, ast.Name):
+        return type(value) in TYPES.get(annotation.id, ())
+    if not isinstance(annotation, ast.Subscript):
+        return False
+    kind, inside = _last_name(annotation.value), annotation.slice
+    parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+    if kind == "Literal":
+        choices = [part.value for part in parts if isinstance(part, ast.Constant)]
+        return any(type(value) is type(one) and value == one for one in choices)
+    if kind == "Annotated" and isinstance(value, (int, float)):
+        return _fits(value, parts[0]) and all(_holds(value, part) for part in parts[1:])
+    return False
+
+
+def _holds(value: float, limit: ast.expr) -> bool:
+    """Return whether a number keeps a limit such as Ge(0) or Le(2**32 - 1)."""
+    if not isinstance(limit, ast.Call) or len(limit.args) != 1 or limit.keywords:
+        return False
+    compare, bound = LIMITS.get(_last_name(limit.func)), limit.args[0]
+    plain = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop)
+    if not compare or not all(isinstance(part, plain) for part in ast.walk(bound)):
+        return False
+    try:
+        number = eval(compile(ast.Expression(bound), "limit", "eval"), {"__builtins__": {}})  # noqa: S307 - numbers only
+        return bool(compare(value, number))
+    except (ArithmeticError, TypeError, ValueError):
+        return False
