@@ -81,4 +81,4 @@ def test_a_description_is_short_and_cannot_steer_the_terminal(complete, capsys, 
     completion.answer(cli.build_parser([]), ["--", ""])
     first, second = capsys.readouterr().out.splitlines()
     assert first == "word\t" + "x" * 57 + "..."
-    assert second == r"odd" + "\t" + r"'\x1b[2J'"
+    assert second == r"odd" + "\t" + r"\x1b[2J"

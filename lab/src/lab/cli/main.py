@@ -11,7 +11,9 @@ from collections.abc import Collection
 
 from lab.cli import environment, machine, records, remote, transfer, tunnels
 from lab.cli.command import Command, CommandParser
-from lab.ground import errors
+from lab.ground import errors, terminal
+
+MESSAGE = 3000  # columns of an error, which may quote what is long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def main(words: list[str] | None = None) -> int:
         sys.exit("lab: standard input, output or error is closed: use /dev/null instead of >&-.")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not have every character
         sys.stdout.reconfigure(errors="backslashreplace")
+    terminal.escape_all_output()
     if words[:1] == ["_complete"]:  # the shell asks, at every Tab
         from lab.cli import completion
 
@@ -34,7 +37,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         return args.function(args) or 0
     except errors.LabError as error:
-        print(f"lab: {error}", file=sys.stderr)
+        print(f"lab: {terminal.shorten(str(error), MESSAGE)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         print("lab: interrupted", file=sys.stderr)

@@ -129,7 +129,18 @@ def print_csv(rows: "list[dict[str, Any]]") -> None:
         line = {name: row[name] for name in plain}
         for kind in ("result", "config"):
             line |= {f"{kind}.{name}": value for name, value in row[kind].items()}
-        file.writerow(line)
+        file.writerow({name: quote_formula(value) for name, value in line.items()})
+
+
+def quote_formula(value: object) -> object:
+    """Put ' before a text that a spreadsheet would take for a formula and run."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def add_show_arguments(parser: CommandParser) -> None:
@@ -157,16 +168,15 @@ def show_run(args: argparse.Namespace) -> None:
     versions = {name: software.get(name) for name in ("python", "torch")}
     versions["lab"] = reading.get_dict(software, "lab").get("version")
     facts["software"] = join_facts(versions)
-    facts["packages"] = "; ".join(map(str, software.get("not_as_locked") or []))
+    facts["packages"] = "; ".join(map(str, reading.get_list(software, "not_as_locked")))
     facts["seeds"] = join_facts(reading.get_dict(record, "seeds"))
     facts["job"] = join_facts({"": job.get("lab"), **reading.get_dict(job, "slurm")})
     facts["processes"] = job.get("processes") if job.get("processes") != 1 else None
-    gpus = reading.get_dict(record, "usage").get("gpus") or []
+    gpus = reading.get_list(reading.get_dict(record, "usage"), "gpus")
     facts["gpus"] = ", ".join(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict))
-    artifacts = record.get("artifacts")
-    facts["artifacts"] = ", ".join(map(str, artifacts)) if isinstance(artifacts, list) else None
-    trace = record.get("fail_trace")
-    facts["failure"] = str(trace[-1]).strip() if isinstance(trace, list) and trace else None
+    facts["artifacts"] = ", ".join(map(str, reading.get_list(record, "artifacts")))
+    trace = reading.get_list(record, "fail_trace")
+    facts["failure"] = str(trace[-1]).strip() if trace else None
     blocks = {"": facts, "configuration": row["config"], "result": row["result"]}
     blocks |= {"metrics (last value)": found["metrics"]}
     space = terminal_width()
@@ -176,7 +186,7 @@ def show_run(args: argparse.Namespace) -> None:
         for name, value in values.items():
             if value not in (None, ""):
                 text = format_number(value) if title else value
-                print(shorten(f"{name or 'result':<16} {escape(text)}", space))
+                print(shorten(f"{escape(name) or 'result':<16} {escape(text)}", space))
     if found["notes"]:
         print("\nnotes (UTC)", *map(escape, found["notes"]), sep="\n")
 
@@ -194,7 +204,7 @@ def format_time(start: str | None) -> str | None:
 
     try:
         utc = datetime.fromisoformat(start or "").replace(tzinfo=timezone.utc)
-    except ValueError:
+    except (ValueError, OverflowError):
         return start
     return f"{utc.astimezone():%Y-%m-%d %H:%M:%S %z}"
 
@@ -216,10 +226,10 @@ def compare_runs(args: argparse.Namespace) -> None:
         ]
         for name, commit in zip(args.runs, commits, strict=True):
             if not commit:
-                raise errors.LabError(f"{name} has no recorded code.")
+                raise errors.LabError(f"{name} has no recorded code: its record names no commit.")
         for name, commit in zip(args.runs[1:], commits[1:], strict=True):
             # unlike git diff, this takes none of the user's programs for showing differences
-            changes = git.run("diff-tree", "-r", "--patch", commits[0], commit)
+            changes = git.run("diff-tree", "-r", "--patch", "--end-of-options", commits[0], commit)
             print(changes or f"{name} has the same code as {args.runs[0]}\n", end="")
         return
     rows = records.comparison(folders)

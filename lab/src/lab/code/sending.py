@@ -83,7 +83,10 @@ def show_progress(file: IO[bytes] | None) -> Iterator[None]:
         from tqdm import tqdm
 
         size = os.fstat(file.fileno()).st_size
-        with tqdm(desc="sending", total=size, unit="B", unit_scale=True, leave=False) as bar:
+        bar = tqdm(  # which moves the cursor
+            desc="sending", total=size, unit="B", unit_scale=True, leave=False, file=sys.__stderr__
+        )
+        with bar:
             while not over.wait(0.1):  # ssh reads the same open file, so we see its position
                 bar.n = os.lseek(file.fileno(), 0, os.SEEK_CUR)
                 bar.refresh()

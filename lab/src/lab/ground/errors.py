@@ -11,7 +11,9 @@ class LabError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         """Return what a notebook shows in place of a traceback."""
-        return [f"error: {self}"]
+        from lab.ground.terminal import escape_text
+
+        return [escape_text(f"error: {self}")]
 
 
 class UsageError(LabError):

@@ -1,11 +1,71 @@
-"""Files that are written whole or not at all, and the hash of their content."""
+"""Files that are read within limits, written whole or not at all, and the hash of their content."""
 
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+MOST = 64 << 20  # bytes of a file that is read whole; a lock has 0.2 MB, a record rarely 1 MB
+DEEPEST = 100  # levels of lists and dictionaries; code that walks deeper ones fails
+
+
+def open_regular(path: Path | str) -> "BinaryIO":
+    """Open a file for reading, without waiting; OSError if it is a FIFO, a device or a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read(path: Path | str, most: int = MOST) -> bytes:
+    """Read a regular file whole; OSError if it cannot be read, or has more than `most` bytes.
+
+    Every file that somebody else may have written is read by this function, so that a FIFO or an
+    endless file in its place is an error, at once.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
+    return content
+
+
+def read_text(path: Path | str, errors: str = "strict", most: int = MOST) -> str:
+    """Read a regular file as UTF-8, as read() does; ValueError if it is not UTF-8."""
+    return read(path, most).decode("utf-8", errors).replace("\r\n", "\n")
+
+
+def parse_json(text: str | bytes) -> "Any":
+    """Parse JSON; ValueError if it is not valid, or nested more than 100 levels deep."""
+    import json
+
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    brackets = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
+    if sum(map(text.count, brackets)) > DEEPEST:  # type: ignore[arg-type] # both are of one type
+        refuse_depth(content)
+    return content
+
+
+def refuse_depth(content: "Any") -> None:
+    """Raise ValueError if lists and dictionaries are nested more than 100 levels deep."""
+    level = [content]
+    for _ in range(DEEPEST + 1):
+        inside = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for values in inside for one in values if isinstance(one, (dict, list))]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
 
 
 @contextmanager
@@ -44,8 +104,9 @@ def write(path: Path, text: str | bytes, durable: bool = True) -> bool:
     """
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     path = Path(os.path.realpath(path))  # a link, say into a repository of dotfiles, stays a link
-    if path.exists() and path.read_bytes() == content:
-        return False
+    with suppress(OSError):
+        if path.stat().st_size == len(content) and read(path) == content:
+            return False
     with replacing(path) as draft, draft.open("wb") as file:
         if path.exists():
             os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
@@ -57,11 +118,11 @@ def write(path: Path, text: str | bytes, durable: bool = True) -> bool:
 
 
 def sha256(path: Path) -> str:
-    """Hash a file of any size; OSError if it cannot be read."""
+    """Hash a regular file of any size; OSError if it cannot be read."""
     import hashlib  # slow to import
 
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

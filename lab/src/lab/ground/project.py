@@ -7,8 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lab.ground import files
 from lab.ground.errors import LabError
 
+TOML_MOST = 1 << 20  # bytes of pyproject.toml or machines.toml
 CACHE = "dl-remote-template"  # the name of our folder in ~/.cache
 SPLITS = ("train", "val", "test")  # the folders of a dataset
 DATASET = re.compile("[A-Za-z][A-Za-z0-9._-]*")
@@ -82,7 +84,7 @@ def find_project(folder: Path) -> Path | None:
 def is_project(folder: Path) -> bool:
     """Whether a folder's pyproject.toml has a table [tool.lab]."""
     try:
-        text = (folder / "pyproject.toml").read_text("utf-8", "replace")
+        text = files.read_text(folder / "pyproject.toml", "replace", TOML_MOST)
     except OSError:
         return False
     return re.search(r"^\[tool\.lab\]", text, re.M) is not None
@@ -101,7 +103,7 @@ def reload() -> None:
 @cache
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return parse_toml(path.read_text("utf-8"))
+        return parse_toml(files.read_text(path, most=TOML_MOST))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -109,12 +111,16 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML; ValueError if it is not valid."""
+    """Parse TOML; ValueError if it is not valid, or nested too deeply."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
-    content: dict[str, Any] = tomllib.loads(text)
+    try:
+        content: dict[str, Any] = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    files.refuse_depth(content)
     return content
 
 

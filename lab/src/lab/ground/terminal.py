@@ -3,7 +3,11 @@
 import os
 import sys
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 NARROWEST = 6  # characters of a cell that is shortened to make a table fit
 
@@ -19,11 +23,11 @@ def format_table(
     On a terminal the table is made to fit: columns in `spare`, all but the first, are dropped;
     cells are shortened, except in columns in `whole`; if it is still too wide, lines are shortened.
     """
-    cells = {name: [name, *(escape(row.get(name)) for row in rows)] for name in columns}
+    cells = {name: [escape(name), *(escape(row.get(name)) for row in rows)] for name in columns}
     widths = {name: max(map(display_width, column)) for name, column in cells.items()}
     space = terminal_width()
     flexible = [name for name in columns if name not in whole]
-    least = widths | {n: min(widths[n], max(NARROWEST, len(n))) for n in flexible}
+    least = widths | {n: min(widths[n], max(NARROWEST, len(cells[n][0]))) for n in flexible}
     for name in reversed(spare[1:]):
         if sum(least[one] + 2 for one in widths) - 2 > space:
             del widths[name]
@@ -61,7 +65,8 @@ def print_json(content: object) -> None:
     """Print for programs; numbers that JSON lacks (NaN) become strings, as in the records."""
     import json
 
-    print(json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1))
+    text = json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1)
+    print(text.replace("\x7f", "\\u007f"))  # the only such character that JSON leaves alone
 
 
 def display_width(text: str) -> int:
@@ -83,9 +88,23 @@ def shorten(text: str, space: int) -> str:
 
 
 def escape(value: object) -> str:
-    """Format a value safely: "" for None, and no characters that control a terminal."""
+    """Format a value for one line: "" for None, and no character that controls a terminal."""
     text = "" if value is None else str(value)
-    return text if text.isprintable() else ascii(text)
+    return text if text.isprintable() else "".join(map(_escape_character, text))
+
+
+def escape_text(text: str) -> str:
+    """Do the same for a text of several lines: line breaks and tabs stay."""
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(one if one in "\n\t" else _escape_character(one) for one in text)
+
+
+def _escape_character(one: str) -> str:
+    """Name a character that is not printable; a space of any width is."""
+    if one.isprintable() or unicodedata.category(one) == "Zs":
+        return one
+    return one.encode("unicode_escape").decode()
 
 
 def format_number(value: object) -> str:
@@ -95,13 +114,47 @@ def format_number(value: object) -> str:
 
 def format_duration(seconds: float | None) -> str:
     """Format as 5s, 3m05 or 2h07."""
-    if seconds is None:
+    if seconds is None or not abs(seconds) < 1e12:
         return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}" if hours else f"{minutes}m{rest:02}" if minutes else f"{rest}s"
 
 
-def print_message(text: str) -> None:
+# --- where text leaves ----------------------------------------------------------------------------
+
+
+class EscapingStream:
+    """A stream that escapes what is written as text; all else is the stream's own."""
+
+    def __init__(self, stream: "TextIO"):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write(escape_text(text))
+        return len(text)
+
+    def writelines(self, lines: "Iterable[str]") -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> "Any":
+        return getattr(self.stream, name)
+
+
+def escape_all_output() -> None:
+    """From here on nothing that this process prints, tracebacks included, controls a terminal."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, EscapingStream):
+            setattr(sys, name, EscapingStream(stream))
+
+
+def print_text(*texts: object, sep: str = " ", end: str = "\n") -> None:
+    """Print to standard output, escaped: print() for what also runs outside the `lab` command."""
+    print(escape_text(sep.join(map(str, texts))), end=end, flush=True)
+
+
+def print_message(*texts: object, sep: str = " ") -> None:
     """Print for the person, to standard error; standard output is for programs, too."""
-    print(text, file=sys.stderr, flush=True)
+    print(escape_text(sep.join(map(str, texts))), file=sys.stderr, flush=True)

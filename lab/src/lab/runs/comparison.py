@@ -78,7 +78,7 @@ def measure_gap(first: Any, second: Any) -> float:
         return 0.0
     try:
         size = abs(float(first) - float(second))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.inf
     return size if math.isfinite(size) else math.inf
 
@@ -89,7 +89,7 @@ def describe_surroundings(old: dict[str, Any], new: dict[str, Any]) -> list[str]
     def collect_facts(record: dict[str, Any]) -> dict[str, Any]:
         software, torch = reading.get_dict(record, "software"), reading.get_dict(record, "torch")
         usage = reading.get_dict(record, "usage")
-        gpus = [gpu.get("name") for gpu in usage.get("gpus") or [] if isinstance(gpu, dict)]
+        gpus = [gpu.get("name") for gpu in reading.get_list(usage, "gpus") if isinstance(gpu, dict)]
         return {
             "Python": software.get("python"),
             "torch": torch.get("version"),

@@ -13,6 +13,7 @@ from lab.runs.reading import (
     get_commit,
     get_dict,
     get_state,
+    get_text,
     parse_object,
     read_text,
     run_ids,
@@ -24,7 +25,14 @@ Row = dict[str, Any]  # run, state, start, ...: see list_rows()
 FINAL = {"COMPLETED", "FAILED", "INTERRUPTED", "TERMINATED"}  # states that never change
 CACHE = "_cache/listing.json"  # in the runs folder: the rows of the runs that have ended
 OLD_CACHE = "_listing.json"  # of lab 2.0: Sacred's tools take every file there for a run
-FORMAT = 2  # of that file; a file of another format is not read
+FORMAT = 3  # of that file; a file of another format is not read
+TEXT = (str, type(None))
+TYPES: dict[str, Any] = {  # of the values in a row
+    **dict.fromkeys(("run", "state"), str),
+    **dict.fromkeys(("name", "command", "start", "dataset", "machine", "commit"), TEXT),
+    "duration": (float, type(None)),
+    **dict.fromkeys(("result", "changed", "config"), dict),
+}
 # Entries of run.json, in its order, that the listing does not use: from one, up to another.
 UNUSED = (("determinism", "heartbeat"), ("host", "meta"), ("seeds", "start_time"))
 
@@ -51,8 +59,8 @@ def _list_rows(base: str) -> list[Row]:
     cached, ended, rows = _read_cache(base), {}, []
     for name in run_ids():
         record, config = f"{base}/{name}/run.json", f"{base}/{name}/config.json"
-        entry = cached.get(name)
-        if not entry or entry[0] != [_fingerprint(record), _fingerprint(config)]:
+        entry = cached.get(name, [])
+        if not _is_entry(entry, [_fingerprint(record), _fingerprint(config)], name):
             (text, of_record), (settings, of_config) = read_text(record), read_text(config)
             row = make_row(name, parse_object(_cut_unused(text)), parse_object(settings))
             entry = [[of_record, of_config], row]
@@ -64,21 +72,32 @@ def _list_rows(base: str) -> list[Row]:
     return rows
 
 
+def _is_entry(entry: Any, fingerprints: list[Any], name: str) -> bool:
+    """Whether an entry of the cache is of these files, and such as we write it."""
+    if not isinstance(entry, list) or len(entry) != 2 or entry[0] != fingerprints:
+        return False
+    row = entry[1]
+    return (
+        isinstance(row, dict)
+        and row.get("run") == name
+        and row.keys() == TYPES.keys()
+        and all(isinstance(row[key], kinds) for key, kinds in TYPES.items())
+    )
+
+
 def make_row(name: str, record: dict[str, Any], config: dict[str, Any]) -> Row:
     """Make the row of a record in the listing."""
-    result, start = record.get("result"), record.get("start_time")
-    meta, command = get_dict(record, "meta"), record.get("command")
-    name_option = get_dict(meta, "options").get("--name")
+    result, meta = record.get("result"), get_dict(record, "meta")
     duration = get_dict(record, "usage").get("wall_time_s")
     return {
         "run": name,
-        "name": name_option if isinstance(name_option, str) else None,
-        "command": command if isinstance(command, str) else None,
+        "name": get_text(get_dict(meta, "options"), "--name"),
+        "command": get_text(record, "command"),
         "state": get_state(record),
-        "start": start if isinstance(start, str) else None,
-        "duration": duration if isinstance(duration, float) and duration < 1e9 else None,  # no NaN
-        "dataset": get_dict(record, "data").get("dataset"),
-        "machine": get_dict(record, "process").get("host"),
+        "start": get_text(record, "start_time"),
+        "duration": duration if isinstance(duration, float) and 0 <= duration < 1e9 else None,
+        "dataset": get_text(get_dict(record, "data"), "dataset"),
+        "machine": get_text(get_dict(record, "process"), "host"),
         "commit": get_commit(record),
         "result": result if isinstance(result, dict) else {} if result is None else {"": result},
         "changed": get_dict(meta, "changed"),

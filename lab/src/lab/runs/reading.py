@@ -1,12 +1,15 @@
 """Reading the files of a record, also of one that is incomplete, damaged or being written."""
 
-import json
 import os
+import re
+import stat
 from pathlib import Path
 from typing import Any
 
-from lab.ground import liveness, project
+from lab.ground import files, liveness, project
 from lab.ground.errors import LabError
+
+COMMIT = re.compile("[0-9a-f]{40,64}")
 
 
 def run_ids() -> list[str]:
@@ -28,9 +31,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_text(path: str) -> tuple[str, list[int] | None]:
     """Read a file's text ("" if it cannot be read) and its fingerprint."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # open() takes twice as long
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # files.read() takes twice as long
         try:
             status = os.fstat(file)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > files.MOST:
+                return "", None
             return os.read(file, status.st_size).decode(), to_fingerprint(status)
         finally:
             os.close(file)
@@ -46,8 +51,8 @@ def to_fingerprint(status: os.stat_result) -> list[int]:
 def parse_object(text: str) -> dict[str, Any]:
     """Parse a JSON object; {} for anything else."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        content = files.parse_json(text)
+    except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -58,19 +63,38 @@ def get_dict(record: dict[str, Any], key: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def get_list(record: dict[str, Any], key: str) -> list[Any]:
+    """Get a list inside a record; [] if it is missing or something else."""
+    value = record.get(key)
+    return value if isinstance(value, list) else []
+
+
+def get_text(record: dict[str, Any], key: str) -> str | None:
+    """Get a text inside a record; None if it is missing or something else."""
+    value = record.get(key)
+    return value if isinstance(value, str) else None
+
+
 def get_state(record: dict[str, Any]) -> str:
     """Get the state of a run from its run.json; LOST if it cannot be running any more.
 
     UNKNOWN: a run on another machine without a heartbeat for some minutes. UNREADABLE: a damaged
     record.
     """
-    status = record.get("status")
+    status = get_text(record, "status") or "UNREADABLE"
     if status != "RUNNING":
-        return status if isinstance(status, str) else "UNREADABLE"
-    return liveness.judge_state(get_dict(record, "process"), record.get("heartbeat"))
+        return status
+    process = get_dict(record, "process")
+    if not isinstance(process.get("pid"), int):
+        process = {**process, "boot": None}
+    return liveness.judge_state(process, get_text(record, "heartbeat"))
 
 
 def get_commit(record: dict[str, Any]) -> str | None:
-    """Get the commit that holds exactly the code of a run; None if there is none."""
-    commit: str | None = get_dict(record, "code").get("commit")
-    return commit
+    """Get the commit that holds exactly the code of a run; None if there is none.
+
+    A record that another machine wrote may name anything; what is no commit, git could take for an
+    option.
+    """
+    commit = get_text(get_dict(record, "code"), "commit") or ""
+    return commit if COMMIT.fullmatch(commit) else None

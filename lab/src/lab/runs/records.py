@@ -3,18 +3,25 @@
 import json
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.environment.installed import summarize
-from lab.ground import project
+from lab.ground import files, project
 from lab.ground.errors import LabError, UsageError
+from lab.ground.terminal import shorten
 from lab.runs import listing
-from lab.runs.reading import get_dict, read_json, run_ids
+from lab.runs.reading import get_dict, get_list, read_json, run_ids
 
 if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing does without
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+LABEL = 100  # characters of a run's label in a plot
+LONGEST = 1 << 16  # bytes of a line of metrics.jsonl
+LAST = 2**63 - 1  # the greatest step; pandas and matplotlib have no other integers
 
 
 # --- one record ----------------------------------------------------------------------------------
@@ -54,18 +61,22 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def points(path: Path) -> list[tuple[str, int, float, float]]:
-    """The points of a metrics.jsonl: metric, step, value, time; "NaN" is a float again."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return []
+    """The points of a metrics.jsonl: metric, step, value, time; "NaN" is a float again.
+
+    A line that holds no point is left out: it is being written at this moment, was cut off by a
+    full disk, or is not of ours.
+    """
     found = []
-    for line in lines:
-        try:
-            one = json.loads(line)
-            found.append((one["metric"], one["step"], float(one["value"]), one["time"]))
-        except (ValueError, LookupError, TypeError):
-            continue  # it is being written at this moment, or was cut off by a full disk
+    with suppress(OSError), files.open_regular(path) as file:
+        while line := file.readline(LONGEST):
+            try:
+                one = json.loads(line)
+                metric, step, value = one["metric"], one["step"], float(one["value"])
+                seconds = float(one["time"])
+            except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+                continue
+            if isinstance(metric, str) and isinstance(step, int) and -LAST <= step <= LAST:
+                found.append((metric, step, value, seconds))
     return found
 
 
@@ -97,7 +108,7 @@ def add_notes(folder: Path, lines: list[str]) -> None:
 def notes(folder: Path) -> list[str]:
     """The lines of a record's notes, each with its time (UTC)."""
     try:
-        return (folder / "notes.txt").read_text("utf-8", "replace").splitlines()
+        return files.read_text(folder / "notes.txt", "replace").splitlines()
     except OSError:
         return []
 
@@ -129,7 +140,7 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
 
 def describe_packages(software: dict[str, Any]) -> str:
     """Say how the packages of a run, by its record, differed from its lock."""
-    return summarize(software.get("not_as_locked") or []) or "as locked"
+    return summarize(list(map(str, get_list(software, "not_as_locked")))) or "as locked"
 
 
 # --- for notebooks -------------------------------------------------------------------------------
@@ -217,7 +228,9 @@ def curves(metrics: "pd.DataFrame", name: str) -> "Figure":
         axis.plot(values["step"], values["value"], label=labels[run], **style)
     axis.set(xlabel="step", ylabel=name)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize="small")
+        legend = axis.legend(fontsize="small")
+        for text in (axis.yaxis.label, *legend.get_texts()):
+            text.set_parse_math(False)  # a name may have a $
     axis.grid(alpha=0.3)
     return figure
 
@@ -227,7 +240,10 @@ def label_runs(ids: list[str]) -> dict[str, str]:
     configs = [read_json(project.runs_folder() / one / "config.json") for one in ids]
     keys = dict.fromkeys(key for config in configs for key in config)
     differing = [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
-    words = [" ".join(f"{key}={config.get(key)}" for key in differing) for config in configs]
+    words = [
+        shorten(" ".join(f"{key}={config.get(key)}" for key in differing), LABEL)
+        for config in configs
+    ]
     return {
         one: f"{one[:15]} {text}".strip()
         if len(ids) == len(set(words))

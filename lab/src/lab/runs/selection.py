@@ -74,7 +74,7 @@ def sort_rows(rows: list[Row], metric: str, reverse: bool = False) -> list[Row]:
                 row["result"][name] = value
         try:
             values[row["run"]] = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             values[row["run"]] = math.nan
     if rows and not any(name in row["result"] for row in rows):
         results = sorted({name for row in rows for name in row["result"]})
