@@ -11,6 +11,8 @@ from lab.ground import files
 from lab.ground.errors import LabError
 
 TOML_MOST = 1 << 20  # bytes of pyproject.toml or machines.toml
+# A key of so many parts takes the parser minutes.
+LONG_KEY = re.compile(r"""(?<![\w"'.-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
 CACHE = "dl-remote-template"  # the name of our folder in ~/.cache
 SPLITS = ("train", "val", "test")  # the folders of a dataset
 DATASET = re.compile("[A-Za-z][A-Za-z0-9._-]*")
@@ -116,6 +118,8 @@ def parse_toml(text: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
+    if LONG_KEY.search(text):
+        raise ValueError("a key has more than 100 parts")
     try:
         content: dict[str, Any] = tomllib.loads(text)
     except RecursionError:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple, get_type_hints
 
-from lab.ground import project
+from lab.ground import files, project
 from lab.ground.errors import LabError
 
 SHARED, PERSONAL = "machines.toml", "machines.local.toml"
@@ -129,7 +129,8 @@ def _mistake(
     near = difflib.get_close_matches(wrong, allowed, n=1)
     advice = f"; did you mean {near[0]}?" if near else "."
     keys = f" Allowed: {', '.join(allowed)}." if allowed else ""
-    line = _find_line((project.root() / file).read_text("utf-8"), table, key)
+    text = files.read_text(project.root() / file, most=project.TOML_MOST)
+    line = _find_line(text, table, key)
     return LabError(f"{file}:{line}: {cause}{advice}{keys}")
 
 
