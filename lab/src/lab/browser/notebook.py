@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lab.browser import tunnels
 from lab.browser.tunnels import Tunnel
-from lab.ground import git
+from lab.ground import files, git
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
 
@@ -75,7 +75,7 @@ def is_forbidden(tunnel: Tunnel) -> bool:
     before = log.stat().st_size
     if tunnels.request(tunnel, "/api")[0]:
         return False
-    message = log.read_bytes()[before:].decode("utf-8", "replace")
+    message = files.read(log)[before:].decode("utf-8", "replace")
     return any(words in message for words in FORBIDDEN)
 
 

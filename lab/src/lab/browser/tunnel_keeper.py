@@ -8,7 +8,6 @@ without use. However it dies, its ssh ends too: that lives only as long as a pip
 """
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -128,7 +127,7 @@ class Keeper:
             with suppress(OSError):
                 process.terminate()
             await process.wait()
-        lines = self.ssh_log.read_text("utf-8", "replace").splitlines()
+        lines = files.read_text(self.ssh_log, "replace").splitlines()
         # that Jupyter did not answer for a while is no cause of the end
         return "\n".join(line for line in lines if not line.startswith("channel "))
 
@@ -190,7 +189,7 @@ def wait_for_file(path: Path) -> dict[str, Any]:
     """Return the content of this process' file, which its starter is about to write."""
     while not path.exists():
         time.sleep(0.01)
-    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    content: dict[str, Any] = files.parse_json(files.read_text(path))
     return content
 
 

@@ -77,10 +77,10 @@ def list_open() -> list[Tunnel]:
 def parse(path: Path) -> Tunnel | None:
     """Read the file of a tunnel; None if it is missing or damaged."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = files.parse_json(files.read_text(path))
         names = [field.name for field in fields(Tunnel) if field.name != "path"]
         return Tunnel(path=path, **{name: content[name] for name in names})
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -126,7 +126,7 @@ def start(kind: Kind, machine: str, target: str, wanted: int | None, usual: int)
     if tunnel and (state == "" or (state and kind == "tensorboard")):
         return tunnel
     log = path.with_suffix(".log")
-    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+    lines = files.read_text(log, "replace").splitlines() if log.exists() else []
     cause = state or (lines[-1] if lines else "it did not start")
     if tunnel:
         stop(tunnel)
@@ -142,7 +142,7 @@ def make_name(kind: Kind, machine: str) -> str:
 def read_state(path: Path) -> str | None:
     """Return the state that a process reported last: "" if it is ready, None if it has not yet."""
     with suppress(OSError):
-        return path.with_suffix(".state").read_text("utf-8")
+        return files.read_text(path.with_suffix(".state"))
     return None
 
 

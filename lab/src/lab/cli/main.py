@@ -45,6 +45,9 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # `lab runs | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except OSError as error:  # a file that cannot be read or written, where nothing says more
+        print(f"lab: {error.filename or 'the system'}: {error.strerror}.", file=sys.stderr)
+        return 1
 
 
 def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:

@@ -108,7 +108,7 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
 def collect_local_facts() -> Facts:
     """Return the facts of this computer."""
     try:
-        text = (project.root() / "requirements.txt").read_bytes()
+        text = files.read(project.root() / "requirements.txt")
     except OSError as error:
         raise LabError(f"{error.filename}: {error.strerror}.") from None
     lock = hashlib.sha256(text).hexdigest()
@@ -160,7 +160,7 @@ def is_up_to_date(wanted: dict[str, str]) -> str:
 def read_torch_build() -> list[str]:
     """Return the lines of torch's version.py that describe its build."""
     for path in (project.root() / ".venv").glob("lib/python*/site-packages/torch/version.py"):
-        lines = path.read_text("utf-8", errors="replace").splitlines()
+        lines = files.read_text(path, "replace").splitlines()
         return [line for line in lines if line.startswith(("__version__", "cuda", "hip"))]
     return []
 

@@ -1,6 +1,5 @@
 """Check whether this computer is up to date with the project, changing nothing."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +41,7 @@ def check() -> list[dict[str, str]]:
 def read_stamp(environment: Path) -> dict[str, Any]:
     """Read what bootstrap.py wrote into an environment; {} if it did not make it, or not all."""
     try:
-        stamp = json.loads((environment / STAMP).read_text("utf-8"))
+        stamp = files.parse_json(files.read_text(environment / STAMP))
     except (OSError, ValueError):
         return {}
     return stamp if isinstance(stamp, dict) else {}
@@ -76,7 +75,7 @@ def check_environment() -> str:
 def check_packages() -> str:
     """Compare the installed packages with the lock, and the lock with pyproject.toml."""
     environment = find_environment()
-    text = (project.root() / "requirements.txt").read_text("utf-8")
+    text = files.read_text(project.root() / "requirements.txt")
     if differences := installed.find_differences(environment):
         raise Stale(f"not as requirements.txt says: {installed.summarize(differences)}")
     if not has_installed(lock.extract_pins(text)):
@@ -101,7 +100,7 @@ def check_lab() -> str:
     wheel = lock.find_wheel()
     if not wheel:
         raise repository.Skip("no wheel in vendor/: it comes from a package index")
-    lines = (project.root() / "requirements.txt").read_text("utf-8").splitlines()
+    lines = files.read_text(project.root() / "requirements.txt").splitlines()
     if f"./vendor/{wheel.name} # sha256 {files.sha256(wheel)}" not in lines:
         raise Stale(f"requirements.txt does not name {wheel.name}; first: lab lock")
     named = lock.WHEEL.fullmatch(wheel.name)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from lab.environment import lock
-from lab.ground import project
+from lab.ground import files, project
 
 DIST_INFO = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.dist-info")
 PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)\s*(?:;\s*(?P<marker>.+))?")
@@ -20,7 +20,7 @@ def find_differences(environment: Path, locked_by: Path | None = None) -> list[s
     path = locked_by or project.root() / "requirements.txt"
     if not path.exists():
         return []
-    locked = read_pins(path.read_text("utf-8"))
+    locked = read_pins(files.read_text(path))
     installed = list_installed(environment)
     own = {"dl-remote-lab", normalize(project.name())}
     differences = []

@@ -41,7 +41,7 @@ def list_kernels() -> list[Kernel]:
 def read_kernel(path: Path) -> Kernel | None:
     """Read the kernel in a folder; None if Jupyter could not read it either."""
     try:
-        spec = json.loads((path / "kernel.json").read_text("utf-8"))
+        spec = files.parse_json(files.read_text(path / "kernel.json"))
         python = spec["argv"][0]
         folder = spec.get("metadata", {}).get(MARK, {}).get("project", "")
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -122,7 +122,7 @@ def hide_others(name: str) -> None:
     """Write that configuration, unless the user has written another one."""
     start = '{"KernelSpecManager": {"allowed_kernelspecs": ["'
     config = server_config()
-    if not config.exists() or config.read_text("utf-8").startswith(start):
+    if not config.exists() or files.read_text(config).startswith(start):
         config.parent.mkdir(parents=True, exist_ok=True)
         files.write(config, f'{start}{name}"]}}}}\n')
 
@@ -138,7 +138,7 @@ def bind_notebooks(name: str, title: str) -> list[str]:
     changed = []
     for path in sorted(project.root().glob("notebooks/*.ipynb")):
         try:
-            notebook = json.loads(path.read_text("utf-8"))
+            notebook = files.parse_json(files.read_text(path))
             spec = notebook["metadata"].get("kernelspec") or {}
             is_python = spec.get("language", "python") == "python"
         except (OSError, ValueError, LookupError, TypeError, AttributeError):

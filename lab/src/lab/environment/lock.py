@@ -33,7 +33,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
     oldest = re.search(r">=\s*([0-9.]+)", str(pythons))
     if not oldest:
         raise LabError("requires-python in pyproject.toml must name the oldest Python: >=3.10.")
-    before = lock.read_text("utf-8") if lock.exists() else ""
+    before = files.read_text(lock) if lock.exists() else ""
     try:
         draft.write_text(extract_pins(before), "utf-8")
         # uv takes no --group from a project that it does not manage
@@ -43,11 +43,11 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
         command += ["--universal", "--python-version", oldest[1], "--no-annotate", "--no-header"]
         command += ["--find-links", "vendor"] if find_wheel() else []
         check_uv(*command, *uv_arguments)
-        compiled = draft.read_text("utf-8")
+        compiled = files.read_text(draft)
         draft.write_text(extract_pins(compiled), "utf-8")
         if LOCAL_VERSION.search(compiled):  # uv split torch by where its local versions fit:
             check_uv(*command)  # from the bare version it makes one line again
-        after = format_lock(extract_pins(draft.read_text("utf-8")))
+        after = format_lock(extract_pins(files.read_text(draft)))
         files.write(lock, after)
     except OSError as error:
         raise LabError(f"{error.filename or lock}: {error.strerror}.") from None

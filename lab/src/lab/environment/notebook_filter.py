@@ -8,7 +8,8 @@ second clone, whose kernel is called NAME-2.
 import json
 import re
 import sys
-from pathlib import Path
+
+from lab.ground import files
 
 # What Jupyter writes into a cell's metadata when it runs, or when it is shown.
 VOLATILE = ("collapsed", "scrolled", "execution", "ExecuteTime")
@@ -33,7 +34,7 @@ def strip(content: bytes, project: str = "") -> bytes:
             del language[key]
         drop_number(notebook["metadata"].get("kernelspec"), project)
         return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return content
 
 
@@ -52,8 +53,8 @@ def drop_number(kernel: object, project: str) -> None:
 def read_project() -> str:
     """Return the name of the project in the working directory, where git runs filters; or ""."""
     try:
-        settings = Path("pyproject.toml").read_text("utf-8")
-    except (OSError, ValueError):
+        settings = files.read_text("pyproject.toml")
+    except OSError:
         return ""
     found = re.search('^name = "([^"]*)"', settings, re.M)
     return found.group(1) if found else ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.environment import lock
-from lab.ground import git, project
+from lab.ground import files, git, project
 from lab.ground.errors import LabError
 
 PIN = re.compile(r'"dl-remote-lab==([^"]*)"')
@@ -40,15 +40,15 @@ def update(wanted: str = "") -> Update:
             " git checkout them, before lab update."
         )
     settings, locked, old = root / "pyproject.toml", root / "requirements.txt", lock.find_wheel()
-    pinned = PIN.search(settings.read_text("utf-8"))
+    pinned = PIN.search(files.read_text(settings))
     if not pinned:
         raise LabError('pyproject.toml has no dependency "dl-remote-lab==VERSION": put it back.')
-    before = {path: path.read_bytes() for path in (settings, locked, old) if path and path.exists()}
+    before = {path: files.read(path) for path in (settings, locked, old) if path and path.exists()}
     with tempfile.TemporaryDirectory(prefix="lab-update-") as folder:
         wheel = Path(wanted) if wanted.endswith(".whl") else download(wanted, Path(folder))
         version, changelog = read_wheel(wheel)
         new = root / "vendor" / wheel.name
-        if new == old and before[old] == wheel.read_bytes():
+        if new == old and before[old] == files.read(wheel):
             return Update(version, version, "", [])
         try:
             if old:

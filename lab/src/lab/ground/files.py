@@ -39,8 +39,11 @@ def read(path: Path | str, most: int = MOST) -> bytes:
 
 
 def read_text(path: Path | str, errors: str = "strict", most: int = MOST) -> str:
-    """Read a regular file as UTF-8, as read() does; ValueError if it is not UTF-8."""
-    return read(path, most).decode("utf-8", errors).replace("\r\n", "\n")
+    """Read a regular file as UTF-8, as read() does; OSError also if it is not UTF-8."""
+    try:
+        return read(path, most).decode("utf-8", errors).replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise OSError(errno.EILSEQ, "not UTF-8", str(path)) from None
 
 
 def parse_json(text: str | bytes) -> "Any":

@@ -54,7 +54,7 @@ def store(machine: Machine, jobs: "Iterable[Job]", *, all_of_them: bool) -> None
 def load(machine: Machine) -> list[CachedJob]:
     """Return the jobs that were kept, oldest first."""
     try:
-        lines = cache_file(machine).read_text("utf-8").split("\n")
+        lines = files.read_text(cache_file(machine)).split("\n")
     except (OSError, ValueError):
         return []
     parts = [line.split("\t") for line in lines if line.count("\t") == 3]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.ground import project
+from lab.ground import files, project
 from lab.ground.errors import UsageError
 
 LONGEST = 20  # seconds for the experiment's answer
@@ -124,7 +124,7 @@ def are_plainly_right(words: list[str], file: Path) -> bool:
     if words and words[0] != "with":
         return False
     try:
-        fields, named = _read_settings(ast.parse(file.read_bytes()))
+        fields, named = _read_settings(ast.parse(files.read(file)))
     except (OSError, ValueError, SyntaxError, RecursionError):
         return False
     for word in words[1:]:

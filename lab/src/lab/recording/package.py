@@ -66,7 +66,7 @@ def find_changed_files(
     for name, digest, _ in csv.reader(text.splitlines()):
         if name.startswith("lab/") and digest.startswith("sha256="):
             try:
-                content = (folder / name).read_bytes()
+                content = files.read(folder / name)
             except OSError:
                 content = b""
             actual = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")

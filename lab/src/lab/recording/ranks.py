@@ -67,7 +67,7 @@ def take_errors(runs: Path, wait: bool = False) -> list[Failure]:
     folder, end = launch_folder(runs), time.monotonic() + WAIT
     while True:
         failures = [
-            Failure(path.stem, path.stat().st_mtime, path.read_text("utf-8"))
+            Failure(path.stem, path.stat().st_mtime, files.read_text(path))
             for path in sorted(folder.glob("rank-*"))
         ]
         found = any(not failure.is_consequence for failure in failures)

@@ -135,7 +135,7 @@ def install() -> list[str]:
         for folder in (ssh, ours.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
         done = [_write(ours, text.encode("utf-8", "surrogateescape"))]
-        before = config.read_bytes() if config.exists() else None
+        before = files.read(config) if config.exists() else None
         done += _change_config(config, before, _add_include(before or b""))
     except OSError as error:
         raise LabError(f"{error.filename or ssh}: {error.strerror}.") from None
@@ -158,7 +158,7 @@ def remove() -> list[str]:
             done.append(f"{_abbreviate(ours)}: removed")
         others = list(ours.parent.glob("*.conf"))
         if config.exists() and not others:
-            before = config.read_bytes()
+            before = files.read(config)
             if _remove_include(before) != before:
                 done += _change_config(config, before, _remove_include(before))
         if not others:
@@ -171,7 +171,7 @@ def remove() -> list[str]:
 
 def _read_ours(ours: Path) -> tuple[Path, str]:
     """Return the folder that wrote our file, or this one if that is gone; and what is in it."""
-    text = ours.read_text("utf-8", "surrogateescape") if ours.exists() else ""
+    text = files.read_text(ours, "surrogateescape") if ours.exists() else ""
     head, _, rest = text.partition("\n")
     before, after = HEAD.split("{}")
     owner = Path(head.removeprefix(before).removesuffix(after))
@@ -199,11 +199,11 @@ def _change_config(config: Path, before: bytes | None, after: bytes) -> list[str
     if before == after:
         return [f"{_abbreviate(config)}: unchanged"]
     backups = sorted(config.parent.glob("config.before-lab*"))
-    same = [backup for backup in backups if backup.read_bytes() in (before, after)]
+    same = [backup for backup in backups if files.read(backup) in (before, after)]
     if INCLUDE not in after:
         # as it was before install(): a backup of just that is no longer needed
         for backup in same:
-            if backup.read_bytes() == after:
+            if files.read(backup) == after:
                 backup.unlink()
         if not after and not same and not config.is_symlink():
             config.unlink()
@@ -211,7 +211,7 @@ def _change_config(config: Path, before: bytes | None, after: bytes) -> list[str
         _write(config, after)
         return [f"{_abbreviate(config)}: as it was before"]
     note = ""
-    if before is not None and before not in [backup.read_bytes() for backup in same]:
+    if before is not None and before not in [files.read(backup) for backup in same]:
         numbers = ("", *(f"-{number}" for number in range(2, 1000)))
         names = (config.with_name(f"config.before-lab{number}") for number in numbers)
         backup = next(name for name in names if not name.exists())

@@ -185,7 +185,7 @@ def _find_damaged(folder: Path, manifest: Manifest, names: Iterable[str]) -> lis
 
 def _read_manifest(folder: Path) -> str:
     try:
-        return (folder / "manifest.json").read_bytes().decode("utf-8", "surrogateescape")
+        return files.read(folder / "manifest.json").decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return ""
 

@@ -83,8 +83,8 @@ class FetchState:
     def __init__(self, path: Path):
         self.path = path
         try:
-            content = json.loads(path.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
+            content = files.parse_json(files.read_text(path))
+        except (OSError, ValueError):
             content = {}  # without it, contents are compared
         self.files: dict[str, Any] = content if isinstance(content, dict) else {}
 
