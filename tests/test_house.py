@@ -144,12 +144,12 @@ def test_every_test_that_a_document_names_exists():
 
 def test_shellcheck_finds_nothing_in_any_shell_script():
     scripts = [TEMPLATE / ".ci/run", *TEMPLATE.glob("scripts/*.sh")]
-    scripts += LAB.rglob("*.sh")
+    scripts += [*LAB.rglob("*.sh"), *LAB.rglob("*.bash")]
     assert len(scripts) > 20
     # variables come from Python (2154) or are used in another file (2034); ~ is literal (2088)
     options = ["--severity=warning", "--exclude=SC2154,SC2034,SC2088"]
     for script in scripts:
-        shell = "bash" if script.name == "run" else "sh"
+        shell = "bash" if script.name == "run" or script.suffix == ".bash" else "sh"
         command = ["shellcheck", f"--shell={shell}", *options, script]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from lab.ssh.ssh_errors import SshError
 
 # of lab run; Sacred's own -m, for a MongoDB, can only be given to `lab run -- COMMAND`
-RUN_OPTIONS = {"--gpus", "--queue", "--name", "--follow", "--interactive", "--machine", "-m"}
+RUN_OPTIONS = {"--gpus", "--queue", "--name", "--env", "--follow", "--interactive"}
+RUN_OPTIONS |= {"--machine", "-m"}
 
 
 def add_job(parser: CommandParser) -> None:
@@ -47,6 +48,9 @@ def add_run_arguments(parser: CommandParser) -> None:
     parser.add_argument("--queue", action="store_true", help="wait for GPUs if none are free")
     parser.add_argument("--name", default="", metavar="TEXT", help="shown by lab jobs")
     parser.add_argument("--follow", action="store_true", help="show its output until it ends")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable, recorded"
+    )
     parser.add_argument("--interactive", action="store_true", help="in this terminal, as for pdb")
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="for the experiment; or -- COMMAND ..."
@@ -57,6 +61,7 @@ def add_run_arguments(parser: CommandParser) -> None:
 def start_job(args: argparse.Namespace) -> int:
     from lab.jobs import control as jobs
     from lab.jobs import launch
+    from lab.ssh import variables
 
     for word in RUN_OPTIONS & {word.partition("=")[0] for word in args.arguments}:
         raise UsageError(f"{word} is an option of lab run: it comes before {args.arguments[0]}.")
@@ -66,6 +71,7 @@ def start_job(args: argparse.Namespace) -> int:
     if command is None:
         command = launch.experiment_command(args.arguments, args.gpus)
     launch.check_command(command, args.gpus)
+    env = variables.parse(args.env)
     connection = connect_and_announce(args)
     job = launch.start(
         connection,
@@ -74,6 +80,7 @@ def start_job(args: argparse.Namespace) -> int:
         queue=args.queue,
         name=args.name,
         interactive=args.interactive,
+        env=env,
     )
     state = job.state + (f", {job.detail}" if job.detail else "")
     gpus = f" on GPU {job.gpus}" if job.gpus else ""

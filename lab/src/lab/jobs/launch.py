@@ -4,8 +4,10 @@ import json
 import re
 import shlex
 import socket
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from getpass import getuser
+from types import MappingProxyType
 
 from lab.code import sending, snapshot
 from lab.ground import project
@@ -15,6 +17,7 @@ from lab.jobs import job_format, runner_scripts, settings
 from lab.jobs.control import Job, parse_one
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import SshError
+from lab.ssh.variables import make_exports
 
 
 class StartInterrupted(LabError):
@@ -58,11 +61,13 @@ def start(
     queue: bool = False,
     name: str = "",
     interactive: bool = False,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
-    them. The job starts once, even if the connection is lost and the script runs again.
+    them. `env`: variables of the job, which are recorded. The job starts once, even if the
+    connection is lost and the script runs again.
 
     Raises WrongSettings before anything is sent; RemoteError if it cannot start; SshError if it is
     not known whether it did.
@@ -71,7 +76,7 @@ def start(
     with settings.checked(command):
         taken = snapshot.take()
     id = new_id()
-    spec = {
+    spec: dict[str, object] = {
         "format": job_format.FORMAT,
         "id": id,
         "name": name,
@@ -82,13 +87,20 @@ def start(
         "by": f"{getuser()}@{socket.gethostname()}",
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+    if env:
+        spec["env"] = dict(env)
+    machine = connection.machine
+    given = {**machine.env, **env}
     told = {
         "id": id,
         "project": taken.folder,
         "command": shlex.join(command),
         "gpus": gpus,
         "queue": "yes" if queue else "",
-        "lab": connection.machine.lab,
+        "lab": machine.lab,
+        "prelude": shlex.join(machine.prelude),
+        "exports": make_exports(given),
+        "given": " ".join(given),
     }
     variables = {
         "id": id,
@@ -100,7 +112,7 @@ def start(
     }
     # the machine has other scripts, those of the lab that ran lab setup
     remedies = {runner_scripts.MISSING: runner_scripts.make_variables(send=True)}
-    advice = f"Job {id} may have started: check {connection.machine.lab} jobs."
+    advice = f"Job {id} may have started: check {machine.lab} jobs."
     try:
         answer = sending.send(connection, "start.sh", taken.commit, remedies=remedies, **variables)
     except SshError as error:

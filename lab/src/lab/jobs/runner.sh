@@ -13,6 +13,7 @@ mkdir once 2>/dev/null || exit 0 # a second one has nothing to do
 . ./job.sh
 . ./jobs.sh
 . ./environment.sh
+. ./enter_machine.sh
 . ./gpus.sh
 . ./queue.sh
 trap : INT HUP TERM # they are for the command; the runner stays to see how it ends
@@ -38,6 +39,7 @@ printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$hostname" >pid.new 
 
 # --- GPUs: free are those that no process computes on and no other job of this user has taken -----
 
+chosen=''
 decide_number
 if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
     if [ -n "$queue" ] && ! join_queue; then
@@ -57,11 +59,6 @@ if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
         sleep 5
     done
     echo "$chosen" >gpus
-    CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
-    export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
-elif [ "$gpus" = 0 ]; then
-    CUDA_VISIBLE_DEVICES=''
-    export CUDA_VISIBLE_DEVICES
 fi
 
 # --- the environment of this job's own lock, and the command in it -------------------------------
@@ -69,6 +66,11 @@ fi
 # with these, Debian's bash takes a job's `bash -c` for a shell of sshd and reads ~/.bashrc, whose
 # python or CUDA_VISIBLE_DEVICES would replace the job's
 unset SSH_CLIENT SSH2_CLIENT SSH_CONNECTION SSH_TTY
+if [ -n "$prelude" ]; then phase queued "the prelude of machines.toml is run"; fi
+if ! enter_machine "$job"; then
+    echo "lab: $prelude_says"
+    end 1
+fi
 LAB_JOB=$id # by this lab stop finds every process of the job
 export LAB_JOB
 code=$job/code/$project
@@ -94,7 +96,16 @@ PYTHONUNBUFFERED=1
 LAB_PROJECT=$code
 LAB_RUNS=$folder/runs
 LAB_DATA=$data
-export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA
+# in a login shell, which reads the user's profile, these still win
+LAB_GIVEN="CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES VIRTUAL_ENV PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS"
+LAB_GIVEN="$LAB_GIVEN LAB_DATA LAB_JOB $given"
+LAB_BASH_ENV=${BASH_ENV:-}
+BASH_ENV=$job/login_shell.bash
+export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA LAB_GIVEN LAB_BASH_ENV BASH_ENV
+if [ -n "$gpus" ]; then # without a GPU on the machine nothing is said about them
+    CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
+    export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
+fi
 mkdir -p "$LAB_RUNS" "$LAB_DATA"
 eval "set -- $command"
 phase running "$(date +%s)"

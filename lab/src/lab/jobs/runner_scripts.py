@@ -12,7 +12,8 @@ import tarfile
 
 from lab.ssh import framing
 
-SCRIPTS = ("environment.sh", "gpus.sh", "jobs.sh", "queue.sh", "runner.sh", "view.sh")
+SCRIPTS = ["environment.sh", "gpus.sh", "jobs.sh", "queue.sh", "runner.sh", "view.sh"]
+SCRIPTS += ["enter_machine.sh", "login_shell.bash", "machine_prelude.bash"]
 MISSING = 76  # exit code of runner_scripts.sh: they are not there, and were not sent
 
 

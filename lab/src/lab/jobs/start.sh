@@ -34,7 +34,7 @@ if ! [ -e "$job/job.json" ]; then
         printf '%s\n' "$settings" "folder=$(quoted "$folder")" "data=$(quoted "$data")" \
             "ours=$(quoted "$ours")" "hostname=$(quoted "$hostname")" \
             >"$job/job.sh" &&
-        cp "$scripts_folder"/*.sh "$job/" &&
+        cp "$scripts_folder"/* "$job/" &&
         printf '%s\n' "$spec" >"$job/job.json.new" ||
         undo "the job cannot be started on $hostname: is its disk full?"
     mv "$job/job.json.new" "$job/job.json"

@@ -21,6 +21,7 @@ from typing import IO
 from lab.ground import project
 from lab.ground.errors import LabError, UsageError
 from lab.ssh.machines import Machine
+from lab.ssh.variables import make_exports
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
 MOST_STDERR = 100_000  # bytes that are kept
@@ -64,6 +65,10 @@ def assemble_script(script: str, variables: dict[str, object], machine: Machine)
     needed = re.search("^# Needs: (.*)", body, re.M)
     names = ["prelude.sh", *(needed[1].split() if needed else [])]
     text = "\n".join(_strip_comments(part) for part in [*map(read_script, names), body])
+    if "$prelude" in text:
+        variables["prelude"] = shlex.join(machine.prelude)
+    if "$exports" in text:
+        variables["exports"] = make_exports(machine.env)
     if "$splits" in text:  # each byte may be one too many for a packet
         variables["splits"] = " ".join(project.SPLITS)
     return "\n".join([*(f"{k}={shlex.quote(str(v))}" for k, v in variables.items()), text])

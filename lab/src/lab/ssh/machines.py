@@ -1,11 +1,13 @@
 """The machines this project runs on, as machines.toml and machines.local.toml describe them."""
 
 import re
-from collections.abc import Iterable
-from typing import Any, NamedTuple, get_type_hints
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_origin, get_type_hints
 
 from lab.ground import files, project
 from lab.ground.errors import LabError
+from lab.ssh import variables
 
 SHARED, PERSONAL = "machines.toml", "machines.local.toml"
 NAME = "[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -32,6 +34,8 @@ class Machine(NamedTuple):
     gateway_user: str = ""
     gateway_port: int = 0
     data: str = ""  # the machine's own folder of datasets; "": data/ in `folder`
+    prelude: Sequence[str] = ()  # lines that bash runs before a job and before its environment
+    env: Mapping[str, str] = MappingProxyType({})  # variables of both; [machines.NAME.env]
     lab: str = "lab"  # how a command for it begins: with -m NAME if it is not the first
 
     @property
@@ -40,7 +44,17 @@ class Machine(NamedTuple):
         return self.ssh
 
 
-KEYS = {key: kind for key, kind in get_type_hints(Machine).items() if key not in ("name", "lab")}
+KEYS = {
+    key: {Sequence: list, Mapping: dict}.get(get_origin(kind), kind)
+    for key, kind in get_type_hints(Machine).items()
+    if key not in ("name", "lab")
+}
+KINDS = {
+    str: "text in quotes",
+    int: "a whole number",
+    list: 'lines in quotes: ["module load cuda"]',
+    dict: "a table of its own: [machines.NAME.env]",
+}
 
 
 def read_all() -> dict[str, Machine]:
@@ -59,7 +73,9 @@ def read_all() -> dict[str, Machine]:
             raise _mistake(file, "machines", "", "a machine is a table: [machines.NAME]")
         for name, table in tables.items():
             _check(file, name, table)
-            found.setdefault(name, {}).update(table)
+            before = found.setdefault(name, {})
+            env = {**before.get("env", {}), **table.get("env", {})}
+            before.update(table, **({"env": env} if env else {}))
     for name, table in found.items():
         for key in ("ssh", "folder"):
             if key not in table:
@@ -91,20 +107,33 @@ def _check(file: str, name: str, table: Table) -> None:
         if key not in KEYS:
             raise _mistake(file, path, key, f"unknown key {key}", KEYS, key)
         if type(value) is not KEYS[key]:
-            kind = {str: "text in quotes", int: "a whole number"}[KEYS[key]]
-            raise _mistake(file, path, key, f"{key} must be {kind}")
+            raise _mistake(file, path, key, f"{key} must be {KINDS[KEYS[key]]}")
+        if isinstance(value, dict):
+            _check_env(file, path, value)
+            continue
         rule = _find_broken_rule(key, value)
         if rule:
             raise _mistake(file, path, key, f"{key} = {value!r}: {rule}")
 
 
-def _find_broken_rule(key: str, value: str | int) -> str | None:
+def _check_env(file: str, path: str, env: Table) -> None:
+    """Hold the variables of a machine against their rules."""
+    for name, value in env.items():
+        rule = KINDS[str] if type(value) is not str else variables.find_broken_rule(name, value)
+        if rule:
+            raise _mistake(file, f"{path}.env", name, f"{name} = {value!r}: {rule}")
+
+
+def _find_broken_rule(key: str, value: str | int | list[Any]) -> str | None:
     """Return the rule that a value breaks.
 
     Nothing passes that ssh, git, rsync or a shell would take for an option or a command.
     """
     if isinstance(value, int):
         return None if 0 < value < 65536 else "a port is between 1 and 65535"
+    if isinstance(value, list):
+        lines = all(isinstance(one, str) and one.strip() and "\n" not in one for one in value)
+        return None if lines and "\0" not in str(value) else f"it must be {KINDS[list]}"
     if key in ("ssh", "gateway") and not HOST.fullmatch(value):
         return "it must be a host or an alias; user and port have keys of their own"
     if key in ("user", "gateway_user") and not USER.fullmatch(value):

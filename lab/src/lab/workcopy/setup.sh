@@ -1,6 +1,6 @@
 # Creates what the project needs beside its code: folders, environment, kernel. Variables: project,
 # plain (NO_COLOR of the laptop). Prints the table of bootstrap.py.
-# Needs: places.sh tmux.sh environment.sh runner_scripts.sh
+# Needs: places.sh tmux.sh environment.sh enter_machine.sh runner_scripts.sh
 
 work=$folder/work
 make_lock_file "$folder/envs/.lock"
@@ -24,6 +24,11 @@ fi
 # one of uv's progress bars has colours in spite of NO_COLOR
 if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
 find_environment .
+exec 8>&2 2>&1 # what the prelude prints is shown
+enter_machine "$scripts_folder"
+entered=$?
+exec 2>&8 8>&-
+[ $entered = 0 ] || fail "$prelude_says"
 exec 7>>"$folder/envs/.lock"
 flock 7
 python_is_new_enough || has uv ||

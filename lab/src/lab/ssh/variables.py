@@ -1,0 +1,49 @@
+"""Variables for the commands on a machine: which names may be given, and their shell text."""
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+
+from lab.ground.errors import UsageError
+
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+# What lab itself gives to a job, and what gives it instead.
+OURS = {
+    "CUDA_VISIBLE_DEVICES": "lab run --gpus chooses GPUs",
+    "CUDA_DEVICE_ORDER": "lab run --gpus chooses GPUs",
+    "PATH": "a line of prelude in machines.toml may change it",
+    "VIRTUAL_ENV": "the environment is that of requirements.txt",
+    "BASH_ENV": "a line of prelude in machines.toml may change it",
+}
+
+
+def find_broken_rule(name: str, value: str = "") -> str | None:
+    """Return the rule that a variable breaks."""
+    if not NAME.fullmatch(name):
+        return "a variable's name has only letters, digits and _"
+    if name in OURS or name.startswith("LAB_"):
+        return f"lab sets {name} itself; {OURS.get(name, 'it tells the job where it is')}"
+    return "it cannot contain a NUL character" if "\0" in value else None
+
+
+def parse(words: Iterable[str]) -> dict[str, str]:
+    """Return the variables of --env: NAME=VALUE, or NAME with its value on this computer.
+
+    Raises UsageError for a name that cannot be given, or has no value here.
+    """
+    found = {}
+    for word in words:
+        name, given, value = word.partition("=")
+        rule = find_broken_rule(name)
+        if rule:
+            raise UsageError(f"--env {name}: {rule}.")
+        if not given and name not in os.environ:
+            raise UsageError(f"--env {name}: it has no value on this computer: --env {name}=VALUE.")
+        found[name] = value if given else os.environ[name]
+    return found
+
+
+def make_exports(variables: Mapping[str, str]) -> str:
+    """Return the lines of sh that export them."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())

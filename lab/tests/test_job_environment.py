@@ -1,0 +1,101 @@
+"""A job's environment: what machines.toml, lab run and lab itself give, and which of them wins."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_machine import until
+
+from lab.ground.errors import UsageError
+from lab.jobs import launch
+from lab.ssh import variables
+from lab.ssh.connection import Connection
+
+CARD = "0, GPU-a, 4, 40960, NVIDIA A100"
+
+
+@pytest.fixture
+def run(machine, project):
+    """A function that runs a bash command as a job; the state of the job, and what it printed."""
+    (project / "requirements.txt").touch()
+    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+
+    def run(*command: str, prelude=(), machine_env=None, **options) -> tuple[str, str, Path]:
+        about = machine.connection.machine._replace(prelude=prelude, env=machine_env or {})
+        job = launch.start(Connection(about), list(command), **options)
+        until(lambda: machine.get(job.id).ended)
+        folder = machine.folder / "jobs" / job.id
+        return machine.get(job.id).state, (folder / "output.log").read_text(), folder
+
+    return run
+
+
+def test_what_lab_gives_wins_over_the_profile_in_a_login_shell(machine, run):
+    machine.program("nvidia-smi", f"case $* in *query-gpu*) echo '{CARD}' ;; esac")
+    profile = "export CUDA_VISIBLE_DEVICES=7 VIRTUAL_ENV=/opt/conda PATH=/opt/conda/bin:$PATH A=1\n"
+    for name in (".profile", ".bashrc"):
+        (machine.home / name).write_text(profile)
+    (machine.home / ".bash_env").write_text("module() { echo module $1; }\n")
+    show = 'echo "$CUDA_VISIBLE_DEVICES ${PATH%%:*} $VIRTUAL_ENV $A $B"; module x'
+    given = {"A": "of the job", "B": 'it\'s "$x"\nü'}
+    modules = [f"export BASH_ENV={machine.home}/.bash_env"]
+    state, output, _ = run("bash", "-lc", show, prelude=modules, env=given)
+    environment = f"{machine.folder}/envs/3.11-e3b0c44298fc"
+    wanted = f"0 {environment}/bin {environment} of the job {given['B']}\nmodule x\n"
+    assert (state, output) == ("finished(0)", wanted)
+    # but what a command says itself is not taken back
+    own = "for gpu in 3 4; do CUDA_VISIBLE_DEVICES=$gpu bash -c 'echo $CUDA_VISIBLE_DEVICES'; "
+    own += "CUDA_VISIBLE_DEVICES=$gpu bash -lc 'echo $CUDA_VISIBLE_DEVICES'; done"
+    assert run("sh", "-c", own)[1].split() == ["3", "3", "4", "4"]
+
+
+def test_the_prelude_is_bash_and_the_jobs_own_variables_win_over_it(machine, run):
+    (machine.home / ".bash_profile").write_text("load() { export LOADED=$1 C=3; }; echo noise\n")
+    lines = ['load "$A"', "export A=prelude D=\"it's\"$'\\nü'", "[[ -v LOADED ]]"]
+    show = 'echo "$LOADED $A $C $D"'
+    state, output, _ = run("sh", "-c", show, prelude=lines, machine_env={"A": "machine"})
+    assert state == "finished(0)"
+    assert output == "noise\nmachine machine 3 it's\nü\n"
+
+
+@pytest.mark.parametrize("line", ["false", "nonsense x", "exit 0", "if"])
+def test_a_prelude_that_fails_is_named_by_its_line_and_the_job_does_not_start(run, line):
+    state, output, _ = run("echo", "ran", prelude=["true", line, "true"])
+    assert state == "finished(1)"
+    assert f": {line}\n" in output and "ran\n" not in output
+
+
+def test_a_profile_that_becomes_another_shell_fails_the_job(machine, run):
+    (machine.home / ".bash_profile").write_text("exec cat\n")
+    state, output, _ = run("echo", "ran", prelude=["true"])
+    assert state == "finished(1)" and ".bash_profile" in output and "ran\n" not in output
+
+
+def test_what_the_profile_leaves_running_does_not_keep_the_job_waiting(machine, run):
+    (machine.home / ".bash_profile").write_text("sleep 1000 & echo $! >>$HOME/left\n")
+    try:
+        assert run("echo", "ran", prelude=["true"])[:2] == ("finished(0)", "ran\n")
+    finally:
+        for pid in (machine.home / "left").read_text().split():
+            subprocess.run(["kill", pid], check=False)
+
+
+def test_variables_of_lab_run_win_over_those_of_the_machine_and_are_recorded(run, monkeypatch):
+    monkeypatch.setenv("HERE", "from this computer")
+    given = variables.parse(["HERE", "B=x=y", "EMPTY="])
+    show = 'echo "$HERE|$B|$EMPTY|$C"'
+    _, output, job = run("sh", "-c", show, machine_env={"B": "1", "C": "2"}, env=given)
+    assert output == "from this computer|x=y||2\n"
+    spec = json.loads((job / "job.json").read_text())
+    assert spec["env"] == {"HERE": "from this computer", "B": "x=y", "EMPTY": ""}
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["1A=x", "A B=x", "=x", "CUDA_VISIBLE_DEVICES=3", "PATH=/x", "LAB_JOB=x", "NOT_SET_HERE"],
+)
+def test_a_variable_that_cannot_be_given_is_refused(word):
+    with pytest.raises(UsageError, match=f"^--env {word.partition('=')[0]}: "):
+        variables.parse([word])
