@@ -64,6 +64,19 @@ def test_the_personal_file_overrides_the_shared_one_and_may_add_machines(project
     assert "hostname own-host\n" in resolve("own")
 
 
+def test_variables_of_a_machine_are_overridden_one_by_one_and_its_prelude_as_a_whole(project):
+    shared = (
+        GOOD
+        + 'prelude = ["module load a", "module load b"]\n[machines.gpu.env]\nA = "1"\nB = "2"\n'
+    )
+    write(project, shared, '[machines.gpu]\nenv = { B = "it\'s", C = "3" }\n')
+    found = machines.get()
+    assert dict(found.env) == {"A": "1", "B": "it's", "C": "3"}
+    assert list(found.prelude) == ["module load a", "module load b"]
+    write(project, shared, '[machines.gpu]\nprelude = ["module load c"]\n')
+    assert list(machines.get().prelude) == ["module load c"]
+
+
 def test_without_a_machine_every_remote_command_says_what_to_fill_in(run):
     for command in (["jobs"], ["setup"], ["run"], ["logs"], ["stop", "x"], ["sync"]):
         message = run(*command, shared="", local="")
@@ -95,6 +108,13 @@ def test_an_unknown_machine_is_answered_with_the_known_ones(run):
         ('[machines."x;id"]\nssh = "a"\nfolder = "b"\n', 4, "cannot be a name"),
         ('[machines.two]\nssh = "a"\n', 4, "machine two has no folder. Allowed: ssh, folder,"),
         ("[here]\n", 4, "unknown table here"),
+        ('prelude = "module load cuda"\n', 4, "prelude must be lines in quotes"),
+        ('prelude = ["module load cuda", 5]\n', 4, "lines in quotes"),
+        ('prelude = ["a\\nb"]\n', 4, "lines in quotes"),
+        ('env = "A=1"\n', 4, "env must be a table of its own: [machines.NAME.env]"),
+        ("[machines.gpu.env]\nA = 1\n", 5, "A = 1: text in quotes"),
+        ("[machines.gpu.env]\nA = '1'\n\"B C\" = '1'\n", 6, "only letters, digits and _"),
+        ("[machines.gpu.env]\nCUDA_VISIBLE_DEVICES = '1'\n", 5, "lab run --gpus"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_line(run, text, line, message):
