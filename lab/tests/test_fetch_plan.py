@@ -38,6 +38,9 @@ def test_what_to_do_depends_on_what_an_earlier_fetch_brought(remote, entry, loca
         "r/",
         "",
         "r/a\0b",
+        ".git/config",
+        "r/.git/config",
+        "r/a/.envrc",
     ],
 )
 def test_no_path_leads_out_of_the_folder_of_a_run(path):
@@ -60,9 +63,9 @@ def test_a_listing_has_regular_files_by_kind_and_names_the_rest():
         "data f 4 5.1234567891 ./d/models/r/x y\n",
     ]
     entries += ["runs l 0 0.0 ./a/l", "runs d 0 0.0 ./shut"]
-    output = "\0".join(["R", "D", "rsync  version 3.2.7  protocol", *entries, ""])
+    output = "\0".join(["/R", "/D", "rsync  version 3.2.7  protocol", *entries, ""])
     listing = fetch_plan.parse_listing(output)
-    assert listing.base == {"runs": "R", "data": "D"}
+    assert listing.base == {"runs": "/R", "data": "/D"}
     assert listing.files == {
         "runs": {"a/b": (3, 5_250_000_000)},
         "data": {"d/models/r/x y\n": (4, 5_123_456_789)},

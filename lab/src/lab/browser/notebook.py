@@ -1,6 +1,6 @@
 """JupyterLab on a machine, in this computer's browser."""
 
-import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +8,12 @@ from lab.browser import tunnels
 from lab.browser.tunnels import Tunnel
 from lab.ground import files, git
 from lab.ground.errors import LabError
+from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
 
 PORT = 8888
+LONGEST = 300  # seconds that a start may take there
+SOCKET = re.compile("/[A-Za-z0-9._~+=@,/-]{1,106}")  # a path that ssh takes for nothing else
 # What ssh says where sshd forwards no sockets.
 FORBIDDEN = ("prohibited", "unknown channel type", "connect failed")
 
@@ -45,10 +48,22 @@ def start(connection: Connection, port: int | None) -> tuple[Server, Tunnel]:
 
 def start_server(connection: Connection, tcp: bool = False) -> Server:
     """Start or reuse the server; with `tcp` it listens on a port, not on a socket."""
-    answer = json.loads(_call_server(connection, "start", tcp))
-    return Server(
-        answer["token"], answer["started"], answer.get("socket", ""), answer.get("port", 0)
-    )
+    answer = _call_server(connection, "start", tcp)
+    with expecting(connection.name, "where a JupyterLab listens"):
+        return parse_server(answer)
+
+
+def parse_server(answer: str) -> Server:
+    """Read what notebook_server.py printed after a start. ValueError if it is none of it."""
+    content = parse_object(answer, token=str, started=bool)
+    socket, port = content.get("socket", ""), content.get("port", 0)
+    if not re.fullmatch("[0-9a-f]{16,100}", content["token"]):
+        raise ValueError("no token")
+    if socket != "" and not (isinstance(socket, str) and SOCKET.fullmatch(socket)):
+        raise ValueError("no socket")
+    if type(port) is not int or not (0 < port < 65536 or (port == 0 and socket)):
+        raise ValueError("no port")
+    return Server(content["token"], content["started"], socket, port)
 
 
 def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
@@ -60,6 +75,7 @@ def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
         action=action,
         tcp="yes" if tcp else "",
         program=program,
+        within=LONGEST,
     )
 
 
@@ -84,7 +100,9 @@ def stop(connection: Connection) -> bool:
     tunnel = tunnels.read(tunnels.file_of("notebook", connection.name))
     if tunnel:
         tunnels.stop(tunnel)
-    return bool(json.loads(_call_server(connection, "stop"))["stopped"])
+    answer = _call_server(connection, "stop")
+    with expecting(connection.name, "the end of a JupyterLab"):
+        return bool(parse_object(answer, stopped=bool)["stopped"])
 
 
 def format_url(server: Server, tunnel: Tunnel) -> str:

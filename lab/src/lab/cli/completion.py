@@ -7,6 +7,7 @@ a connection or waits for one: jobs are those seen last, or asked for where one 
 import argparse
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from lab.ground import errors, project
 from lab.ground.terminal import escape, shorten
@@ -188,4 +189,5 @@ def ask_machine(machine: "Machine") -> None:
     job_cache.touch(machine)
     answer = Connection(machine).run_if_open("list.sh", TIMEOUT, id="", most=jobs.LISTED)
     if answer:
-        job_cache.store(machine, jobs.parse(answer), all_of_them=True)
+        with suppress(ValueError):  # not the moment to say that it is damaged
+            job_cache.store(machine, jobs.parse(answer), all_of_them=True)

@@ -71,9 +71,12 @@ def add_kernel_actions(parser: CommandParser) -> None:
 
 def list_kernels(args: argparse.Namespace) -> None:
     if args.machine:
-        import json
+        from lab.environment import kernel
+        from lab.ssh.answers import expecting
 
-        rows = json.loads(run_kernel_action(args, "list"))
+        answer = run_kernel_action(args, "list")
+        with expecting(args.machine, "a list of kernels"):
+            rows = kernel.parse_rows(answer)
     else:
         from dataclasses import asdict
 

@@ -71,6 +71,17 @@ def refuse_depth(content: "Any") -> None:
     raise ValueError("nested too deeply")
 
 
+def make_private_folder(path: Path) -> None:
+    """Make a folder that only this user can enter, and its parents, whatever the umask.
+
+    One that exists stays as it is.
+    """
+    for folder in reversed([path, *path.parents]):
+        if not folder.is_dir():
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield another path to write to, which replaces `path` at the end unless there was an error.
@@ -99,18 +110,22 @@ def move(source: Path, target: Path) -> None:
             shutil.move(source, draft)
 
 
-def write(path: Path, text: str | bytes, durable: bool = True) -> bool:
+def write(path: Path, text: str | bytes, durable: bool = True, *, private: bool = False) -> bool:
     """Write a file so that no reader ever sees a part of it; if `durable`, nor after a crash.
 
     Returns whether it changed: a file that already has this content is left alone. The mode of an
-    existing file stays.
+    existing file stays; if `private`, only this user can read a new one, whatever the umask.
     """
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     path = Path(os.path.realpath(path))  # a link, say into a repository of dotfiles, stays a link
     with suppress(OSError):
         if path.stat().st_size == len(content) and read(path) == content:
             return False
-    with replacing(path) as draft, draft.open("wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with (
+        replacing(path) as draft,
+        os.fdopen(os.open(draft, flags, 0o600 if private else 0o666), "wb") as file,
+    ):
         if path.exists():
             os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
         file.write(content)

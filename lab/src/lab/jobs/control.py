@@ -3,20 +3,24 @@
 A job is a folder jobs/<id>/ on the machine, with its own checkout of the code; runner.sh runs it.
 """
 
-import json
+import re
 import shlex
 import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lab.ground.errors import LabError
+from lab.ground.files import parse_json
 from lab.ground.ids import FORMAT as ID
 from lab.ground.terminal import format_duration
 from lab.jobs import job_cache, job_format
+from lab.ssh.answers import expecting, parse_number
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import SshError
 
 LISTED = 30
+LISTING = 300  # seconds that a machine may take to list its jobs
+GPUS = re.compile(r"[0-9]{1,4}(,[0-9]{1,4}){0,99}")
 COLUMNS = ("job", "state", "time", "gpu", "by", "what")
 # Why a job that has not ended has no process.
 GONE = {
@@ -58,14 +62,19 @@ class Job(NamedTuple):
 
 
 def parse(output: str) -> list[Job]:
-    """Return the jobs that list.sh printed, oldest first."""
-    clock, *lines = output.splitlines()
-    return [_parse_line(line, int(clock)) for line in lines]
+    """Return the jobs that list.sh printed, oldest first. ValueError if that is none of it."""
+    clock, *lines = output.removesuffix("\n").split("\n")
+    now = parse_number(clock)
+    return [_parse_line(line, now) for line in lines]
 
 
 def parse_one(connection: Connection, output: str) -> Job:
-    """Return the one job that a script has described; keep it for shell completion."""
-    (job,) = parse(output)
+    """Return the one job that a script has described; keep it for shell completion.
+
+    BadAnswer if it is none.
+    """
+    with expecting(connection.name, "the state of a job"):
+        (job,) = parse(output)
     job_cache.store(connection.machine, [job], all_of_them=False)
     return job
 
@@ -74,21 +83,24 @@ def _parse_line(line: str, now: int) -> Job:
     """Return the job of one line of describe in jobs.sh."""
     fields = job_format.split_line(line)
     spec = _parse_spec(fields["spec"])
-    code = int(fields["code"]) if fields["code"] else None
+    if not fields["id"].isprintable() or not 0 < len(fields["id"]) < 256 or "/" in fields["id"]:
+        raise ValueError("no name of a folder")
+    code = parse_number(fields["code"]) if fields["code"] else None
     state, detail = _find_state(code, fields["alive"], fields["stopped"] == "yes", fields["phase"])
     written_in = spec.get("format")
     if isinstance(written_in, int) and written_in > job_format.FORMAT:
         state, detail = "unknown", "started by a newer lab: run lab update"
-    until = int(fields["end"]) if fields["end"] else now
+    until = parse_number(fields["end"]) if fields["end"] else now
     counts = fields["start"] and (fields["end"] or fields["alive"] == "yes")
-    seconds = until - int(fields["start"]) if counts else None
-    return Job(fields["id"], state, detail, code, seconds, fields["gpus"], spec)
+    seconds = until - parse_number(fields["start"]) if counts else None
+    gpus = fields["gpus"] if GPUS.fullmatch(fields["gpus"]) else ""
+    return Job(fields["id"], state, detail, code, seconds, gpus, spec)
 
 
 def _parse_spec(text: str) -> dict[str, Any]:
     """Return what is in job.json; a damaged one must not hide the other jobs."""
     try:
-        spec = json.loads(text)
+        spec = parse_json(text)
     except ValueError:
         return {}
     return spec if isinstance(spec, dict) else {}
@@ -114,14 +126,16 @@ def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tupl
 
 def list_jobs(connection: Connection, most: int = LISTED) -> list[Job]:
     """Return the jobs, oldest first: those that have not ended, and the newest `most` (0: all)."""
-    jobs = parse(connection.run("list.sh", id="", most=most))
+    output = connection.run("list.sh", id="", most=most, within=LISTING)
+    with expecting(connection.name, "a list of jobs"):
+        jobs = parse(output)
     job_cache.store(connection.machine, jobs, all_of_them=True)
     return jobs
 
 
 def get(connection: Connection, id: str) -> Job:
     """Return a job as it is now. RemoteError if there is none with that id."""
-    return parse_one(connection, connection.run("list.sh", id=id, most=0))
+    return parse_one(connection, connection.run("list.sh", id=id, most=0, within=LISTING))
 
 
 def find(connection: Connection, wanted: str | None) -> str:
@@ -181,7 +195,9 @@ def write_logs(
         if not follow:
             connection.run("follow.sh", receive=receive, **variables)
             return
-        position = int(connection.run("follow.sh", **variables))
+        output = connection.run("follow.sh", **variables)
+        with expecting(connection.name, "a position in a file"):
+            position = parse_number(output.removesuffix("\n"))
     while True:
         try:
             variables |= {"from": position, "last": ""}

@@ -46,8 +46,8 @@ def store(machine: Machine, jobs: "Iterable[Job]", *, all_of_them: bool) -> None
     )
     file = cache_file(machine)
     with suppress(OSError, ValueError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not files.write(file, "".join(lines), durable=False):
+        files.make_private_folder(file.parent)
+        if not files.write(file, "".join(lines), durable=False, private=True):
             file.touch()  # its time tells when the machine was asked
 
 
@@ -72,5 +72,5 @@ def age(machine: Machine) -> float:
 def touch(machine: Machine) -> None:
     """Note that the machine was asked just now: the next Tab does not ask it again."""
     with suppress(OSError):
-        cache_file(machine).parent.mkdir(parents=True, exist_ok=True)
-        cache_file(machine).touch()
+        files.make_private_folder(cache_file(machine).parent)
+        cache_file(machine).touch(mode=0o600)

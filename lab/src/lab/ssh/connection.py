@@ -1,12 +1,12 @@
 """The ssh connection to a machine: one for all commands, a time-out on every wait, plain errors."""
 
 import fcntl
-import io
 import math
 import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import zlib
@@ -17,9 +17,11 @@ from typing import IO, cast
 
 from lab.ground import files, project
 from lab.ground.errors import LabError
-from lab.ssh import machines
+from lab.ssh import answers, machines
 from lab.ssh.framing import (
+    MOST_STDERR,
     PATIENCE,
+    BadFrame,
     assemble_script,
     find_error,
     frame_script,
@@ -27,7 +29,7 @@ from lab.ssh.framing import (
     read_answer,
 )
 from lab.ssh.machines import Machine
-from lab.ssh.ssh_errors import RemoteError, SshError, explain
+from lab.ssh.ssh_errors import BadAnswer, RemoteError, SshError, explain
 
 PERSIST = 600  # seconds that an idle connection stays open for the next command
 # In the configuration, as the ssh of ProxyJump sees no options of ours: else every command in
@@ -46,8 +48,8 @@ class Connection:
         self.socket = folder / name
         self.config = folder / f"{name}.config"
         self.login_config = folder / f"{name}.login"  # the same, but ssh may ask
-        files.write(self.config, text, durable=False)
-        files.write(self.login_config, text.replace(NEVER_ASK, ""), durable=False)
+        files.write(self.config, text, durable=False, private=True)
+        files.write(self.login_config, text.replace(NEVER_ASK, ""), durable=False, private=True)
 
     @property
     def name(self) -> str:
@@ -76,18 +78,21 @@ class Connection:
         was lost is run once more, on a new one. An answer that takes longer than `within` seconds
         is given up.
 
-        Raises RemoteError with the script's own message, or SshError.
+        Raises RemoteError with the script's own message, SshError, or BadAnswer if it is none, or
+        too long for memory.
         """
         source = assemble_script(script, variables, self.machine)
-        printed: IO[bytes] = output or io.BytesIO()
+        pieces: list[bytes] = []
         for last_attempt in (not again, True):
-            printed.seek(0)
-            printed.truncate()
+            pieces.clear()
+            take = receive or answers.gather(self.name, pieces)
+            if output:
+                output.seek(0)
+                output.truncate()
+                take = output.write
             try:
                 self.open()
-                code, stderr = self._exchange(
-                    source, stdin, receive or printed.write, not receive, within
-                )
+                code, stderr = self._exchange(source, stdin, take, not receive, within)
                 break
             except SshError:
                 self.close()
@@ -98,8 +103,9 @@ class Connection:
         if code:
             message = find_error(stderr) or f"{script} ended with {code} on {self.name}."
             raise RemoteError(message, code)
-        printed.seek(0)
-        return "" if output else printed.read().decode("utf-8", "surrogateescape")
+        if output:
+            output.seek(0)
+        return b"".join(pieces).decode("utf-8", "surrogateescape")
 
     def run_in_terminal(self, script: str, **variables: object) -> int:
         """Run a script in this terminal; return its exit code, 130 after Ctrl-C."""
@@ -122,7 +128,12 @@ class Connection:
         with suppress(OSError, LabError):
             if self._is_open():
                 code, _ = self._exchange(
-                    source, subprocess.DEVNULL, pieces.append, True, seconds, *never
+                    source,
+                    subprocess.DEVNULL,
+                    answers.gather(self.name, pieces),
+                    True,
+                    seconds,
+                    *never,
                 )
                 if code == 0:
                     return b"".join(pieces).decode("utf-8", "surrogateescape")
@@ -189,6 +200,8 @@ class Connection:
         with stdout, errors:
             try:
                 code, stderr = read_answer(stdout, errors, mark.encode(), receive, within)
+            except BadFrame:
+                raise BadAnswer(self.name, "the output of a script") from None
             finally:
                 process.kill()
                 process.wait()
@@ -230,7 +243,7 @@ def run_in_foreground(asking: list[str], silent: list[str]) -> tuple[int | None,
             if code == -signal.SIGINT:
                 raise KeyboardInterrupt
             errors.seek(0)
-            return code, errors.read().decode("utf-8", "replace")
+            return code, errors.read(MOST_STDERR).decode("utf-8", "replace")
     return run_command(silent, 4 * PATIENCE)
 
 
@@ -260,7 +273,7 @@ def run_command(command: list[str], patience: float | None) -> tuple[int | None,
         finally:
             process.kill()
         errors.seek(0)
-        return code, errors.read().decode("utf-8", "replace")
+        return code, errors.read(MOST_STDERR).decode("utf-8", "replace")
 
 
 def make_ssh_config(machine: Machine) -> str:
@@ -292,18 +305,20 @@ def make_socket_folder(kind: str) -> Path:
     if len(str(folder)) > 60 or not re.fullmatch("[A-Za-z0-9/._-]*", str(folder)):
         folder = Path("/tmp", f"lab-{kind}-{os.getuid()}")  # noqa: S108 - its owner is checked
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = folder.stat()
+        files.make_private_folder(folder)
+        owner = folder.lstat()  # a link in /tmp is somebody else's
     except OSError as error:
         raise LabError(f"{error.filename}: {error.strerror}.") from None
-    if owner.st_uid != os.getuid() or owner.st_mode & 0o077:
-        raise LabError(f"{folder} is open to others: remove it, or chmod 700 it.")
+    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid() or owner.st_mode & 0o077:
+        raise LabError(f"{folder} is not a folder of yours alone: remove it, or chmod 700 it.")
     return folder
 
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Let one process in at a time."""
-    with path.open("w") as file:
+    # neither a link nor a FIFO in its place is followed
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(path, flags, 0o600), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

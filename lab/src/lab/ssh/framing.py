@@ -25,6 +25,9 @@ from lab.ssh.variables import make_exports
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
 MOST_STDERR = 100_000  # bytes that are kept
+MOST_MESSAGE = 2000  # characters of a script's message
+MOST_NOISE = 1 << 20  # bytes that a login shell may print before the script begins
+LATEST = 5  # seconds that bytes may go on to come after the time is up, or after the answer
 
 
 def read_patience() -> float:
@@ -122,9 +125,9 @@ def read_answer(
     reading = [stdout, stderr]
     while stdout in reading and answer.code is None:
         until = give_up_at if alive or answer.begun else min(give_up_at, must_begin_by)
-        wait = None if until == math.inf else max(0, until - time.monotonic())
-        ready = select.select(reading, [], [], wait)[0]
-        if not ready:
+        left = until - time.monotonic()
+        ready = select.select(reading, [], [], None if left == math.inf else max(0, left))[0]
+        if not ready or left < -LATEST:  # what has come in time is read; what comes for ever is not
             break
         if stderr in ready:
             piece = os.read(stderr.fileno(), 1 << 16)
@@ -138,22 +141,31 @@ def read_answer(
             if not piece:
                 reading.remove(stdout)
     patience = 0 if answer.code == 0 else 1
+    latest = time.monotonic() + LATEST
     while stderr in reading and select.select([stderr], [], [], patience)[0]:
         piece = os.read(stderr.fileno(), 1 << 16)
         errors = (errors + piece)[-MOST_STDERR:]
-        if not piece:
+        if not piece or time.monotonic() > latest:
             break
     return answer.code, errors.replace(sign_of_life, b"").decode("utf-8", "replace")
 
 
+class BadFrame(Exception):
+    """What comes is no output between marks."""
+
+
 class _Answer:
-    """Finds a script's output and exit code in the bytes that come, however they are split."""
+    """Finds a script's output and exit code in the bytes that come, however they are split.
+
+    Holds back a few bytes at most. Raises BadFrame.
+    """
 
     def __init__(self, mark: bytes, receive: Callable[[bytes], object]):
         self.begin, self.end = mark + b"\0", b"\0" + mark + b" "
         self.receive = receive
         self.held = b""  # not yet passed on
-        self.begun = False
+        self.noise = 0  # bytes
+        self.begun = self.ended = False
         self.code: int | None = None
 
     def feed(self, piece: bytes) -> None:
@@ -162,22 +174,32 @@ class _Answer:
             _, begin, after = self.held.partition(self.begin)
             self.begun = bool(begin)
             if not self.begun:
+                self.noise += len(piece)
+                if self.noise > MOST_NOISE:
+                    raise BadFrame
+                self.held = self.held[-len(self.begin) :]
                 return
             self.held = after
-        output, end, rest = self.held.partition(self.end)
-        if end:
-            if rest.endswith(b"\0"):
-                self.receive(output)
-                self.code = int(rest[:-1])
-            return
-        # the end of this piece may be the beginning of the mark
-        keep = output.find(b"\0", -len(self.end))
-        keep = len(output) if keep < 0 else keep
-        self.receive(output[:keep])
-        self.held = output[keep:]
+        if not self.ended:
+            output, end, rest = self.held.partition(self.end)
+            self.ended = bool(end)
+            if not self.ended:
+                # the end of this piece may be the beginning of the mark
+                keep = output.find(b"\0", max(0, len(output) - len(self.end)))
+                keep = len(output) if keep < 0 else keep
+                self.held = output[keep:]
+                self.receive(output[:keep])
+                return
+            self.held = rest
+            self.receive(output)
+        code, found, _ = self.held.partition(b"\0")
+        if not re.fullmatch(rb"[0-9]{1,3}" if found else rb"[0-9]{0,3}", code):
+            raise BadFrame
+        self.code = int(code) if found else None
 
 
 def find_error(stderr: str) -> str:
     """Return the script's own message in stderr, or else the last line."""
     ours = re.findall(r"^lab: (.*)", stderr, re.M)
-    return " ".join(ours) or next(reversed([line for line in stderr.splitlines() if line]), "")
+    lines = [line for line in stderr.splitlines() if line]
+    return (" ".join(ours) or next(reversed(lines), ""))[:MOST_MESSAGE]

@@ -57,6 +57,16 @@ class RemoteError(LabError):
         self.code = code  # the script's exit code
 
 
+class BadAnswer(LabError):
+    """The machine answered something that its programs, as lab knows them, never answer."""
+
+    def __init__(self, machine: str, what: str):
+        super().__init__(
+            f"{machine} answered something that is not {what}: it is damaged, or somebody has"
+            " changed it. Ask its administrator."
+        )
+
+
 class Cause(NamedTuple):
     """What OpenSSH writes, the error that it means, and the message for the user."""
 
@@ -65,10 +75,13 @@ class Cause(NamedTuple):
     message: str  # {hop}: the machine or the gateway, whichever it is about; {line}: ssh's line
 
 
+NAMED = r"[\w.:%\[\]-]+"  # a host, in what the machine, too, could write: it becomes a command
+MOST_QUOTED = 300  # characters of a message that is not ours
+
 # The first that matches counts.
 CAUSES = [
     Cause(
-        r"Host key for (\S+) has changed",
+        rf"Host key for ({NAMED}) has changed",
         HostKeyChanged,
         "the host key of {0} has changed: somebody may be listening in. If its administrator"
         ' confirms the change: ssh-keygen -R "{0}".',
@@ -89,7 +102,7 @@ CAUSES = [
         "{hop} does not accept your key or user name: try ssh {hop}.",
     ),
     Cause(
-        r"Could not resolve hostname (\S+?):? ",
+        rf"Could not resolve hostname ({NAMED}?):? ",
         HostUnreachable,
         "the host name {0} is not known: check machines.toml.",
     ),
@@ -122,9 +135,10 @@ def explain(stderr: str, machine: Machine) -> SshError:
     for pattern, error, message in CAUSES:
         found = re.search(pattern, stderr)
         if found:
-            line = next((line for line in lines if re.search(pattern, line)), "").rstrip(".")
+            line = next((line for line in lines if re.search(pattern, line)), "")
+            line = line[:MOST_QUOTED].rstrip(".")
             text = message.format(*found.groups(), **names, line=line)
             return error(f"{machine.name}: {text}")
-    reason = f" ({lines[-1]})" if lines else ""
+    reason = f" ({lines[-1][:MOST_QUOTED]})" if lines else ""
     text = f"no answer, or the connection was lost{reason}; run the same command again."
     return ConnectionLost(f"{machine.name}: {text}")

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from lab.ground import files, project
 from lab.ground.project import dataset_folder
 from lab.ground.terminal import count_files
+from lab.ssh.answers import expecting, parse_number, parse_path
 from lab.ssh.connection import Connection, hold_lock
 from lab.transfer import copying
 from lab.transfer.manifest import (
@@ -137,11 +138,20 @@ def _bring(
 def inspect_remote(connection: Connection, dataset: str, stage: str = "") -> RemoteDataset:
     """Return what a machine has of a dataset. A folder named `stage` is made, if any."""
     output = connection.run("dataset.sh", dataset=dataset, stage=stage)
+    with expecting(connection.name, "the description of a dataset"):
+        return parse_dataset(output)
+
+
+def parse_dataset(output: str) -> RemoteDataset:
+    """Read the output of dataset.sh. ValueError if it is none of it."""
     folder, stage, version, manifest, *entries = output.split("\0")[:-1]
+    folder, stage = parse_path(folder), stage and parse_path(stage)
     found: dict[str, dict[str, Fingerprint]] = {"present": {}, "staged": {}}
     for entry in entries:
         kind, size, time, path = entry.split(" ", 3)
-        found[kind][path] = (int(size), parse_time(time))
+        if kind not in found:
+            raise ValueError("no kind of files")
+        found[kind][path] = (parse_number(size, 2**63), parse_time(time))
     return RemoteDataset(
         folder, stage, can_rsync(version), manifest, found["present"], found["staged"]
     )

@@ -1,12 +1,14 @@
 """What a fetch decides before it copies: what the machine has, what came earlier, what to do."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lab.ground import files
+from lab.ssh.answers import expecting, parse_number, parse_path
 from lab.ssh.connection import Connection
 from lab.transfer import rsync_copy, staging
 from lab.transfer.staging import Fingerprint
@@ -28,16 +30,20 @@ class Listing(NamedTuple):
 def list_remote(connection: Connection, wanted: Iterable[str], models: bool) -> Listing:
     """List what the machine has of these jobs or runs; of all without any."""
     output = connection.run("files.sh", wanted="\n".join(wanted), models="yes" if models else "")
-    return parse_listing(output)
+    with expecting(connection.name, "a list of files"):
+        return parse_listing(output)
 
 
 def parse_listing(output: str) -> Listing:
-    """Read the output of files.sh."""
+    """Read the output of files.sh. ValueError if it is none of it."""
     runs, data, version, *entries = output.split("\0")[:-1]
+    runs, data = parse_path(runs), parse_path(data)
     found: dict[Kind, dict[str, Fingerprint]] = {"runs": {}, "data": {}}
     special, closed = [], []
     for entry in entries:
         word, type, size, time, path = entry.split(" ", 4)
+        if word not in ("runs", "data"):
+            raise ValueError("no kind of files")
         kind: Kind = "data" if word == "data" else "runs"
         path = path.removeprefix("./")
         if type == "d":
@@ -45,7 +51,7 @@ def parse_listing(output: str) -> Listing:
         elif type != "f" or not is_expected(kind, path):
             special.append(path)
         else:
-            found[kind][path] = (int(size), staging.parse_time(time))
+            found[kind][path] = (parse_number(size, 2**63), staging.parse_time(time))
     rsync = rsync_copy.can_rsync(version)
     return Listing({"runs": runs, "data": data}, found, special, closed, rsync)
 
@@ -55,7 +61,7 @@ def is_expected(kind: Kind, path: str) -> bool:
     parts = path.split("/")
     is_model = len(parts) > 3 and parts[1] == "models"
     fits = is_model if kind == "data" else len(parts) > 1
-    return fits and staging.is_inside(path) and not path.startswith(".")
+    return fits and staging.is_inside(path)
 
 
 def decide(remote: Fingerprint, entry: list[Any] | None, local: Fingerprint | None) -> Action:
@@ -111,4 +117,16 @@ def remote_hashes(connection: Connection, base: str, names: Iterable[str]) -> di
     """Return the sha256 of files in the machine's folder `base`, without those that vanished."""
     with staging.names_file(names) as file:
         output = connection.run("hashes.sh", base=base, stdin=file)
-    return {line[66:].removeprefix("./"): line[:64] for line in output.split("\0")[:-1]}
+    with expecting(connection.name, "a list of hashes"):
+        return parse_hashes(output)
+
+
+def parse_hashes(output: str) -> dict[str, str]:
+    """Read the output of hashes.sh. ValueError if it is none of it."""
+    found = {}
+    for line in output.split("\0")[:-1]:
+        digest, _, name = line.partition("  ")
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError("no hash")
+        found[name.removeprefix("./")] = digest
+    return found

@@ -1,13 +1,13 @@
 """The manifest of a dataset: which files it consists of, by their sha256."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from lab.ground import project
 from lab.ground.errors import LabError
+from lab.ground.files import parse_json
 from lab.transfer.staging import encode, is_inside
 
 
@@ -28,11 +28,12 @@ def parse_manifest(text: str, folder: str) -> Manifest:
     if not text:
         raise DatasetError(f"there is no dataset in {folder}: it has no manifest.json.")
     try:
-        files = json.loads(text)["files"]
+        files = parse_json(text)["files"]
         good = all(
             path.split("/")[0] in project.SPLITS
             and "/" in path
             and is_inside(path)
+            and encode(path)
             and re.fullmatch("[0-9a-f]{64}", digest)
             for path, digest in files.items()
         )

@@ -5,6 +5,7 @@ complete and checked.
 """
 
 import errno
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -40,14 +41,23 @@ def fingerprint(path: Path, follow_links: bool = False) -> Fingerprint | None:
 
 
 def parse_time(seconds: str) -> int:
-    """Return the nanoseconds of a time as find and tar print it, too long for a float."""
+    """Return the nanoseconds of a time as find and tar print it, too long for a float.
+
+    ValueError if it is none.
+    """
+    if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{0,20})?", seconds):
+        raise ValueError("no time")
     whole, _, fraction = seconds.partition(".")
     return int(whole) * 10**9 + int(f"{fraction:0<9.9}")
 
 
 def is_inside(path: str) -> bool:
-    """Return whether a path that a machine sent stays in the folder it is relative to."""
-    return all(part not in ("", ".", "..") for part in path.split("/")) and "\0" not in path
+    """Return whether a path that a machine sent stays in the folder it is relative to.
+
+    No part may begin with a dot: programs here would take a .git or .envrc for the user's own. What
+    runs and datasets consist of has no such names.
+    """
+    return all(part and part[0] != "." for part in path.split("/")) and "\0" not in path
 
 
 def is_file(path: Path) -> bool:

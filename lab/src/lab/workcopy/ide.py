@@ -6,13 +6,16 @@ import subprocess
 from lab.ground import git, project
 from lab.ground.errors import LabError
 from lab.ssh import ssh_config
+from lab.ssh.answers import expecting, parse_path
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
 
 
 def find_working_copy(machine: Machine) -> str:
     """Return the project's absolute path in the working copy. RemoteError if there is none."""
-    return Connection(machine).run("where.sh", inside=f"work/{git.prefix()}").rstrip("\n")
+    answer = Connection(machine).run("where.sh", inside=f"work/{git.prefix()}")
+    with expecting(machine.name, "a path"):
+        return parse_path(answer)
 
 
 def vscode_command(machine: Machine, path: str) -> list[str]:

@@ -1,23 +1,31 @@
 """The project on a machine: set up, and its working copy for editors brought up to date."""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import IO, Any
 
 from lab.code import sending, snapshot
 from lab.ground import git
 from lab.ground.terminal import print_message
 from lab.jobs import runner_scripts
+from lab.ssh.answers import expecting
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, explain
 from lab.transfer.staging import explain_os_errors
 
 EDITS = "refs/lab/edits"  # by machine: what was edited there, as commits
+# What sync.sh prints: the state, and names of edits, which become refs here.
+FACTS = {
+    "state": re.compile("made|synced|unchanged|saved"),
+    "edits": re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{7}"),
+}
+ANY = re.compile("(?s).+")
+MOST_LINES, MOST_LINE = 10_000, 10_000  # bytes of a line
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,8 @@ def sync(connection: Connection, back: bool = False) -> Synced:
             now=time.strftime("%Y%m%d-%H%M%S"),
             output=answer,
         )
-        facts = read_facts(answer)
+        with expecting(connection.name, "the state of a working copy"):
+            facts = read_facts(answer)
         for name in facts["nested"]:
             print_message(
                 f"{name} in work/ on {connection.name} is a git repository of its own, which was"
@@ -65,11 +74,23 @@ def sync(connection: Connection, back: bool = False) -> Synced:
 
 
 def read_facts(answer: IO[bytes]) -> dict[str, list[str]]:
-    """Read the lines that sync.sh prints before the bundle, up to an empty one."""
+    """Read the lines that sync.sh prints before the bundle, up to an empty one.
+
+    ValueError if they are none of it.
+    """
     facts: dict[str, list[str]] = {"state": [], "edits": [], "nested": []}
-    for line in takewhile(bytes.strip, answer):
-        key, _, value = os.fsdecode(line.rstrip(b"\n")).partition(" ")
+    for _ in range(MOST_LINES):
+        line = answer.readline(MOST_LINE)
+        if not line.strip():
+            break
+        key, _, value = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
+        if key not in facts or not FACTS.get(key, ANY).fullmatch(value):
+            raise ValueError("no fact of a working copy")
         facts[key].append(value)
+    else:
+        raise ValueError("too many facts")
+    if len(facts["state"]) != 1:
+        raise ValueError("no state")
     return facts
 
 
