@@ -61,6 +61,18 @@ def test_what_fails_for_another_reason_is_not_tried_again(machine, repository):
     assert machine.count_calls() == 1
 
 
+def test_a_machine_with_git_lfs_gets_the_content_all_the_same(machine, repository):
+    for words in (["clean", "echo pointer"], ["smudge", "false"], ["required", "true"]):
+        for place in (repository / ".git/config", machine.home / ".gitconfig"):
+            name = f"filter.lfs.{words[0]}"
+            subprocess.run(["git", "config", "--file", place, name, words[1]], check=True)
+    (repository / ".gitattributes").write_text("*.pt filter=lfs\n")
+    (repository / "a.pt").write_text("content\n")
+    job = launch.start(machine.connection, TRUE)
+    assert (machine.folder / "jobs" / job.id / "code/a.pt").read_text() == "content\n"
+    until(lambda: machine.get(job.id).ended)
+
+
 def test_a_shallow_clone_is_named_where_git_cannot_take_its_commits(
     machine, repository, tmp_path, monkeypatch
 ):

@@ -293,6 +293,52 @@ def test_what_git_lfs_turns_into_a_pointer_passes(repository):
     assert files["model one.pt"] == files["pointer.pt"] == POINTER.encode()
 
 
+def test_what_is_sent_has_the_content_of_git_lfs_files_and_none_that_it_has_not_brought(repository):
+    repository.git("config", "filter.lfs.clean", "cat >/dev/null; printf version")
+    repository.git("config", "filter.lfs.required", "true")
+    repository.commit({".gitattributes": "*.pt filter=lfs -text\n", "a.pt": "content\r\n"})
+    (repository.path / "a.pt").chmod(0o755)
+    repository.git("update-index", "--chmod=+x", "a.pt")
+    before = repository.state()
+    assert repository.files(repository.take().commit)["a.pt"] == b"version"
+    sent = repository.take(to_send=True)
+    assert repository.files(sent.commit)["a.pt"] == b"content\r\n"
+    assert repository.git("ls-tree", sent.commit, "a.pt").startswith("100755 ")
+    assert repository.take(to_send=True) == sent and repository.state() == before
+    repository.large("b.pt")
+    with pytest.raises(LabError, match=r": b\.pt \(26 MB\); "):
+        repository.take(to_send=True)
+    repository.write({"b.pt": POINTER})
+    with pytest.raises(LabError, match=r": b\.pt; git lfs pull"):
+        repository.take(to_send=True)
+
+
+@pytest.mark.parametrize("command", ["merge", "rebase", "cherry-pick", "stash"])
+def test_a_conflict_is_said_where_the_tree_is_sent(repository, capsys, command):
+    repository.commit({"a.txt": "one\n", "b.txt": "b"})
+    repository.git("branch", "other")
+    repository.commit({"a.txt": "two\n"})
+    repository.git("checkout", "-q", "other")
+    if command == "stash":
+        repository.write({"a.txt": "three\n"})
+        repository.git("stash")
+        repository.git("checkout", "-q", "-")
+        repository.git("stash", "pop", check=False)
+    else:
+        repository.commit({"a.txt": "three\n"})
+        repository.git(command, "@{-1}", check=False)
+    repository.take()
+    assert capsys.readouterr().err == "", "a run on this computer is recorded as it is"
+    assert b"<<<<<<<" in repository.files(repository.take(to_send=True).commit)["a.txt"]
+    said = capsys.readouterr().err
+    assert "a.txt" in said and "b.txt" not in said
+    assert command in said or command == "stash"
+    repository.git("add", "a.txt")
+    repository.take(to_send=True)
+    said = capsys.readouterr().err
+    assert "a.txt" not in said and (command in said) == (command != "stash")
+
+
 def test_what_a_filter_leaves_large_is_refused(repository):
     repository.write({".gitattributes": "*.pt filter=same\n"})
     repository.git("config", "filter.same.clean", "cat")

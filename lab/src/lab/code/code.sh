@@ -4,12 +4,14 @@
 
 repo=$folder/repo.git
 
-# git without the user's hooks, which might do anything, line ends of another kind, and settings that
-# forbid repo.git or a bundle; with nothing left in the background, in English
+# git without the user's hooks, which might do anything, line ends of another kind, settings that
+# forbid repo.git or a bundle, and git-lfs, as the files come with their content; with nothing left in
+# the background, in English
 quiet_git() {
     LC_ALL=C git -c core.hooksPath=/dev/null -c core.autocrlf=false -c gc.auto=0 -c maintenance.auto=false \
         -c checkout.workers=0 -c advice.detachedHead=false -c safe.bareRepository=all \
-        -c protocol.file.allow=always "$@"
+        -c protocol.file.allow=always -c filter.lfs.clean= -c filter.lfs.smudge= -c filter.lfs.process= \
+        -c filter.lfs.required=false "$@"
 }
 
 cause() { # MESSAGE: why git failed, and how to fix a damaged repository

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lab.ground import git, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 
 REFS = "refs/lab/snapshots"  # a ref for each keeps them from git's garbage collection
 MEGABYTE = 1_000_000
@@ -19,6 +20,18 @@ MEGABYTE = 1_000_000
 OVERRIDES = """core.hooksPath=/dev/null core.fsmonitor= core.splitIndex=false core.safecrlf=false
     core.sparseCheckout=false core.filesRefLockTimeout=60000 i18n.commitEncoding=UTF-8"""
 SETTINGS = [word for setting in OVERRIDES.split() for word in ("-c", setting)]
+# As code.sh has it: a machine has nothing from which git-lfs could take a file's content.
+NO_LFS = "filter.lfs.clean= filter.lfs.smudge= filter.lfs.process= filter.lfs.required=false"
+LARGE = "add them to .gitignore (git rm --cached what git has), or track them with git-lfs."
+POINTER = b"version https://git-lfs"  # what git-lfs leaves in place of a file that it has not got
+# Files in git's folder while something is unfinished that edits the working tree.
+UNFINISHED = {
+    "MERGE_HEAD": "merge",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
 Git = Callable[..., str]  # git.run at the top of the working tree, on the temporary index
 
 
@@ -33,7 +46,7 @@ class Snapshot:
     folder: str  # the project's, inside the commit; "." unless the repository is a bigger one
 
 
-def take(limit_mb: float = 25) -> Snapshot:
+def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
     """Commit the working tree, with uncommitted and untracked work, beside the user's own commits.
 
     HEAD, index, stash and working tree stay as they are. The same tree on the same HEAD gives the
@@ -42,7 +55,8 @@ def take(limit_mb: float = 25) -> Snapshot:
 
     Raises LabError, before anything is written, for submodules, other repositories inside this
     one, and new or changed files above `limit_mb`. For a file with a filter, as with git-lfs, the
-    size of what git stores counts. LabError also if git is missing or fails.
+    size of what git stores counts, unless it is `to_send`. LabError also if git is missing or
+    fails, or a file that is to be sent has not been brought by git-lfs.
     """
     top, index = _locate()
     try:
@@ -53,12 +67,15 @@ def take(limit_mb: float = 25) -> Snapshot:
                 shutil.copyfile(index, copy)
                 os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
             run = partial(git.run, *SETTINGS, cwd=top, GIT_INDEX_FILE=str(copy))
-            submodules = _unhide_files(run, top)
+            submodules, conflicts = _unhide_files(run, top)
             head, branch, changed = _read_status(run)
             inside = submodules + [name for name in changed if name.endswith("/")]
             advice = "ignore them (submodules: git rm --cached first), or remove their .git."
             _refuse("a snapshot cannot contain other repositories", inside, advice)
             tree = _write_tree(run, top, changed, limit_mb * MEGABYTE)
+            if to_send:
+                _say_unfinished(index.parent, conflicts)
+                tree = _smudge(run, top, limit_mb * MEGABYTE) or tree
             commit = _write_commit(run, tree, head)
     except OSError as error:
         raise LabError(f"no snapshot can be taken: {error}.") from None
@@ -92,8 +109,8 @@ def _locate() -> tuple[Path, Path]:
     return top, project.root() / git.run("rev-parse", "--git-path", "index").removesuffix("\n")
 
 
-def _unhide_files(run: Git, top: Path) -> list[str]:
-    """Make the index see the files that git was told to skip; return the submodules."""
+def _unhide_files(run: Git, top: Path) -> tuple[list[str], list[str]]:
+    """Make the index see the files that git was told to skip; return submodules and conflicts."""
     listed = [entry.split("\t", 1) for entry in git.split_null(run("ls-files", "-vsz"))]
     assumed = [name for about, name in listed if about[0].islower()]
     # files that a sparse checkout leaves out stay as they are in HEAD
@@ -101,7 +118,40 @@ def _unhide_files(run: Git, top: Path) -> list[str]:
     for option, names in [("assume-unchanged", assumed), ("skip-worktree", skipped)]:
         if names:
             run("update-index", f"--no-{option}", "-z", "--stdin", stdin="\0".join(names))
-    return [name for about, name in listed if about.split()[1] == "160000"]
+    submodules = [name for about, name in listed if about.split()[1] == "160000"]
+    conflicts = [name for about, name in listed if about.split()[3] != "0"]
+    return submodules, list(dict.fromkeys(conflicts))
+
+
+def _say_unfinished(git_folder: Path, conflicts: list[str]) -> None:
+    """Say that the working tree is in the middle of something: it may not be what is meant."""
+    begun = [word for name, word in UNFINISHED.items() if os.path.lexists(git_folder / name)]
+    what = f"a {begun[0]} is not finished" if begun else "unfinished"
+    if conflicts:
+        print_message(f"{what}: sent with the conflicts in {_format_names(conflicts)}")
+    elif begun:
+        print_message(f"{what}: the working tree is sent as it is")
+
+
+def _smudge(run: Git, top: Path, limit: float) -> str:
+    """Write a tree with the content of the files that git-lfs keeps; "" if there are none."""
+    listed = git.split_null(run("ls-files", "-z", "--", ":(top,attr:filter=lfs)"))
+    names = [name for name in listed if os.path.lexists(top / name)]  # else a sparse checkout's
+    if not names:
+        return ""
+    sizes = {name: (top / name).lstat().st_size for name in names}
+    absent = []
+    for name in (name for name in names if sizes[name] < 1024 and (top / name).is_file()):
+        with (top / name).open("rb") as file:
+            absent += [name] if file.read(len(POINTER)) == POINTER else []
+    _refuse("git-lfs has not brought", absent, "git lfs pull does.")
+    large = {name: size for name, size in sizes.items() if size > limit}
+    _refuse_large(large, limit, "keep them in data/, which lab push-data sends.")
+    settings = [word for setting in NO_LFS.split() for word in ("-c", setting)]
+    lines = "\0".join(names)
+    run("update-index", "--force-remove", "-z", "--stdin", stdin=lines)
+    run(*settings, "update-index", "--add", "-z", "--stdin", stdin=lines)
+    return run("write-tree").strip()
 
 
 def _read_status(run: Git) -> tuple[str | None, str | None, list[str]]:
@@ -150,18 +200,20 @@ def _find_filtered(run: Git, names: list[str]) -> set[str]:
     return {name for name, value in zip(words[::3], words[2::3], strict=True) if value in installed}
 
 
-def _refuse_large(sizes: dict[str, int], limit: float) -> None:
+def _refuse_large(sizes: dict[str, int], limit: float, advice: str = LARGE) -> None:
     names = [f"{name} ({size / MEGABYTE:.0f} MB)" for name, size in sizes.items()]
-    advice = "add them to .gitignore (git rm --cached what git has), or track them with git-lfs."
     _refuse(f"a snapshot takes no files above {limit / MEGABYTE:g} MB", names, advice)
 
 
 def _refuse(cause: str, names: list[str], advice: str) -> None:
     """Raise LabError if there are names."""
-    printable = [name if name.isprintable() else repr(name) for name in names[:10]]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     if names:
-        raise LabError(f"{cause}: {', '.join(printable)}{more}; {advice}")
+        raise LabError(f"{cause}: {_format_names(names)}; {advice}")
+
+
+def _format_names(names: list[str]) -> str:
+    printable = [name if name.isprintable() else repr(name) for name in names[:10]]
+    return ", ".join(printable) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _write_commit(run: Git, tree: str, head: str | None) -> str:

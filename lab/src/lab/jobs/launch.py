@@ -74,7 +74,7 @@ def start(
     """
     gpus = check_command(command, gpus)
     with settings.checked(command):
-        taken = snapshot.take()
+        taken = snapshot.take(to_send=True)
     id = new_id()
     spec: dict[str, object] = {
         "format": job_format.FORMAT,

@@ -44,7 +44,7 @@ def sync(connection: Connection, back: bool = False) -> Synced:
 
     Raises RemoteError if something on the machine is in the way, SshError.
     """
-    taken = snapshot.take()
+    taken = snapshot.take(to_send=True)
     ours = f"{EDITS}/{connection.name}/"
     refs = git.run("for-each-ref", "--format=%(refname)", ours).split()
     with explain_os_errors(), tempfile.TemporaryFile() as answer:  # the edits may be big
