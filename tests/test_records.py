@@ -95,6 +95,19 @@ def test_plot_saves_an_image_and_prints_its_path(three, tmp_path):
     )
 
 
+def test_a_plot_stops_at_no_name_and_no_number_of_a_record(three):
+    name, odd = "$\\frac{$", "\x1b]0;x\x07"
+    lines = [
+        {"metric": name, "step": 1, "value": 1.0, "time": 1.0},
+        {"metric": name, "step": 10**400, "value": "NaN", "time": 1e308},
+        {"metric": [name], "step": "x", "value": 1, "time": None},
+    ]
+    (three.runs / OLDEST / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    config = {"dataset": "digits", "$\\frac{$": odd, "long": "x" * 100_000}
+    (three.runs / OLDEST / "config.json").write_text(json.dumps(config))
+    assert Path(three("plot", OLDEST, MIDDLE, "--metric", name).strip()).exists()
+
+
 def test_damaged_and_half_written_records_are_in_the_tables_as_such(three):
     whole = (three.runs / OLDEST / "run.json").read_text()
     for name, content in {
@@ -297,6 +310,7 @@ def test_a_run_from_before_its_project_was_renamed_is_reproduced_and_exported(de
     desk.run("git", "read-tree", "--prefix=old/", commit, **index)
     tree = desk.run("git", "write-tree", **index).stdout.strip()
     code = {"commit": desk.git("commit-tree", "-m", "old", tree), "folder": "old"}
+    desk.git("branch", "renamed", code["commit"])
     run = desk.copy(desk.first, "x-renamed", lambda record: record["code"].update(code))
     assert f"the same numbers: {run}, " in desk("reproduce", run)
     desk("export", run, tmp_path / "renamed.zip")
@@ -313,15 +327,17 @@ def test_an_exported_run_is_reproduced_in_another_clone_elsewhere(desk, project,
     assert "exists" in desk.last_line("export", desk.first, file)
     path = clone_of(project, tmp_path / "elsewhere" / "another name")
     other = Colleague(project, path, data)
-    output = other("reproduce", file)
+    assert "--yes" in other.last_line("reproduce", file)
+    assert not other.ids(), "code of somebody else runs only if somebody agrees"
+    output = other("reproduce", file, "--yes")
     assert f"the same numbers: {file}, {other.ids()[0]}" in output
     assert other.ids()[1] == desk.first
     other("note", desk.first, "noted elsewhere")
     desk("note", desk.first, "noted later")
     desk("export", desk.first, tmp_path / "later.zip")
-    take = f"from pathlib import Path; export.unpack(Path({str(tmp_path / 'later.zip')!r}))"
+    take = f"from pathlib import Path; archive.unpack(Path({str(tmp_path / 'later.zip')!r}), None)"
     for _ in range(2):
-        other.run("python", "-c", f"from lab.runs import export; {take}")
+        other.run("python", "-c", f"from lab.runs import archive; {take}")
     notes = (other.runs / desk.first / "notes.txt").read_text().splitlines()
     assert [line.split("  ")[1] for line in notes] == ["noted elsewhere", "noted later"]
     other.change(desk.first, lambda record: record.update(result={"loss": 0}))

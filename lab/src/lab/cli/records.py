@@ -11,6 +11,7 @@ from lab.ground.terminal import (
     format_number,
     format_table,
     print_json,
+    print_message,
     shorten,
     terminal_width,
 )
@@ -278,12 +279,20 @@ def add_reproduce_arguments(parser: CommandParser) -> None:
     add_run_argument(parser)
     parser.add_argument("--tolerance", type=float, default=0.0, help="relative, above 1 [0]")
     parser.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
+    parser.add_argument("--yes", action="store_true", help="run a file's code without asking")
 
 
 def reproduce_run(args: argparse.Namespace) -> int:
     from lab.runs import reproduce
 
-    outcome = reproduce.reproduce(args.run, args.tolerance, args.keep)
+    def agree(text: str) -> bool:
+        print_message(text)
+        if args.yes or not sys.stdin.isatty():
+            return bool(args.yes)
+        print_message("Run it? [y/N]")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    outcome = reproduce.reproduce(args.run, args.tolerance, args.keep, agree)
     whole = ["metric", "recorded", "now"]
     columns = [*whole, "verdict"]
     rows = [{name: format_number(getattr(row, name)) for name in columns} for row in outcome.rows]

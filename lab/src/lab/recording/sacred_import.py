@@ -2,7 +2,10 @@
 
 import sys
 import warnings
-from typing import Any, cast
+from typing import Any, TextIO, cast
+
+from lab.ground import files, plain_json
+from lab.ground.errors import LabError
 
 # Sacred imports pandas, half a second at a first run, only to know how to write its frames. That
 # can wait until there are some: see flatten.
@@ -14,6 +17,7 @@ try:
         warnings.filterwarnings("ignore", "pkg_resources is deprecated")
         import sacred
         from sacred import serializer
+        from sacred.config import config_files
         from sacred.observers import FileStorageObserver
         from sacred.run import Run
 finally:
@@ -34,3 +38,18 @@ def flatten(value: Any) -> Any:
 
         pandas.register_handlers()
     return serializer.flatten(value)
+
+
+def load_settings(file: TextIO) -> Any:
+    """Read a JSON file of settings, perhaps a record's config.json; LabError for other objects.
+
+    Sacred would let jsonpickle make them, by importing and calling what the file names.
+    """
+    try:
+        return plain_json.restore(files.parse_json(file.read(files.MOST)))
+    except (ValueError, TypeError) as error:
+        raise LabError(f"{file.name} is not plain data: {error}.") from None
+
+
+config_files.HANDLER_BY_EXT[".json"].load = load_settings
+del config_files.HANDLER_BY_EXT[".pickle"]  # loading one can run anything

@@ -1,18 +1,17 @@
 """A run in one file, for another machine: its record, its code with the history, its lock."""
 
 import os
-import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from lab.code import snapshot
-from lab.ground import files, git, project
+from lab.ground import files, git
 from lab.ground.errors import LabError
 from lab.runs import reading, records
+from lab.runs.recorded_code import get_folder, require_commit
 
-RECORD, BUNDLE = "record/", "code.bundle"  # in the file
+RECORD, BUNDLE, LOCK = "record/", "code.bundle", "requirements.txt"  # in the file
 
 
 def export(wanted: str, file: Path) -> Path:
@@ -32,7 +31,7 @@ def export(wanted: str, file: Path) -> Path:
     if file.exists():
         raise LabError(f"{file} exists: choose another name.")
     ref = f"{snapshot.REFS}/{commit}"
-    lock = os.path.normpath(f"{get_folder(record)}/requirements.txt")
+    lock = os.path.normpath(f"{get_folder(record)}/{LOCK}")
     try:
         with (
             tempfile.TemporaryDirectory() as temporary,
@@ -43,65 +42,11 @@ def export(wanted: str, file: Path) -> Path:
             git.run("update-ref", ref, commit)
             git.run("bundle", "create", str(bundle), ref)
             for path in sorted(folder.rglob("*")):
-                if path.is_file():
-                    inside = path.relative_to(folder).as_posix()
-                    archive.write(path, f"{RECORD}{folder.name}/{inside}")
+                inside = path.relative_to(folder)
+                if path.is_file() and not any(part[0] == "." for part in inside.parts):
+                    archive.write(path, f"{RECORD}{folder.name}/{inside.as_posix()}")
             archive.write(bundle, BUNDLE)
-            archive.writestr("requirements.txt", git.run("show", f"{commit}:{lock}"))
+            archive.writestr(LOCK, git.run("show", f"{commit}:{lock}"))
     except OSError as error:
         raise LabError(f"{file} cannot be written: {error}.") from None
     return file
-
-
-def unpack(file: Path) -> Path:
-    """Import record, code and new notes of an exported run; returns its folder in runs/."""
-    runs = project.runs_folder()
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        with (
-            zipfile.ZipFile(file) as archive,
-            tempfile.TemporaryDirectory(prefix="_import-", dir=runs) as temporary,
-        ):
-            archive.extractall(temporary)
-            (record,) = Path(temporary, RECORD).iterdir()
-            content = reading.read_json(record / "run.json")
-            ref = f"{snapshot.REFS}/{get_commit(record.name, content)}"
-            git.run("fetch", "--quiet", "--no-tags", str(Path(temporary, BUNDLE)), f"{ref}:{ref}")
-            folder = runs / record.name
-            if not folder.exists():
-                record.rename(folder)
-            elif reading.read_json(folder / "run.json") != content:
-                raise LabError(f"{project.relative(folder)} differs from the record in {file}.")
-            else:
-                records.add_notes(folder, records.notes(record))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise LabError(f"{file} was not made by lab export, or is damaged: {error}.") from None
-    return folder
-
-
-# --- the code that a record names -----------------------------------------------------------------
-
-
-def get_commit(name: str, record: dict[str, Any]) -> str:
-    """Get the commit that holds exactly the code that ran; LabError if none is recorded."""
-    commit = str(reading.get_commit(record) or "")
-    if not re.fullmatch("[0-9a-f]{40,64}", commit):
-        why = reading.get_dict(record, "code").get("problem") or "no commit is recorded."
-        raise LabError(f"the code of {name} cannot be restored: {why}")
-    return commit
-
-
-def get_folder(record: dict[str, Any]) -> str:
-    """Get the project's folder inside the recorded commit; it may have been moved since."""
-    return str(reading.get_dict(record, "code").get("folder") or ".")
-
-
-def require_commit(name: str, record: dict[str, Any]) -> str:
-    """Get the commit; LabError also if it is not in this repository."""
-    commit = get_commit(name, record)
-    if not git.run("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", accept=(0, 1, 128)):
-        raise LabError(
-            f"the code of {name} is not in this repository: fetch commit {commit}, or use"
-            " the file that lab export makes where it ran."
-        )
-    return commit

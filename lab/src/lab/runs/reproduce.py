@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
@@ -14,11 +16,19 @@ from typing import Any, NamedTuple
 from lab.code import snapshot
 from lab.environment.check import read_stamp
 from lab.environment.installed import find_differences
-from lab.ground import git, interrupts, project
+from lab.ground import files, git, interrupts, plain_json, project
 from lab.ground.errors import LabError
 from lab.ground.files import sha256_or_none
 from lab.ground.ids import new_id
-from lab.runs import comparison, export, reading, records
+from lab.ground.terminal import print_text
+from lab.runs import archive, comparison, reading, recorded_code, records
+
+MOST_PROCESSES = 64  # on one computer
+VARIABLES = {  # what they can be
+    "PYTHONHASHSEED": "[0-9]{1,10}",
+    "OMP_NUM_THREADS": "[1-9][0-9]{0,3}",
+    "CUBLAS_WORKSPACE_CONFIG": "[0-9:]{1,40}",
+}
 
 
 class Outcome(NamedTuple):
@@ -30,21 +40,40 @@ class Outcome(NamedTuple):
     same: bool  # all numbers are identical, or within the tolerance
 
 
+class Plan(NamedTuple):
+    """What will run, by the record: held against patterns, as somebody else may have written it."""
+
+    folder: str  # inside the commit
+    module: str  # for python -m
+    command: str  # of the experiment
+    processes: int
+
+
 @interrupts.as_exceptions()  # so that the checkout is removed, whatever ends this
-def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcome:
+def reproduce(
+    wanted: str,
+    tolerance: float = 0.0,
+    keep: bool = False,
+    agree: Callable[[str], bool] = lambda text: False,
+) -> Outcome:
     """Run a recorded run again, from its snapshot, and compare every number.
 
     `wanted` is a run, or a file of lab export. The code is checked out beside the project and
     removed at the end, unless `keep` is set; the new record stays and names the old one. LabError
     says what cannot be restored: code, data or environment.
+
+    Code that no branch or snapshot of this user holds does not run: LabError. If it comes in a
+    file, `agree` is asked, with what would run in some lines.
     """
     file = Path(wanted)
-    old = export.unpack(file) if file.suffix == ".zip" else records.find(wanted)
+    old = archive.unpack(file, agree) if file.suffix == ".zip" else records.find(wanted)
     record, config = (reading.read_json(old / name) for name in ("run.json", "config.json"))
     state = reading.get_state(record) if config else "without a readable config.json"
     if state in ("UNREADABLE", "RUNNING") or not config:
         raise LabError(f"{old.name} is {state}: it cannot be repeated.")
-    commit = export.require_commit(old.name, record)
+    commit = recorded_code.require_commit(old.name, record)
+    recorded_code.require_own(old.name, commit)
+    plan = make_plan(old.name, commit, record, config)
     check_manifest(record)
     beside = git.top_level().parent
     parent = beside if os.access(beside, os.W_OK) else None
@@ -52,14 +81,16 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
     try:
         add = ["worktree", "add", "--quiet", "--detach", str(folder / "code"), commit]
         git.run(*snapshot.SETTINGS, "-c", "checkout.workers=0", *add)
-        code = folder / "code" / export.get_folder(record)
+        code = (folder / "code" / plan.folder).resolve()
+        if not code.is_relative_to((folder / "code").resolve()):
+            raise LabError(f"{plan.folder} in the recorded commit is a link that leads out of it.")
         print_step("code", f"{commit[:12]} in {code}")
         python = prepare_environment(code, record)
         variables = make_variables(code, record)
-        verify_data(python, code, record, variables)
+        verify_data(python, code, plan.module, record, variables)
         (folder / "config.json").write_text(json.dumps(config), "utf-8")
         settings = os.path.relpath(folder / "config.json", code)
-        new = run_experiment(python, code, record, old.name, settings, variables)
+        new = run_experiment(python, code, plan, old.name, settings, variables)
     finally:
         if keep:
             print_step(
@@ -82,19 +113,35 @@ def reproduce(wanted: str, tolerance: float = 0.0, keep: bool = False) -> Outcom
 
 
 def print_step(name: str, details: str) -> None:
-    print(f"{name:<12} {details}", flush=True)
+    print_text(f"{name:<12} {details}")
 
 
 # --- restoring -----------------------------------------------------------------------------------
 
 
+def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, Any]) -> Plan:
+    """Read what will run; LabError if the record names what no run of ours could have."""
+    command = record.get("command") or "run"
+    processes = reading.get_dict(record, "job").get("processes", 1)
+    if not isinstance(command, str) or not re.fullmatch(r"\w+(\.\w+)*", command, re.A):
+        raise LabError(f"the recorded command of {name} is not the name of one: {command!r}.")
+    if not isinstance(processes, int) or processes > MOST_PROCESSES:
+        raise LabError(f"{name} had {processes} processes: at most {MOST_PROCESSES} run here.")
+    try:
+        plain_json.restore(config)  # else Sacred would make objects of it, by calling functions
+    except (ValueError, TypeError) as error:
+        raise LabError(f"config.json of {name} is not plain data: {error}.") from None
+    folder, module = recorded_code.get_folder(record), recorded_code.find_module(commit, record)
+    return Plan(folder, module, command, processes)
+
+
 def check_manifest(record: dict[str, Any]) -> None:
     """Raise LabError if the dataset is not the one that the run had."""
     data = reading.get_dict(record, "data")
-    dataset, expected = data.get("dataset"), data.get("manifest_sha256")
-    if not isinstance(dataset, str) or expected is None:
+    dataset, expected = (reading.get_text(data, key) for key in ("dataset", "manifest_sha256"))
+    if not dataset or not expected:
         return
-    manifest = project.data_folder() / dataset / "manifest.json"
+    manifest = project.dataset_folder(dataset) / "manifest.json"
     found = sha256_or_none(manifest)
     if found != expected:
         cause = f"is a different one ({found[:12]})" if found else "is missing"
@@ -109,9 +156,13 @@ def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     lock, recorded = sha256_or_none(code / "requirements.txt"), reading.get_dict(record, "software")
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
         raise LabError("the recorded lock is not the requirements.txt of the recorded commit.")
-    settings = project.parse_toml((code / "pyproject.toml").read_text("utf-8"))
+    try:
+        settings = project.parse_toml(files.read_text(code / "pyproject.toml"))
+        version = settings["tool"]["lab"]["python"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise LabError(f"pyproject.toml of the recorded commit cannot be used: {error}.") from None
     stamp = read_stamp(Path(sys.prefix))
-    is_same = (stamp.get("lock"), stamp.get("python")) == (lock, settings["tool"]["lab"]["python"])
+    is_same = (stamp.get("lock"), stamp.get("python")) == (lock, version)
     if is_same and not find_differences(Path(sys.prefix), code / "requirements.txt"):
         print_step("environment", f"{sys.prefix}, of the same lock")
         return sys.executable
@@ -128,22 +179,27 @@ def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
     variables = {**os.environ, "PYTHONPATH": str(code / "src"), "LAB_PROJECT": str(code)}
     variables["LAB_DATA"] = str(project.data_folder().resolve())
     variables["LAB_RUNS"] = str(project.runs_folder().resolve())
-    if str(seeds.get("PYTHONHASHSEED", "random")).isdigit():
-        variables["PYTHONHASHSEED"] = str(seeds["PYTHONHASHSEED"])
-    if determinism.get("threads"):  # their sums round differently when there are more of them
-        variables["OMP_NUM_THREADS"] = str(determinism["threads"])
-    if determinism.get("CUBLAS_WORKSPACE_CONFIG"):
-        variables["CUBLAS_WORKSPACE_CONFIG"] = str(determinism["CUBLAS_WORKSPACE_CONFIG"])
+    recorded = {
+        "PYTHONHASHSEED": seeds.get("PYTHONHASHSEED"),
+        # their sums round differently when there are more of them
+        "OMP_NUM_THREADS": determinism.get("threads"),
+        "CUBLAS_WORKSPACE_CONFIG": determinism.get("CUBLAS_WORKSPACE_CONFIG"),
+    }
+    for name, value in recorded.items():
+        if re.fullmatch(VARIABLES[name], str(value)):
+            variables[name] = str(value)
     if "torch" in record and not reading.get_dict(record, "usage").get("gpus"):
         variables["CUDA_VISIBLE_DEVICES"] = ""  # it ran on the CPU
     return variables
 
 
-def verify_data(python: str, code: Path, record: dict[str, Any], variables: dict[str, str]) -> None:
+def verify_data(
+    python: str, code: Path, module: str, record: dict[str, Any], variables: dict[str, str]
+) -> None:
     """Let the run's own code check every file of the dataset against the manifest."""
-    dataset = reading.get_dict(record, "data").get("dataset")
-    package = find_module(code, record).partition(".")[0]
-    if not isinstance(dataset, str) or not (code / "src" / package / "data.py").exists():
+    dataset = reading.get_text(reading.get_dict(record, "data"), "dataset")
+    package = module.partition(".")[0]
+    if not dataset or not (code / "src" / package / "data.py").exists():
         return
     command = [python, "-m", f"{package}.data", "verify", "--dataset", dataset]
     done = subprocess.run(
@@ -157,28 +213,18 @@ def verify_data(python: str, code: Path, record: dict[str, Any], variables: dict
     )
     if done.returncode:
         lines = done.stdout.strip().splitlines()
-        print(*lines[:20], f"... {len(lines) - 20} more" if len(lines) > 20 else "", sep="\n")
+        more = f"... {len(lines) - 20} more" if len(lines) > 20 else ""
+        print_text(*lines[:20], more, sep="\n")
         raise LabError(
             f"the dataset {dataset} is not as its manifest says: fix what is listed above."
         )
     print_step("data", f"{dataset} is as recorded")
 
 
-def find_module(code: Path, record: dict[str, Any]) -> str:
-    """Find the module that was run, as `python -m` takes it."""
-    main = reading.get_dict(record, "experiment").get("mainfile")
-    paths = [Path(main)] if isinstance(main, str) and not main.startswith("lab/") else []
-    paths += [path.relative_to(code / "src") for path in code.glob("src/*/experiment.py")]
-    for path in paths:
-        if (code / "src" / path).is_file() and not path.is_absolute():
-            return ".".join(path.with_suffix("").parts)
-    raise LabError("the recorded code has no src/*/experiment.py to run.")
-
-
 def run_experiment(
     python: str,
     code: Path,
-    record: dict[str, Any],
+    plan: Plan,
     old: str,
     settings: str,
     variables: dict[str, str],
@@ -186,13 +232,13 @@ def run_experiment(
     """Run the experiment with the recorded configuration; returns the folder of the new record."""
     name = new_id()
     launch = [python, "-m"]
-    processes = reading.get_dict(record, "job").get("processes", 1)
-    if isinstance(processes, int) and processes > 1:
-        launch += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    if plan.processes > 1:
+        number = f"--nproc-per-node={plan.processes}"
+        launch += ["torch.distributed.run", "--standalone", number, "-m"]
     options = ["--id", name, "--comment", f"reproduces {old}"]
-    what = [record.get("command") or "run", "with", settings]
+    what = [plan.command, "with", settings]
     print_step("run", name)
-    run_command([*launch, find_module(code, record), *options, *what], cwd=code, env=variables)
+    run_command([*launch, plan.module, *options, *what], cwd=code, env=variables)
     return project.runs_folder() / name
 
 

@@ -1,0 +1,91 @@
+"""The code that a record names: a commit, a folder and a module in it, and whether to trust it.
+
+A record may have been written by another machine or by a stranger. What it says is held against a
+pattern before git or Python see it, and it does not decide by itself which code runs here.
+"""
+
+import os
+import re
+from pathlib import PurePosixPath
+from typing import Any
+
+from lab.code import snapshot
+from lab.ground import git
+from lab.ground.errors import LabError
+from lab.runs import reading
+
+BRANCHES = "refs/heads"
+EDITED = f"{BRANCHES}/edits/"  # of lab sync --back: made on a machine, looked at here
+LISTED = 1 << 20  # bytes of the names in src/; more are no project of this kind
+
+
+class Untrusted(LabError):
+    """The code is held by no branch or snapshot of this user."""
+
+
+def get_commit(name: str, record: dict[str, Any]) -> str:
+    """Get the commit that holds exactly the code that ran; LabError if none is recorded."""
+    commit = reading.get_commit(record)
+    if not commit:
+        why = reading.get_dict(record, "code").get("problem") or "no commit is recorded."
+        raise LabError(f"the code of {name} cannot be restored: {why}")
+    return commit
+
+
+def get_folder(record: dict[str, Any]) -> str:
+    """Get the project's folder inside the recorded commit; it may have been moved since.
+
+    LabError if that leads out of the commit.
+    """
+    folder = reading.get_text(reading.get_dict(record, "code"), "folder") or "."
+    path = PurePosixPath(folder)
+    if path.is_absolute() or ".." in path.parts or not folder.isprintable():
+        raise LabError(f"the recorded folder {folder!r} is not one inside the recorded commit.")
+    return os.path.normpath(folder)
+
+
+def require_commit(name: str, record: dict[str, Any]) -> str:
+    """Get the commit; LabError also if it is not in this repository."""
+    commit = get_commit(name, record)
+    if not git.run("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", accept=(0, 1, 128)):
+        raise LabError(
+            f"the code of {name} is not in this repository: fetch commit {commit}, or use"
+            " the file that lab export makes where it ran."
+        )
+    return commit
+
+
+def require_own(name: str, commit: str) -> None:
+    """Raise Untrusted unless a snapshot, a branch or HEAD of this user holds the commit.
+
+    What lab sync brought from a machine does not count, nor what git fetched from elsewhere.
+    """
+    if git.run("for-each-ref", "--count=1", f"{snapshot.REFS}/{commit}"):
+        return
+    holding = ("for-each-ref", "--contains", commit, "--format=%(refname)")
+    refs = git.run(*holding, BRANCHES, snapshot.REFS).split()
+    if any(not ref.startswith(EDITED) for ref in refs):
+        return
+    head = git.run("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1)).strip()
+    if head and not git.run("rev-list", "-1", commit, f"^{head}"):
+        return
+    raise Untrusted(
+        f"the code of {name} would run here, but no branch or snapshot of yours holds it: look at"
+        f" git show {commit[:12]}; if you trust it, git branch NAME {commit[:12]} says so."
+    )
+
+
+def find_module(commit: str, record: dict[str, Any]) -> str:
+    """Find the module that was run, as `python -m` takes it, among the commit's own files."""
+    source = os.path.normpath(f"{get_folder(record)}/src")
+    listing = ("ls-tree", "-r", "-z", "--full-tree", f"{commit}:{source}")
+    entries = git.run(*listing, limit=LISTED, accept=(0, 128))
+    files = {
+        entry.partition("\t")[2] for entry in git.split_null(entries) if entry.startswith("100")
+    }
+    main = reading.get_text(reading.get_dict(record, "experiment"), "mainfile") or ""
+    own = [main] if not main.startswith("lab/") else []
+    for path in [*own, *sorted(one for one in files if re.fullmatch(r"\w+/experiment\.py", one))]:
+        if path in files and re.fullmatch(r"\w+(/\w+)*\.py", path):
+            return path.removesuffix(".py").replace("/", ".")
+    raise LabError("the recorded code has no src/*/experiment.py to run.")
