@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from fake_machine import until
 
+from lab.cli import main, remote
 from lab.code import sending
 from lab.ground.errors import LabError
-from lab.jobs import launch
+from lab.jobs import control, launch
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ConnectionLost, HostKeyChanged, RemoteError
 
@@ -71,6 +72,26 @@ def test_a_machine_with_git_lfs_gets_the_content_all_the_same(machine, repositor
     job = launch.start(machine.connection, TRUE)
     assert (machine.folder / "jobs" / job.id / "code/a.pt").read_text() == "content\n"
     until(lambda: machine.get(job.id).ended)
+
+
+def test_a_command_runs_in_the_folder_that_it_was_typed_in(machine, repository, monkeypatch):
+    inside = repository / "tools/a b"
+    inside.mkdir(parents=True)
+    assert launch.typed_inside() == ""
+    monkeypatch.chdir(inside)
+    monkeypatch.setattr(remote, "connect_and_announce", lambda _: machine.connection)
+    words = ["run", "--gpus", "0", "--", "pwd"]
+    assert main.main(words) == 2, "nothing in that folder is sent"
+    assert machine.count_calls() == 0
+    (inside / "x").touch()
+    assert main.main(words) == 0
+    (job,) = control.list_jobs(machine.connection)
+    until(lambda: machine.get(job.id).ended)
+    folder = machine.folder / "jobs" / job.id
+    assert (folder / "output.log").read_text() == f"{folder}/code/tools/a b\n"
+    assert job.spec["inside"] == "tools/a b"
+    monkeypatch.chdir(inside.parents[2])
+    assert launch.typed_inside() == "", "outside of the project"
 
 
 def test_a_shallow_clone_is_named_where_git_cannot_take_its_commits(

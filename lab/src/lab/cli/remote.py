@@ -81,6 +81,7 @@ def start_job(args: argparse.Namespace) -> int:
         name=args.name,
         interactive=args.interactive,
         env=env,
+        inside="" if args.after_dashes is None else launch.typed_inside(),
     )
     state = job.state + (f", {job.detail}" if job.detail else "")
     gpus = f" on GPU {job.gpus}" if job.gpus else ""

@@ -7,10 +7,11 @@ import socket
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from getpass import getuser
+from pathlib import Path
 from types import MappingProxyType
 
 from lab.code import sending, snapshot
-from lab.ground import project
+from lab.ground import git, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
 from lab.jobs import job_format, runner_scripts, settings
@@ -39,6 +40,14 @@ def experiment_command(arguments: list[str], gpus: str) -> list[str]:
     return ["python", *module]
 
 
+def typed_inside() -> str:
+    """Return the folder of the project that lab was called in; "" for its top, or elsewhere."""
+    root, current = project.root().resolve(), Path.cwd().resolve()
+    if root == current or not current.is_relative_to(root):
+        return ""
+    return current.relative_to(root).as_posix()
+
+
 def check_command(command: list[str], gpus: str) -> str:
     """Return the number of GPUs as check_gpus does. UsageError for what cannot be run."""
     if not command:
@@ -62,11 +71,13 @@ def start(
     name: str = "",
     interactive: bool = False,
     env: Mapping[str, str] = MappingProxyType({}),
+    inside: str = "",
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
-    them. `env`: variables of the job, which are recorded. The job starts once, even if the
+    them. `env`: variables of the job, which are recorded. `inside`: the folder of the project that
+    it runs in. The job starts once, even if the
     connection is lost and the script runs again.
 
     Raises WrongSettings before anything is sent; RemoteError if it cannot start; SshError if it is
@@ -75,6 +86,8 @@ def start(
     gpus = check_command(command, gpus)
     with settings.checked(command):
         taken = snapshot.take(to_send=True)
+    if inside and not git.run("ls-tree", "-d", taken.commit, "--", inside):
+        raise UsageError(f"{inside}/ is ignored or empty, so it is not sent: cd elsewhere first.")
     id = new_id()
     spec: dict[str, object] = {
         "format": job_format.FORMAT,
@@ -89,11 +102,14 @@ def start(
     }
     if env:
         spec["env"] = dict(env)
+    if inside:
+        spec["inside"] = inside
     machine = connection.machine
     given = {**machine.env, **env}
     told = {
         "id": id,
         "project": taken.folder,
+        "inside": inside,
         "command": shlex.join(command),
         "gpus": gpus,
         "queue": "yes" if queue else "",

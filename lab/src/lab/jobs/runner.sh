@@ -109,7 +109,7 @@ fi
 mkdir -p "$LAB_RUNS" "$LAB_DATA"
 eval "set -- $command"
 phase running "$(date +%s)"
-cd "$code" || end 1
+cd "$code/${inside:-}" || end 1
 "$@"
 ended=$?
 cd "$job" || exit 1
