@@ -429,6 +429,14 @@ def test_a_login_shell_that_prints_things_spoils_nothing(laptop):
     assert laptop.git("show", f"{ref}:LICENSE") == "edited there"
 
 
+def test_a_start_up_file_that_becomes_another_shell_is_named(laptop):
+    laptop.hosts.worker.write(".bashrc", "exec sh\n")
+    assert "~/.bashrc" in refused(laptop, "jobs")
+    assert "may have started" not in refused(laptop, "run", "--", "true")
+    laptop.hosts.worker.write(".bashrc", "case $- in *i*) exec sh ;; esac\n")
+    assert laptop.lab("jobs") == "no jobs yet\n"
+
+
 def test_a_home_with_spaces_and_foreign_letters_works(laptop):
     laptop.hosts.worker.account(home="/home/paths with spaces é")
     assert "is ready" in laptop.lab("setup")

@@ -13,7 +13,13 @@ from lab.code import sending
 from lab.ground.errors import LabError
 from lab.jobs import control, launch
 from lab.ssh.connection import Connection
-from lab.ssh.ssh_errors import ConnectionLost, HostKeyChanged, RemoteError
+from lab.ssh.ssh_errors import (
+    ConnectionLost,
+    HostKeyChanged,
+    HostUnreachable,
+    NoShell,
+    RemoteError,
+)
 
 TRUE = ["sh", "-c", "true"]
 
@@ -119,6 +125,35 @@ def test_a_lost_connection_keeps_its_type_and_names_the_job(
     monkeypatch.setattr(Connection, "run", run)
     with pytest.raises(error, match=r"^gpu: why\. Job \S+ may have started: check lab jobs\.$"):
         launch.start(machine.connection, TRUE)
+
+
+@pytest.mark.parametrize("error", [HostUnreachable, ConnectionLost, KeyboardInterrupt])
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_job_may_have_started_only_if_its_script_was_sent(
+    machine, repository, monkeypatch, error, lost
+):
+    def fail(_) -> None:
+        raise error("gpu: why.")
+
+    monkeypatch.setattr(Connection, "open", lambda _: None if lost else fail(_))
+    monkeypatch.setattr(
+        Connection, "close", lambda _: monkeypatch.setattr(Connection, "open", fail)
+    )
+    machine.next_call("exit 255")
+    with pytest.raises((LabError, KeyboardInterrupt)) as caught:
+        launch.start(machine.connection, TRUE)
+    assert ("may have started" in str(caught.value)) == lost
+    assert machine.count_calls() == lost
+
+
+def test_a_login_shell_that_becomes_another_one_is_named_and_nothing_is_tried_again(
+    machine, repository
+):
+    machine.next_call("echo Welcome; exec true")
+    with pytest.raises(NoShell, match=r"~/\.bashrc") as caught:
+        launch.start(machine.connection, TRUE)
+    assert "may have started" not in str(caught.value)
+    assert machine.count_calls() == 1
 
 
 def test_ctrl_c_says_that_the_job_may_have_started(machine, repository, monkeypatch):

@@ -132,7 +132,11 @@ def start(
     try:
         answer = sending.send(connection, "start.sh", taken.commit, remedies=remedies, **variables)
     except SshError as error:
+        if not error.may_have_run:
+            raise
         raise type(error)(f"{error} {advice}") from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if not getattr(interrupt, "may_have_run", True):
+            raise
         raise StartInterrupted(f"interrupted. {advice}") from None
     return parse_one(connection, answer)

@@ -29,7 +29,7 @@ from lab.ssh.framing import (
     read_answer,
 )
 from lab.ssh.machines import Machine
-from lab.ssh.ssh_errors import BadAnswer, RemoteError, SshError, explain
+from lab.ssh.ssh_errors import BadAnswer, NoShell, RemoteError, SshError, explain
 
 PERSIST = 600  # seconds that an idle connection stays open for the next command
 # In the configuration, as the ssh of ProxyJump sees no options of ours: else every command in
@@ -83,6 +83,7 @@ class Connection:
         """
         source = assemble_script(script, variables, self.machine)
         pieces: list[bytes] = []
+        tried = False
         for last_attempt in (not again, True):
             pieces.clear()
             take = receive or answers.gather(self.name, pieces)
@@ -91,9 +92,16 @@ class Connection:
                 output.truncate()
                 take = output.write
             try:
-                self.open()
+                try:
+                    self.open()
+                except (SshError, KeyboardInterrupt) as error:
+                    error.may_have_run = tried  # type: ignore[union-attr] # for who starts a job
+                    raise
+                tried = True
                 code, stderr = self._exchange(source, stdin, take, not receive, within)
                 break
+            except NoShell:
+                raise
             except SshError:
                 self.close()
                 if last_attempt:
@@ -187,6 +195,13 @@ class Connection:
 
         `whole`: its output may come in one piece, which is quicker.
         """
+        begun = False
+
+        def pass_on(piece: bytes) -> None:
+            nonlocal begun
+            begun = True
+            receive(piece)
+
         mark = os.urandom(8).hex()
         command = self.ssh_command("-T", *options)
         command.append(pack_command(frame_script(source, mark, whole)))
@@ -199,15 +214,30 @@ class Connection:
         stdout, errors = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
         with stdout, errors:
             try:
-                code, stderr = read_answer(stdout, errors, mark.encode(), receive, within)
+                code, stderr = read_answer(stdout, errors, mark.encode(), pass_on, within)
+                shell = None if code is not None or begun else _wait_briefly(process)
             except BadFrame:
                 raise BadAnswer(self.name, "the output of a script") from None
             finally:
                 process.kill()
                 process.wait()
+        if code is None and shell is not None and 0 <= shell < 255:  # 255 is ssh's own
+            raise NoShell(
+                f"{self.name}: the login shell there ended without running the command: does a"
+                " start-up file of it, such as ~/.bashrc, end with exec or exit? Let it do so only"
+                " in a terminal: case $- in *i*) exec zsh ;; esac"
+            )
         if code is None:
             raise explain(stderr, self.machine)
         return code, stderr
+
+
+def _wait_briefly(process: "subprocess.Popen[bytes]") -> int | None:
+    """Return the exit code of a process that has closed its output; None if it goes on."""
+    try:
+        return process.wait(1)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def run_in_foreground(asking: list[str], silent: list[str]) -> tuple[int | None, str]:

@@ -11,6 +11,7 @@ class SshError(LabError):
     """The machine was not reached, or the connection ended before its answer was complete."""
 
     lasting = False  # whether it stays so until somebody changes something: trying again is useless
+    may_have_run = True  # whether the script may have begun on the machine
 
 
 class ConnectionLost(SshError):
@@ -41,6 +42,13 @@ class AuthenticationFailed(SshError):
 
 class LoginNeeded(AuthenticationFailed):
     """The machine or its gateway asks for a password or a code: a person has to answer."""
+
+
+class NoShell(SshError):
+    """The account's login shell ended without running the command that it was given."""
+
+    lasting = True
+    may_have_run = False
 
 
 class BadSshConfig(SshError):
