@@ -1,11 +1,14 @@
 """A connection: one for all commands, and a call whose connection was lost is repeated whole."""
 
+import os
 import socket
+import sys
 import threading
 
 import pytest
 from fake_machine import until
 
+from lab.cli import main, remote
 from lab.jobs import control
 from lab.ssh import connection as connections
 from lab.ssh import framing
@@ -74,6 +77,52 @@ def test_followed_logs_go_on_at_the_right_byte_and_end_with_the_job(machine):
     )
     assert b"".join(received).decode() == log
     assert [type(error) for error in lost] == [ConnectionLost]
+
+
+def test_of_a_progress_bar_the_last_lines_have_what_it_showed_last(machine):
+    id = "20260101-000000-aaaaaa"
+    bar = "".join(f"\r{percent}%" for percent in range(100))
+    machine.job(id, **{"output.log": f"first\n{bar}\r100%\nwindows\r\n{bar}"})
+    received: list[bytes] = []
+    left_out = control.write_logs(machine.connection, id, received.append, last=3)
+    assert b"".join(received) == b"100%\nwindows\n99%"
+    assert left_out == len("first\n")
+    # what comes next belongs to the line that is still growing
+    with (machine.folder / "jobs" / id / "output.log").open("a") as log:
+        log.write("\r100%\nend\n")
+    received.clear()
+    control.write_logs(machine.connection, id, received.append, last=2, follow=True)
+    assert b"".join(received) == b"100%\nend\n"
+
+
+def test_what_comes_after_the_last_lines_comes_once(machine):
+    id = "20260101-000000-aaaaaa"
+    log = "".join(f"line {n}\n" for n in range(1000))
+    machine.job(id, **{"output.log": log, "exit_code": "0 1\n"})
+    more = f"echo more >>{machine.folder}/jobs/{id}/output.log"
+    machine.next_call(f'sh -c "$command" >answer; {more}; cat answer; exit')
+    received: list[bytes] = []
+    control.write_logs(machine.connection, id, received.append, last=2, follow=True)
+    assert b"".join(received) == b"line 998\nline 999\nmore\n"
+
+
+def test_in_a_terminal_the_last_screen_is_shown_and_how_to_get_all(
+    machine, monkeypatch, capsysbinary
+):
+    id = "20260101-000000-aaaaaa"
+    machine.job(id, **{"output.log": "".join(f"line {n}\n" for n in range(1000))})
+    monkeypatch.setattr(remote, "connect", lambda _: machine.connection)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((80, 24)))
+    shown = {}
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal, raising=False)
+        for words in ([], ["--all"], ["-n", "3"]):
+            assert main.main(["logs", id, *words]) == 0
+            out, err = capsysbinary.readouterr()
+            shown[(terminal, *words)] = out.count(b"\n"), b"--all" in err
+    assert shown[True,] == (22, True)
+    assert shown[True, "--all"] == shown[False,] == shown[False, "--all"] == (1000, False)
+    assert shown[True, "-n", "3"] == shown[False, "-n", "3"] == (3, False)
 
 
 def test_one_process_opens_the_connection_and_the_others_wait_for_it(

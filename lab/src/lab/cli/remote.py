@@ -1,6 +1,7 @@
 """The commands for jobs and the working copy on a machine: set up, run, watch, stop, edit."""
 
 import argparse
+import os
 import sys
 
 from lab.cli.command import (
@@ -163,7 +164,9 @@ def list_jobs(args: argparse.Namespace) -> None:
 def add_logs_arguments(parser: CommandParser) -> None:
     add_job(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
-    parser.add_argument("-n", "--last", type=int, metavar="LINES", help="only the last lines")
+    lines = parser.add_mutually_exclusive_group()
+    lines.add_argument("-n", "--last", type=int, metavar="LINES", help="only the last lines")
+    lines.add_argument("--all", action="store_true", help="[in a terminal the last screen]")
     add_machine(parser)
 
 
@@ -172,10 +175,16 @@ def show_logs(args: argparse.Namespace) -> int | None:
 
     connection = connect(args)
     id = jobs.find(connection, args.job)
+    last = args.last
+    if last is None and not args.all and sys.stdout.isatty():
+        last = max(os.get_terminal_size(1).lines - 2, 5)  # below it a line of ours, and the prompt
     if args.follow:
-        follow(connection, id, args.last)
+        follow(connection, id, last)
         return report_end(connection, id)
-    jobs.write_logs(connection, id, write_bytes, last=args.last)
+    left_out = jobs.write_logs(connection, id, write_bytes, last=last)
+    if left_out and args.last is None:
+        lab = connection.machine.lab
+        print_message(f"the last {last} lines; all: {lab} logs --all {id[-4:]}")
     return None
 
 

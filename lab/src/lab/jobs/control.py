@@ -176,38 +176,40 @@ def write_logs(
     follow: bool = False,
     last: int | None = None,
     retry: Callable[[SshError], object] | None = None,
-) -> None:
+) -> int:
     """Write a job's output; with `follow` until it ends, whatever happens to the connection.
 
-    `last`: of the output so far only these many lines. `retry` is called for each lost connection,
-    and may raise to give up; then the output goes on at the right byte.
+    `last`: of the output so far only these many lines, of a progress bar what it showed last.
+    `retry` is called for each lost connection, and may raise to give up; then the output goes on at
+    the right byte. Returns how many bytes were left out.
     """
-    position = 0
+    position = left_out = 0
 
     def receive(piece: bytes) -> None:
         nonlocal position
         position += len(piece)
         write(piece)
 
-    variables: dict[str, Any] = {"id": id, "follow": "yes" if follow else ""}
+    variables: dict[str, Any] = {"id": id, "follow": ""}
     if last is not None:
         variables |= {"from": 0, "last": last}
-        if not follow:
-            connection.run("follow.sh", receive=receive, **variables)
-            return
         output = connection.run("follow.sh", **variables)
-        with expecting(connection.name, "a position in a file"):
-            position = parse_number(output.removesuffix("\n"))
+        numbers, _, text = output.partition("\n")
+        with expecting(connection.name, "two positions in a file"):
+            position, left_out = map(parse_number, numbers.split(" "))
+        write(text.encode("utf-8", "surrogateescape"))
+        if not follow:
+            return left_out
     while True:
         try:
-            variables |= {"from": position, "last": ""}
+            variables |= {"from": position, "last": "", "follow": "yes" if follow else ""}
             connection.run("follow.sh", receive=receive, again=False, **variables)
         except SshError as error:
             if not retry:
                 raise
             retry(error)
         else:
-            return
+            return left_out
 
 
 def attach(connection: Connection, id: str) -> int:
