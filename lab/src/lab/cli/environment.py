@@ -5,6 +5,12 @@ import argparse
 from lab.cli.command import Command, CommandParser, add_json, add_machine, connect
 from lab.ground.terminal import format_table, print_json
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+KERNEL = ("name", "title", "python", "folder", "state")  # what is told of each
+
 
 def check_environment(args: argparse.Namespace) -> int:
     from lab.environment import check
@@ -71,12 +77,11 @@ def add_kernel_actions(parser: CommandParser) -> None:
 
 def list_kernels(args: argparse.Namespace) -> None:
     if args.machine:
-        from lab.environment import kernel
         from lab.ssh.answers import expecting
 
         answer = run_kernel_action(args, "list")
         with expecting(args.machine, "a list of kernels"):
-            rows = kernel.parse_rows(answer)
+            rows = parse_kernels(answer)
     else:
         from dataclasses import asdict
 
@@ -87,6 +92,18 @@ def list_kernels(args: argparse.Namespace) -> None:
         print_json(rows)
     else:
         print(format_table(rows, ["name", "state", "title", "python"]) if rows else "no kernels")
+
+
+def parse_kernels(text: str) -> "list[dict[str, Any]]":
+    """Read what `lab kernel list --json` printed on a machine. ValueError if it is none of it."""
+    from lab.ground import files
+
+    rows = files.parse_json(text)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("no list of objects")
+    if not all(isinstance(row.get(name), str) for row in rows for name in KERNEL):
+        raise ValueError("no kernel")
+    return [{name: row[name] for name in KERNEL} for row in rows]
 
 
 def install_kernel(args: argparse.Namespace) -> None:

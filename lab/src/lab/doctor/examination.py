@@ -20,12 +20,13 @@ from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first_line, pars
 from lab.environment.check import read_stamp
 from lab.ground import files, project
 from lab.ground.errors import LabError
-from lab.ssh import ssh_config
+from lab.ssh import answers, ssh_config
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine, NoMachine
 from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
 from lab.workcopy import workspace
 
+MOST = 4 << 20  # bytes of the machine's answers
 ALL = 60  # seconds for the machine's answers; later ones are unknown
 COUNTING = 8  # seconds for the files of the dataset
 PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--version"}
@@ -79,10 +80,11 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
     """
     pieces: list[bytes] = []
     times: list[float] = []
+    gather = answers.gather(connection.name, pieces, MOST)
 
     def receive(piece: bytes) -> None:
         times.append(time.time())
-        pieces.append(piece)
+        gather(piece)
 
     began = time.time()
     try:

@@ -14,6 +14,7 @@ OK: Verdict = "ok"
 WARNING: Verdict = "warning"
 FAILED: Verdict = "failed"
 UNKNOWN: Verdict = "unknown"
+LONGEST, MOST_LINES = 500, 300  # characters of a line, lines of a fact: facts.sh prints 200 at most
 SEVERITY = [OK, UNKNOWN, WARNING, FAILED]
 
 
@@ -33,15 +34,15 @@ class Check:
 
 
 def parse_facts(text: str) -> Facts:
-    """Read what facts.sh printed, as far as it got."""
+    """Read what facts.sh printed, as far as it got. What is none of it is left out, or cut off."""
     facts: Facts = {}
     name = ""
     for line in text.splitlines():
-        if line.startswith(" "):
-            facts[name].append(line[1:])
-        else:
-            name = line.rstrip(":")
+        if not line.startswith(" "):
+            name = line[:LONGEST].rstrip(":")
             facts[name] = []
+        elif name and len(facts[name]) < MOST_LINES:
+            facts[name].append(line[1:LONGEST])
     return facts
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,17 +52,6 @@ def read_kernel(path: Path) -> Kernel | None:
     elif folder and Path(folder) == project.root():
         state = "this project"
     return Kernel(path.name, spec.get("display_name", path.name), python, folder, state)
-
-
-def parse_rows(text: str) -> list[dict[str, str]]:
-    """Read what lab kernel list --json printed elsewhere. ValueError if it is none of it."""
-    rows = files.parse_json(text)
-    names = [field.name for field in fields(Kernel)]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("no list of objects")
-    if not all(isinstance(row.get(name), str) for row in rows for name in names):
-        raise ValueError("no list of kernels")
-    return [{name: row[name] for name in names} for row in rows]
 
 
 def is_free(path: Path) -> bool:

@@ -83,7 +83,9 @@ class Cause(NamedTuple):
     message: str  # {hop}: the machine or the gateway, whichever it is about; {line}: ssh's line
 
 
-NAMED = r"[\w.:%\[\]-]+"  # a host, in what the machine, too, could write: it becomes a command
+NAMED = (
+    r"[\w.:%\[\]-]{1,255}"  # a host, in what the machine, too, could write: it becomes a command
+)
 MOST_QUOTED = 300  # characters of a message that is not ours
 
 # The first that matches counts.

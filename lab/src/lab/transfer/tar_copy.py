@@ -17,6 +17,16 @@ from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, SshError
 from lab.transfer.staging import DiskFull, connection_lost, names_file, parse_time
 
+MOST_NAME = 1 << 16  # bytes
+# Headers with a name or attributes, which Python's module reads into memory whatever their size.
+HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
 
 def pull(
     connection: Connection, base: str, names: list[str], stage: Path, follow_links: bool
@@ -28,11 +38,10 @@ def pull(
 
     def unpack() -> None:
         try:
-            with os.fdopen(reading, "rb") as pipe, tarfile.open(fileobj=pipe, mode="r|") as stream:
-                for member in stream:
+            with os.fdopen(reading, "rb") as pipe:
+                for member, content in read_stream(pipe, len(wanted)):
                     name = member.name.removeprefix("./")
-                    content = stream.extractfile(member) if member.isreg() else None
-                    if content and name in wanted:
+                    if name in wanted:
                         _write(stage / "files" / name, content, member)
         except (OSError, tarfile.TarError) as problem:
             problems.append(problem)
@@ -59,6 +68,37 @@ def pull(
         if isinstance(problem, OSError):
             raise problem
         raise LabError(f"tar on {connection.name} sent a damaged archive: {problem}")
+
+
+class Member(tarfile.TarInfo):
+    """A member whose headers fit into memory; our tar sends no sparse ones, whose maps may not."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type == tarfile.GNUTYPE_SPARSE or (self.type in HEADERS and self.size > MOST_NAME):
+            raise tarfile.ReadError("a header is too long")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return member
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise tarfile.ReadError("a file is sparse")
+
+
+def read_stream(pipe: IO[bytes], most: int) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Yield the regular files of a tar stream with their content; ReadError after `most` members.
+
+    Raises tarfile.TarError for anything that is no such stream.
+    """
+    try:
+        with tarfile.open(fileobj=pipe, mode="r|", tarinfo=Member) as stream:
+            for count, member in enumerate(stream, 1):
+                if count > most:
+                    raise tarfile.ReadError("more files than were asked for")
+                content = stream.extractfile(member) if member.isreg() else None
+                if content:
+                    yield member, content
+    # what Python's module raises for archives that are not as it expects
+    except (ValueError, LookupError, TypeError, OverflowError, RuntimeError, EOFError) as error:
+        raise tarfile.ReadError(type(error).__name__) from None
 
 
 def push(connection: Connection, base: Path, names: list[str], stage: str) -> None:
@@ -119,5 +159,8 @@ def _write(target: Path, content: IO[bytes], member: tarfile.TarInfo) -> None:
     with files.replacing(target) as draft:
         with draft.open("wb") as file:
             shutil.copyfileobj(content, file, 1 << 20)
-        when = parse_time(member.pax_headers.get("mtime", str(int(member.mtime))))
-        os.utime(draft, ns=(when, when))
+        try:
+            when = parse_time(member.pax_headers.get("mtime", str(int(member.mtime))))
+            os.utime(draft, ns=(when, when))
+        except (ValueError, OverflowError):
+            raise tarfile.ReadError("a time is none") from None

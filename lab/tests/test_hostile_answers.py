@@ -1,0 +1,259 @@
+"""Whatever a machine answers: every parser of it returns a value or raises ValueError, no more."""
+
+import io
+import json
+import tarfile
+from contextlib import suppress
+
+import pytest
+from any_text import outside, quickly
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lab.browser import notebook
+from lab.cli import environment
+from lab.doctor import checks
+from lab.doctor.facts import parse_facts
+from lab.jobs import control
+from lab.ssh import answers, framing, ssh_errors
+from lab.ssh.machines import Machine
+from lab.transfer import datasets, fetch_plan, manifest, staging, tar_copy
+from lab.workcopy import workspace
+
+ID = "20261122-101530-k7xq2a"
+HASH = "ab" * 32
+JOBS = (
+    "1000\n"
+    + "\t".join([ID, "0", "1", "2", "", "", "0,1", "phase", '{"command": ["a"]}'])
+    + "\n"
+    + "\t".join([ID, "", "1", "", "yes", "", "", "queued for GPU 1", '{"name": "x"}'])
+    + "\n"
+)
+LISTING = (
+    "/x/runs\0/x/data\0rsync  version 3.2.7  protocol\0runs f 3 5.25 ./a/b\0runs d 0 0.0 ./shut\0"
+    "data f 4 5.1234567891 ./d/models/r/x\0"
+)
+DATASET = (
+    "/x/data/digits\0/x/data/.digits\0rsync  version 3.2.7  protocol\0"
+    f'{{"files": {{"train/a/b.png": "{HASH}"}}}}\0present 1 2.5 train/a/b.png\0staged 1 2 a\0'
+)
+SERVER = json.dumps({"token": "ab" * 24, "started": True, "socket": "/x/y", "pid": 1})
+ON_PORT = json.dumps({"token": "ab" * 24, "started": True, "port": 8888})
+KERNELS = json.dumps([dict.fromkeys(("name", "title", "python", "folder", "state"), "x")])
+FACTS = """clock:
+ 1700000000.5
+host:
+ worker
+system:
+ Linux 6.1
+folder:
+ /home/a/x
+git:
+ git version 2.39.5
+uv:
+ uv 0.9.1
+python3:
+ Python 3.11.2
+tmux:
+ tmux 3.3a
+torch:
+ __version__ = '2.9.0+cu128'
+ cuda: Optional[str] = '12.8'
+gpus:
+ ok
+ gpu 0|ada|100|81559|NVIDIA H100
+ gpu 1||0|81559|NVIDIA H100
+ cuda 12.8
+disk:
+ 1000000 500000
+ 1000 500
+ writable
+quota:
+ /dev/sda 100* 50 60
+ code 0
+logout:
+ kills b true
+ lingers Linger=no
+terminal:
+ yes
+dataset:
+ abcdefabcdef
+ 1797 500000
+"""
+EDITS = "state saved\nedits 20260101-000000-abcdef0\nnested a b\n\nPACK"
+
+
+@quickly
+@given(outside(JOBS))
+def test_of_jobs(text):
+    with suppress(ValueError):
+        for job in control.parse(text):
+            assert all(isinstance(cell, str) for cell in job.row().values())
+            assert job.id.isprintable() and "/" not in job.id
+
+
+@quickly
+@given(outside(LISTING))
+def test_of_files(text):
+    with suppress(ValueError):
+        listing = fetch_plan.parse_listing(text)
+        for names in listing.files.values():
+            assert not any(part.startswith(".") for name in names for part in name.split("/"))
+
+
+@quickly
+@given(outside(f"{HASH}  ./a/b\0{HASH}  ./c\0"))
+def test_of_hashes(text):
+    with suppress(ValueError):
+        assert all(len(one) == 64 for one in fetch_plan.parse_hashes(text).values())
+
+
+@quickly
+@given(outside(DATASET))
+def test_of_a_dataset_and_its_manifest(text):
+    with suppress(ValueError):
+        described = datasets.parse_dataset(text)
+        with suppress(manifest.DatasetError):
+            for name in manifest.parse_manifest(described.manifest, "x").files:
+                assert staging.is_inside(name) and staging.encode(name)
+
+
+@quickly
+@given(outside(SERVER, ON_PORT))
+def test_of_a_notebook_server(text):
+    with suppress(ValueError):
+        server = notebook.parse_server(text)
+        assert server.token.isalnum() and ":" not in server.socket
+
+
+@quickly
+@given(outside(KERNELS))
+def test_of_kernels(text):
+    with suppress(ValueError):
+        assert all(
+            isinstance(cell, str)
+            for row in environment.parse_kernels(text)
+            for cell in row.values()
+        )
+
+
+@quickly
+@given(outside(FACTS))
+@example(" ")
+def test_of_facts(text):
+    facts = parse_facts(text)  # the doctor says what it can of a damaged machine
+    local = {
+        "environment": ["3.11-abc"],
+        "torch wanted": ["yes"],
+        "term": ["xterm"],
+        "lab": ["lab"],
+    }
+    for check in checks.judge(local, facts):
+        assert isinstance(check.advice, str)
+
+
+@quickly
+@given(outside(EDITS))
+def test_of_a_working_copy(text):
+    answer = io.BytesIO(text.encode("utf-8", "surrogatepass"))
+    with suppress(ValueError):
+        facts = workspace.read_facts(answer)
+        assert not any(set(name) - set("0123456789abcdef-") for name in facts["edits"])
+
+
+@quickly
+@given(outside("/home/ada/lab\n"))
+def test_of_a_path(text):
+    with suppress(ValueError):
+        assert answers.parse_path(text).isprintable()
+
+
+@quickly
+@given(
+    st.lists(
+        st.binary(max_size=40) | st.sampled_from([b"\0", b"MARK", b" 0", b"MARK\0", b"\0MARK "])
+    )
+)
+def test_of_bytes_between_marks(pieces):
+    received: list[bytes] = []
+    answer = framing._Answer(b"MARK", received.append)
+    with suppress(framing.BadFrame):
+        for piece in pieces:
+            answer.feed(piece)
+            assert len(answer.held) < 100
+            if answer.code is not None:
+                break
+
+
+def make_archive() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("./a/b", "./a/" + "x" * 200, "./a/caf\u00e9"):
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = 4, {"mtime": "1.5"}
+            tar.addfile(member, io.BytesIO(b"text"))
+    return packed.getvalue()
+
+
+ARCHIVE = make_archive()
+
+
+@quickly
+@given(st.lists(st.tuples(st.integers(0, len(ARCHIVE)), st.binary(max_size=12)), max_size=6))
+def test_of_a_tar_stream(changes):
+    archive = bytearray(ARCHIVE)
+    for at, piece in changes:
+        archive[at : at + len(piece)] = piece
+    with suppress(tarfile.TarError):
+        for _, content in tar_copy.read_stream(io.BytesIO(bytes(archive)), 10):
+            while content.read(1 << 16):
+                pass
+
+
+KINDS = [b"x", b"g", b"L", b"K", b"S"]
+
+
+def make_endless(kind: bytes, size: int) -> io.RawIOBase:
+    """A tar stream of headers of that type, without an end."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = kind, size
+
+    class Stream(io.RawIOBase):
+        given = 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.given += size
+            assert self.given < 50 << 20, "too much is read"
+            block = member.tobuf(tarfile.GNU_FORMAT) + b"13 a=aaaaaaa\n".ljust(512, b"\0")
+            return (block * (size // len(block) + 1))[:size]
+
+    return Stream()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [(b"0", 512), *((kind, size) for kind in KINDS for size in (512, 1 << 32))]
+)
+def test_the_headers_of_an_archive_do_not_fill_the_memory(kind, size):
+    with pytest.raises(tarfile.TarError):
+        list(tar_copy.read_stream(make_endless(kind, size), 1000))
+
+
+@quickly
+@given(
+    outside(
+        "lab: it failed\nx\n",
+        "Host key for worker has changed\n",
+        "ssh: Could not resolve hostname x: y",
+    )
+)
+def test_of_stderr(text):
+    assert len(framing.find_error(text)) <= framing.MOST_MESSAGE
+    machine = Machine("gpu", ssh="worker", folder="x", gateway="gate")
+    assert len(str(ssh_errors.explain(text, machine))) < 1500
+
+
+@pytest.mark.parametrize("host", ['"$(touch x)"', "`id`", "a;b"])
+def test_no_command_that_is_advised_has_text_of_the_machine_in_it(host):
+    machine = Machine("gpu", ssh="worker", folder="x")
+    text = str(ssh_errors.explain(f"Host key for {host} has changed", machine))
+    assert "ssh-keygen" not in text
