@@ -11,6 +11,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,10 @@ def _identify_file(fd: int) -> tuple[int, ...]:
 
 def flush_buffers() -> None:
     """Flush the buffers of Python and of C."""
-    from sacred.stdout_capturing import flush
+    import ctypes
 
-    flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError, OSError):  # closed, or replaced by something else
+            stream.flush()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).fflush(None)

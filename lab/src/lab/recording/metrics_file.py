@@ -12,13 +12,12 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from lab.ground import files, interrupts
-from lab.recording import tensorboard_events
-from lab.recording.tensorboard_events import Point
+
+if TYPE_CHECKING:
+    from lab.recording.tensorboard_events import Point
 
 AT_MOST = 10_000  # points that wait in memory
 
@@ -81,19 +80,27 @@ class Metrics:
             points = self.points[:]
             del self.points[: len(points)]  # not clear(): another thread may have added some
             if self.events:
-                self.events.waiting += tensorboard_events.encode_points(points)
+                self.events.waiting += encode_events(points)
             self.lines.append(format_lines(points))
             if self.events:
                 self.events.append()
 
 
 def create_event_file(folder: Path) -> AppendedFile:
+    from lab.recording import tensorboard_events  # with numpy, for a run that has points
+
     folder.mkdir(exist_ok=True)
     path = folder / tensorboard_events.new_file_name()
     return AppendedFile(path, tensorboard_events.encode_header())
 
 
-def format_lines(points: Iterable[Point]) -> bytes:
+def encode_events(points: list["Point"]) -> bytes:
+    from lab.recording import tensorboard_events
+
+    return tensorboard_events.encode_points(points)
+
+
+def format_lines(points: Iterable["Point"]) -> bytes:
     """Format points as JSON, one object per line; what JSON has no number for is a string."""
     names = {name: json.dumps(name) for name in {point[0] for point in points}}
     return "".join(
@@ -165,5 +172,7 @@ def format_floats(values: list[float]) -> str:
 
 def format_times(times: list[float]) -> str:
     """Format times as Sacred does, in UTC and ISO 8601, as a JSON list."""
+    import numpy as np  # a tenth of a second, for the end of a run
+
     texts = np.datetime_as_string((np.array(times) * 1e6).round().astype("M8[us]"))
     return json.dumps(texts.tolist())

@@ -153,7 +153,7 @@ def select_visible(gpus: list[dict[str, Any]], devices: str | None) -> list[dict
 # --- what is only known later --------------------------------------------------------------------
 
 
-def collect_so_far(seed: int) -> dict[str, Any]:
+def collect_so_far(seed: int | None) -> dict[str, Any]:
     """Collect what is known by now: seeds, determinism, peak memory; torch's if it is in use."""
     seeds: dict[str, Any] = {
         "sacred": seed,

@@ -1,7 +1,9 @@
 """The files of a record: its folder and id, and each file written whole or not at all."""
 
 import json
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,6 @@ from lab.ground import files
 from lab.ground.errors import LabError
 from lab.ground.ids import new_id
 from lab.recording import provenance
-from lab.recording.sacred_import import FileStorageObserver, flatten
 
 OWN_NAMES = {
     "run.json",
@@ -27,11 +28,13 @@ class RecordError(LabError):
     """A run's record is incomplete, or cannot be made."""
 
 
-class RecordFiles(FileStorageObserver):  # type: ignore[misc] # Sacred has no types
-    """Sacred's file record, with ids of ours and files that are never seen half-written."""
+class RecordFiles:
+    """A record in the form of Sacred's FileStorageObserver: our ids, no file seen half-written."""
 
-    basedir: str  # the folder of all records
-    dir: str | None  # the folder of this one
+    def __init__(self, folder: Path):
+        self.basedir = str(folder)  # of all records
+        self.dir: str | None = None  # of this one
+        self.run_entry: dict[str, Any] = {}  # run.json
 
     def make_folder(self, wanted: str | None) -> str:
         """Make a new folder for the record; returns its name, the run's id."""
@@ -64,6 +67,27 @@ class RecordFiles(FileStorageObserver):  # type: ignore[misc] # Sacred has no ty
             text = provenance.remove_credentials(text)
         files.write(self.folder / filename, text + "\n")
 
+    def save_sources(self, ex_info: Mapping[str, Any]) -> list[list[str]]:
+        """Save the experiment's sources once for all runs; returns each [name, path in runs/]."""
+        store = Path(self.basedir, "_sources")
+        base = Path(ex_info["base_dir"])
+        saved = [
+            (name, self.find_or_save(str(base / name), store)) for name, _ in ex_info["sources"]
+        ]
+        return [[name, os.path.relpath(path, self.basedir)] for name, path in saved]
+
+    def save_resource(self, filename: str) -> None:
+        """Save a file that the run reads, and name it in the record."""
+        path = self.find_or_save(filename, Path(self.basedir, "_resources"))
+        self.run_entry["resources"].append([filename, str(path)])
+        self.save_json(self.run_entry, "run.json")
+
+    def save_artifact(self, name: str, filename: str) -> None:
+        """Save a file that the run made, and name it in the record."""
+        self.save_file(filename, name)
+        self.run_entry["artifacts"].append(name)
+        self.save_json(self.run_entry, "run.json")
+
     def save_file(self, filename: str, target_name: str | None = None) -> None:
         """Copy a file into the record."""
         target = self.folder / (target_name or Path(filename).name)
@@ -71,10 +95,10 @@ class RecordFiles(FileStorageObserver):  # type: ignore[misc] # Sacred has no ty
             raise RecordError(f"{target.name} is the name of a file that every record has.")
         copy(Path(filename), target)
 
-    def find_or_save(self, filename: str, store_dir: str) -> Path:
+    def find_or_save(self, filename: str, store: Path) -> Path:
         """Copy a file under its hash, unless it is there; several runs may do so at once."""
         path = Path(filename)
-        saved = Path(store_dir, f"{path.stem}_{files.sha256(path)[:32]}{path.suffix}")
+        saved = Path(store, f"{path.stem}_{files.sha256(path)[:32]}{path.suffix}")
         if not saved.exists():
             saved.parent.mkdir(parents=True, exist_ok=True)
             copy(path, saved)
@@ -85,3 +109,21 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file so that no reader ever sees a part of it."""
     with files.replacing(target) as draft:
         shutil.copyfile(source, draft)
+
+
+def flatten(value: Any) -> Any:
+    """Convert a value to what JSON has: as it is, or by Sacred's rules, which import Sacred."""
+    if is_plain(value):
+        return value
+    from lab.recording import sacred_import
+
+    return sacred_import.flatten(value)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value has only what JSON has. RecursionError if it contains itself."""
+    if type(value) is dict:
+        return all(type(key) is str and is_plain(one) for key, one in value.items())
+    if type(value) is list:
+        return all(map(is_plain, value))
+    return value is None or type(value) in (str, int, float, bool)

@@ -15,8 +15,7 @@ from typing import Any
 from lab.ground import files, interrupts
 from lab.ground.errors import LabError
 from lab.recording import capture, code_state, metrics_file, provenance, ranks
-from lab.recording.record_files import RecordError, RecordFiles
-from lab.recording.sacred_import import flatten
+from lab.recording.record_files import RecordError, RecordFiles, flatten
 
 POINT = ("steps", "values", "timestamps")
 
@@ -27,6 +26,8 @@ class RunFolder(RecordFiles):
     What cannot be written is reported at once and tried again at every beat. If the record is
     incomplete at the end, the run has failed: see `problem()`.
     """
+
+    priority = 20  # before other observers: it gives the run its id
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -90,12 +91,15 @@ class RunFolder(RecordFiles):
     def failed_event(self, fail_time: datetime, fail_trace: list[str]) -> None:
         self._end("FAILED", fail_time, fail_trace)
 
+    def join(self) -> None:
+        """Wait for nothing: each event is handled when it comes."""
+
     # An exception in one of these would make Sacred drop this observer for the rest of the run.
 
     def resource_event(self, filename: str) -> None:
         self.refuse_fork("a resource")
         try:
-            super().resource_event(filename)
+            self.save_resource(filename)
         except Exception as error:  # noqa: BLE001
             self._note_missing(f"the resource {filename}", error)
 
@@ -108,7 +112,7 @@ class RunFolder(RecordFiles):
     ) -> None:
         self.refuse_fork("an artifact")
         try:
-            super().artifact_event(name, filename, metadata, content_type)
+            self.save_artifact(name, filename)
         except Exception as error:  # noqa: BLE001
             self._note_missing(f"the artifact {name}", error)
 
@@ -173,7 +177,7 @@ class RunFolder(RecordFiles):
             if diff:
                 files.write(self.folder / "uncommitted.diff", diff)
             self.save_json(self.config, "config.json")
-            self.run_entry: dict[str, Any] = {
+            self.run_entry = {
                 "experiment": dict(ex_info),
                 "command": command,
                 "host": dict(host_info),
@@ -198,7 +202,7 @@ class RunFolder(RecordFiles):
         self.run_entry["result"], _ = to_recordable(self.result, "result")
         info, _ = to_recordable(self.info, "info")
         self.save_json(info, "info.json")
-        entry = self.run_entry | provenance.collect_so_far(self.config["seed"])
+        entry = self.run_entry | provenance.collect_so_far(self.config.get("seed"))
         entry["machine"] = entry["machine"] | self.gpus.facts()
         entry["usage"]["wall_time_s"] = round(time.monotonic() - self.start, 3)
         self.run_entry = entry
