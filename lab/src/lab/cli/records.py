@@ -316,7 +316,36 @@ def export_run(args: argparse.Namespace) -> None:
     print(export.export(args.run, args.file))
 
 
+def add_record_arguments(parser: CommandParser) -> None:
+    parser.runs_another_program = True
+    parser.usage = "lab record [--name TEXT] [--from RUN] -- COMMAND ..."
+    parser.add_argument("--name", default="", metavar="TEXT", help="shown by lab runs")
+    parser.add_argument(
+        "--from", dest="earlier", default="", metavar="RUN", help="with the outputs of this run"
+    )
+    for option in ("--id", "--comment"):  # of lab reproduce
+        parser.add_argument(option, help=argparse.SUPPRESS)
+
+
+def record_command(args: argparse.Namespace) -> int:
+    from lab.recording import recorded_command
+    from lab.runs import records
+
+    if not args.after_dashes:
+        raise errors.UsageError("there is no command: lab record -- python train.py.")
+    earlier = records.find(args.earlier).name if args.earlier else ""
+    return recorded_command.record(
+        args.after_dashes, args.name, args.comment or "", args.id, earlier
+    )
+
+
 COMMANDS = (
+    Command(
+        "record",
+        "record any command as a run: lab record -- python train.py",
+        record_command,
+        add_record_arguments,
+    ),
     Command("runs", "list the recorded runs, newest first", list_runs, add_listing_arguments),
     Command("show", "show everything about a run", show_run, add_show_arguments),
     Command(

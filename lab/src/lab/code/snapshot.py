@@ -68,11 +68,12 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
                 os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
             run = partial(git.run, *SETTINGS, cwd=top, GIT_INDEX_FILE=str(copy))
             submodules, conflicts = _unhide_files(run, top)
-            head, branch, changed = _read_status(run)
+            paths = _exclude_outputs(top)
+            head, branch, changed = _read_status(run, paths)
             inside = submodules + [name for name in changed if name.endswith("/")]
             advice = "ignore them (submodules: git rm --cached first), or remove their .git."
             _refuse("a snapshot cannot contain other repositories", inside, advice)
-            tree = _write_tree(run, top, changed, limit_mb * MEGABYTE)
+            tree = _write_tree(run, top, changed, paths, limit_mb * MEGABYTE)
             if to_send:
                 _say_unfinished(index.parent, conflicts)
                 tree = _smudge(run, top, limit_mb * MEGABYTE) or tree
@@ -154,11 +155,19 @@ def _smudge(run: Git, top: Path, limit: float) -> str:
     return run("write-tree").strip()
 
 
-def _read_status(run: Git) -> tuple[str | None, str | None, list[str]]:
+def _exclude_outputs(top: Path) -> list[str]:
+    """Return the paths to take: all but the outputs of [tool.lab], which stay as in HEAD."""
+    folder = os.path.relpath(project.root(), top)
+    names = (os.path.normpath(f"{folder}/{name}") for name in project.outputs())
+    excluded = [f":(top,literal,exclude){name}" for name in names]
+    return ["--", ":/", *excluded] if excluded else []
+
+
+def _read_status(run: Git, paths: list[str]) -> tuple[str | None, str | None, list[str]]:
     """Return HEAD, its branch, and what differs from it or is untracked ("name/": a repository)."""
     options = ["--branch", "--no-ahead-behind", "--no-renames", "--ignore-submodules=all"]
     listed = git.split_null(
-        run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options)
+        run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options, *paths)
     )
     fields = {"1": 8, "u": 10, "?": 1}  # before the name, by the kind of entry
     changed = [entry.split(" ", fields[entry[0]])[-1] for entry in listed if entry[0] != "#"]
@@ -168,7 +177,7 @@ def _read_status(run: Git) -> tuple[str | None, str | None, list[str]]:
     return head, branch, changed
 
 
-def _write_tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
+def _write_tree(run: Git, top: Path, changed: list[str], paths: list[str], limit: float) -> str:
     """Write a tree of everything. Refuse large files; those with a filter once that has run."""
     sizes = {}
     for name in changed:
@@ -179,7 +188,7 @@ def _write_tree(run: Git, top: Path, changed: list[str], limit: float) -> str:
     _refuse_large({name: sizes[name] for name in large if name not in filtered}, limit)
     for attempts_left in (2, 1, 0):  # an editor's temporary file may vanish before git reads it
         try:
-            run("add", "--all")
+            run("add", "--all", *paths)
             break
         except LabError:
             if not attempts_left:

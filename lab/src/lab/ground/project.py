@@ -164,6 +164,23 @@ def default_dataset() -> str:
     return str(_setting("tool", "lab", "dataset"))
 
 
+def outputs() -> list[str]:
+    """The folders that commands write to by themselves: `outputs` of [tool.lab], without a / each.
+
+    They are in no snapshot. LabError for what is no folder inside the project.
+    """
+    table = read_toml("pyproject.toml").get("tool", {}).get("lab", {})
+    found = table.get("outputs", []) if isinstance(table, dict) else []
+    for name in found if isinstance(found, list) else [found]:
+        path = Path(name) if isinstance(name, str) else Path("..")
+        if path.is_absolute() or ".." in path.parts or not path.parts or not name.isprintable():
+            raise LabError(
+                f"{root() / 'pyproject.toml'}: outputs = {found!r}: write a list of folders in the"
+                ' project, as in outputs = ["out/", "logs/"].'
+            )
+    return [str(Path(name)) for name in found]
+
+
 def data_folder() -> Path:
     """The folder of all datasets: LAB_DATA, `data` of [here] in machines.local.toml, or data/."""
     return _folder("LAB_DATA", "data")

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,12 +113,9 @@ def copy(source: Path, target: Path) -> None:
 
 
 def flatten(value: Any) -> Any:
-    """Convert a value to what JSON has: as it is, or by Sacred's rules, which import Sacred."""
-    if is_plain(value):
-        return value
-    from lab.recording import sacred_import
-
-    return sacred_import.flatten(value)
+    """Convert a value to what JSON has: as it is, or by Sacred's rules where Sacred runs."""
+    rules = sys.modules.get("lab.recording.sacred_import")
+    return rules.flatten(value) if rules and not is_plain(value) else value
 
 
 def is_plain(value: Any) -> bool:

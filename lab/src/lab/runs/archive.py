@@ -110,12 +110,12 @@ def import_code(
 def describe(file: Path, name: str, commit: str, record: dict[str, Any]) -> str:
     """Describe what would run: whose commit, which module, and how to look at it first."""
     about = git.run("show", "--no-patch", "--format=%an <%ae>, %as: %s", commit).strip()
-    module = recorded_code.find_module(commit, record)
+    program = recorded_code.describe_program(commit, record)
     bundle = f"unzip {quote(str(file))} {BUNDLE}; git fetch {BUNDLE} {snapshot.REFS}/{commit}"
     return (
         f"{file} has code that no branch or snapshot of yours holds. With your rights it would run"
         f"\n  commit   {commit[:12]} of {about}"
-        f"\n  program  python -m {module}, with the settings of {name}"
+        f"\n  program  {program}, with the settings of {name}"
         "\n  before   its bootstrap.py, which installs the packages that its lock names, if they"
         " differ from yours"
         f"\nTo look at it first: {bundle}; git diff HEAD FETCH_HEAD"

@@ -6,6 +6,7 @@ pattern before git or Python see it, and it does not decide by itself which code
 
 import os
 import re
+import shlex
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,7 +17,6 @@ from lab.runs import reading
 
 BRANCHES = "refs/heads"
 EDITED = f"{BRANCHES}/edits/"  # of lab sync --back: made on a machine, looked at here
-LISTED = 1 << 20  # bytes of the names in src/; more are no project of this kind
 
 
 class Untrusted(LabError):
@@ -75,17 +75,38 @@ def require_own(name: str, commit: str) -> None:
     )
 
 
+def get_words(record: dict[str, Any]) -> list[str]:
+    """Get the words of a command that `lab record` ran; [] for an experiment's own run."""
+    words = reading.get_dict(record, "meta").get("words")
+    if not words:
+        return []
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise LabError("the words of the recorded command are not a list of text.")
+    return words
+
+
+def get_working_folder(record: dict[str, Any]) -> str:
+    """Get the folder of the project in which a recorded command ran."""
+    folder = reading.get_text(reading.get_dict(record, "meta"), "folder") or "."
+    path = PurePosixPath(folder)
+    if path.is_absolute() or ".." in path.parts or not folder.isprintable():
+        raise LabError(f"the recorded folder {folder!r} is not one inside the project.")
+    return os.path.normpath(folder)
+
+
+def describe_program(commit: str, record: dict[str, Any]) -> str:
+    """Describe what a record says that ran, as one would type it."""
+    words = get_words(record)
+    return shlex.join(words) if words else f"python -m {find_module(commit, record)}"
+
+
 def find_module(commit: str, record: dict[str, Any]) -> str:
     """Find the module that was run, as `python -m` takes it, among the commit's own files."""
-    source = os.path.normpath(f"{get_folder(record)}/src")
-    listing = ("ls-tree", "-r", "-z", "--full-tree", f"{commit}:{source}")
-    entries = git.run(*listing, limit=LISTED, accept=(0, 128))
-    files = {
-        entry.partition("\t")[2] for entry in git.split_null(entries) if entry.startswith("100")
-    }
     main = reading.get_text(reading.get_dict(record, "experiment"), "mainfile") or ""
-    own = [main] if not main.startswith("lab/") else []
-    for path in [*own, *sorted(one for one in files if re.fullmatch(r"\w+/experiment\.py", one))]:
-        if path in files and re.fullmatch(r"\w+(/\w+)*\.py", path):
-            return path.removesuffix(".py").replace("/", ".")
-    raise LabError("the recorded code has no src/*/experiment.py to run.")
+    if re.fullmatch(r"\w+(/\w+)*\.py", main):
+        path = os.path.normpath(f"{get_folder(record)}/src/{main}")
+        if git.run("ls-tree", "--full-tree", commit, path).startswith("100"):
+            return main.removesuffix(".py").replace("/", ".")
+    raise LabError(
+        f"the recorded code has no src/{main or '...'}, which ran: it cannot be repeated."
+    )

@@ -47,6 +47,8 @@ class Plan(NamedTuple):
     module: str  # for python -m
     command: str  # of the experiment
     processes: int
+    words: list[str]  # of a command that lab record ran; it has no module
+    working_folder: str  # where that ran, inside the project
 
 
 @interrupts.as_exceptions()  # so that the checkout is removed, whatever ends this
@@ -74,6 +76,8 @@ def reproduce(
     commit = recorded_code.require_commit(old.name, record)
     recorded_code.require_own(old.name, commit)
     plan = make_plan(old.name, commit, record, config)
+    if plan.words and file.suffix != ".zip" and not agree(describe_command(old.name, plan)):
+        raise LabError("nothing was run: --yes runs the recorded command without asking.")
     check_manifest(record)
     beside = git.top_level().parent
     parent = beside if os.access(beside, os.W_OK) else None
@@ -123,6 +127,9 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
     """Read what will run; LabError if the record names what no run of ours could have."""
     command = record.get("command") or "run"
     processes = reading.get_dict(record, "job").get("processes", 1)
+    words, folder = recorded_code.get_words(record), recorded_code.get_folder(record)
+    if words:
+        return Plan(folder, "", "", 1, words, recorded_code.get_working_folder(record))
     if not isinstance(command, str) or not re.fullmatch(r"\w+(\.\w+)*", command, re.A):
         raise LabError(f"the recorded command of {name} is not the name of one: {command!r}.")
     if not isinstance(processes, int) or processes > MOST_PROCESSES:
@@ -131,8 +138,14 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
         plain_json.restore(config)  # else Sacred would make objects of it, by calling functions
     except (ValueError, TypeError) as error:
         raise LabError(f"config.json of {name} is not plain data: {error}.") from None
-    folder, module = recorded_code.get_folder(record), recorded_code.find_module(commit, record)
-    return Plan(folder, module, command, processes)
+    return Plan(folder, recorded_code.find_module(commit, record), command, processes, [], ".")
+
+
+def describe_command(name: str, plan: Plan) -> str:
+    """Describe the command that would run: a record may come from a machine, with any words."""
+    return f"the record of {name} says that this ran, in {plan.working_folder}:\n  " + " ".join(
+        map(quote, plan.words)
+    )
 
 
 def check_manifest(record: dict[str, Any]) -> None:
@@ -199,7 +212,7 @@ def verify_data(
     """Let the run's own code check every file of the dataset against the manifest."""
     dataset = reading.get_text(reading.get_dict(record, "data"), "dataset")
     package = module.partition(".")[0]
-    if not dataset or not (code / "src" / package / "data.py").exists():
+    if not dataset or not package or not (code / "src" / package / "data.py").exists():
         return
     command = [python, "-m", f"{package}.data", "verify", "--dataset", dataset]
     done = subprocess.run(
@@ -231,11 +244,16 @@ def run_experiment(
 ) -> Path:
     """Run the experiment with the recorded configuration; returns the folder of the new record."""
     name = new_id()
+    options = ["--id", name, "--comment", f"reproduces {old}"]
+    if plan.words:
+        print_step("run", name)
+        command = [python, "-m", "lab.cli", "record", *options, "--", *plan.words]
+        run_command(command, cwd=code / plan.working_folder, env=variables)
+        return project.runs_folder() / name
     launch = [python, "-m"]
     if plan.processes > 1:
         number = f"--nproc-per-node={plan.processes}"
         launch += ["torch.distributed.run", "--standalone", number, "-m"]
-    options = ["--id", name, "--comment", f"reproduces {old}"]
     what = [plan.command, "with", settings]
     print_step("run", name)
     run_command([*launch, plan.module, *options, *what], cwd=code, env=variables)

@@ -1,0 +1,63 @@
+"""The settings in the words of a command: --lr 0.1, --lr=0.1, lr=0.1, as argparse and Hydra do."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+SCRIPT = re.compile(r"[^=]+\.(py|sh)")
+ASSIGNED = re.compile(r"(?:--|\+{0,2})([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
+OPTION = re.compile(r"--?([A-Za-z][\w.-]*)")
+NUMBER = re.compile(r"[-+]?(\d+|(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?)")
+CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
+
+
+def find_program(words: list[str]) -> int:
+    """Find the word that names what runs: the script, or the module after -m; else the first.
+
+    What stands before it are options of Python, torchrun, bash and the like.
+    """
+    for index, word in enumerate(words):
+        if word == "-m" and index and index + 1 < len(words):
+            return index + 1
+        if SCRIPT.fullmatch(word) and not word.startswith("-"):
+            return index
+    return 0
+
+
+def name_program(words: list[str]) -> str:
+    """Name what runs, for a listing: train.py."""
+    return Path(words[find_program(words)]).name
+
+
+def read_settings(words: list[str]) -> dict[str, Any]:
+    """Read the settings that the words of a command give.
+
+    An option without a value is True, one with several values a list; a name has _ for -.
+    """
+    settings: dict[str, Any] = {}
+    name = None  # of the option whose values may follow
+    for word in words[find_program(words) + 1 :]:
+        if found := ASSIGNED.fullmatch(word):
+            name = None
+            settings[to_name(found[1])] = parse_value(found[2])
+        elif (found := OPTION.fullmatch(word)) and not NUMBER.fullmatch(word):
+            name = to_name(found[1])
+            settings[name] = True
+        elif name:
+            value, before = parse_value(word), settings[name]
+            if before is True:
+                settings[name] = value
+            else:
+                settings[name] = [*(before if isinstance(before, list) else [before]), value]
+    return settings
+
+
+def to_name(word: str) -> str:
+    return word.replace("-", "_")
+
+
+def parse_value(text: str) -> Any:
+    """Parse a number or a constant; anything else is text."""
+    if NUMBER.fullmatch(text):
+        return float(text) if re.search("[.eE]", text) else int(text[:4000])
+    return CONSTANTS.get(text.lower(), text)

@@ -1,0 +1,97 @@
+"""The files of a recorded command: its folder, what it writes by itself, the data it reads."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from lab.ground import git, project
+from lab.ground.errors import LabError
+
+
+def folder_of(run: str) -> Path:
+    """The folder for what a run makes: LAB_OUTPUT, among the models of the default dataset."""
+    try:
+        dataset = project.default_dataset()
+    except LabError:  # a project without one
+        dataset = "default"
+    return project.dataset_folder(dataset).resolve() / "models" / run
+
+
+def collect(declared: list[str], target: Path, since: int) -> None:
+    """Copy what a command has written into the declared folders since a time (in ns)."""
+    for name in declared:
+        top = project.root() / name
+        for folder, _, names in os.walk(top):
+            for file in (Path(folder, one) for one in names):
+                if file.is_file() and not file.is_symlink() and file.stat().st_mtime_ns >= since:
+                    copy = target / name / file.relative_to(top)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(file, copy)
+
+
+def give(run: str, declared: list[str]) -> None:
+    """Put what an earlier run left in the declared folders back into them; nothing is replaced."""
+    found = [path for path in project.data_folder().glob(f"*/models/{run}") if path.is_dir()]
+    if not found:
+        raise LabError(f"{run} left no outputs in {project.relative(project.data_folder())}.")
+    for name in declared:
+        source, target = found[0] / name, project.root() / name
+        for folder, _, names in os.walk(source):
+            for file in (Path(folder, one) for one in names):
+                copy = target / file.relative_to(source)
+                if not copy.exists():
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(file, copy)
+
+
+def remove_if_empty(folder: Path) -> None:
+    for one in (folder, folder.parent, folder.parent.parent):
+        try:
+            one.rmdir()
+        except OSError:
+            return
+        if one.name == "models":
+            return
+
+
+def link_data() -> None:
+    """Let data/... lead to the data folder in a checkout of ours, whose own has only placeholders.
+
+    What is linked is ignored by git there.
+    """
+    if os.environ.get("LAB_DATA"):
+        own, data = project.root() / "data", project.data_folder()
+        if own.resolve() != data.resolve():
+            link_tree(data.resolve(), own)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in source.iterdir():
+        there = target / entry.name
+        if not there.exists() and not there.is_symlink():
+            there.symlink_to(entry)
+        elif entry.is_dir() and there.is_dir() and not there.is_symlink():
+            link_tree(entry, there)
+
+
+def list_untracked() -> set[str]:
+    """List the folders in the project that git neither tracks nor ignores."""
+    try:
+        listed = git.run("ls-files", "--others", "--directory", "--exclude-standard", "-z")
+    except LabError:
+        return set()
+    return {name for name in git.split_null(listed) if name.endswith("/")}
+
+
+def advise(before: set[str], declared: list[str]) -> None:
+    """Name the untracked folders that a command has made, with the line that declares them."""
+    made = sorted(list_untracked() - before - {f"{name}/" for name in declared})
+    if made:
+        lines = ", ".join(f'"{name}"' for name in sorted({*made, *(f"{one}/" for one in declared)}))
+        print(
+            f"lab: this made {', '.join(made)}, which would go into every snapshot. If it is"
+            f" output, declare it in pyproject.toml: [tool.lab] outputs = [{lines}]",
+            file=sys.stderr,
+        )

@@ -1,0 +1,215 @@
+"""A record of any command, unedited: its words, settings, code, output, numbers and true end."""
+
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from lab.ground import interrupts, project
+from lab.ground.errors import LabError
+from lab.recording import command_settings, outputs
+from lab.recording.recorder import RunFolder
+
+INSIDE = Path(__file__).with_name("inside_command")  # what Python imports in the command
+BEAT = 10.0  # seconds between two states of the record
+TAIL = 4096  # bytes of the output in which the cause of a failure is looked for
+
+
+def record(
+    words: list[str], name: str = "", comment: str = "", id: str | None = None, earlier: str = ""
+) -> int:
+    """Run a command where one stands and record it as a run; returns its exit code.
+
+    A command that a signal ended has 128 + its number, as in a shell. `earlier` is a run whose
+    declared outputs the command finds in their folders. RecordError if the record is incomplete.
+    """
+    root, recorder = project.root(), RunFolder(project.runs_folder())
+    declared = project.outputs()
+    outputs.link_data()
+    if earlier:
+        outputs.give(earlier, declared)
+    before = outputs.list_untracked()
+    settings = command_settings.read_settings(words)
+    options = {"--name": name or None, "--comment": comment or None}
+    facts = {
+        "words": words,
+        "folder": os.path.relpath(Path.cwd().resolve(), root),
+        "options": options,
+        "comment": comment or None,
+        "changed": settings,
+    }
+    with interrupts.as_exceptions(), tempfile.TemporaryDirectory(prefix="lab-record-") as scratch:
+        taken = time.time_ns()
+        run_id = recorder.started_event(
+            ex_info=describe_experiment(),
+            command=command_settings.name_program(words),
+            host_info=describe_host(),
+            start_time=now(),
+            config=dict(settings),
+            meta_info=facts,
+            _id=id,
+        )
+        output, report = outputs.folder_of(run_id), Path(scratch, "report")
+        report.touch()
+        beats = Beats(recorder, report)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            code = run(words, make_variables(recorder, run_id, output, report, taken))
+        except BaseException as error:
+            beats.stop()
+            end_interrupted(recorder, error)
+            raise
+        beats.stop()
+        describe_late_imports(recorder, report)
+        outputs.collect(declared, output, taken)
+        if code and interrupts.received_signal():
+            end_interrupted(recorder, interrupts.to_exception(interrupts.received_signal()))
+        elif code:
+            cause = describe_end(words, code, recorder.folder / "cout.txt")
+            recorder.failed_event(now(), [f"{cause}\n"])
+        else:
+            recorder.completed_event(now(), None)
+    outputs.remove_if_empty(output)
+    outputs.advise(before, declared)
+    if recorder.problem():
+        raise LabError(recorder.problem())
+    return code if code >= 0 else 128 - code
+
+
+def run(words: list[str], variables: dict[str, str]) -> int:
+    """Run a command to its end and return its exit code, negative for a signal."""
+    try:
+        process = subprocess.Popen(words, env=variables)
+    except OSError as error:
+        raise LabError(f"{words[0]} cannot be started: {error.strerror}.") from None
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt as interrupt:
+            number = getattr(interrupt, "number", signal.SIGINT)
+            if not (number == signal.SIGINT and is_in_terminal()):  # else it has had it as well
+                process.send_signal(number)
+
+
+def is_in_terminal() -> bool:
+    """Whether Ctrl-C on the terminal reaches this process and its children."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
+class Beats(threading.Thread):
+    """Saves the record's state every few seconds while the command runs."""
+
+    def __init__(self, recorder: RunFolder, report: Path):
+        super().__init__(daemon=True)
+        self.recorder, self.report, self.ended = recorder, report, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.ended.wait(BEAT):
+            self.save()
+
+    def save(self) -> None:
+        """Save the settings that the command has reported, and a sign of life."""
+        for settings in read_report(self.report, "settings"):
+            whole = {**settings, **self.recorder.config}
+            if isinstance(settings, dict) and whole != self.recorder.config:
+                self.recorder.config = whole
+                self.recorder.save_json(whole, "config.json")
+        self.recorder.heartbeat_event({}, "", now(), None)
+
+    def stop(self) -> None:
+        self.ended.set()
+        self.join()
+        self.save()
+
+
+def read_report(report: Path, kind: str) -> list[Any]:
+    """Read what the command's Python processes have reported of one kind."""
+    found = []
+    for line in report.read_text("utf-8", "replace").splitlines():
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(one, dict) and kind in one:
+            found.append(one[kind])
+    return found
+
+
+def describe_late_imports(recorder: RunFolder, report: Path) -> None:
+    """Say in the record which files were edited between the snapshot and their import."""
+    late = sorted({str(name) for name in read_report(report, "late")})
+    if late and not recorder.run_entry["code"].get("problem"):
+        problem = f"{', '.join(late)}: edited after the start, before it was imported; the commit"
+        recorder.run_entry["code"]["problem"] = problem = f"{problem} holds another version."
+        print(f"warning: {problem}", file=sys.stderr)
+
+
+def end_interrupted(recorder: RunFolder, error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        recorder.interrupted_event(now(), getattr(error, "STATUS", "INTERRUPTED"))
+    else:
+        recorder.failed_event(now(), [f"{error}\n"])
+
+
+def describe_end(words: list[str], code: int, output: Path) -> str:
+    """Say how a command failed, with the last line that it printed."""
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    with output.open("rb") as file:
+        file.seek(max(0, output.stat().st_size - TAIL))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    cause = f": {lines[-1].strip()[:300]}" if lines else ""
+    return f"{shlex.join(words)[:200]} {how}{cause}"
+
+
+def make_variables(
+    recorder: RunFolder, id: str, output: Path, report: Path, taken: int
+) -> dict[str, str]:
+    """Make the variables of the command: the project's environment, its run, our hooks."""
+    variables = dict(os.environ)
+    programs, paths = Path(sys.prefix, "bin"), [str(INSIDE), variables.get("PYTHONPATH", "")]
+    return variables | {
+        "PATH": f"{programs}{os.pathsep}{variables.get('PATH', os.defpath)}",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONUNBUFFERED": "1",  # what is printed is recorded, also if it is killed
+        "LAB_RUN": id,
+        "LAB_OUTPUT": str(output),
+        "LAB_METRICS": str(recorder.folder.resolve() / "metrics.jsonl"),
+        "LAB_REPORT": str(report),
+        "LAB_PROJECT_FOLDER": str(project.root()),
+        "LAB_SNAPSHOT_TIME": str(taken),
+    }
+
+
+def describe_experiment() -> dict[str, Any]:
+    """Describe the experiment as Sacred does, without sources: the commit has them."""
+    root = project.root()
+    facts: dict[str, Any] = {"name": project.name(), "base_dir": str(root), "sources": []}
+    return facts | {"dependencies": [], "repositories": [], "mainfile": None}
+
+
+def describe_host() -> dict[str, Any]:
+    """Describe this computer with the keys of Sacred that take no time."""
+    return {
+        "hostname": platform.node(),
+        "os": [platform.system(), platform.platform()],
+        "python_version": platform.python_version(),
+        "ENV": {},
+    }
+
+
+def now() -> datetime:
+    """The time as Sacred records it: UTC, without a zone."""
+    return datetime.now(timezone.utc).replace(tzinfo=None)

@@ -1,0 +1,222 @@
+"""In a recorded command: scalars given to writers, loggers and trackers become points.
+
+Loaded by inside_command/sitecustomize.py, in any Python 3.8 or newer. No call of the command fails
+or changes by this: what is hooked into goes on and writes its own files.
+"""
+
+import json
+import os
+import sys
+import time
+import types
+from contextlib import suppress
+from typing import Any, Dict, Tuple
+
+METRICS = os.environ.get("LAB_METRICS", "")  # the record's metrics.jsonl
+REPORT = os.environ.get("LAB_REPORT", "")  # for settings, and files that were edited too late
+LINE = '{"metric": %s, "step": %d, "value": %s, "time": %.3f}\n'
+
+last: Dict[str, Tuple[int, float]] = {}  # several loggers may pass on the same point
+next_step: Dict[str, int] = {}  # of a metric that is logged without one
+
+
+def is_recording() -> bool:
+    """Whether this process records: the only one, or rank 0."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
+def append(path: str, text: str) -> None:
+    """Append to a file in one piece, so that several processes may do so."""
+    with suppress(OSError):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(file, text.encode("utf-8", "replace"))
+        finally:
+            os.close(file)
+
+
+def report(**facts: Any) -> None:
+    """Tell `lab record` something about this process."""
+    append(REPORT, json.dumps(facts, default=str) + "\n")
+
+
+def add_point(name: Any, value: Any, step: Any = None) -> None:
+    """Add a point to the record, if the value is a number."""
+    if isinstance(value, (str, bytes)) or not is_recording():
+        return
+    name = str(name)
+    try:
+        number = float(value)
+        step = next_step.get(name, 0) if step is None else int(step)
+    except Exception:  # noqa: BLE001 - an image, a table, a tensor with several elements
+        return
+    next_step[name] = step + 1
+    if last.get(name) == (step, number):
+        return
+    last[name] = (step, number)
+    text = json.dumps(number)
+    text = text if abs(number) <= sys.float_info.max else f'"{text}"'
+    append(METRICS, LINE % (json.dumps(name), step, text, time.time()))
+
+
+def add_points(values: Any, step: Any = None, prefix: str = "") -> None:
+    """Add the points of a dictionary; those of one inside it are named a/b, as loggers do."""
+    for name, value in list(values.items()):
+        if isinstance(value, dict):
+            add_points(value, step, f"{prefix}{name}/")
+        else:
+            add_point(f"{prefix}{name}", value, step)
+
+
+def call_before(owner: Any, name: str, hook: Any) -> None:
+    """Call hook(*arguments) before each call of owner.name, whatever becomes of the hook."""
+    original = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        with suppress(Exception):  # another version takes other arguments
+            hook(*arguments, **options)
+        return original(*arguments, **options)
+
+    wrapped.__name__, wrapped.__doc__ = name, original.__doc__
+    setattr(owner, name, wrapped)
+
+
+def hook_writer(module: Any) -> None:
+    """SummaryWriter, of torch and of tensorboardX."""
+
+    def add_scalar(_: Any, tag: Any, scalar_value: Any, global_step: Any = None, *__: Any) -> None:
+        add_point(tag, scalar_value, global_step)
+
+    def add_scalars(
+        _: Any, main_tag: str, tag_scalar_dict: Any, global_step: Any = None, *__: Any
+    ) -> None:
+        add_points(tag_scalar_dict, global_step, f"{main_tag}/")
+
+    call_before(module.SummaryWriter, "add_scalar", add_scalar)
+    call_before(module.SummaryWriter, "add_scalars", add_scalars)
+
+
+def hook_wandb(module: Any) -> None:
+    """Weights & Biases, which counts a step for each call that is not to be continued."""
+    count = 0
+
+    def log(_: Any, data: Any, step: Any = None, commit: Any = None, **__: Any) -> None:
+        nonlocal count
+        count = count if step is None else int(step)
+        add_points(data, count)
+        if commit or (commit is None and step is None):
+            count += 1
+
+    call_before(module.Run, "log", log)
+
+
+def hook_lightning(module: Any) -> None:
+    """Lightning, which hands all metrics to its loggers here."""
+
+    def log_metrics(self: Any, metrics: Any, step: Any = None) -> None:
+        stepped = self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        add_points(metrics, stepped if step is None else step)
+
+    call_before(module._LoggerConnector, "log_metrics", log_metrics)
+
+
+def hook_trainer(module: Any) -> None:
+    """The Trainer of Hugging Face's transformers."""
+
+    def on_log(_: Any, args: Any, state: Any, control: Any, logs: Any) -> None:
+        add_points(logs, state.global_step)
+
+    call_before(module.CallbackHandler, "on_log", on_log)
+
+
+def hook_accelerate(module: Any) -> None:
+    """Accelerate, which hands them to its trackers."""
+
+    def log(_: Any, values: Any, step: Any = None, *__: Any, **___: Any) -> None:
+        add_points(values, step)
+
+    call_before(module.Accelerator, "log", log)
+
+
+def hook_argparse(module: Any) -> None:
+    """All settings of a script that reads its command line: those typed, and the defaults."""
+    original = module.ArgumentParser.parse_args
+
+    def parse_args(self: Any, args: Any = None, namespace: Any = None) -> Any:
+        found = original(self, args, namespace)
+        if args is None and is_recording():
+            with suppress(Exception):
+                report(settings=vars(found))
+        return found
+
+    module.ArgumentParser.parse_args = parse_args
+
+
+def hook_hydra(module: Any) -> None:
+    """The whole configuration of a script with @hydra.main."""
+
+    def run_job(*_: Any, config: Any, **__: Any) -> None:
+        container = sys.modules["omegaconf"].OmegaConf.to_container
+        settings = container(config, resolve=False)
+        settings.pop("hydra", None)
+        report(settings=settings)
+
+    call_before(module, "run_job", run_job)
+
+
+class Attributes(Dict[str, Any]):
+    """A dictionary whose values are attributes, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+class Run(types.SimpleNamespace):
+    """A run of the stand-in for wandb: it takes every call and does nothing."""
+
+    def log(self, data: Any, step: Any = None, commit: Any = None, **_: Any) -> None:
+        pass
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:  # watch, save, finish, define_metric, ...
+        return lambda *_, **__: None
+
+
+def fill_wandb(module: Any) -> None:
+    """Make a stand-in for wandb, for scripts that log to it where it is not installed."""
+    module.Run = Run
+    hook_wandb(module)
+    run = Run(config=Attributes(), summary=Attributes(), id="", name="", dir="", url="")
+
+    def init(*_: Any, config: Any = None, **__: Any) -> Run:
+        run.config.update(config if isinstance(config, dict) else {})
+        report(settings=dict(run.config))
+        return run
+
+    module.run, module.init, module.config, module.summary = run, init, run.config, run.summary
+    module.log = run.log
+    module.__getattr__ = lambda name: getattr(run, name)
+    print("lab: wandb is not installed: what it logs is in the record only.", file=sys.stderr)
+
+
+CONNECTOR = "trainer.connectors.logger_connector.logger_connector"
+HOOKS = {
+    "torch.utils.tensorboard.writer": hook_writer,
+    "tensorboardX.writer": hook_writer,
+    "wandb.sdk.wandb_run": hook_wandb,
+    f"lightning.pytorch.{CONNECTOR}": hook_lightning,
+    f"pytorch_lightning.{CONNECTOR}": hook_lightning,
+    "transformers.trainer_callback": hook_trainer,
+    "accelerate.accelerator": hook_accelerate,
+    "argparse": hook_argparse,
+    "hydra.core.utils": hook_hydra,
+}
+STAND_INS = {"wandb": fill_wandb}

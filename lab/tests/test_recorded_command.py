@@ -1,0 +1,203 @@
+"""`lab record` makes a whole record of a command that knows nothing of lab."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from git_helper import run_git
+
+import lab
+from lab.runs import records
+
+SRC = Path(lab.__file__).resolve().parents[1]
+SCALARS = """
+import argparse, helper
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.5)
+parser.add_argument("--depth", type=int, default=3)
+args = parser.parse_args()
+import wandb
+with wandb.init(project="p", config={"width": 8}) as run:
+    run.watch(None)
+    for step in range(3):
+        wandb.log({"loss": args.lr / (step + 1), "image": object(), "val": {"acc": step}})
+    wandb.log({"loss": float("nan")}, step=9)
+print("the loss is", helper.WORD)
+"""
+
+
+class Recorder:
+    """`lab record` in a git repository of its own."""
+
+    def __init__(self, project: Path):
+        self.project = project
+        run_git(project, "init", "--quiet")
+        self.write(".gitignore", "/runs\n/data\n__pycache__/\n")
+        self.write("helper.py", "WORD = 'small'\n")
+        self.write("train.py", SCALARS)
+        run_git(project, "add", "--all")
+        run_git(project, "commit", "--quiet", "-m", "A flat repository")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def start(self, *words: str, cwd: str = ".", **options) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lab.cli", "record", *words],
+            cwd=self.project / cwd,
+            env={**os.environ, "PYTHONPATH": str(SRC)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            **options,
+        )
+
+    def __call__(self, *words: str, code: int = 0, **options) -> tuple[Path, str]:
+        """The folder of the record, and what was printed."""
+        process = self.start(*words, **options)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == code, out + err
+        return records.find("last"), out + err
+
+    def entry(self, folder: Path) -> dict:
+        return json.loads((folder / "run.json").read_text())
+
+
+@pytest.fixture
+def record(project) -> Recorder:
+    return Recorder(project)
+
+
+def test_an_unedited_script_leaves_a_whole_record(record):
+    folder, printed = record("--name", "try", "--", "python", "train.py", "--lr", "0.25")
+    entry = record.entry(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert entry["status"] == "COMPLETED" and entry["command"] == "train.py"
+    assert entry["meta"]["words"] == ["python", "train.py", "--lr", "0.25"]
+    assert entry["meta"]["changed"] == {"lr": 0.25}
+    assert config == {"lr": 0.25, "depth": 3, "width": 8}, "the whole set, where it can be had"
+    assert run_git(record.project, "rev-parse", "HEAD") == entry["code"]["commit"]
+    assert "the loss is small" in (folder / "cout.txt").read_text() and "small" in printed
+    points = records.points(folder / "metrics.jsonl")
+    loss = [(step, value) for metric, step, value, _ in points if metric == "loss"]
+    assert loss[:3] == [(0, 0.25), (1, 0.125), (2, 0.25 / 3)] and loss[3][0] == 9
+    assert [value for metric, _, value, _ in points if metric == "val/acc"] == [0, 1, 2]
+    assert {metric for metric, *_ in points} == {"loss", "val/acc"}, "an object is no number"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["loss"]["steps"] == [0, 1, 2, 9], "as Sacred's readers want it"
+    assert not (record.project / "data/digits/models").exists(), "nothing was written there"
+
+
+def test_the_exit_code_is_the_commands_and_the_cause_is_recorded(record):
+    folder, _ = record("--", "python", "-c", "raise ValueError('the loss is nan')", code=1)
+    entry = record.entry(folder)
+    assert entry["status"] == "FAILED" and "the loss is nan" in entry["fail_trace"][-1]
+    folder, _ = record("--", "sh", "-c", "kill -9 $$", code=137)
+    entry = record.entry(folder)
+    assert entry["status"] == "FAILED" and "SIGKILL" in entry["fail_trace"][-1]
+
+
+def test_a_command_that_cannot_be_started_is_one_line(record):
+    folder, printed = record("--", "no-such-program", code=1)
+    assert "Traceback" not in printed and "no-such-program" in printed
+    assert record.entry(folder)["status"] == "FAILED"
+    assert record("--", "python", "-c", "pass", "--id", "x")[0], "words behind -- are the command's"
+
+
+@pytest.mark.parametrize(
+    ("number", "state"), [(signal.SIGTERM, "TERMINATED"), (signal.SIGINT, "INTERRUPTED")]
+)
+def test_a_signal_reaches_the_command_and_is_the_state(record, number, state):
+    script = "import time, os\nprint('up', flush=True)\ntry:\n    time.sleep(600)\n"
+    script += "finally:\n    print('cleaned up')\n"
+    if number == signal.SIGTERM:
+        script = "import signal\nsignal.signal(15, lambda *_: exit(3))\n" + script
+    record.write("wait.py", script)
+    process = record.start("--", "python", "wait.py", stdin=subprocess.DEVNULL)
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    folder = records.find("last")
+    assert record.entry(folder)["status"] == state
+    assert "cleaned up" in (folder / "cout.txt").read_text()
+    assert process.returncode in (3, 1, 130)
+
+
+def test_a_file_that_is_edited_between_start_and_import_is_said(record):
+    record.write(
+        "train.py",
+        "import pathlib, sys\npathlib.Path('helper.py').write_text('WORD = 2\\n')\nimport helper\n",
+    )
+    folder, printed = record("--", "python", "train.py")
+    assert "helper.py" in record.entry(folder)["code"]["problem"] and "helper.py" in printed
+    record.write("train.py", "import helper, pathlib\npathlib.Path('helper.py').write_text('')\n")
+    folder, _ = record("--", "python", "train.py")
+    problem = record.entry(folder)["code"].get("problem", "")
+    assert "helper.py" not in problem, "an edit after the import harms nothing"
+
+
+def test_a_command_runs_where_it_was_typed(record):
+    record.write("sub/run.sh", "pwd; echo $LAB_OUTPUT >$LAB_OUTPUT/file; echo $LAB_RUN\n")
+    folder, printed = record("--", "bash", "run.sh", cwd="sub")
+    assert printed.splitlines() == [str(record.project / "sub"), folder.name]
+    assert record.entry(folder)["meta"]["folder"] == "sub"
+    output = record.project / "data/digits/models" / folder.name
+    assert (output / "file").read_text() == f"{output}\n"
+
+
+def test_a_new_folder_is_named_with_the_line_that_declares_it(record):
+    record.write("make.sh", "mkdir -p out; echo $1 >out/file; echo b >out/big\n")
+    run_git(record.project, "add", "make.sh")
+    folder, printed = record("--", "bash", "make.sh", "1")
+    assert 'outputs = ["out/"]' in printed
+    settings = record.project / "pyproject.toml"
+    settings.write_text(
+        settings.read_text().replace("[tool.lab]\n", '[tool.lab]\noutputs = ["out/"]\n')
+    )
+    first, printed = record("--", "bash", "make.sh", "2")
+    assert "outputs" not in printed
+    second, _ = record("--", "bash", "make.sh", "3")
+    commits = [record.entry(one)["code"]["commit"] for one in (first, second)]
+    assert commits[0] == commits[1], "what a command writes there is in no snapshot"
+    assert "out/" not in run_git(record.project, "ls-tree", "-r", "--name-only", commits[0])
+    models = record.project / "data/digits/models"
+    kept = [(models / one.name / "out/file").read_text() for one in (first, second)]
+    assert kept == ["2\n", "3\n"], "each run keeps its own"
+    record.write("see.sh", "cat out/file\n")
+    for path in (record.project / "out").iterdir():
+        path.unlink()
+    _, printed = record("--from", first.name, "--", "bash", "see.sh")
+    assert printed == "2\n"
+
+
+def test_two_loggers_of_one_point_make_one_point(record):
+    record.write("tensorboardX/__init__.py", "from .writer import SummaryWriter\n")
+    record.write(
+        "tensorboardX/writer.py",
+        "class SummaryWriter:\n    def add_scalar(self, tag, scalar_value, global_step=None):\n"
+        "        print('written', tag)\n",
+    )
+    record.write(
+        "train.py",
+        "import wandb\nfrom tensorboardX import SummaryWriter\n"
+        "SummaryWriter().add_scalar('loss', 1.5, 4)\nwandb.log({'loss': 1.5}, step=4)\n",
+    )
+    folder, printed = record("--", "python", "train.py")
+    points = records.points(folder / "metrics.jsonl")
+    assert [point[:3] for point in points] == [("loss", 4, 1.5)]
+    assert "written loss" in printed, "their own calls go on"
+
+
+def test_only_rank_0_makes_points_and_another_sitecustomize_is_imported(record):
+    record.write("other/sitecustomize.py", "print('the other one')\n")
+    record.write("train.py", "import wandb\nwandb.log({'loss': 1})\n")
+    command = "RANK=1 python train.py; PYTHONPATH=$PYTHONPATH:other RANK=0 python train.py"
+    folder, printed = record("--", "bash", "-c", command)
+    assert len(records.points(folder / "metrics.jsonl")) == 1
+    assert printed.count("the other one") == 1
