@@ -123,7 +123,7 @@ def test_what_a_script_writes_for_tensorboard_is_recorded_and_repeated_by_its_id
     )
     assert len(list(flat.path.glob(f"data/*/models/{folder.name}/out/tensorboard/events*"))) == 1
     (flat.path / "train.py").write_text("this is edited later")
-    printed = flat.run("lab", "reproduce", folder.name).stdout
+    printed = flat.run("lab", "reproduce", "--yes", folder.name).stdout
     assert "the same numbers" in printed.splitlines()[-1]
     again = next(path for path in flat.path.glob("runs/2*") if path != folder)
     assert json.loads((again / "run.json").read_text())["meta"]["words"][-1] == "0.5"

@@ -279,7 +279,9 @@ def add_reproduce_arguments(parser: CommandParser) -> None:
     add_run_argument(parser)
     parser.add_argument("--tolerance", type=float, default=0.0, help="relative, above 1 [0]")
     parser.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
-    parser.add_argument("--yes", action="store_true", help="run a file's code without asking")
+    parser.add_argument(
+        "--yes", action="store_true", help="run a file or a recorded command without asking"
+    )
 
 
 def reproduce_run(args: argparse.Namespace) -> int:
