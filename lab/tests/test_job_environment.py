@@ -2,15 +2,20 @@
 
 import json
 import subprocess
+import sys
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from fake_machine import until
+from fake_machine import start_time, until
 
 from lab.ground.errors import UsageError
 from lab.jobs import launch
 from lab.ssh import variables
 from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import ConnectionLost, RemoteError
 
 CARD = "0, GPU-a, 4, 40960, NVIDIA A100"
 
@@ -99,3 +104,97 @@ def test_variables_of_lab_run_win_over_those_of_the_machine_and_are_recorded(run
 def test_a_variable_that_cannot_be_given_is_refused(word):
     with pytest.raises(UsageError, match=f"^--env {word.partition('=')[0]}: "):
         variables.parse([word])
+
+
+# --- secrets --------------------------------------------------------------------------------------
+
+SECRET = "s3cret-" + 'it\'s "$HOME" `id` \\ü\n-end'
+PART = b"s3cret-"  # what a search looks for
+
+
+def find_leaks(*folders: Path) -> list[str]:
+    """The files, names of files and command lines that contain the secret."""
+    paths = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    found = [str(path) for path in paths if PART in path.read_bytes()]
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if PART in line.read_bytes():
+                found.append(line.read_text(errors="replace"))
+    return found
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_a_secret_reaches_the_job_and_nothing_else(machine, run, tmp_path, queue):
+    waits, go = machine.home / "waits", machine.home / "go"
+    machine.program("nvidia-smi", f"case $* in *query-gpu*) echo '{CARD}' ;; esac")
+    other = machine.ours / f"gpu-{machine.hostname}-0"
+    sleeper = subprocess.Popen(["sleep", "1000"])
+    if queue:  # the GPU is another job's
+        born = start_time(sleeper.pid)
+        other.write_text(f"{sleeper.pid} {machine.boot} {born} 20260101-000000-aaaaaa\n")
+    show = f'printf %s "$TOKEN" | sha256sum; touch {waits}; until [ -e {go} ]; do sleep 0.02; done'
+    try:
+        job = launch.start(
+            machine.connection,
+            ["bash", "-lc", show],
+            gpus="1",
+            queue=queue,
+            secrets={"TOKEN": SECRET},
+        )
+        assert job.state == ("queued" if queue else "running")
+        assert not find_leaks(tmp_path)
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    until(waits.exists)
+    assert not find_leaks(tmp_path)
+    go.touch()
+    until(lambda: machine.get(job.id).ended)
+    assert not find_leaks(tmp_path)
+    folder = machine.folder / "jobs" / job.id
+    assert (folder / "output.log").read_text().split()[0] == sha256(SECRET.encode()).hexdigest()
+    assert json.loads((folder / "job.json").read_text())["secrets"] == ["TOKEN"]
+    assert not (folder / "secrets").exists()
+
+
+def test_a_job_whose_secret_does_not_arrive_does_not_start(machine, run, monkeypatch):
+    def lose(*_, **__):
+        raise ConnectionLost("gpu: connection lost.")
+
+    machine.program("timeout", 'case $* in *"cat secrets") exit 124 ;; esac\nexec_real')
+    monkeypatch.setattr(launch, "bring_secrets", lose)
+    with pytest.raises(ConnectionLost, match="may have started"):
+        launch.start(machine.connection, ["echo", "ran"], secrets={"TOKEN": "x"})
+    (folder,) = (machine.folder / "jobs").glob("2*")
+    until(lambda: machine.get(folder.name).ended)
+    assert machine.get(folder.name).state == "finished(1)"
+    assert "ran\n" not in (folder / "output.log").read_text()
+
+
+def test_a_secret_that_comes_too_late_is_not_written_to_a_file(machine, run):
+    state, _, folder = run("true")
+    with pytest.raises(RemoteError, match="no longer waits"):
+        launch.bring_secrets(machine.connection, folder.name, {"TOKEN": SECRET}, False)
+    assert not find_leaks(machine.home)
+
+
+def test_a_job_with_a_secret_that_is_refused_leaves_nothing(machine, run):
+    machine.program("nvidia-smi", "exit 9")
+    with pytest.raises(RemoteError, match="nvidia-smi on"):
+        launch.start(machine.connection, ["true"], gpus="1", secrets={"TOKEN": SECRET})
+    assert not list((machine.folder / "jobs").glob("2*"))
+
+
+def test_a_secret_is_taken_from_the_environment_or_else_from_the_keyring(monkeypatch):
+    kept = {("lab", "B"): "from the keyring", ("lab", "A"): "not this"}
+    keyring = ModuleType("keyring")
+    keyring.get_password = lambda service, name: kept.get((service, name))
+    monkeypatch.setitem(sys.modules, "keyring", keyring)
+    monkeypatch.setenv("A", "from the environment")
+    found = variables.read_secrets(["A", "B"])
+    assert found == {"A": "from the environment", "B": "from the keyring"}
+    with pytest.raises(UsageError, match="^--secret C: it has no value"):
+        variables.read_secrets(["C"])
+    with pytest.raises(UsageError, match="^--secret C: ") as caught:
+        variables.read_secrets(["C=typed"])
+    assert "typed" not in str(caught.value)

@@ -9,14 +9,14 @@ RemoteError: the machine could not do it. UsageError: the call cannot work on an
 
 import html
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from lab.ground import project, terminal
 from lab.ground.errors import LabError, UsageError
 from lab.jobs import control as _jobs
 from lab.jobs import launch
 from lab.runs import listing, records
-from lab.ssh import machines
+from lab.ssh import machines, variables
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, SshError
 from lab.transfer import fetch as _fetch
@@ -116,18 +116,31 @@ def run(
     queue: bool = False,
     name: str = "",
     machine: str | None = None,
+    env: Mapping[str, str] | None = None,
+    secrets: Iterable[str] = (),
 ) -> Job:
     """Start a run of this working tree on a machine: run("with", "lr=0.01", gpus=2).
 
     It is `lab run`. run("--", "python", "-m", "...") starts any other command. `machine`: the
-    first one by default.
+    first one by default. `env`: variables, which are recorded; `secrets`: names of others, whose
+    values come from this computer's environment or keyring and are not.
     """
+    given = variables.parse(f"{name}={value}" for name, value in (env or {}).items())
+    brought = variables.read_secrets(secrets)
     connection = _connect(machine)
     if arguments[:1] == ("--",):
         command = list(arguments[1:])
     else:
         command = launch.experiment_command(list(arguments), str(gpus))
-    job = launch.start(connection, command, gpus=str(gpus), queue=queue, name=name)
+    job = launch.start(
+        connection,
+        command,
+        gpus=str(gpus),
+        queue=queue,
+        name=name,
+        env=given,
+        secrets=brought,
+    )
     return Job(connection, job)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lab.ssh.ssh_errors import SshError
 
 # of lab run; Sacred's own -m, for a MongoDB, can only be given to `lab run -- COMMAND`
-RUN_OPTIONS = {"--gpus", "--queue", "--name", "--env", "--follow", "--interactive"}
+RUN_OPTIONS = {"--gpus", "--queue", "--name", "--env", "--secret", "--follow", "--interactive"}
 RUN_OPTIONS |= {"--machine", "-m"}
 
 
@@ -52,6 +52,9 @@ def add_run_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable, recorded"
     )
+    parser.add_argument(
+        "--secret", action="append", default=[], metavar="NAME", help="a variable, never recorded"
+    )
     parser.add_argument("--interactive", action="store_true", help="in this terminal, as for pdb")
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="for the experiment; or -- COMMAND ..."
@@ -73,6 +76,7 @@ def start_job(args: argparse.Namespace) -> int:
         command = launch.experiment_command(args.arguments, args.gpus)
     launch.check_command(command, args.gpus)
     env = variables.parse(args.env)
+    secrets = variables.read_secrets(args.secret)
     connection = connect_and_announce(args)
     job = launch.start(
         connection,
@@ -83,6 +87,7 @@ def start_job(args: argparse.Namespace) -> int:
         interactive=args.interactive,
         env=env,
         inside="" if args.after_dashes is None else launch.typed_inside(),
+        secrets=secrets,
     )
     state = job.state + (f", {job.detail}" if job.detail else "")
     gpus = f" on GPU {job.gpus}" if job.gpus else ""

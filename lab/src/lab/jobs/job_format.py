@@ -10,6 +10,7 @@ prints in this order, separated by tabs, or of the files in the job's folder job
     once         made by the runner that carries the job
     pid          PID BOOT BORN START HOST of the runner
     phase        "running" and since when, or "queued" and what it waits for
+    secrets      a pipe, while it waits for them
     gpus         indices of those that it has
     refused      why it did not start
     stop         somebody has asked for its end

@@ -1,6 +1,7 @@
 """Starting a job: a snapshot of the working tree is sent, and a command started on it, once."""
 
 import json
+import os
 import re
 import shlex
 import socket
@@ -72,13 +73,14 @@ def start(
     interactive: bool = False,
     env: Mapping[str, str] = MappingProxyType({}),
     inside: str = "",
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
-    them. `env`: variables of the job, which are recorded. `inside`: the folder of the project that
-    it runs in. The job starts once, even if the
-    connection is lost and the script runs again.
+    them. `env`: variables of the job, which are recorded; `secrets`: others, of which only the
+    names are, and which take one more round trip. `inside`: the folder of the project that it runs
+    in. The job starts once, even if the connection is lost and the script runs again.
 
     Raises WrongSettings before anything is sent; RemoteError if it cannot start; SshError if it is
     not known whether it did.
@@ -104,6 +106,8 @@ def start(
         spec["env"] = dict(env)
     if inside:
         spec["inside"] = inside
+    if secrets:
+        spec["secrets"] = list(secrets)
     machine = connection.machine
     given = {**machine.env, **env}
     told = {
@@ -116,7 +120,8 @@ def start(
         "lab": machine.lab,
         "prelude": shlex.join(machine.prelude),
         "exports": make_exports(given),
-        "given": " ".join(given),
+        "given": " ".join([*given, *secrets]),
+        "secrets": "yes" if secrets else "",
     }
     variables = {
         "id": id,
@@ -124,19 +129,44 @@ def start(
         "spec": json.dumps(spec),
         "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in told.items()),
         "interactive": "yes" if interactive else "",
+        "secrets": "yes" if secrets else "",
         **runner_scripts.make_variables(),
     }
     # the machine has other scripts, those of the lab that ran lab setup
     remedies = {runner_scripts.MISSING: runner_scripts.make_variables(send=True)}
     advice = f"Job {id} may have started: check {machine.lab} jobs."
+    sent = False
     try:
         answer = sending.send(connection, "start.sh", taken.commit, remedies=remedies, **variables)
+        sent = True
+        if secrets:
+            answer = bring_secrets(connection, id, secrets, interactive)
     except SshError as error:
-        if not error.may_have_run:
+        if not (sent or error.may_have_run):
             raise
         raise type(error)(f"{error} {advice}") from None
     except KeyboardInterrupt as interrupt:
-        if not getattr(interrupt, "may_have_run", True):
+        if not (sent or getattr(interrupt, "may_have_run", True)):
             raise
         raise StartInterrupted(f"interrupted. {advice}") from None
     return parse_one(connection, answer)
+
+
+def bring_secrets(
+    connection: Connection, id: str, secrets: Mapping[str, str], interactive: bool
+) -> str:
+    """Bring a job that waits for them its secrets; return its line, as start.sh prints it.
+
+    They go through pipes only: no command line, file or record has them.
+    """
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as source:
+        with os.fdopen(writing, "wb") as target:
+            target.write(f"{make_exports(secrets)}\n# complete".encode("utf-8", "surrogateescape"))
+        return connection.run(
+            "secrets.sh",
+            stdin=source.fileno(),
+            again=False,  # what was read from the pipe is gone; the job then ends by itself
+            id=id,
+            interactive="yes" if interactive else "",
+        )

@@ -37,6 +37,22 @@ if_stopped() { if [ -e stop ]; then end 143; fi; }
 born=$(started $$)
 printf '%s %s %s %s %s\n' $$ "$boot" "$born" "$(date +%s)" "$hostname" >pid.new && mv pid.new pid || end 1
 
+# --- secrets: through a pipe, so that they are on no disk; until the command starts they are in this shell alone ---
+
+if [ -n "$secrets" ]; then
+    phase queued "it waits for its secrets"
+    brought=$(limit 60 cat secrets)
+    case $brought in
+    *"# complete") rm -f phase secrets ;;
+    *)
+        rm -f secrets
+        if_stopped
+        echo "lab: the secrets of this job did not arrive: it did not start."
+        end 1
+        ;;
+    esac
+fi
+
 # --- GPUs: free are those that no process computes on and no other job of this user has taken -----
 
 chosen=''
@@ -108,6 +124,10 @@ if [ -n "$gpus" ]; then # without a GPU on the machine nothing is said about the
 fi
 mkdir -p "$LAB_RUNS" "$LAB_DATA"
 eval "set -- $command"
+if [ -n "$secrets" ]; then
+    eval "$brought"
+    unset brought
+fi
 phase running "$(date +%s)"
 cd "$code/${inside:-}" || end 1
 "$@"

@@ -1,7 +1,7 @@
 # Creates a job and starts its runner; once, however often it runs. Standard input: a bundle.
 # Variables: id, commit, sent, project (its folder in the commit), spec (job.json), settings (job.sh),
-# interactive, and those of runner_scripts.sh. Prints the job as list.sh does.
-# Needs: places.sh code.sh jobs.sh tmux.sh runner_scripts.sh
+# interactive, secrets (yes: secrets.sh brings some), and those of runner_scripts.sh. Prints the job as list.sh does.
+# Needs: places.sh code.sh jobs.sh tmux.sh runner_scripts.sh started.sh
 
 job=$folder/jobs/$id
 make_lock_file "$folder/jobs/.lock"
@@ -11,15 +11,6 @@ has flock || fail "$hostname has no flock; it comes with util-linux."
     fail "$hostname has no script, which records an interactive job: install util-linux (Debian: bsdutils)."
 exec 9>>"$folder/jobs/.lock"
 flock -w 100 9 || fail "another job is still being started on $hostname: try again."
-
-remove_job() {
-    rm -rf "$job"
-    quiet_git -C "$repo" worktree prune
-}
-undo() { # WHY
-    remove_job
-    fail "$1"
-}
 
 if ! [ -e "$job/job.json" ]; then
     write_scripts
@@ -35,6 +26,7 @@ if ! [ -e "$job/job.json" ]; then
             "ours=$(quoted "$ours")" "hostname=$(quoted "$hostname")" \
             >"$job/job.sh" &&
         cp "$scripts_folder"/* "$job/" &&
+        { [ -z "$secrets" ] || mkfifo -m 600 "$job/secrets"; } &&
         printf '%s\n' "$spec" >"$job/job.json.new" ||
         undo "the job cannot be started on $hostname: is its disk full?"
     mv "$job/job.json.new" "$job/job.json"
@@ -47,20 +39,7 @@ if ! [ -e "$job/once" ]; then
         # a session of its own outlives this connection, tmux, and a Ctrl-C elsewhere
         setsid -f sh "$job/runner.sh" <"/dev/null" >>"$job/output.log" 2>&1 9>&-
     fi
-    # until the runner has written its phase; nvidia-smi, which it calls three times, may be slow
-    tries=0
-    until [ -e "$job/pid" ] && { [ -s "$job/phase" ] || [ -e "$job/exit_code" ]; }; do
-        tries=$((tries + 1))
-        if [ $tries = 1200 ]; then
-            true >"$job/stop" # it must not start later
-            fail "job $id was created on $hostname, but does not start: see $lab logs $id."
-        fi
-        sleep 0.05
-    done
-    if [ -e "$job/refused" ]; then
-        undo "$(cat "$job/refused")"
-    fi
-    [ -n "$interactive" ] || tmux_session "sh $(quoted "$job/view.sh")" || :
+    await_start
 fi
 date +%s
 describe "$job"

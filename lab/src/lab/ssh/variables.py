@@ -1,5 +1,6 @@
 """Variables for the commands on a machine: which names may be given, and their shell text."""
 
+import importlib
 import os
 import re
 import shlex
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from lab.ground.errors import UsageError
 
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+MOST = 10_000  # characters of all secrets of a job, which have to fit into a pipe
 # What lab itself gives to a job, and what gives it instead.
 OURS = {
     "CUDA_VISIBLE_DEVICES": "lab run --gpus chooses GPUs",
@@ -42,6 +44,37 @@ def parse(words: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--env {name}: it has no value on this computer: --env {name}=VALUE.")
         found[name] = value if given else os.environ[name]
     return found
+
+
+def read_secrets(names: Iterable[str]) -> dict[str, str]:
+    """Return the variables of --secret: from this computer's environment, or else its keyring.
+
+    Raises UsageError for a name that cannot be given, or has no value here.
+    """
+    found = {}
+    for word in names:
+        name, given, _ = word.partition("=")
+        rule = find_broken_rule(name)
+        if given:
+            rule = f"its value is taken from this computer: export {name}, then --secret {name}"
+        value = None if rule else os.environ.get(name) or _read_keyring(name)
+        if value is None:
+            rule = rule or f"it has no value on this computer: export it, or keyring set lab {name}"
+            raise UsageError(f"--secret {name}: {rule}.")
+        found[name] = value
+    if sum(map(len, found.values())) > MOST:
+        raise UsageError(f"--secret: more than {MOST} characters; a file is for so much.")
+    return found
+
+
+def _read_keyring(name: str) -> str | None:
+    """Return what the package keyring, if it is installed, has for lab under a name."""
+    try:
+        keyring = importlib.import_module("keyring")
+        value = keyring.get_password("lab", name)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it: there is no value
+        return None
+    return value if isinstance(value, str) else None
 
 
 def make_exports(variables: Mapping[str, str]) -> str:

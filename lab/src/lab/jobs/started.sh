@@ -1,0 +1,28 @@
+# Waits until a job's runner has said how it began. Variables: job, interactive, and those of code.sh.
+
+remove_job() {
+    rm -rf "$job"
+    quiet_git -C "$repo" worktree prune
+}
+undo() { # WHY
+    remove_job
+    fail "$1"
+}
+
+# await_start: until the runner has written its phase; nvidia-smi, which it calls three times, may be slow
+await_start() {
+    tries=0
+    until [ -e "$job/pid" ] && { [ -s "$job/phase" ] || [ -e "$job/exit_code" ]; }; do
+        tries=$((tries + 1))
+        if [ $tries = 1200 ]; then
+            true >"$job/stop" # it must not start later
+            fail "job $id was created on $hostname, but does not start: see $lab logs $id."
+        fi
+        sleep 0.05
+    done
+    if [ -e "$job/refused" ]; then
+        undo "$(cat "$job/refused")"
+    fi
+    # a job that waits for its secrets may still be refused
+    [ -n "$interactive" ] || [ -p "$job/secrets" ] || tmux_session "sh $(quoted "$job/view.sh")" || :
+}
