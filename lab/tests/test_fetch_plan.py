@@ -41,6 +41,7 @@ def test_what_to_do_depends_on_what_an_earlier_fetch_brought(remote, entry, loca
         ".git/config",
         "r/.git/config",
         "r/a/.envrc",
+        "_cache/listing.json",
     ],
 )
 def test_no_path_leads_out_of_the_folder_of_a_run(path):

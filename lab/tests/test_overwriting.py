@@ -68,6 +68,42 @@ def test_a_record_that_appears_while_it_is_fetched_is_kept_and_named_each_time(
         assert (mine.parent / "cout.txt").read_text() == "hello"
 
 
+@pytest.mark.parametrize("kind", ["runs", "data"])
+def test_nothing_new_enters_a_folder_that_no_fetch_made(monkeypatch, folders, machine, kind):
+    base = RUN if kind == "runs" else f"pets/models/{RUN}"
+    mine = folders / kind / base
+    mine.mkdir(parents=True)
+    (mine / "run.json").write_bytes(b"mine")
+    (mine / "cout.txt").touch()  # what anybody could guess
+    machine.remote = {f"{base}/{name}": b"" for name in ("cout.txt", "new/notes.txt")}
+    hashes = {name: hashlib.sha256(text).hexdigest() for name, text in machine.remote.items()}
+    monkeypatch.setattr(fetch, "list_remote", lambda *_: listing(kind, machine.remote))
+    monkeypatch.setattr(fetch, "remote_hashes", lambda *_: hashes)
+    for _ in range(2):
+        report = fetch.fetch(machine)
+        assert (report.files, report.conflicts) == (0, [f"{kind}/{base}"])
+        assert sorted(path.name for path in mine.rglob("*")) == ["cout.txt", "run.json"]
+    # of a machine that has this very record, what is new comes
+    machine.remote[f"{base}/run.json"] = b"mine"
+    hashes[f"{base}/run.json"] = hashlib.sha256(b"mine").hexdigest()
+    report = fetch.fetch(machine)
+    assert report.conflicts == []
+    assert (mine / "new/notes.txt").exists()
+
+
+def test_a_dataset_that_somebody_prepares_here_gets_no_files(monkeypatch, folders, machine):
+    machine.remote = {"train/a": b"theirs"}
+    text = json.dumps({"files": {"train/a": hashlib.sha256(b"theirs").hexdigest()}})
+    remote = datasets.RemoteDataset("D", "", True, text, {"train/a": (6, 1)}, {})
+    monkeypatch.setattr(datasets, "inspect_remote", lambda *_: remote)
+    mine = folders / "data/pets/train/mine"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(DatasetError, match="train/mine"):
+        datasets.fetch(machine, "pets")
+    assert [path.name for path in mine.parent.iterdir()] == ["mine"]
+
+
 def test_a_file_of_a_dataset_that_appears_while_it_is_fetched_is_kept(
     monkeypatch, folders, machine
 ):

@@ -39,6 +39,7 @@ from lab.transfer.staging import (
     explain_os_errors,
     fingerprint,
     is_file,
+    is_inside,
     parse_time,
     staging,
 )
@@ -100,6 +101,9 @@ def fetch(connection: Connection, dataset: str) -> str:
         local = _find_local(folder, manifest)
         to_bring = find_missing(manifest, _sizes(remote.files), _sizes(local))
         _require_intact(folder, manifest, local, f"kept, though the manifest of {machine} differs")
+        if not local_manifest:
+            own = _find_own(folder, manifest)
+            require_none(f"kept, and not in the manifest on {machine}", own)
         if local_manifest and not to_bring:
             return f"{dataset} is already on {LOCAL}: manifest {manifest.hash[:12]}"
         stage = project.data_folder() / f".{dataset}.incoming-{manifest.hash[:12]}"
@@ -161,6 +165,13 @@ def _find_local(folder: Path, manifest: Manifest) -> dict[str, Fingerprint]:
     """Return the files of the manifest that are there; a link counts as what it leads to."""
     found = {path: fingerprint(folder / path, follow_links=True) for path in manifest.files}
     return {path: one for path, one in found.items() if one}
+
+
+def _find_own(folder: Path, manifest: Manifest) -> list[str]:
+    """Return files that are not in the manifest: somebody is preparing a dataset here."""
+    paths = (path for split in project.SPLITS for path in (folder / split).rglob("*"))
+    names = (path.relative_to(folder).as_posix() for path in paths if not path.is_dir())
+    return sorted(name for name in names if name not in manifest.files and is_inside(name))
 
 
 def _sizes(fingerprints: dict[str, Fingerprint]) -> dict[str, int]:

@@ -20,6 +20,8 @@ from lab.transfer.fetch_plan import (
     Listing,
     Memory,
     decide,
+    find_strange,
+    folder_of,
     list_remote,
     remote_hashes,
     unit_of,
@@ -140,18 +142,35 @@ class _Round:
         }
         compare = [name for name, action in actions.items() if action == "compare"]
         hashes = self._hash_remote(compare)
+        same = {
+            name
+            for name in compare
+            if is_file(self.local / name) and hashes.get(name) == files.sha256(self.local / name)
+        }
+        strange = {
+            folder
+            for folder in find_strange(self.kind, self.remote, self.state.files)
+            if os.path.lexists(self.local / folder) and f"{folder}/run.json" not in same
+        }
         conflicts, adopted = set(), False
         for name in compare:
             path, local = self.local / name, self.before[name]
-            if local and is_file(path) and hashes.get(name) == files.sha256(path):
-                self._remember(name, [local])
-                adopted = True
+            if local and name in same:
+                if folder_of(self.kind, name) not in strange:
+                    self._remember(name, [local])
+                    adopted = True
             else:
                 conflicts.add(unit_of(self.kind, name))
                 self.report.conflicts.append(str(project.relative(path)))
         if adopted:
             self.state.save()
         new = [name for name, action in actions.items() if action == "new"]
+        kept = {name for name in new if folder_of(self.kind, name) in strange}
+        conflicts |= {unit_of(self.kind, name) for name in kept}
+        folders = {folder_of(self.kind, name) for name in kept}
+        self.report.conflicts += [
+            str(project.relative(self.local / one)) for one in sorted(folders)
+        ]
         blocking = {name: one for name in new if (one := find_blocking(self.local, name))}
         conflicts |= {unit_of(self.kind, name) for name in blocking}
         self.report.conflicts += sorted({str(project.relative(path)) for path in blocking.values()})

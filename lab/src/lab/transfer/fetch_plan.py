@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -14,6 +14,7 @@ from lab.transfer import rsync_copy, staging
 from lab.transfer.staging import Fingerprint
 
 Kind: TypeAlias = Literal["runs", "data"]
+SHARED = ("_sources", "_resources")  # folders in runs/ that several records refer to
 Action: TypeAlias = Literal["new", "update", "same", "compare"]
 
 
@@ -60,7 +61,8 @@ def is_expected(kind: Kind, path: str) -> bool:
     """Return whether a path belongs to a run or a model, and leads nowhere else."""
     parts = path.split("/")
     is_model = len(parts) > 3 and parts[1] == "models"
-    fits = is_model if kind == "data" else len(parts) > 1
+    is_record = len(parts) > 1 and (parts[0][:1] != "_" or parts[0] in SHARED)
+    fits = is_model if kind == "data" else is_record
     return fits and staging.is_inside(path)
 
 
@@ -76,6 +78,23 @@ def decide(remote: Fingerprint, entry: list[Any] | None, local: Fingerprint | No
     if entry and list(local) in entry[1]:
         return "same" if list(remote) == entry[0] and list(local) == entry[1][-1] else "update"
     return "same" if entry and list(remote) == entry[0] else "compare"
+
+
+def folder_of(kind: Kind, path: str) -> str:
+    """Return the folder of the run or of its models that a path is in."""
+    return "/".join(path.split("/")[: 3 if kind == "data" else 1])
+
+
+def find_strange(kind: Kind, remote: Iterable[str], state: Mapping[str, Any]) -> set[str]:
+    """Return the folders of remote files that no fetch from this machine has made.
+
+    Nothing may enter one that is here already: it is a record of this computer or of another
+    machine. `state`: that of FetchState.
+    """
+    made = {key.split("/", 2)[1] for key in state if key.startswith("runs/")}
+    made |= {folder_of("data", key.removeprefix("data/")) for key in state}
+    folders = {folder_of(kind, name) for name in remote}
+    return {one for one in folders if not made & {one, one.split("/")[-1]} and one not in SHARED}
 
 
 def unit_of(kind: Kind, path: str) -> str:
