@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 
 from lab.ground import files
 from lab.ground.errors import LabError
-from lab.transfer import copying, datasets, fetch, fetch_plan, staging
+from lab.transfer import copying, datasets, fetch, fetch_plan, report, staging
 from lab.transfer.manifest import DatasetError
 
 RUN = "20260101-101010-worker-00000001"
@@ -211,10 +212,111 @@ def test_a_name_of_any_length_is_replaced(tmp_path):
     assert files.write(long, "text") and long.read_text() == "text"
 
 
-def test_a_full_disk_removes_what_was_staged_and_another_error_keeps_it(tmp_path):
-    for number, kept in ((errno.ENOSPC, False), (errno.EACCES, True)):
-        stage = tmp_path / str(number)
-        stage.mkdir()
-        with pytest.raises(LabError), staging.staging(stage):
-            raise OSError(number, "why", "x")
-        assert stage.exists() == kept
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_what_was_staged_whole_stays_and_on_a_full_disk_nothing_incomplete(tmp_path, number):
+    stage = tmp_path / "stage"
+    for name in ("files/whole", f"files/{staging.PARTIAL}/half", "tmp/.x"):
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).touch()
+    with pytest.raises(LabError), staging.staging(stage):
+        raise OSError(number, "why", "x")
+    left = [str(path.relative_to(stage)) for path in stage.rglob("*") if path.is_file()]
+    assert "files/whole" in left and (len(left) == 1) == (number == errno.ENOSPC)
+
+
+# --- what does not fit ----------------------------------------------------------------------------
+
+
+def models(machine, monkeypatch, sizes: dict[str, int]) -> None:
+    """The machine has models of these sizes, a folder of two files among them."""
+    machine.remote = {f"digits/models/{RUN}/{name}": b"x" * n for name, n in sizes.items()}
+    hashes = {name: hashlib.sha256(text).hexdigest() for name, text in machine.remote.items()}
+    found = listing("data", machine.remote)
+    monkeypatch.setattr(fetch, "list_remote", lambda *_: found)
+    monkeypatch.setattr(fetch, "remote_hashes", lambda _, __, names: hashes)
+    pull = copying.pull
+
+    def pull_with_times(connection, base, names, stage, **options):
+        pull(connection, base, names, stage, **options)
+        for name in names:
+            os.utime(stage / "files" / name, ns=(1, 1))
+
+    monkeypatch.setattr(copying, "pull", pull_with_times)
+
+
+MB = 1_000_000
+SIZES = {"small": 10, "epoch/a": MB, "epoch/b": 3 * MB, "large": 6 * MB, "middle": 2 * MB}
+
+
+def test_what_does_not_fit_is_left_out_and_the_rest_comes(monkeypatch, folders, machine, capsys):
+    models(machine, monkeypatch, SIZES)
+    room = 7 * MB
+    monkeypatch.setattr(fetch, "free_bytes", lambda _: room)
+    monkeypatch.setattr(report, "free_bytes", lambda _: MB)
+    found = fetch.fetch(machine)
+    place = folders / "data/digits/models" / RUN
+    assert {path.name for path in place.iterdir()} == {"small", "epoch", "middle"}
+    assert {path.name for path in (place / "epoch").iterdir()} == {"a", "b"}
+    (name,) = found.unfit
+    assert name.endswith("/large") and found.missing == []
+    assert report.print_report(machine, found) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "data/ needs 5.0 MB more" in said
+    room = 100 * MB
+    assert fetch.fetch(machine).files == 1
+    assert (place / "large").stat().st_size == 6 * MB
+
+
+def test_a_quota_that_ends_the_copy_keeps_only_the_largest_from_coming(
+    monkeypatch, folders, machine
+):
+    models(machine, monkeypatch, SIZES)
+    pull, asked = copying.pull, []
+
+    def pull_within_quota(connection, base, names, stage, **options):
+        asked.append(len(names))
+        for name in sorted(names):
+            if name.endswith("/large"):
+                (stage / "tmp").mkdir()
+                (stage / "tmp/half").touch()
+                raise staging.DiskFull(staging.LOCAL)
+            pull(connection, base, [name], stage, **options)
+
+    monkeypatch.setattr(copying, "pull", pull_within_quota)
+    found = fetch.fetch(machine)
+    place = folders / "data/digits/models" / RUN
+    assert {path.name for path in place.iterdir()} == {"small", "epoch", "middle"}
+    assert [name.rpartition("/")[2] for name in found.unfit] == ["large"]
+    assert asked == [5, 2], "what had arrived was not asked for again"
+    assert not list((folders / "data").glob(".fetching*"))
+
+
+def test_a_name_that_cannot_be_here_is_named_and_the_rest_comes(
+    monkeypatch, folders, machine, capsys
+):
+    long = "x" * 300
+    models(machine, monkeypatch, {"good": 1, long: 1, "epoch/a": 1, f"epoch/{long}": 1})
+    found = fetch.fetch(machine)
+    place = folders / "data/digits/models" / RUN
+    assert [path.name for path in place.iterdir()] == ["good"]
+    assert {name.count(long) for name in found.impossible} == {1} and len(found.impossible) == 2
+    assert report.print_report(machine, found) == 1
+    assert os.strerror(errno.ENAMETOOLONG) in capsys.readouterr().err
+
+
+def test_what_cannot_be_moved_to_its_place_is_named_and_the_rest_comes(
+    monkeypatch, folders, machine
+):
+    models(machine, monkeypatch, {"good": 1, "bad": 5})
+    move = files.move
+
+    def move_or_fail(source, target):
+        if target.name == "bad":
+            raise OSError(errno.EDQUOT, "why", str(target))
+        move(source, target)
+
+    monkeypatch.setattr(files, "move", move_or_fail)
+    found = fetch.fetch(machine)
+    assert list(found.unfit.values()) == [5] and found.files == 1
+    monkeypatch.setattr(files, "move", move)
+    assert fetch.fetch(machine).files == 1

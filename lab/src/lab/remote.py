@@ -196,7 +196,8 @@ def _fetch_records(machine: str | None) -> str:
     except LabError as error:
         return f"not up to date: {error}"
     lab = connection.machine.lab
-    missing = len(report.conflicts) + len(report.missing) + len(report.damaged)
+    kept_back = (report.conflicts, report.missing, report.damaged, report.impossible, report.unfit)
+    missing = sum(map(len, kept_back))
     return f"{terminal.count_files(missing)} did not come; {lab} fetch says why" if missing else ""
 
 

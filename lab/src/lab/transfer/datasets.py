@@ -35,9 +35,11 @@ from lab.transfer.staging import (
     LOCAL,
     DiskFull,
     Fingerprint,
+    disk_usage,
     encode,
     explain_os_errors,
     fingerprint,
+    free_bytes,
     is_file,
     is_inside,
     parse_time,
@@ -107,6 +109,10 @@ def fetch(connection: Connection, dataset: str) -> str:
         if local_manifest and not to_bring:
             return f"{dataset} is already on {LOCAL}: manifest {manifest.hash[:12]}"
         stage = project.data_folder() / f".{dataset}.incoming-{manifest.hash[:12]}"
+        missing = [path for path in to_bring if not is_file(stage / "files" / path)]
+        needed = sum(disk_usage(remote.files[path][0]) for path in missing)
+        if needed > (room := free_bytes(stage)):
+            raise DiskFull(LOCAL, project.relative(project.data_folder()), needed - room)
         with staging(stage):
             _bring(connection, remote, manifest, to_bring, stage, folder)
     return _summarize(dataset, LOCAL, [remote.files[path] for path in to_bring])

@@ -4,6 +4,7 @@ What comes is compared with what earlier fetches brought (STATE), gathered in a 
 beside its destination, checked, and renamed: a checkpoint completely or not at all.
 """
 
+import errno
 import os
 import shutil
 from collections import defaultdict
@@ -26,8 +27,19 @@ from lab.transfer.fetch_plan import (
     remote_hashes,
     unit_of,
 )
-from lab.transfer.rsync_copy import PARTIAL
-from lab.transfer.staging import Fingerprint, explain_os_errors, fingerprint, is_file, staging
+from lab.transfer.staging import (
+    PARTIAL,
+    DiskFull,
+    Fingerprint,
+    discard_incomplete,
+    disk_usage,
+    explain_os_errors,
+    fingerprint,
+    free_bytes,
+    is_file,
+    staging,
+    why_impossible,
+)
 
 STATE = ".fetched-{}.json"  # in the runs folder, for each machine
 STAGE = ".fetching-{}"  # in the runs folder and in the data folder
@@ -45,13 +57,19 @@ class Report:
     damaged: list[str] = field(default_factory=list)  # arrived with another hash
     missing: list[str] = field(default_factory=list)  # did not arrive
     skipped: list[str] = field(default_factory=list)  # not regular files
+    impossible: dict[str, str] = field(default_factory=dict)  # cannot be written here, and why
+    unfit: dict[str, int] = field(default_factory=dict)  # for which there is no room: bytes
+
     rsync: bool = True
 
 
 def fetch(connection: Connection, wanted: Iterable[str] = (), models: bool = True) -> Report:
     """Bring what is new of these jobs or runs, or of all.
 
-    Raises SshError if the connection is lost, RemoteError if there is no such job, or DiskFull.
+    What does not fit on the disk, or cannot have its name here, does not keep the rest from coming.
+
+    Raises SshError if the connection is lost, RemoteError if there is no such job, or DiskFull if
+    not even what has come can be noted.
     """
     runs = project.runs_folder()
     stages = [folder() / STAGE.format(connection.name) for folder in FOLDERS.values()]
@@ -67,6 +85,7 @@ def _fetch(connection: Connection, wanted: list[str], models: bool) -> Report:
     state = FetchState(project.runs_folder() / STATE.format(connection.name))
     for _ in range(ROUNDS):
         report.conflicts, report.damaged, report.missing = [], [], []
+        report.impossible, report.unfit = {}, {}
         listing = list_remote(connection, wanted, models)
         report.skipped, report.rsync = listing.special, listing.rsync
         report.missing += listing.closed
@@ -108,16 +127,8 @@ class _Round:
         if not needed:
             return False
         staged = self.stage / "files"
-        unsent = [name for name in needed if fingerprint(staged / name) != self.remote[name]]
-        if unsent:
-            copying.pull(
-                self.connection,
-                self.listing.base[self.kind],
-                unsent,
-                self.stage,
-                rsync=self.listing.rsync,
-                basis=self.local,
-            )
+        unfit = self._pull([name for name in needed if not self._is_staged(name)])
+        needed = [name for name in needed if unit_of(self.kind, name) not in unfit]
         arrived = {name for name in needed if is_file(staged / name)}
         again = False
         if self.kind == "data":
@@ -133,6 +144,45 @@ class _Round:
         ]
         self._put_in_place(needed, arrived)
         return again or len(arrived) < len(needed)
+
+    def _pull(self, unsent: list[str]) -> set[str]:
+        """Copy files into the staging folder; return the units for which there is no room."""
+        sizes: dict[str, int] = defaultdict(int)
+        for name in unsent:
+            sizes[unit_of(self.kind, name)] += disk_usage(self.remote[name][0])
+        room, unfit = free_bytes(self.local), set()
+        for unit, size in sorted(sizes.items(), key=lambda one: one[1]):
+            if size > room:
+                unfit.add(unit)
+            else:
+                room -= size
+        while rest := [
+            name
+            for name in unsent
+            if unit_of(self.kind, name) not in unfit and not self._is_staged(name)
+        ]:
+            try:
+                copying.pull(
+                    self.connection,
+                    self.listing.base[self.kind],
+                    rest,
+                    self.stage,
+                    rsync=self.listing.rsync,
+                    basis=self.local,
+                )
+                break
+            except DiskFull:  # a quota, say: the largest did not fit, so without it
+                discard_incomplete(self.stage)
+                left = {unit_of(self.kind, name) for name in rest if not self._is_staged(name)}
+                largest = max((sizes[unit] for unit in left), default=0)
+                unfit |= {unit for unit in left if sizes[unit] >= largest / 2}
+                if not left:
+                    break
+        self.report.unfit |= {f"{self.kind}/{unit}": sizes[unit] for unit in unfit}
+        return unfit
+
+    def _is_staged(self, name: str) -> bool:
+        return fingerprint(self.stage / "files" / name) == self.remote[name]
 
     def _find_needed(self) -> list[str]:
         """Return what has to come. Conflicts are reported, and keep back the rest of their unit."""
@@ -164,6 +214,11 @@ class _Round:
                 self.report.conflicts.append(str(project.relative(path)))
         if adopted:
             self.state.save()
+        for name in [name for name, action in actions.items() if action == "new"]:
+            if why := why_impossible(self.local, name):
+                self.report.impossible[f"{self.kind}/{name}"] = why
+                conflicts.add(unit_of(self.kind, name))
+                del actions[name]
         new = [name for name, action in actions.items() if action == "new"]
         kept = {name for name in new if folder_of(self.kind, name) in strange}
         conflicts |= {unit_of(self.kind, name) for name in kept}
@@ -185,8 +240,13 @@ class _Round:
 
         One that changes while it is copied gets another chance; one that is damaged is reported.
         """
-        hashes, staged = self._hash_remote(names), self.stage / "files"
-        damaged = {name for name in names if hashes.get(name) != files.sha256(staged / name)}
+        from concurrent.futures import ThreadPoolExecutor  # slow to import
+
+        staged = self.stage / "files"
+        with ThreadPoolExecutor(1) as pool:  # both sides at once, as models are big
+            ours = pool.submit(lambda: {name: files.sha256(staged / name) for name in names})
+            hashes = self._hash_remote(names)
+            damaged = {name for name, found in ours.result().items() if found != hashes.get(name)}
         for name in damaged:
             (staged / name).unlink()
             if name in hashes and memory.suspect.get(name) == self.remote[name]:
@@ -217,15 +277,30 @@ class _Round:
         if complete:
             self.state.save()
         for unit, names in complete.items():
-            moved = names
-            if names != [unit] and not os.path.lexists(self.local / unit):
-                _remove_leftovers(staged / unit, {staged / name for name in names})
-                _move(staged / unit, self.local / unit)
-            else:
-                moved = [name for name in names if self._move_unless_changed(name)]
+            try:
+                moved = self._move_unit(unit, names)
+            except OSError as error:  # another disk, behind a link, may be full
+                for name in names:
+                    self.state.files.pop(f"{self.kind}/{name}", None)
+                self.state.save()
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    size = sum(self.remote[name][0] for name in names)
+                    self.report.unfit[f"{self.kind}/{unit}"] = size
+                else:
+                    self.report.impossible[f"{self.kind}/{unit}"] = str(error.strerror)
+                continue
             self.report.files += len(moved)
             self.report.bytes += sum(self.remote[name][0] for name in moved)
             self.report.runs.add(unit.split("/")[2 if self.kind == "data" else 0])
+
+    def _move_unit(self, unit: str, names: list[str]) -> list[str]:
+        """Move what has to arrive together to its destination; return what was moved."""
+        staged = self.stage / "files"
+        if names == [unit] or os.path.lexists(self.local / unit):
+            return [name for name in names if self._move_unless_changed(name)]
+        _remove_leftovers(staged / unit, {staged / name for name in names})
+        _move(staged / unit, self.local / unit)
+        return names
 
     def _move_unless_changed(self, name: str) -> bool:
         """Move a staged file to its destination; report a conflict if that changed meanwhile."""

@@ -4,11 +4,12 @@ import re
 import sys
 
 from lab.ground import project
-from lab.ground.terminal import count_files, print_message
+from lab.ground.terminal import count_files, escape, print_message
 from lab.jobs import control as jobs
 from lab.runs import reading
 from lab.ssh.connection import Connection
-from lab.transfer.fetch import Report
+from lab.transfer.fetch import FOLDERS, Report
+from lab.transfer.staging import LOCAL, free_bytes
 
 
 def find_job(connection: Connection, name: str) -> str:
@@ -28,7 +29,13 @@ def print_report(connection: Connection, report: Report) -> int:
         print_message(
             f"tar was used; rsync 3.1 or later on both sides (yours, {machine}) is faster"
         )
-    problems = report.conflicts or report.damaged or report.missing
+    problems = (
+        report.conflicts
+        or report.damaged
+        or report.missing
+        or list(report.impossible)
+        or list(report.unfit)
+    )
     if report.files:
         print(f"{count_files(report.files)}, {report.bytes / 1e6:.1f} MB from {machine}")
     elif not problems:
@@ -46,6 +53,10 @@ def print_report(connection: Connection, report: Report) -> int:
         print_message(f"damaged: {path}")
     for path in report.missing:
         print_message(f"missing: {path}")
+    for path, why in report.impossible.items():
+        print_message(f"cannot be written here, {why}: {escape(path)}")
+    for path, size in report.unfit.items():
+        print_message(f"does not fit, {size / 1e6:.1f} MB: {escape(path)}")
     if report.conflicts:
         print_message(
             f"lab: conflicts in {count_files(len(report.conflicts))}: your version was kept. To get"
@@ -57,4 +68,13 @@ def print_report(connection: Connection, report: Report) -> int:
     if report.missing:
         count = count_files(len(report.missing))
         print_message(f"lab: {count} vanished or could not be read on {machine}.")
+    for kind, folder in FOLDERS.items():
+        sizes = [size for path, size in report.unfit.items() if path.startswith(f"{kind}/")]
+        if sizes:
+            needed = sum(sizes) - free_bytes(folder())
+            where = f"{escape(project.relative(folder()))}/ needs {needed / 1e6:.1f} MB more"
+            print_message(
+                f"lab: the disk of {LOCAL} is full: {where}. What came stays; make room, and run"
+                " the same command again for the rest."
+            )
     return 1 if problems else 0

@@ -14,12 +14,9 @@ from pathlib import Path
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
-from lab.transfer.staging import LOCAL, DiskFull, connection_lost, names_file
+from lab.transfer.staging import LOCAL, PARTIAL, DiskFull, connection_lost, names_file
 
 HELPER = Path(__file__).with_name("rsync_shell.py")
-PARTIAL = (
-    ".lab-partial"  # folder of incomplete files, beside the complete ones; the next attempt uses it
-)
 # Exit codes of rsync: the connection was lost (20: it was killed); some files vanished or could not
 # be read; the other side ended.
 LOST, VANISHED, ENDED = {10, 12, 20, 30, 35, 255}, {23, 24}, 11

@@ -5,6 +5,7 @@ complete and checked.
 """
 
 import errno
+import os
 import re
 import shutil
 import tempfile
@@ -19,16 +20,45 @@ from lab.ssh.ssh_errors import ConnectionLost
 
 Fingerprint: TypeAlias = tuple[int, int]  # bytes, and time of the last change in nanoseconds
 LOCAL = "this computer"
+PARTIAL = ".lab-partial"  # rsync's folder of incomplete files, which the next attempt continues
 
 
 class DiskFull(LabError):
-    """The disk of the receiver; what was staged there is removed to make room."""
+    """The disk of the receiver; files that arrived whole stay staged for the next attempt."""
 
-    def __init__(self, receiver: str):
+    def __init__(self, receiver: str, folder: str = "", needed: int = 0):
+        where = f", where {folder} needs {needed / 1e6:.1f} MB more" if folder else ""
         super().__init__(
-            f"the disk of {receiver} is full, and nothing incomplete was put in place: make room"
+            f"the disk of {receiver} is full{where}; nothing incomplete was put in place: make room"
             " and run the same command again."
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much may still be written to the disk of a folder, which need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def disk_usage(size: int) -> int:
+    """Return the room that a file of this size takes, in whole blocks."""
+    return -(-size // 4096) * 4096
+
+
+def why_impossible(folder: Path, name: str) -> str:
+    """Return why no file in the folder can have this path, as a name is too long, say; or ""."""
+    while not folder.exists():
+        folder = folder.parent
+    for part in name.split("/"):
+        try:
+            (folder / part).lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return str(error.strerror)
+    return ""
 
 
 def fingerprint(path: Path, follow_links: bool = False) -> Fingerprint | None:
@@ -105,16 +135,24 @@ def explain_os_errors() -> Iterator[None]:
 def staging(*folders: Path) -> Iterator[None]:
     """Remove these staging folders at the end.
 
-    After an error they stay, and the next attempt continues with what they hold; not if the disk
-    is full.
+    After an error they stay, and the next attempt continues with what they hold; if the disk is
+    full, without files that are incomplete.
     """
     try:
         with explain_os_errors():
             yield
     except BaseException as error:
-        if not isinstance(error, DiskFull):
-            folders = ()
+        if isinstance(error, DiskFull):
+            for folder in folders:
+                discard_incomplete(folder)
         raise
-    finally:
+    else:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard_incomplete(stage: Path) -> None:
+    """Make room: remove what has arrived in part."""
+    shutil.rmtree(stage / "tmp", ignore_errors=True)
+    for path in stage.rglob(PARTIAL):
+        shutil.rmtree(path, ignore_errors=True)
