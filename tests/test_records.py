@@ -406,6 +406,67 @@ def test_the_recorded_environment_is_built_when_the_lock_is_another_one(desk, pr
     assert output.splitlines()[-1].startswith("the same numbers")
 
 
+def test_a_file_that_a_setting_names_is_found_again_by_reproduce_and_by_a_colleague(
+    project, data, tmp_path
+):
+    """By one name, wherever their data is; and another file of that name is not taken for it."""
+    path, disk = clone_of(project, tmp_path / "desk/my-experiment"), tmp_path / "disk"
+    shutil.copytree(data, disk)
+    desk = Colleague(project, path, disk)
+    words = disk / "digits/words.txt"
+    words.write_text("from the disk")
+    for name, old, new in (
+        (
+            "experiment.py",
+            "resume: str",
+            'words: tracking.File = ""\n    plain: str = ""\n    resume: str',
+        ),
+        (
+            "experiment.py",
+            "    with tracking.metrics",
+            "    print(project.find_file(config.words).read_text())\n    with tracking.metrics",
+        ),
+    ):
+        file = path / "src/my_experiment" / name
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new, 1))
+    (path / "data/own.txt").touch()
+    run = desk.recorded_run(f"words={words}", "plain=data/own.txt")
+    record = json.loads((desk.runs / run / "run.json").read_text())
+    assert [one["path"] for one in record["meta"]["files"]] == ["data/digits/words.txt"]
+    output = (desk.runs / run / "cout.txt").read_text()
+    assert "from the disk" in output and "warning: plain=data/own.txt is ignored by git" in output
+    assert "warning: words" not in output
+    desk.git("add", "--all")
+    desk.git("commit", "--quiet", "--message", "words")
+    desk("export", run, tmp_path / "run.zip")
+    assert desk("reproduce", run).splitlines()[-1].startswith("the same numbers")
+
+    theirs = tmp_path / "theirs"
+    shutil.copytree(data, theirs)
+    other = Colleague(project, clone_of(desk.project, tmp_path / "other/my-experiment"), theirs)
+    command = [
+        "python",
+        "-m",
+        "my_experiment.experiment",
+        "with",
+        "smoke",
+        "words=data/digits/words.txt",
+    ]
+    missing = other.run(*command, check=False)
+    assert missing.returncode == 1 and missing.stdout.startswith("error: there is no file data/")
+    assert not other.runs.exists()
+    assert "is missing" in other.last_line("reproduce", tmp_path / "run.zip")
+    (theirs / "digits/words.txt").write_text("another")
+    assert "is a different one" in other.last_line("reproduce", run)
+    assert re.search(
+        r"file data/digits/words.txt",
+        other("compare", run, other.recorded_run("words=data/digits/words.txt")),
+    )
+    shutil.copy(words, theirs / "digits/words.txt")
+    assert other("reproduce", run).splitlines()[-1].startswith("the same numbers")
+
+
 # --- what cannot be restored is named ------------------------------------------------------------
 
 

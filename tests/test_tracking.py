@@ -1196,6 +1196,89 @@ def test_the_failure_of_a_distributed_run_is_the_first_one_not_a_closed_connecti
     assert re.search("failure +ValueError: rank 1 has no data", shown)
 
 
+# --- observers that a user adds ------------------------------------------------------------------
+
+OBSERVED = """
+    print("says", _config["dataset"])
+    _run.info["seen"] = _config["dataset"]
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+    print("the last words", end="")
+    return ENDS[_config["dataset"]]()
+
+from sacred.observers import FileStorageObserver, RunObserver
+
+def fail():
+    raise ValueError("it broke")
+
+def be_ended():
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+
+ENDS = {"completed": lambda: 0.25, "failed": fail, "ended": be_ended}
+ENDS |= {"huge": lambda: 10**5000, "deep": lambda: {"accuracy": 0.5, "huge": 10**5000}}
+
+class Mine(RunObserver):
+    priority = 50
+    def started_event(self, _id, **arguments):
+        self.told = [("started", _id)]
+        return "an id of its own"
+    def heartbeat_event(self, info, captured_out, result, beat_time):
+        self.told.append(("beat", info, captured_out))
+    def log_metrics(self, metrics_by_name, info):
+        values = {name: one["values"] for name, one in metrics_by_name.items()}
+        self.told.append(("metrics", values))
+    def completed_event(self, stop_time, result):
+        self.told.append(("COMPLETED", result))
+    def failed_event(self, fail_time, fail_trace):
+        self.told.append(("FAILED", fail_trace[-1]))
+    def interrupted_event(self, interrupt_time, status):
+        self.told.append((status, ""))
+
+@ex.config
+def defaults():
+    "A docstring, which is no setting."
+    seed = 7
+
+ex.observers += [Mine(), FileStorageObserver("theirs")]
+for name in ENDS:
+    try:
+        ex.run(config_updates={"dataset": name})
+    except BaseException as error:
+        print("raised", type(error).__name__)
+    with open("told.jsonl", "a") as file:
+        print(json.dumps(ex.observers[1].told), file=file)
+sys.exit()
+"""
+
+
+def test_observers_that_a_user_adds_get_all_output_and_the_end_that_the_record_has(tiny):
+    """And what cannot be printed, of which Sacred makes a traceback, is named and fails the run."""
+    done = tiny.run(OBSERVED, cwd=tiny.folder)
+    raised = re.findall(r"raised (\w+)", done.stdout)
+    assert raised == ["ValueError", "Terminated", "RecordError", "RecordError"], done.stdout
+    told = [json.loads(line) for line in (tiny.folder / "told.jsonl").read_text().splitlines()]
+    states = ["COMPLETED", "FAILED", "TERMINATED", "FAILED", "FAILED"]
+    for record, events, state in zip(tiny.records(), told, states, strict=True):
+        theirs = tiny.folder / "theirs" / record.name
+        of_record, of_theirs = (
+            json.loads((one / "run.json").read_text()) for one in (record, theirs)
+        )
+        assert of_record["status"] == of_theirs["status"] == events[-1][0] == state
+        assert of_record["experiment"]["name"] and of_record["stop_time"] == of_theirs["stop_time"]
+        assert json.loads((theirs / "config.json").read_text())["seed"] == 7
+        output = (record / "cout.txt").read_text()
+        assert "the last words" in output
+        assert output.startswith(events[-2][2]) and "the last words" in events[-2][2]
+        assert (theirs / "cout.txt").read_text() == events[-2][2]
+        assert events[0] == ["started", record.name]
+        assert ["metrics", {"loss": [0.5]}] in events
+        assert events[-2][1] == json.loads((record / "info.json").read_text())
+    assert told[0][-1][1] == 0.25 and "it broke" in told[1][-1][1]
+    assert "result (Exceeds" in told[3][-1][1] and "result['huge'] (Exceeds" in told[4][-1][1]
+    assert json.loads((tiny.records()[4] / "run.json").read_text())["result"]["accuracy"] == 0.5
+
+
 # --- MongoDB -------------------------------------------------------------------------------------
 
 
@@ -1237,6 +1320,7 @@ def mongo(tmp_path):
         process.wait()
 
 
+FACTS = ["code", "data", "determinism", "job", "machine", "process", "seeds", "software", "usage"]
 MONGO = """
     with tracking.metrics(_run) as log:
         log(1, {"loss": 0.5})
@@ -1257,9 +1341,12 @@ import pymongo
 database = pymongo.MongoClient({url!r}).get_default_database()
 (run,), (loss,) = database.runs.find(), database.metrics.find()
 print(run["_id"], run["status"], run["result"], loss["values"], "last words" in run["captured_out"])
+print(sorted(run.keys() & set({FACTS})), run["code"]["commit"], run["seeds"]["sacred"])
 """
     done = tiny.project.run("python", "-c", code, env=environment)
-    assert done.stdout == f"{tiny.record.name} COMPLETED 0.25 [0.5, 0.25] True\n"
+    said = [f"{tiny.record.name} COMPLETED 0.25 [0.5, 0.25] True"]
+    said.append(f"{sorted(FACTS)} {tiny.json()['code']['commit']} 0")
+    assert done.stdout.splitlines() == said
     shutil.rmtree(tiny.record)
 
     process = tiny.start(MONGO, "-b", "0.1", stdin=subprocess.PIPE, env=environment)

@@ -9,6 +9,7 @@ For experiments and notebooks; a change of what is listed here is a new major ve
     default_dataset()   the dataset that a run uses unless it names another one
     data_folder()       of all datasets: LAB_DATA, `data` of [here] in machines.local.toml, or data/
     dataset_folder(X)   of one dataset
+    find_file(name)     the file that a setting of the type tracking.File names
     runs_folder()       of all records: LAB_RUNS, `runs` of [here], or runs/
     relative(path)      a path as text, relative to the project's folder if it lies inside
     write(path, text)   write a file so that no reader ever sees a part of it
@@ -19,6 +20,7 @@ For experiments and notebooks; a change of what is listed here is a new major ve
 
 from lab.ground.errors import LabError
 from lab.ground.files import sha256, write
+from lab.ground.portable import find_file
 from lab.ground.project import (
     SPLITS,
     data_folder,
@@ -38,6 +40,7 @@ __all__ = [
     "data_folder",
     "dataset_folder",
     "default_dataset",
+    "find_file",
     "name",
     "package",
     "relative",

@@ -8,6 +8,8 @@ What experiments may use; a change of what is listed here is a new major version
     record_folder(_run)          the folder of the run's record; None if it is not recorded
     run_id(_run)                 the id of the run
     is_main_process()            whether this process records: the only one, or rank 0
+    File                         the type of a setting that names a file: data/X in the data folder,
+                                 runs/X in that of the records, or a file of the project
     check(Config, values)        the values, checked and converted; ConfigError for a wrong one
     new_id()                     an id in the format of runs and jobs
     Run                          the type of Sacred's _run
@@ -26,15 +28,16 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar, get_type_hints
+from typing import Annotated, Any, ParamSpec, Protocol, TypeVar, get_type_hints
 
 from docopt import DocoptExit, docopt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInfo
 
-from lab.ground import interrupts, project
+from lab.ground import interrupts, portable, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
-from lab.recording import code_state, ranks
+from lab.recording import code_state, named_files, observers, ranks
+from lab.recording.observers import find_recorder
 from lab.recording.ranks import is_main_process
 from lab.recording.record_files import RecordError
 from lab.recording.recorder import RunFolder
@@ -43,6 +46,7 @@ from lab.recording.sacred_import import Run, sacred
 __all__ = [
     "ConfigError",
     "Experiment",
+    "File",
     "Log",
     "RecordError",
     "Run",
@@ -93,8 +97,20 @@ class UnknownCommandError(ConfigError, KeyError):
     """A command that the experiment does not have: for Sacred a KeyError."""
 
 
-class NamedConfig(sacred.config.ConfigScope):  # type: ignore[misc] # Sacred has no types
-    """A function with @ex.named_config; Sacred takes its docstring for a setting."""
+def check_file(text: str, info: ValidationInfo) -> str:
+    """Make a file's name portable, and note it: see find_files()."""
+    name = portable.to_portable(text)
+    if isinstance(info.context, list):
+        info.context.append(name)
+    return name
+
+
+# project.find_file() gives the path; "" names none. The record has the file's hash.
+File = Annotated[str, AfterValidator(check_file)]
+
+
+class ConfigFunction(sacred.config.ConfigScope):  # type: ignore[misc] # Sacred has no types
+    """A function with @ex.config or @ex.named_config; Sacred takes its docstring for a setting."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         values = super().__call__(*arguments, **options)
@@ -151,7 +167,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
 
         @self.config_hook  # type: ignore[untyped-decorator] # Sacred has no types
         def check_config(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
-            return to_plain(settings(**check(settings, config)))
+            self.files: list[str] = []
+            return to_plain(settings(**check(settings, config, self.files)))
 
         @self.option_hook  # type: ignore[untyped-decorator] # Sacred has no types
         def record_only_rank_0(options: dict[str, Any]) -> None:
@@ -176,10 +193,15 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         captured: Callable[Parameters, Result] = super().main(function)
         return captured
 
-    def named_config(self, function: Callable[[], Any]) -> Any:
+    def config(self, function: Callable[..., Any]) -> Any:
+        """Mark a function whose local variables are settings, in place of the defaults."""
+        self.configurations.append(ConfigFunction(function))
+        return self.configurations[-1]
+
+    def named_config(self, function: Callable[..., Any]) -> Any:
         """Mark a function whose local variables are a named configuration."""
         super().named_config(function)
-        scope = self.named_configs[function.__name__] = NamedConfig(function)
+        scope = self.named_configs[function.__name__] = ConfigFunction(function)
         return scope
 
     def run(self, *arguments: Any, **options: Any) -> Run:
@@ -219,7 +241,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             inherit = getattr(importlib.import_module(module, self.package), name)
             updates = {**updates, **inherit(typed, defaults)}
         run = super()._create_run(command_name, updates, named_configs, *rest, **options)
-        refuse_forked_points(run)
+        observers.prepare(run)
         run.meta_info["changed"] = {
             name: value for name, value in run.config.items() if value != defaults.get(name)
         }
@@ -299,6 +321,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                         kind = UnknownCommandError
                     raise kind(" ".join(message.split())) from None
                 if not run.main_function.unobserved:  # print_config needs none
+                    found = [] if run.unobserved else named_files.identify(self.files)
+                    run.meta_info["files"] = found
                     for module in self.modules:
                         importlib.import_module(*module)
                 run()
@@ -359,8 +383,13 @@ def make_config(config: type[Config], values: Mapping[str, Any]) -> Config:
     return config(**check(config, values))
 
 
-def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert the values to the types of the dataclass (1 to 1.0, say), or raise ConfigError."""
+def check(
+    config: type, values: Mapping[str, Any], files: list[str] | None = None
+) -> dict[str, Any]:
+    """Convert the values to the types of the dataclass (1 to 1.0, say), or raise ConfigError.
+
+    The names of all settings of the type File are added to `files`.
+    """
     types = get_type_hints(config, include_extras=True)
     checked = {}
     for name, value in values.items():
@@ -372,9 +401,9 @@ def check(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
         given = str(value) if types[name] is str and type(value) is int else value
         try:  # as JSON, which has tuples, paths and enumerations in the form that Sacred knows
             text = json.dumps(to_builtin(given), default=str)
-            checked[name] = TypeAdapter(types[name]).validate_json(text, strict=True)
+            checked[name] = TypeAdapter(types[name]).validate_json(text, strict=True, context=files)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"]
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise ConfigError(f"{name}={given!r} is not valid: {reason}.") from None
     return checked
 
@@ -400,28 +429,10 @@ def run_id(run: Run) -> str:
     return run._id or new_id()
 
 
-def find_recorder(run: Run) -> RunFolder | None:
-    """Find the observer that writes a run's record; None for a run that is not recorded."""
-    return next((o for o in run.observers if isinstance(o, RunFolder) and o.dir), None)
-
-
 def record_folder(run: Run) -> Path | None:
     """The folder of a run's record; None for a run that is not recorded."""
     recorder = find_recorder(run)
     return recorder.folder if recorder else None
-
-
-def refuse_forked_points(run: Run) -> None:
-    """Make Sacred's log_scalar raise in a forked child, where points would wait for ever."""
-    process, log_scalar = os.getpid(), run.log_scalar
-
-    def log_or_refuse(metric_name: str, value: Any, step: int | None = None) -> None:
-        recorder = find_recorder(run) if os.getpid() != process else None
-        if recorder:
-            recorder.refuse_fork("metrics")
-        log_scalar(metric_name, value, step)
-
-    run.log_scalar = log_or_refuse
 
 
 @contextmanager

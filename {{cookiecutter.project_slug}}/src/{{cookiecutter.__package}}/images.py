@@ -28,7 +28,7 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
     """Open an image file; ImageError if it is not a regular file, too large or unreadable."""
     try:
         # without O_NONBLOCK a FIFO would wait for somebody to write into it
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=lambda at, flags: os.open(at, flags | os.O_NONBLOCK)) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError("is not a regular file")

@@ -12,6 +12,9 @@ from lab.recording import provenance
 from lab.recording.record_files import RecordFiles
 
 TIMEOUT = 3000  # milliseconds
+# of the record, which Sacred's entries lack
+FACTS = ["process", "code", "software", "torch", "machine", "job", "data", "seeds", "determinism"]
+FACTS += ["usage"]
 OUTPUT = 1_000_000  # bytes of the output that are sent, from its end; a document holds 16 MB
 
 
@@ -33,11 +36,14 @@ class Mongo(RunObserver):  # type: ignore[misc] # Sacred has no types
         try:
             self.inner = connect(self.url)
             self.inner.started_event(_id=_id, **arguments)
+            self._add_facts()
+            self.inner.save()
         except Exception as error:  # noqa: BLE001 # whatever it is, the run goes on
             self._report(error)
         return _id
 
     def heartbeat_event(self, captured_out: str, **arguments: Any) -> None:
+        self._add_facts()
         self._pass_on("heartbeat_event", captured_out=self._read_output(), **arguments)
 
     def log_metrics(self, **arguments: Any) -> None:
@@ -61,6 +67,7 @@ class Mongo(RunObserver):  # type: ignore[misc] # Sacred has no types
     def _end(self, event: str, **arguments: Any) -> None:
         if self.inner and self.inner.run_entry:
             self.inner.run_entry["captured_out"] = self._read_output()
+            self._add_facts()
         self._pass_on(event, **arguments)
 
     def _pass_on(self, event: str, **arguments: Any) -> None:
@@ -69,6 +76,12 @@ class Mongo(RunObserver):  # type: ignore[misc] # Sacred has no types
                 getattr(self.inner, event)(**arguments)
         except Exception as error:  # noqa: BLE001 # whatever it is, the run goes on
             self._report(error)
+
+    def _add_facts(self) -> None:
+        """Add what the record says of code, machine, seeds and the like."""
+        if self.inner and self.inner.run_entry:
+            known = self.recorder.run_entry
+            self.inner.run_entry |= {name: known[name] for name in FACTS if name in known}
 
     def _report(self, error: Exception) -> None:
         if not self.reported:

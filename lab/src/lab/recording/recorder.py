@@ -1,6 +1,7 @@
 """A run's record, from its start to its end: complete, whatever happens to the run."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 
 from lab.ground import files, interrupts
 from lab.ground.errors import LabError
-from lab.recording import capture, code_state, metrics_file, provenance, ranks
+from lab.recording import capture, code_state, metrics_file, named_files, provenance, ranks
 from lab.recording.record_files import RecordError, RecordFiles, flatten
 
 POINT = ("steps", "values", "timestamps")
@@ -27,7 +28,7 @@ class RunFolder(RecordFiles):
     incomplete at the end, the run has failed: see `problem()`.
     """
 
-    priority = 20  # before other observers: it gives the run its id
+    priority = math.inf  # before all others: it gives the run its id, and knows how it ended
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -101,7 +102,7 @@ class RunFolder(RecordFiles):
         try:
             self.save_resource(filename)
         except Exception as error:  # noqa: BLE001
-            self._note_missing(f"the resource {filename}", error)
+            self.note_missing(f"the resource {filename}", error)
 
     def artifact_event(
         self,
@@ -114,7 +115,7 @@ class RunFolder(RecordFiles):
         try:
             self.save_artifact(name, filename)
         except Exception as error:  # noqa: BLE001
-            self._note_missing(f"the artifact {name}", error)
+            self.note_missing(f"the artifact {name}", error)
 
     def log_metrics(self, metrics_by_name: dict[str, dict[str, Any]], info: dict[str, Any]) -> None:
         """Add the points of Sacred's own log_scalar, which it hands over at every beat."""
@@ -127,7 +128,7 @@ class RunFolder(RecordFiles):
                 except Exception as error:  # noqa: BLE001
                     printable = not isinstance(step, int) or abs(step) < 1 << 64  # 5,000 digits
                     where = f" at step {step}" if printable else ""
-                    self._note_missing(f"the metric {name}{where}", error)
+                    self.note_missing(f"the metric {name}{where}", error)
 
     # --- metrics ---------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class RunFolder(RecordFiles):
             self.start = time.monotonic()
             self.gpus = provenance.Gpus()
             self.metrics = metrics_file.Metrics(self.folder)
-            ex_info["sources"] = self.save_sources(ex_info)
+            ex_info = {**ex_info, "sources": self.save_sources(ex_info)}  # others want Sacred's
             self.config: dict[str, Any] = config
             self.info = {}
             self.imports = code_state.imports
@@ -178,7 +179,7 @@ class RunFolder(RecordFiles):
                 files.write(self.folder / "uncommitted.diff", diff)
             self.save_json(self.config, "config.json")
             self.run_entry = {
-                "experiment": dict(ex_info),
+                "experiment": ex_info,
                 "command": command,
                 "host": dict(host_info),
                 "meta": meta_info,
@@ -190,6 +191,7 @@ class RunFolder(RecordFiles):
                 "code": code,
                 **provenance.collect_at_start(config),
             }
+            named_files.warn_of_lost(config, meta_info.get("files", []))
             self._save()
         except BaseException:
             self.capture.stop()
@@ -222,7 +224,7 @@ class RunFolder(RecordFiles):
                 self.run_entry["code"]["problem"] = problem
                 print(f"warning: {problem}", file=sys.stderr)
             if failure := self.capture.stop():
-                self._note_missing("its output", failure)
+                self.note_missing("its output", failure)
             own = ranks.Failure("rank-0", 0, "".join(trace))
             others = ranks.take_errors(
                 Path(self.basedir), status == "FAILED" and own.is_consequence
@@ -245,14 +247,14 @@ class RunFolder(RecordFiles):
                 texts = (f"--- {failure.rank}\n{failure.text}" for failure in others)
                 self._append_output(own.text + "".join(texts))
             except OSError as error:
-                self._note_missing("its output", error)
+                self.note_missing("its output", error)
             try:
                 self.metrics.flush()
             except Exception as error:  # noqa: BLE001 # whatever it is, the state has to be saved
-                self._note_missing("its metrics", error)
+                self.note_missing("its metrics", error)
             for name, value in (("info", self.info), ("result", self.result)):
                 for what, reason in to_recordable(value, name)[1].items():
-                    self._note_missing(what, reason)
+                    self.note_missing(what, reason)
             if self.missing and status == "COMPLETED":
                 status = "FAILED"
                 self.run_entry["fail_trace"] = [self.problem()]
@@ -260,7 +262,7 @@ class RunFolder(RecordFiles):
             try:
                 self._save()
             except Exception as error:  # noqa: BLE001 # whatever it is, it has to be reported
-                self._note_missing("its state", error)
+                self.note_missing("its state", error)
                 return
             try:
                 lines = self.folder / "metrics.jsonl"
@@ -284,7 +286,7 @@ class RunFolder(RecordFiles):
                 self.reported = str(error)
                 print(f"warning: {self.dir} cannot be written: {error}", file=sys.stderr)
 
-    def _note_missing(self, what: str, why: Any) -> None:
+    def note_missing(self, what: str, why: Any) -> None:
         """Note that something is not in the record and will not be."""
         self.missing.append(f"{what[:200]} ({' '.join(str(why).split())[:500]})")
 

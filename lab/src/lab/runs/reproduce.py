@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from lab.code import snapshot
 from lab.environment.check import read_stamp
 from lab.environment.installed import find_differences
-from lab.ground import files, git, interrupts, plain_json, project
+from lab.ground import files, git, interrupts, plain_json, portable, project
 from lab.ground.errors import LabError
 from lab.ground.files import sha256_or_none
 from lab.ground.ids import new_id
@@ -89,6 +89,7 @@ def reproduce(
         if not code.is_relative_to((folder / "code").resolve()):
             raise LabError(f"{plan.folder} in the recorded commit is a link that leads out of it.")
         print_step("code", f"{commit[:12]} in {code}")
+        check_files(record, code)
         python = prepare_environment(code, record)
         variables = make_variables(code, record)
         verify_data(python, code, plan.module, record, variables)
@@ -162,6 +163,22 @@ def check_manifest(record: dict[str, Any]) -> None:
             f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}, the"
             f" run had {expected[:12]}. Fetch that dataset, or point LAB_DATA to it."
         )
+
+
+def check_files(record: dict[str, Any], code: Path) -> None:
+    """Raise LabError if a file that a setting names is not the one that the run had."""
+    listed = reading.get_dict(record, "meta").get("files")
+    for one in listed if isinstance(listed, list) else []:
+        name, expected = (str(one.get(key)) for key in ("path", "sha256"))
+        try:
+            found = sha256_or_none(portable.locate(portable.to_portable(name), code))
+        except ValueError as error:
+            raise LabError(f"the file {name} cannot be restored: {error}.") from None
+        if found != expected:
+            cause = f"is a different one ({found[:12]})" if found else "is missing"
+            raise LabError(
+                f"the file {name} cannot be restored: it {cause}, the run had {expected[:12]}."
+            )
 
 
 def prepare_environment(code: Path, record: dict[str, Any]) -> str:

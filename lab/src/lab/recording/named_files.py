@@ -1,0 +1,48 @@
+"""Files that settings name: identified in the record; a warning if nobody will find them again."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lab.ground import files, portable
+from lab.ground.errors import LabError
+
+
+def identify(names: Iterable[str]) -> list[dict[str, str]]:
+    """Return path and sha256 of each file that a setting of the type File names.
+
+    LabError for a file that is missing or cannot be read.
+    """
+    identified = []
+    for name in dict.fromkeys(filter(None, names)):
+        try:
+            digest = files.sha256(portable.find_file(name))
+        except OSError as error:
+            raise LabError(f"the file {name} cannot be read: {error.strerror}.") from None
+        identified.append({"path": name, "sha256": digest})
+    return identified
+
+
+def warn_of_lost(config: Mapping[str, Any], identified: Iterable[Mapping[str, str]]) -> None:
+    """Warn of the files that neither `lab reproduce` nor a job on a machine will find."""
+    known = {one["path"] for one in identified if one["path"].startswith(("data/", "runs/"))}
+    for name, value in list_texts(config):
+        reason = "" if value in known else portable.explain_loss(value)
+        if reason:
+            print(
+                f"warning: {name}={value} {reason}: lab reproduce and jobs will not find it. A"
+                " setting of the type tracking.File finds data/FILE and runs/FILE everywhere.",
+                file=sys.stderr,
+            )
+
+
+def list_texts(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """List name and value of every setting that is text, also inside of others."""
+    if isinstance(values, str):
+        yield name, values
+    elif isinstance(values, (list, tuple)):
+        for one in values:
+            yield from list_texts(one, name)
+    elif isinstance(values, Mapping):
+        for key, one in values.items():
+            yield from list_texts(one, f"{name}.{key}" if name else str(key))
