@@ -280,7 +280,38 @@ def test_a_failing_uv_is_named_and_leaves_nothing_unfinished(small, tmp_path):
 def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
     bake, tmp_path, monkeypatch, given, passed_on, calls
 ):
-    project, log = bake(), tmp_path / "log"
+    assert list_installs(bake(), tmp_path, monkeypatch, given) == (calls, passed_on)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "calls"),
+    [
+        ("~/.config/uv/uv.toml", '[[index]]\nurl = "https://one.invalid"\ndefault = true\n', [""]),
+        ("~/.config/uv/uv.toml", 'index-url = "https://one.invalid"\n', [""]),
+        ("uv.toml", 'find-links = ["/wheels"]\n', ["--offline", ""]),
+        ("uv.toml", '[pip]\ntorch-backend = "cpu"\n', ["--offline", ""]),
+        ("pyproject.toml", '[[tool.uv.index]]\nurl = "https://one.invalid"\n', [""]),
+        (
+            "uv.toml",
+            "no-cache = true\n",
+            ["--torch-backend=auto --offline", "--torch-backend=auto"],
+        ),
+    ],
+)
+def test_what_uvs_own_configuration_says_of_packages_is_left_to_uv(
+    bake, home, tmp_path, monkeypatch, file, text, calls
+):
+    project = bake()
+    path = project.path / os.path.expanduser(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as opened:
+        opened.write(f"\n{text}")
+    assert list_installs(project, tmp_path, monkeypatch, {}) == (calls, {})
+
+
+def list_installs(project, tmp_path, monkeypatch, given):
+    """The options of each `uv pip install` that say whence, and uv's variables."""
+    log = tmp_path / "log"
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         monkeypatch.delenv(name)
     # it installs nothing: the packages of a GPU's torch are gigabytes
@@ -292,10 +323,9 @@ def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
     lines = log.read_text().splitlines()
     installs = [line.split() for line in lines if " pip install " in line]
     options = ("--torch-backend=auto", "--offline")
-    assert [" ".join(word for word in words if word in options) for words in installs] == calls
     found = dict(line.split("=", 1) for line in lines if line.startswith("UV_"))
     found.pop("UV_HTTP_RETRIES", None)  # only for the download of a Python
-    assert found == passed_on
+    return [" ".join(word for word in words if word in options) for words in installs], found
 
 
 def bare_path(tmp_path, *more) -> str:

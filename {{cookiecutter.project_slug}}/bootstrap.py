@@ -24,6 +24,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dl-rem
 # pip's variables that say where packages come from, and uv's names for the same.
 PIP = {"FIND_LINKS": "FIND_LINKS", "INDEX_URL": "DEFAULT_INDEX", "EXTRA_INDEX_URL": "INDEX"}
 PIP_CONF = ["/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf"]
+UV_TOML = ["/etc/uv/uv.toml", "~/.config/uv/uv.toml", ROOT / "uv.toml", ROOT / "pyproject.toml"]
+UV_LINE = r"^ *(?:\[\[tool.uv.index|(?:url|index|[a-z-]*index-url|find-links|torch-backend) *=)(.+)"
 SOURCES = ["UV_FIND_LINKS", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"]
 BUILDING = f".building-{os.uname().nodename}-"  # and the pid: ends the name of what is unfinished
 FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "LAB_PROJECT")  # they point to another project
@@ -124,10 +126,7 @@ def uv_run(*arguments, **options):
 
 
 def install_lock(python):
-    """Install the locked packages, without the network if uv's cache has them all.
-
-    An index that the user names is always asked: offline, uv skips one that it has not seen yet.
-    """
+    """Install the locked packages, without the network if uv's cache has them all."""
     lines = LOCK.read_text("utf-8").splitlines()
     own = [line for line in lines if line.startswith(("./", "-e"))]  # in this folder
     for path, _, digest in (line.partition(" # sha256 ") for line in own):
@@ -135,12 +134,14 @@ def install_lock(python):
             raise Problem(f"{path} is not the file that requirements.txt names: git checkout both.")
     pins = "\n".join(line for line in lines if line not in own)
     sources = [variables()[name] for name in SOURCES if variables().get(name)]
+    for path in filter(os.path.isfile, map(os.path.expanduser, UV_TOML)):
+        sources += re.findall(UV_LINE, Path(path).read_text("utf-8", "replace"), re.M)
     # unless the user decides: torch for this machine's GPU
     backend = [] if sources or os.environ.get("UV_TORCH_BACKEND") else ["--torch-backend=auto"]
     from_pins = ["pip", "install", "--python", python, *backend, "--requirement", "-"]
     try:
         if any("://" in source for source in sources):
-            raise Problem
+            raise Problem  # offline, uv skips an index that it has not seen yet
         uv_run(*from_pins, "--offline", input=pins, stderr=subprocess.PIPE)
     except Problem:  # the cache lacks something
         uv_run(*from_pins, input=pins)
@@ -225,8 +226,7 @@ def put_in_place(building, venv, ours):
     """Swap the new environment in; one that is not ours is renamed, not deleted."""
     existed = venv.exists()
     aside = Path(f"{venv}{BUILDING}{os.getpid()}-old" if ours else f"{venv}.before-bootstrap")
-    if aside.exists():
-        aside = Path(f"{aside}-{os.getpid()}")
+    aside = Path(f"{aside}-{os.getpid()}") if aside.exists() else aside
     try:
         if existed:
             venv.rename(aside)
