@@ -6,10 +6,9 @@ Needs pymongo: add it to the dependencies in pyproject.toml, then lab lock.
 import sys
 from typing import Any
 
-from sacred.observers.base import RunObserver
-
 from lab.recording import provenance
 from lab.recording.record_files import RecordFiles
+from lab.recording.sacred_import import RunObserver
 
 TIMEOUT = 3000  # milliseconds
 # of the record, which Sacred's entries lack

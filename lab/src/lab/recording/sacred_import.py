@@ -18,12 +18,13 @@ try:
         import sacred
         from sacred import serializer
         from sacred.config import config_files
+        from sacred.observers import RunObserver
         from sacred.run import Run
 finally:
     if without_pandas:
         del sys.modules["pandas"]
 
-__all__ = ["Run", "flatten", "sacred"]
+__all__ = ["Run", "RunObserver", "flatten", "sacred"]
 
 sacred.SETTINGS.CAPTURE_MODE = "no"  # "fd" loses lines, "sys" subprocesses: see capture.py
 sacred.SETTINGS.DISCOVER_SOURCES = "dir"  # otherwise sources that other modules import are missed
