@@ -128,7 +128,8 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
         facts["packages"] = describe_packages(software)
         named = get_dict(record, "meta").get("files")
         for file in named if isinstance(named, list) else []:
-            facts[f"file {file.get('path')}"] = file.get("sha256")
+            if isinstance(file, dict):
+                facts[f"file {file.get('path')}"] = file.get("sha256")
         about[name] |= facts | {key: software.get(key) for key in ("python", "torch")}
     results = {name: one["row"]["result"] | one["metrics"] for name, one in found.items()}
     configs = {name: one["config"] for name, one in found.items()}

@@ -169,11 +169,14 @@ def check_files(record: dict[str, Any], code: Path) -> None:
     """Raise LabError if a file that a setting names is not the one that the run had."""
     listed = reading.get_dict(record, "meta").get("files")
     for one in listed if isinstance(listed, list) else []:
-        name, expected = (str(one.get(key)) for key in ("path", "sha256"))
+        if not isinstance(one, dict):
+            raise LabError("the record names its files in a form that this lab does not know.")
+        name, expected = str(one.get("path")), str(one.get("sha256"))
         try:
-            found = sha256_or_none(portable.locate(portable.to_portable(name), code))
+            path = portable.locate(portable.to_portable(name), code)
         except ValueError as error:
             raise LabError(f"the file {name} cannot be restored: {error}.") from None
+        found = sha256_or_none(path) if path.is_file() else None
         if found != expected:
             cause = f"is a different one ({found[:12]})" if found else "is missing"
             raise LabError(
