@@ -191,7 +191,8 @@ class RunFolder(RecordFiles):
                 "code": code,
                 **provenance.collect_at_start(config),
             }
-            named_files.warn_of_lost(config, meta_info.get("files", []))
+            if "files" in meta_info:  # of an experiment; another command has no typed settings
+                named_files.warn_of_lost(config, meta_info["files"])
             self._save()
         except BaseException:
             self.capture.stop()
