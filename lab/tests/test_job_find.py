@@ -1,9 +1,10 @@
-"""A job is found by its id, a part of it, or its name; what is not exactly one job is an error."""
+"""A job is found by its id, its name or a part of the id; what is not exactly one is an error."""
 
 import pytest
 
+from lab.ground import owner
 from lab.jobs import control
-from lab.jobs.control import Job, JobNotFound
+from lab.jobs.control import Job, JobNotFound, NotYours
 from lab.transfer import report
 
 IDS = ["20260101-101530-k7xq2a", "20260101-101530-bbbb2a", "20260102-000000-cccccc"]
@@ -34,6 +35,7 @@ def jobs(monkeypatch):
         ("20260102", IDS[2]),
         ("b2a", IDS[1]),
         ("second", IDS[1]),
+        ("k7xq2a", IDS[2]),  # a name, though it is the end of another id
     ],
 )
 def test_exactly_one_job_is_found(jobs, wanted, id):
@@ -42,8 +44,43 @@ def test_exactly_one_job_is_found(jobs, wanted, id):
 
 def test_more_than_one_job_is_an_error_that_names_them(jobs):
     with pytest.raises(JobNotFound) as caught:
-        control.find(Gpu(), "k7xq2a")  # the end of one id, and a name
-    assert str(caught.value) == f"2 jobs on gpu match k7xq2a: {IDS[0]}, {IDS[2]}."
+        control.find(Gpu(), "20260101")
+    assert all(id in str(caught.value) for id in IDS[:2]) and IDS[2] not in str(caught.value)
+
+
+def test_of_several_jobs_with_one_name_the_newest_is_found(jobs):
+    jobs += [job._replace(id=f"2026010{day}-000000-dddddd") for day, job in enumerate(jobs, 3)]
+    assert control.find(Gpu(), "first") == "20260103-000000-dddddd"
+    assert control.find(Gpu(), "second") == "20260104-000000-dddddd"
+
+
+@pytest.fixture
+def shared(jobs, monkeypatch):
+    """The second job is of this person and computer; the others are not, or of another laptop."""
+    monkeypatch.setattr(owner, "name_owner", lambda: "ada@laptop.home.example.org")
+    for index, by in enumerate(("bob@laptop", "ada@laptop.office.example.org", "ada@desktop")):
+        jobs[index] = jobs[index]._replace(spec={"name": "same", "by": by})
+    return jobs
+
+
+def test_of_ones_own_jobs_only_those_of_this_computer_are_found(shared):
+    assert [job.own for job in shared] == [False, True, False]
+    assert control.find(Gpu(), "same", own=True) == IDS[1]
+    assert control.find(Gpu(), "20260101", own=True) == IDS[1]
+    assert control.find(Gpu(), None) == IDS[1], "the newest of one's own"
+
+
+@pytest.mark.parametrize("wanted", ["k7xq2a", "20260102"])
+def test_the_job_of_a_colleague_is_found_only_by_its_whole_id(shared, wanted):
+    with pytest.raises(NotYours):
+        control.find(Gpu(), wanted, own=True)
+    assert control.find(Gpu(), wanted) in (IDS[0], IDS[2]), "as its output may be looked at"
+    assert control.find(Gpu(), IDS[0], own=True) == IDS[0]
+
+
+def test_a_job_that_does_not_say_whose_it_is_is_nobodys_own(jobs):
+    with pytest.raises(NotYours):
+        control.find(Gpu(), "first", own=True)
 
 
 def test_no_job_is_an_error_that_names_the_newest(jobs):

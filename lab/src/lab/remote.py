@@ -144,10 +144,13 @@ def run(
     return Job(connection, job)
 
 
-def jobs(machine: str | None = None, all: bool = False) -> Jobs:
-    """Return a machine's jobs, newest first: those that have not ended and the newest, or all."""
+def jobs(machine: str | None = None, all: bool = False, mine: bool = False) -> Jobs:
+    """Return a machine's jobs, newest first: those that have not ended and the newest, or all.
+
+    `mine`: only those that you have started from this computer.
+    """
     connection = _connect(machine)
-    found = _jobs.list_jobs(connection, 0 if all else _jobs.LISTED)
+    found = _jobs.list_jobs(connection, 0 if all else _jobs.LISTED, mine)
     return Jobs(Job(connection, job) for job in reversed(found))
 
 

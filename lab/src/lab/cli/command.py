@@ -6,11 +6,14 @@
 import argparse
 from collections.abc import Callable, Iterable
 
+from lab.ground.errors import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from lab.ssh.connection import Connection
+    from lab.ssh.machines import Machine
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -56,6 +59,16 @@ def add_machine(parser: argparse.ArgumentParser, default: str = "the first") -> 
     )
 
 
+def add_all_machines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all-machines", action="store_true", help="ask all of them at once")
+
+
+def refuse_machine(args: argparse.Namespace) -> None:
+    """UsageError if --all-machines stands beside -m."""
+    if args.machine:
+        raise UsageError("--all-machines asks all of them: leave -m out.")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -69,11 +82,15 @@ def connect(args: argparse.Namespace) -> "Connection":
 
 def connect_and_announce(args: argparse.Namespace) -> "Connection":
     """Do the same for a command that changes the machine: first say which project and machine."""
+    connection = connect(args)
+    announce(connection.machine)
+    return connection
+
+
+def announce(machine: "Machine") -> None:
+    """Say which project and machine a command is about."""
     from lab.ground import project
     from lab.ground.terminal import escape, print_message
 
-    connection = connect(args)
-    machine = connection.machine
     folder = f"{project.name()} in {escape(project.root())}"
     print_message(f"{folder}, on {machine.name}: {escape(machine.ssh)}:{escape(machine.folder)}")
-    return connection

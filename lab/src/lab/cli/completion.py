@@ -136,14 +136,15 @@ def _find_values(
         words = [("with", "settings"), ("--", "another command")]
         return words if action.dest == "arguments" else []  # lab run's; other words are uv's
     if action.dest == "machine":
-        return list_machines()
+        any_of_them = [("any", "the first that has the GPUs free")]
+        return list_machines() + (any_of_them if parser.prog == "lab run" else [])
     if action.metavar == "RUN":
         return list_runs()
     if action.metavar == "DATASET":
         return list_datasets()
     if action.metavar == "JOB":
         command = parser.prog.split()[-1]
-        return list_jobs(machine, only_live=command in ("stop", "attach"))
+        return list_jobs(machine, only_live=command in ("stop", "attach", "wait"))
     return []
 
 

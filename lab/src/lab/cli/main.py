@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Collection
 
-from lab.cli import environment, machine, records, remote, transfer, tunnels
+from lab.cli import environment, jobs, machine, records, remote, transfer, tunnels
 from lab.cli.command import Command, CommandParser
 from lab.ground import errors, terminal
 
@@ -106,6 +106,7 @@ COMMANDS = (
     ),
     *environment.COMMANDS,
     *remote.COMMANDS,
+    *jobs.COMMANDS,
     *transfer.COMMANDS,
     *tunnels.COMMANDS,
     *machine.COMMANDS,

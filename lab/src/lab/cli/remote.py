@@ -7,16 +7,19 @@ import sys
 from lab.cli.command import (
     Command,
     CommandParser,
-    add_json,
     add_machine,
+    announce,
     connect,
     connect_and_announce,
 )
 from lab.ground.errors import LabError, UsageError
-from lab.ground.terminal import format_table, print_json, print_message
+from lab.ground.terminal import print_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.jobs.control import Job
     from lab.ssh.connection import Connection
     from lab.ssh.ssh_errors import SshError
 
@@ -59,7 +62,7 @@ def add_run_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="for the experiment; or -- COMMAND ..."
     )
-    add_machine(parser)
+    add_machine(parser, "the first; any: the first that has the GPUs free")
 
 
 def start_job(args: argparse.Namespace) -> int:
@@ -77,18 +80,21 @@ def start_job(args: argparse.Namespace) -> int:
     launch.check_command(command, args.gpus)
     env = variables.parse(args.env)
     secrets = variables.read_secrets(args.secret)
-    connection = connect_and_announce(args)
-    job = launch.start(
-        connection,
-        command,
-        gpus=args.gpus,
-        queue=args.queue,
-        name=args.name,
-        interactive=args.interactive,
-        env=env,
-        inside="" if args.after_dashes is None else launch.typed_inside(),
-        secrets=secrets,
-    )
+
+    def start(connection: "Connection", queue: bool) -> "Job":
+        return launch.start(
+            connection,
+            command,
+            gpus=args.gpus,
+            queue=queue,
+            name=args.name,
+            interactive=args.interactive,
+            env=env,
+            inside="" if args.after_dashes is None else launch.typed_inside(),
+            secrets=secrets,
+        )
+
+    connection, job = start_where_asked(args, start)
     state = job.state + (f", {job.detail}" if job.detail else "")
     gpus = f" on GPU {job.gpus}" if job.gpus else ""
     print(f"{job.id} {state}{gpus}", flush=True)
@@ -99,6 +105,22 @@ def start_job(args: argparse.Namespace) -> int:
         return 0
     follow(connection, job.id)
     return report_end(connection, job.id)
+
+
+def start_where_asked(
+    args: argparse.Namespace, start: "Callable[[Connection, bool], Job]"
+) -> "tuple[Connection, Job]":
+    """Start a job on the machine of -m, or on any that has the GPUs free."""
+    from lab.jobs import choice
+    from lab.ssh import machines
+
+    known = machines.read_all()
+    if args.machine != "any" or "any" in known or not known:
+        connection = connect_and_announce(args)
+        return connection, start(connection, args.queue)
+    connection, job = choice.start_on_any(known.values(), args.gpus, args.queue, start)
+    announce(connection.machine)
+    return connection, job
 
 
 def report_lost_connection(lost: "SshError", reported: str) -> str:
@@ -140,30 +162,12 @@ def write_bytes(piece: bytes) -> None:
 
 
 def report_end(connection: "Connection", id: str) -> int:
-    """Say how a followed job ended; 0 only if it finished with 0."""
+    """Say how a followed job ended; return its exit code."""
     from lab.jobs import control as jobs
 
     job = jobs.get(connection, id)
     print_message(f"{id} {job.state}" + (f": {job.detail}" if job.detail else ""))
-    return 0 if job.state in ("finished(0)", "running", "queued") else 1
-
-
-def add_jobs_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--all", action="store_true", help="also those that ended long ago")
-    add_json(parser)
-    add_machine(parser)
-
-
-def list_jobs(args: argparse.Namespace) -> None:
-    from lab.jobs import control as jobs
-
-    found = jobs.list_jobs(connect(args), 0 if args.all else jobs.LISTED)
-    if args.json:
-        print_json([job._asdict() for job in found])
-        return
-    lines = [job.row() for job in reversed(found)]
-    columns = list(jobs.COLUMNS)
-    print(format_table(lines, columns, whole=columns[:4]) if lines else "no jobs yet")
+    return 0 if job.state in ("running", "queued") else job.exit_code
 
 
 def add_logs_arguments(parser: CommandParser) -> None:
@@ -206,23 +210,6 @@ def attach_job(args: argparse.Namespace) -> int:
     return jobs.attach(connection, jobs.find(connection, args.job))
 
 
-def add_stop_arguments(parser: CommandParser) -> None:
-    parser.add_argument("job", metavar="JOB")
-    parser.add_argument(
-        "--grace", type=int, default=60, metavar="SECONDS", help="time to end by itself [60]"
-    )
-    add_machine(parser)
-
-
-def stop_job(args: argparse.Namespace) -> int:
-    from lab.jobs import control as jobs
-
-    connection = connect(args)
-    job = jobs.stop(connection, jobs.find(connection, args.job), args.grace)
-    print(f"{job.id} {job.state}")
-    return 0 if job.ended else 1
-
-
 def add_sync_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--back", action="store_true", help="bring edits made on the machine back, as a branch"
@@ -256,10 +243,8 @@ def open_shell(args: argparse.Namespace) -> int:
 COMMANDS = (
     Command("setup", "make the project ready on a machine", set_up_machine, add_machine),
     Command("run", "start a run on a machine: lab run with lr=0.01", start_job, add_run_arguments),
-    Command("jobs", "list the jobs and their states", list_jobs, add_jobs_arguments),
     Command("logs", "show the output of a job", show_logs, add_logs_arguments),
     Command("attach", "show a job in this terminal, with Ctrl-C", attach_job, add_attach_arguments),
-    Command("stop", "end a job and everything it started", stop_job, add_stop_arguments),
     Command(
         "sync",
         "bring the working copy on the machine up to date",

@@ -5,6 +5,7 @@ import time
 
 from lab.cli.command import Command, CommandParser, add_machine, connect
 from lab.cli.remote import report_lost_connection
+from lab.ground.errors import UsageError
 from lab.ground.terminal import print_message
 
 TYPE_CHECKING = False
@@ -14,16 +15,25 @@ if TYPE_CHECKING:
 
 def add_fetch_arguments(parser: CommandParser) -> None:
     parser.add_argument("jobs", nargs="*", metavar="JOB", help="or a run [all of them]")
+    parser.add_argument("--mine", action="store_true", help="of your jobs, from this computer")
     parser.add_argument("--watch", action="store_true", help="fetch repeatedly until they end")
     parser.add_argument("--no-models", action="store_true", help="only the records")
     add_machine(parser)
 
 
 def fetch_runs(args: argparse.Namespace) -> int:
+    from lab.jobs import control as jobs
     from lab.transfer import fetch, report
 
     connection = connect(args)
+    if args.mine and args.jobs:
+        raise UsageError("lab fetch JOB fetches that one, lab fetch --mine those of your jobs.")
     names = [report.find_job(connection, name) for name in args.jobs]
+    if args.mine:
+        names = [job.id for job in jobs.list_jobs(connection, 0, own=True)]
+        if not names:
+            print(f"you have no jobs on {connection.name}")
+            return 0
     if not args.watch:
         return report.print_report(connection, fetch.fetch(connection, names, not args.no_models))
     try:

@@ -6,13 +6,14 @@ A job is a folder jobs/<id>/ on the machine, with its own checkout of the code; 
 import re
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from lab.ground.errors import LabError
 from lab.ground.files import parse_json
 from lab.ground.ids import FORMAT as ID
-from lab.ground.terminal import format_duration
+from lab.ground.owner import is_own
+from lab.ground.terminal import escape, format_duration
 from lab.jobs import job_cache, job_format
 from lab.ssh.answers import expecting, parse_number
 from lab.ssh.connection import Connection
@@ -21,7 +22,8 @@ from lab.ssh.ssh_errors import SshError
 LISTED = 30
 LISTING = 300  # seconds that a machine may take to list its jobs
 GPUS = re.compile(r"[0-9]{1,4}(,[0-9]{1,4}){0,99}")
-COLUMNS = ("job", "state", "time", "gpu", "by", "what")
+BEGAN = re.compile(r"[0-9]{1,12}")  # seconds of the machine's clock
+COLUMNS = ("job", "state", "waited", "time", "gpu", "by", "what")
 # Why a job that has not ended has no process.
 GONE = {
     "no": "its runner was killed",
@@ -34,6 +36,10 @@ class JobNotFound(LabError):
     """No job, or more than one, has the id or name that was asked for."""
 
 
+class NotYours(JobNotFound):
+    """What was asked for is only the job of somebody else, or of another computer."""
+
+
 class Job(NamedTuple):
     """What a machine knows about a job; times in seconds of the machine's clock."""
 
@@ -41,13 +47,26 @@ class Job(NamedTuple):
     state: str  # queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown
     detail: str  # what it waits for, or why it is lost
     code: int | None
-    seconds: float | None  # since its start, or from start to end
+    seconds: float | None  # for which its command has run; None if it never did
     gpus: str  # indices, such as "0,1"
     spec: dict[str, Any]  # job.json: name, command, commit, by, time; {} if it is damaged
+    waited: float | None = None  # seconds before that, for GPUs and its environment
 
     @property
     def ended(self) -> bool:
         return self.state not in ("queued", "running", "unknown")
+
+    @property
+    def own(self) -> bool:
+        """Whether this person has started it, on this computer."""
+        return is_own(self.spec.get("by"))
+
+    @property
+    def exit_code(self) -> int:
+        """What lab wait and lab run --follow end with: its command's code, else 143 or 1."""
+        if self.state == "stopped":  # its command may have ended with 0, but not by itself
+            return self.code or 143
+        return 1 if self.code is None else self.code
 
     def row(self) -> dict[str, str]:
         """Return its line in a table: a text for each of COLUMNS."""
@@ -55,17 +74,28 @@ class Job(NamedTuple):
         words = [str(word) for word in command] if isinstance(command, list) else []
         names = [word.endswith(".experiment") for word in words]  # the same for every run
         words = words[names.index(True) + 1 :] if True in names else words
-        what = self.detail or str(self.spec.get("name") or shlex.join(words))
+        named = str(self.spec.get("name") or shlex.join(words))
+        what = ": ".join(part for part in (named, self.detail) if part)
         by = str(self.spec.get("by", ""))
-        cells = (self.id, self.state, format_duration(self.seconds), self.gpus, by, what)
+        waited, ran = format_duration(self.waited or None), format_duration(self.seconds)
+        cells = (self.id, self.state, waited, ran, self.gpus, by, what)
         return dict(zip(COLUMNS, cells, strict=True))
 
 
-def parse(output: str) -> list[Job]:
-    """Return the jobs that list.sh printed, oldest first. ValueError if that is none of it."""
-    clock, *lines = output.removesuffix("\n").split("\n")
+class Listed(list[Job]):
+    """Jobs, oldest first."""
+
+    hidden = 0  # how many older ones were left out, all of which have ended
+
+
+def parse(output: str) -> Listed:
+    """Return the jobs that list.sh printed. ValueError if that is none of it."""
+    head, *lines = output.removesuffix("\n").split("\n")
+    clock, _, hidden = head.partition(" ")
     now = parse_number(clock)
-    return [_parse_line(line, now) for line in lines]
+    jobs = Listed(sorted((_parse_line(line, now) for line in lines), key=lambda job: job.id))
+    jobs.hidden = parse_number(hidden) if hidden else 0
+    return jobs
 
 
 def parse_one(connection: Connection, output: str) -> Job:
@@ -90,11 +120,23 @@ def _parse_line(line: str, now: int) -> Job:
     written_in = spec.get("format")
     if isinstance(written_in, int) and written_in > job_format.FORMAT:
         state, detail = "unknown", "started by a newer lab: run lab update"
-    until = parse_number(fields["end"]) if fields["end"] else now
-    counts = fields["start"] and (fields["end"] or fields["alive"] == "yes")
-    seconds = until - parse_number(fields["start"]) if counts else None
+    waited, seconds = _measure(fields, now)
     gpus = fields["gpus"] if GPUS.fullmatch(fields["gpus"]) else ""
-    return Job(fields["id"], state, detail, code, seconds, gpus, spec)
+    return Job(fields["id"], state, detail, code, seconds, gpus, spec, waited)
+
+
+def _measure(fields: dict[str, str], now: int) -> tuple[int | None, int | None]:
+    """Return the seconds for which a job waited and ran; None if it did not, or is not known."""
+    kind, _, began = fields["phase"].partition(" ")
+    until = now if fields["alive"] == "yes" else None
+    until = parse_number(fields["end"]) if fields["end"] else until
+    if not fields["start"]:
+        return None, None
+    start = parse_number(fields["start"])
+    if kind == "queued":
+        return (None if until is None else until - start), None
+    run_at = int(began) if BEGAN.fullmatch(began) else start
+    return run_at - start, (None if until is None else until - run_at)
 
 
 def _parse_spec(text: str) -> dict[str, Any]:
@@ -124,13 +166,22 @@ def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tupl
     return ("queued", detail) if kind == "queued" else ("running", "")
 
 
-def list_jobs(connection: Connection, most: int = LISTED) -> list[Job]:
-    """Return the jobs, oldest first: those that have not ended, and the newest `most` (0: all)."""
-    output = connection.run("list.sh", id="", most=most, within=LISTING)
+def list_jobs(connection: Connection, most: int = LISTED, own: bool = False) -> Listed:
+    """Return the jobs, oldest first: those that have not ended, and the newest `most` (0: all).
+
+    `own`: only those of this person and computer.
+    """
+    output = connection.run("list.sh", id="", most=0 if own else most, within=LISTING)
     with expecting(connection.name, "a list of jobs"):
         jobs = parse(output)
     job_cache.store(connection.machine, jobs, all_of_them=True)
-    return jobs
+    if not own:
+        return jobs
+    mine = [job for job in jobs if job.own]
+    old = [job for job in mine[: -most or None] if job.ended] if most else []
+    found = Listed(job for job in mine if job not in old)
+    found.hidden = len(old)
+    return found
 
 
 def get(connection: Connection, id: str) -> Job:
@@ -138,10 +189,11 @@ def get(connection: Connection, id: str) -> Job:
     return parse_one(connection, connection.run("list.sh", id=id, most=0, within=LISTING))
 
 
-def find(connection: Connection, wanted: str | None) -> str:
-    """Return the id of a job by its id, the beginning or end of that, or its name.
+def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
+    """Return the id of a job by its id, its name (the newest of several), or a part of the id.
 
-    Without `wanted` it is the newest. Raises JobNotFound unless it is exactly one.
+    Without `wanted` it is the newest, of this person and computer if there is one. With `own` it is
+    theirs, unless `wanted` is a whole id. Raises JobNotFound unless it is exactly one; NotYours.
     """
     if wanted and ID.fullmatch(wanted):
         return wanted
@@ -149,17 +201,40 @@ def find(connection: Connection, wanted: str | None) -> str:
     if not jobs:
         raise JobNotFound(f"there are no jobs on {connection.name} yet.")
     if not wanted:
-        return jobs[-1].id
-    named = {job.id for job in jobs if job.spec.get("name") == wanted}
-    ids = [job.id for job in jobs]
-    found = [id for id in ids if id in named or id.startswith(wanted) or id.endswith(wanted)]
+        return ([job for job in jobs if job.own] or jobs)[-1].id
+    found = match([job for job in jobs if job.own or not own], wanted)
     if len(found) == 1:
-        return found[0]
+        return found[0].id
     if found:
         matches = f"{len(found)} jobs on {connection.name} match {wanted}"
-        raise JobNotFound(f"{matches}: {', '.join(found[-5:])}.")
-    newest = ", ".join(ids[-5:])
+        raise JobNotFound(f"{matches}: {', '.join(job.id for job in found[-5:])}.")
+    others = match(jobs, wanted)
+    if others:
+        by = escape(others[-1].spec.get("by") or "somebody")
+        raise NotYours(f"job {others[-1].id} on {connection.name} is of {by}: give its whole id.")
+    newest = ", ".join(job.id for job in jobs[-5:])
     raise JobNotFound(f"there is no job {wanted} on {connection.name}; the newest are: {newest}.")
+
+
+def match(jobs: list[Job], wanted: str) -> list[Job]:
+    """Return the newest job of that name, or else those whose id begins or ends so."""
+    named = [job for job in jobs if job.spec.get("name") == wanted]
+    return named[-1:] or [
+        job for job in jobs if job.id.startswith(wanted) or job.id.endswith(wanted)
+    ]
+
+
+def wait(connection: Connection, ids: Iterable[str], any_of_them: bool = False) -> list[Job]:
+    """Wait until these jobs have ended, or one of them, but for a minute at most; return all."""
+    asked = sorted(set(ids))
+    wanted = "yes" if any_of_them else ""
+    answer = connection.run("wait.sh", ids=" ".join(asked), any=wanted, within=LISTING)
+    with expecting(connection.name, "these jobs"):
+        jobs = parse(answer)
+        if [job.id for job in jobs] != asked:
+            raise ValueError("other jobs")
+    job_cache.store(connection.machine, jobs, all_of_them=False)
+    return jobs
 
 
 def stop(connection: Connection, id: str, grace: int = 60) -> Job:

@@ -27,8 +27,8 @@ describe() {
     [ -e "$1/gpus" ] && read -r fact_gpus <"$1/gpus"
     [ -e "$1/stop" ] && stopped=yes
     case $fact_pid$fact_born$fact_start in *[!0-9]*) fact_pid='' fact_start='' ;; esac
+    [ -e "$1/phase" ] && read -r fact_phase <"$1/phase"
     if [ -z "$fact_code" ]; then
-        [ -e "$1/phase" ] && read -r fact_phase <"$1/phase"
         if [ -z "$fact_pid" ]; then
             alive=never
         elif [ "$fact_boot" = "$boot" ]; then

@@ -4,10 +4,8 @@ import json
 import os
 import re
 import shlex
-import socket
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from getpass import getuser
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,6 +13,7 @@ from lab.code import sending, snapshot
 from lab.ground import git, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
+from lab.ground.owner import name_owner
 from lab.jobs import job_format, runner_scripts, settings
 from lab.jobs.control import Job, parse_one
 from lab.ssh.connection import Connection
@@ -99,7 +98,7 @@ def start(
         "commit": taken.commit,
         "gpus": gpus,
         "interactive": interactive,
-        "by": f"{getuser()}@{socket.gethostname()}",
+        "by": name_owner(),
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     if env:
@@ -144,7 +143,9 @@ def start(
     except SshError as error:
         if not (sent or error.may_have_run):
             raise
-        raise type(error)(f"{error} {advice}") from None
+        advised = type(error)(f"{error} {advice}")
+        advised.may_have_run = True
+        raise advised from None
     except KeyboardInterrupt as interrupt:
         if not (sent or getattr(interrupt, "may_have_run", True)):
             raise

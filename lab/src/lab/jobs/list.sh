@@ -1,27 +1,26 @@
-# Prints the machine's clock, in seconds, then a line for each job, as describe in jobs.sh does.
-# Variables: id (only that one, or ""), most (0: all of them).
+# Prints the machine's clock, in seconds, and how many jobs it leaves out; then a line for each job, as describe
+# in jobs.sh does. Variables: id (only that one, or ""), most (0: all of them).
 # Needs: jobs.sh
 
-date +%s
+clock=$(date +%s)
 if [ -n "$id" ]; then
     [ -e "$folder/jobs/$id/job.json" ] || fail "there is no job $id on $hostname."
+    echo "$clock"
     describe "$folder/jobs/$id"
     exit 0
 fi
-[ -d "$folder/jobs" ] || exit 0
 set -- "$folder"/jobs/*/
-if [ "$most" != 0 ] && [ $# -gt "$most" ]; then
-    rest=$(($# - most))
-else
-    rest=0
-fi
+rest=0 hidden=0
+[ "$most" = 0 ] || [ $# -le "$most" ] || rest=$(($# - most))
+while [ $rest -gt 0 ]; do # of the older ones only those that have not ended
+    rest=$((rest - 1))
+    job=$1
+    shift
+    if [ -e "$job/exit_code" ]; then hidden=$((hidden + 1)); else set -- "$@" "$job"; fi
+done
+echo "$clock $hidden"
 for job; do
     job=${job%/}
-    # of the older ones only those that have not ended
-    if [ $rest -gt 0 ]; then
-        rest=$((rest - 1))
-        [ -e "$job/exit_code" ] && continue
-    fi
     [ -e "$job/job.json" ] && describe "$job"
 done
 exit 0

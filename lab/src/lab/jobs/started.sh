@@ -21,7 +21,10 @@ await_start() {
         sleep 0.05
     done
     if [ -e "$job/refused" ]; then
-        undo "$(cat "$job/refused")"
+        why=$(cat "$job/refused")
+        remove_job
+        printf 'lab: %s\n' "$why" >&2
+        exit 77 # it has left nothing, so that another machine may have it
     fi
     # a job that waits for its secrets may still be refused
     [ -n "$interactive" ] || [ -p "$job/secrets" ] || tmux_session "sh $(quoted "$job/view.sh")" || :

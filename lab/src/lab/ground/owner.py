@@ -1,0 +1,20 @@
+"""Whose a job, shell or server is: one account may serve several people and laptops."""
+
+import socket
+from getpass import getuser
+
+
+def name_owner() -> str:
+    """Return the person and the computer, as job.json and lab jobs show them: ada@laptop."""
+    return f"{getuser()}@{socket.gethostname()}"
+
+
+def is_own(by: object) -> bool:
+    """Tell whether something was started by this person on this computer."""
+    return isinstance(by, str) and _shorten(by) == _shorten(name_owner())
+
+
+def _shorten(by: str) -> str:
+    """Leave out the domain, which on a laptop changes with the network."""
+    person, _, host = by.rpartition("@")
+    return f"{person}@{host.partition('.')[0]}"

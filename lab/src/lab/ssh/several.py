@@ -1,0 +1,27 @@
+"""Several machines asked at once: one that does not answer costs its time-out, once."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from lab.ground.errors import LabError
+from lab.ssh.machines import Machine
+
+T = TypeVar("T")
+MOST = 32  # at once
+
+
+def ask_all(
+    machines: Iterable[Machine], ask: Callable[[Machine], T]
+) -> list[tuple[Machine, T | LabError]]:
+    """Return what `ask` returns for each machine, or its LabError, in their order."""
+
+    def try_one(machine: Machine) -> T | LabError:
+        try:
+            return ask(machine)
+        except LabError as error:
+            return error
+
+    all_of_them = list(machines)
+    with ThreadPoolExecutor(MOST) as pool:
+        return list(zip(all_of_them, pool.map(try_one, all_of_them), strict=True))

@@ -1,0 +1,56 @@
+"""One account on a machine for several people: what --mine shows, waits for and stops."""
+
+import json
+
+import pytest
+from fake_machine import until
+
+from lab.cli.main import main
+from lab.ground import project as current
+from lab.ground.owner import name_owner
+
+MINE, THEIRS, LATER = (f"2026010{day}-000000-aaaaaa" for day in (1, 2, 3))
+
+
+@pytest.fixture
+def shared(machine, project):
+    """A machine with running jobs: two of this person, and one of somebody else between them."""
+    (project / "machines.toml").write_text('[machines.gpu]\nssh = "worker"\nfolder = "lab/x"\n')
+    current.reload()
+    for id, by in ((MINE, name_owner()), (THEIRS, "eve@elsewhere"), (LATER, name_owner())):
+        job = machine.run_job(id, "exec sleep 1000")
+        (job / "job.json").write_text(json.dumps({"format": 1, "name": "same", "by": by}) + "\n")
+        until(lambda job=job: (job / "phase").exists())
+    return machine
+
+
+def listed(capsys, *options: str) -> list[str]:
+    capsys.readouterr()
+    assert main(["jobs", "--json", *options]) == 0
+    return [job["id"] for job in json.loads(capsys.readouterr().out)]
+
+
+def test_mine_are_those_of_this_person_and_computer(shared, capsys):
+    assert listed(capsys) == [MINE, THEIRS, LATER]
+    assert listed(capsys, "--mine") == [MINE, LATER]
+
+
+def test_the_job_of_a_colleague_is_stopped_only_by_its_whole_id(shared, capsys):
+    for part in (THEIRS[:9], "same"):
+        main(["stop", part, "--grace", "0"])
+        assert shared.get(THEIRS).state == "running"
+    assert shared.get(LATER).state == "stopped", "the newest of that name that is one's own"
+    assert main(["stop", THEIRS, "--grace", "0"]) == 0
+    assert shared.get(THEIRS).state == "stopped"
+    assert shared.get(MINE).state == "running"
+
+
+def test_stop_mine_ends_all_of_ones_own_and_no_other(shared, capsys):
+    assert main(["stop", "--mine", "--grace", "0"]) == 0
+    states = [shared.get(id).state for id in (MINE, THEIRS, LATER)]
+    assert states == ["stopped", "running", "stopped"]
+
+
+@pytest.mark.parametrize("words", [["stop"], ["stop", "--mine", "same"], ["fetch", "--mine", "x"]])
+def test_what_is_not_one_thing_or_the_other_is_refused(shared, capsys, words):
+    assert main(words) == 2
