@@ -11,6 +11,7 @@ while [ $tries -gt 0 ]; do
     some='' all=yes
     for id in $ids; do
         describe "$folder/jobs/$id" >/dev/null
+        [ "$alive" != never ] || [ $tries -lt 50 ] || alive=yes # it may just be starting
         case $fact_code:$alive in
         :yes | :elsewhere) all='' ;;
         *) some=yes ;;
