@@ -19,7 +19,10 @@ NAMES = ("first", "down", "second")
 # Runs the command, its last argument, in the home of the host, the one before. With a file `lose`
 # there the answer is lost.
 SSH = """
-case "$*" in *"-O exit"*) exit ;; esac
+case " $* " in
+*" -O exit "*) exit ;;
+*" -G "*) exec '{ssh}' "$@" ;;
+esac
 for word; do host=$command command=$word; done
 HOME='{homes}'/$host
 export HOME
@@ -31,7 +34,7 @@ cat "answer.$$"
 """
 FREE = "0, GPU-a, 4, 40960, NVIDIA A100"
 BUSY = "0, GPU-a, 30000, 40960, NVIDIA A100"
-SETSID = shutil.which("setsid")
+REAL_SSH, SETSID = shutil.which("ssh"), shutil.which("setsid")
 RAN = ["sh", "-c", "echo ran >>$HOME/ran"]
 
 
@@ -58,7 +61,7 @@ def opened(monkeypatch) -> list[str]:
 def three(project, tmp_path, program, opened):
     """Three machines in machines.toml, one of them down, each with a home of its own."""
     homes = tmp_path / "homes"
-    program("ssh", SSH.format(homes=homes))
+    program("ssh", SSH.format(homes=homes, ssh=REAL_SSH))
     tables = [f'[machines.{name}]\nssh = "{name}"\nfolder = "lab/x"\n' for name in NAMES]
     (project / "machines.toml").write_text("\n".join(tables))
     (project / "requirements.txt").touch()
@@ -114,6 +117,22 @@ def test_lab_jobs_lists_all_machines_and_one_that_is_down_is_a_row(three, opened
         ("second", "finished(0)"),
     ]
     assert main(["jobs", "--all-machines", "-m", "first"]) == 2
+
+
+def test_lab_doctor_asks_all_machines_side_by_side(three, opened, capsys):
+    three["first"].program("nvidia-smi", "exit 9")
+    assert main(["doctor", "--all-machines"]) == 1
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert [word for word in head.split() if word in NAMES] == list(NAMES)
+    assert any(row.startswith("GPUs ") and "1 of 1 free" in row for row in rows)
+    assert opened.count("down") == 1
+    main(["doctor", "--all-machines", "--json"])
+    checks = json.loads(capsys.readouterr().out)
+    verdicts = {(check["machine"], check["check"]): check["verdict"] for check in checks}
+    assert verdicts["down", "connection"] == "failed"
+    assert (verdicts["first", "GPUs"], verdicts["second", "GPUs"]) == ("failed", "ok")
+    for more in (["--fix"], ["-m", "first"]):
+        assert main(["doctor", "--all-machines", *more]) == 2
 
 
 # --- starting on any ------------------------------------------------------------------------------

@@ -2,9 +2,21 @@
 
 import argparse
 
-from lab.cli.command import Command, CommandParser, add_json, add_machine, connect
-from lab.ground.errors import LabError
+from lab.cli.command import (
+    Command,
+    CommandParser,
+    add_all_machines,
+    add_json,
+    add_machine,
+    connect,
+    refuse_machine,
+)
+from lab.ground.errors import LabError, UsageError
 from lab.ground.terminal import format_table, print_json, print_message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lab.doctor.facts import Check
 
 
 def add_ssh_config_arguments(parser: CommandParser) -> None:
@@ -39,11 +51,54 @@ def log_in(args: argparse.Namespace) -> None:
 def add_doctor_arguments(parser: CommandParser) -> None:
     add_json(parser)
     parser.add_argument("--fix", action="store_true", help="fix what needs no root")
+    add_all_machines(parser)
     add_machine(parser)
+
+
+def examine_all(args: argparse.Namespace) -> int:
+    """Print one table of all machines side by side, then what to do; 1 if a check failed."""
+    from dataclasses import asdict
+
+    from lab.doctor import examination as doctor
+    from lab.doctor import facts
+    from lab.ssh import machines
+
+    refuse_machine(args)
+    if args.fix:
+        raise UsageError("lab doctor --fix fixes one machine: -m NAME.")
+    known = machines.read_all()
+    if not known:
+        machines.get(None)  # says that there is none
+    found = doctor.examine_all(known.values())
+    checks = [(name, check) for name in found for check in found[name]]
+    if args.json:
+        print_json([{"machine": name, **asdict(check)} for name, check in checks])
+    else:
+        rows: dict[str, dict[str, str]] = {}
+        for name, check in checks:
+            row = rows.setdefault(check.check, {"check": check.check})
+            row["this computer"] = row.get("this computer") or check.local
+            verdict = "" if check.verdict == facts.OK else f"({check.verdict})"
+            row[name] = f"{check.remote} {verdict}".strip() or check.verdict
+        columns = ["check", "this computer", *found]
+        print(format_table([*rows.values()], columns, whole=["check"]), end="\n\n")
+        for name, check in checks:
+            print_advice(check, f"{name}: ")
+    return 1 if facts.FAILED in [check.verdict for _, check in checks] else 0
+
+
+def print_advice(check: "Check", about: str = "") -> None:
+    """Print the cause of a check that is not ok, and what to do."""
+    if check.advice:
+        end = "" if check.advice.endswith((".", "?")) else "."
+        print(f"{check.verdict}: {about}{check.check}: {check.advice}{end}")
 
 
 def examine(args: argparse.Namespace) -> int:
     """Print the table of checks, then what to do; 1 if a check failed."""
+    if args.all_machines:
+        return examine_all(args)
+
     from dataclasses import asdict
 
     from lab.doctor import examination as doctor
@@ -72,9 +127,7 @@ def examine(args: argparse.Namespace) -> int:
         columns = ["check", "this computer", name, "verdict"]
         print(format_table(lines, columns, whole=["check", "verdict"]), end="\n\n")
         for check in found:
-            if check.advice:
-                end = "" if check.advice.endswith((".", "?")) else "."
-                print(f"{check.verdict}: {check.check}: {check.advice}{end}")
+            print_advice(check)
     return 1 if facts.FAILED in [check.verdict for check in found] else 0
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, redirect_stdout, suppress
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from lab.ground.errors import LabError
 from lab.ssh import answers, ssh_config
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine, NoMachine
+from lab.ssh.several import ask_all
 from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
 from lab.workcopy import workspace
 
@@ -32,9 +33,21 @@ COUNTING = 8  # seconds for the files of the dataset
 PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--version"}
 
 
-def examine(machine: Machine) -> list[Check]:
+def examine_all(machines: Iterable[Machine]) -> dict[str, list[Check]]:
+    """Return every check of each machine by its name; they are asked at once."""
+    local = collect_local_facts()
+    answers = ask_all(machines, lambda machine: examine(machine, local))
+    return {
+        machine.name: [Check("machine", "", "", FAILED, str(found))]
+        if isinstance(found, LabError)
+        else found
+        for machine, found in answers
+    }
+
+
+def examine(machine: Machine, local: Facts | None = None) -> list[Check]:
     """Return every check of both computers; what is wrong with the machine is never raised."""
-    local = {**collect_local_facts(), "lab": [machine.lab]}
+    local = {**(local or collect_local_facts()), "lab": [machine.lab]}
     try:
         connection = Connection(machine)
     except LabError as error:
