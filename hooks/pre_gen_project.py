@@ -158,6 +158,8 @@ def refusal(name, value):
     """Return (rule, suggestion) for the first rule that a value breaks, or None if it can work."""
     if value is None:
         return 'null, as from "name:" in a YAML file, is not text: write ""', EXAMPLES.get(name)
+    if not isinstance(value, str):
+        return f"it has to be text, not {ascii(value)[:40]}: put it in quotes", EXAMPLES.get(name)
     for rule in RULES[name]:
         broken = rule(value)
         if broken:
@@ -168,11 +170,22 @@ def refusal(name, value):
 
 
 def refusals(answers):
-    """Yield (name, value, rule, suggestion) for each answer that cannot work."""
-    for name in RULES:
-        broken = refusal(name, answers[name])
-        if broken:
-            yield name, answers[name], *broken
+    """Return (name, value, rule, suggestion) for each answer that cannot work."""
+    found = [(name, answers[name], refusal(name, answers[name])) for name in RULES]
+    broken = [(name, value, *why) for name, value, why in found if why]
+    return broken or list(given_private(answers))
+
+
+def given_private(answers):
+    """Yield the same for private names that were given, which would name files anywhere."""
+    licence = answers.get("open_source_license")
+    derived = {
+        "__package": answers["project_slug"].replace("-", "_"),
+        "__license_file": "" if licence == "none" else "LICENSE",
+    }
+    for name, value in derived.items():
+        if answers.get(name, value) != value:
+            yield name, answers[name], "it follows from the other answers: do not give it", value
 
 
 def unsaved_work():
@@ -320,7 +333,7 @@ def refuse_answers(broken):
         advice = f"{name}={suggestion}" if suggestion else "leave it empty"
         lines += [f"  {name} = {ascii(value)}", wrap(rule), f"    try:  {advice}", ""]
     if "_output_dir" in ANSWERS:  # else this is cruft
-        corrections = {name: suggestion for name, _, _, suggestion in broken}
+        corrections = {name: suggestion for name, _, _, suggestion in broken if name[0] != "_"}
         lines += ["With that, and your other answers as they were:"]
         lines += [*command_lines(corrections), ""]
     print_block(*lines[:-1])
@@ -332,7 +345,7 @@ def main():
     sys.stderr.reconfigure(errors="backslashreplace")
     project = os.getcwd()
     version = old_version()
-    broken = [] if version else list(refusals(ANSWERS))
+    broken = [] if version else refusals(ANSWERS)
     if version:
         oldest = ".".join(map(str, OLDEST))
         print_block(

@@ -73,6 +73,40 @@ def test_an_answer_that_cannot_work_is_refused_with_rule_value_and_suggestion(
     assert_explained(capsys.readouterr().err, name, value)
 
 
+def test_an_answer_of_another_type_is_refused(check, capsys):
+    for value in (5, True, ["a"], {"a": 1}, 1.5):
+        for name in check.RULES:
+            check.ANSWERS.update(dict.fromkeys(check.RULES, "") | check.EXAMPLES | {name: value})
+            assert check.main() == 1
+            assert_explained(capsys.readouterr().err, name, value)
+
+
+@pytest.mark.parametrize("name", ["__package", "__license_file"])
+def test_a_private_answer_that_is_given_is_refused(check, capsys, name):
+    good = {"__package": "my_experiment", "__license_file": "LICENSE"}
+    check.ANSWERS.update(good)
+    assert check.main() == 0
+    for value in ("../../evil", "os", "", ["x"], 5, None):
+        check.ANSWERS.update(good | {name: value})
+        assert check.main() == 1
+        assert_explained(capsys.readouterr().err, name, value)
+
+
+def test_a_private_answer_leads_nowhere_and_another_type_is_a_line(tmp_path):
+    for answer in ({"__package": "../../evil"}, {"__license_file": "../../EVIL"}):
+        out = tmp_path / "a/b/out"
+        out.mkdir(parents=True, exist_ok=True)
+        assert cookiecutter(out, skip=EVERY_STEP, **answer).returncode != 0
+        assert list(out.iterdir()) == []
+    assert not [*tmp_path.rglob("evil"), *tmp_path.rglob("EVIL")]
+    config = tmp_path / "config.yaml"
+    config.write_text("default_context:\n  author_name: {a: x}\n")
+    done = cookiecutter(out, "--config-file", config, skip=EVERY_STEP)
+    assert done.returncode != 0
+    assert_explained(done.stdout.split("Traceback")[0], "author_name", {"a": "x"})
+    assert list(out.iterdir()) == []
+
+
 def assert_explained(message: str, name: str, value: str) -> None:
     assert f"{name} = {ascii(value)}" in message
     assert re.search(r"rule: \S", message)
