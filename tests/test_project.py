@@ -197,10 +197,12 @@ def test_a_stopped_run_is_continued_from_the_command_line(worked, tmp_path):
 
 # Each case spoils what a run has kept; the error of a run that would continue it has these words.
 DAMAGE = """
-import json, shutil
+import json, os, shutil, torch
+from pathlib import Path
 from lab import project
 from lab.project import LabError
 from zebra_count import data
+from zebra_count.accelerator import make_accelerator
 from zebra_count.experiment import ex
 
 samples = data.load_digits()[:300]
@@ -238,8 +240,30 @@ def edit(change):
         path.write_text(json.dumps(state))
     return act
 
+class Evil:
+    def __reduce__(self):
+        return open, ("PWNED", "w")
+
+def poison(path):
+    torch.save({"evil": Evil()}, path)
+
 first = train(epochs=1)
 (place,) = (models / first).glob("step-*")
+for file in (place / name for name in os.listdir(place)):
+    said = change(place, file.name, poison)
+    assert "damaged" in said, said
+accelerator = make_accelerator("no")  # of a training that keeps an object of its own
+accelerator.register_for_checkpointing(torch.optim.SGD([torch.zeros(1)], 0.1))
+accelerator.save_state("own")
+poison(Path("own/custom_checkpoint_0.pkl"))
+try:
+    accelerator.load_state("own")
+except Exception as error:
+    assert "eights" in str(error), error
+else:
+    raise AssertionError("it was loaded")
+shutil.rmtree("own")
+assert not os.path.exists("PWNED"), "something in a checkpoint was run"
 for file in place.iterdir():
     for act in (halve, type(file).unlink):
         said = change(place, file.name, act)
@@ -269,7 +293,7 @@ print("all was refused")
 """
 
 
-def test_damaged_checkpoints_and_images_are_one_line_and_leave_nothing_half_made(worked, tmp_path):
+def test_damaged_checkpoints_and_images_are_one_line_and_run_or_leave_nothing(worked, tmp_path):
     environment = {"LAB_RUNS": str(tmp_path / "runs"), "LAB_DATA": str(tmp_path / "data")}
     done = worked.run("python", "-c", DAMAGE, env=environment)
     assert "all was refused" in done.stdout

@@ -22,5 +22,6 @@ def make_accelerator(mixed_precision: str) -> Accelerator:
     if accelerator.device.type == "cpu" and mixed_precision == "fp16":
         raise LabError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA asks for it, to be exact
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # no pickle in a checkpoint can run anything
     torch.use_deterministic_algorithms(True, warn_only=True)
     return accelerator

@@ -1,7 +1,6 @@
 """What a training run saves: its best weights, and its last state, from which it can continue.
 
-Each is written under another name and renamed when it is complete, so that a crash at any moment
-leaves a complete one.
+Each is renamed when it is complete: a crash at any moment leaves a complete one.
 """
 
 import json
