@@ -12,7 +12,10 @@ chmod 700 "$ours" # the terminal below shows the token, and older versions of tm
 own=$ours/j$(checksum_of "$hostname:$folder") # a short path, for its sockets
 session=$(session_name notebook)
 # not as a file: the one in work/ may be of another version
-printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$own" "$folder" "$data" "$tcp" "$lab" || exit 1
+(
+    umask "${login_umask:-$(umask)}" # the kernels are the user's
+    printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$own" "$folder" "$data" "$tcp" "$lab"
+) || exit 1
 has tmux || exit 0 # tmux shows the messages; Jupyter itself does not need it
 if [ "$action" = stop ]; then
     (our_tmux kill-session -t "=$session") 2>/dev/null

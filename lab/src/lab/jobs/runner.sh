@@ -130,6 +130,7 @@ if [ -n "$secrets" ]; then
 fi
 phase running "$(date +%s)"
 cd "$code/${inside:-}" || end 1
+umask "${umask:-$(umask)}"
 "$@"
 ended=$?
 cd "$job" || exit 1

@@ -16,7 +16,7 @@ if ! [ -e "$job/job.json" ]; then
     write_scripts
     take_commit
     remove_job # what an interrupted attempt has left
-    mkdir "$job" || fail "$job cannot be created on $hostname."
+    mkdir -p "$folder/runs" && mkdir "$job" || fail "$job cannot be created on $hostname."
     said=$(quiet_git -C "$repo" worktree add --quiet --detach "$job/code" "$commit" 2>&1) ||
         undo "the job cannot be started on $hostname: $(cause "$said")"
     # the exit code is written over this line, so there is room for it even on a full disk
@@ -24,6 +24,7 @@ if ! [ -e "$job/job.json" ]; then
         : >"$job/output.log" &&
         printf '%s\n' "$settings" "folder=$(quoted "$folder")" "data=$(quoted "$data")" \
             "ours=$(quoted "$ours")" "hostname=$(quoted "$hostname")" \
+            "umask=${login_umask:-$(umask)}" \
             >"$job/job.sh" &&
         cp "$scripts_folder"/* "$job/" &&
         { [ -z "$secrets" ] || mkfifo -m 600 "$job/secrets"; } &&

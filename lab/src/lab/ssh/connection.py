@@ -31,6 +31,7 @@ from lab.ssh.framing import (
 from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import BadAnswer, NoShell, RemoteError, SshError, explain
 
+MOST_PATH = 60  # characters of the folder of our sockets
 PERSIST = 600  # seconds that an idle connection stays open for the next command
 # In the configuration, as the ssh of ProxyJump sees no options of ours: else every command in
 # the background would give the gateway wrong answers, until it locks the account.
@@ -332,7 +333,7 @@ def make_socket_folder(kind: str) -> Path:
     of its configuration into the shell command that calls a gateway.
     """
     folder = project.cache_folder() / kind
-    if len(str(folder)) > 60 or not re.fullmatch("[A-Za-z0-9/._-]*", str(folder)):
+    if len(str(folder)) > MOST_PATH or not re.fullmatch("[A-Za-z0-9/._-]*", str(folder)):
         folder = Path("/tmp", f"lab-{kind}-{os.getuid()}")  # noqa: S108 - its owner is checked
     try:
         files.make_private_folder(folder)

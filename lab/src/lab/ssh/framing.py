@@ -41,6 +41,8 @@ def read_patience() -> float:
 
 PATIENCE = read_patience()
 
+# What is made on a machine is this user's alone; what the user runs has the umask of the login.
+PRIVATE = "login_umask=$(umask)\numask 077"
 # What runs on the machine: the script between two marks.
 FRAME = r"""
 exec 3>&2
@@ -68,6 +70,8 @@ def assemble_script(script: str, variables: dict[str, object], machine: Machine)
     needed = re.search("^# Needs: (.*)", body, re.M)
     names = ["prelude.sh", *(needed[1].split() if needed else [])]
     text = "\n".join(_strip_comments(part) for part in [*map(read_script, names), body])
+    if not machine.shared:
+        text = f"{PRIVATE}\n{text}"
     if "$prelude" in text:
         variables["prelude"] = shlex.join(machine.prelude)
     if "$exports" in text:

@@ -34,6 +34,7 @@ class Machine(NamedTuple):
     gateway_user: str = ""
     gateway_port: int = 0
     data: str = ""  # the machine's own folder of datasets; "": data/ in `folder`
+    shared: bool = False  # a team uses the folders: what is made there has the modes of the login
     prelude: Sequence[str] = ()  # lines that bash runs before a job and before its environment
     env: Mapping[str, str] = MappingProxyType({})  # variables of both; [machines.NAME.env]
     lab: str = "lab"  # how a command for it begins: with -m NAME if it is not the first
@@ -52,6 +53,7 @@ KEYS = {
 KINDS = {
     str: "text in quotes",
     int: "a whole number",
+    bool: "true or false",
     list: 'lines in quotes: ["module load cuda"]',
     dict: "a table of its own: [machines.NAME.env]",
 }
@@ -129,6 +131,8 @@ def _find_broken_rule(key: str, value: str | int | list[Any]) -> str | None:
 
     Nothing passes that ssh, git, rsync or a shell would take for an option or a command.
     """
+    if isinstance(value, bool):
+        return None
     if isinstance(value, int):
         return None if 0 < value < 65536 else "a port is between 1 and 65535"
     if isinstance(value, list):

@@ -7,13 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
-from lab.ssh.framing import PATIENCE
+from lab.ssh.framing import MOST_STDERR, PATIENCE
+from lab.ssh.ssh_errors import MOST_QUOTED
 from lab.transfer.staging import LOCAL, PARTIAL, DiskFull, connection_lost, names_file
 
 HELPER = Path(__file__).with_name("rsync_shell.py")
@@ -79,15 +81,19 @@ def _run(
 ) -> None:
     connection.open()
     ssh = json.dumps(connection.ssh_command("-T"))
-    with names_file(names) as file, tempfile.TemporaryFile() as stderr:
+    umask = "" if connection.machine.shared else "umask 077"
+    with names_file(names) as file:
         process = subprocess.Popen(
             rsync_command(file.name, options, source, target),
-            env={**os.environ, "LAB_SSH": ssh, "LC_ALL": "C"},
+            env={**os.environ, "LAB_SSH": ssh, "LAB_UMASK": umask, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
-            stderr=stderr,
+            stderr=subprocess.PIPE,
             start_new_session=True,  # a group of its own, to end ssh as well, which might hang
         )
+        errors: list[bytes] = []  # the last of what came, as the machine may write for ever
+        reader = threading.Thread(target=_keep_end, args=(process.stderr, errors), daemon=True)
+        reader.start()
         try:
             code = process.wait()
         finally:
@@ -98,8 +104,8 @@ def _run(
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        stderr.seek(0)
-        message = stderr.read().decode("utf-8", "replace")
+            reader.join(PATIENCE)
+        message = b"".join(errors).decode("utf-8", "replace")
     # on a full disk the other rsync may end before it can say why
     ended = code == ENDED and not message
     if ended or re.search("No space left on device|Disk quota exceeded", message):
@@ -109,4 +115,11 @@ def _run(
         raise connection_lost(connection)
     if code and code not in VANISHED:
         cause = next((line for line in message.splitlines() if line.strip()), f"exit code {code}")
-        raise LabError(f"rsync with {connection.name} failed: {cause}")
+        raise LabError(f"rsync with {connection.name} failed: {cause[:MOST_QUOTED]}")
+
+
+def _keep_end(pipe: IO[bytes], end: list[bytes]) -> None:
+    """Read a pipe to its end, and keep the last of it."""
+    with pipe:
+        while piece := os.read(pipe.fileno(), 1 << 16):
+            end[:] = [b"".join([*end, piece])[-MOST_STDERR:]]

@@ -1,7 +1,7 @@
 """The remote shell that rsync is given: ssh, without what the login shell prints.
 
 rsync starts it as a program, with a host, which it ignores, and the command to run there.
-LAB_SSH holds the ssh command as JSON.
+LAB_SSH holds the ssh command as JSON, LAB_UMASK a line for the shell there.
 """
 
 import json
@@ -16,14 +16,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # it is started with -I
 
-from lab.ssh.framing import PATIENCE, pack_command  # noqa: E402
+from lab.ssh.framing import MOST_NOISE, PATIENCE, pack_command  # noqa: E402
 
 
 def main(command: list[str]) -> int:
     """Run a command on the machine, and print its output, but nothing that came before."""
     mark = secrets.token_hex(8)
     path = "PATH=$HOME/.local/bin:$PATH"
-    source = f"export {path}\nprintf '%s\\0' {mark}\nexec {shlex.join(command)}"
+    umask = os.environ.get("LAB_UMASK", "")
+    source = f"export {path}\n{umask}\nprintf '%s\\0' {mark}\nexec {shlex.join(command)}"
     ssh = [*json.loads(os.environ["LAB_SSH"]), pack_command(source)]
     os.set_blocking(1, True)  # as rsync gives it, it does not block
     reading, writing = os.pipe()
@@ -50,7 +51,7 @@ def read_after_mark(pipe: int, mark: bytes) -> bytes:
         _, found, after = held.partition(mark)
         if found:
             return after or os.read(pipe, 1 << 16)
-        if not chunk:
+        if not chunk or len(held) > MOST_NOISE:
             break
     raise TimeoutError
 

@@ -8,10 +8,12 @@ SHELL=${SHELL:-/bin/sh}
 # no login shell, as its profile would put the system's Python first again
 set -- env "VIRTUAL_ENV=$PWD/.venv" "PATH=$PWD/.venv/bin:$PATH" "LAB_RUNS=$folder/runs" \
     "LAB_DATA=$data" "$SHELL"
+umask=${login_umask:-$(umask)}
 if ! has tmux; then
+    umask "$umask"
     echo "$hostname has no tmux: this shell ends with the connection." >&2
     exec "$@" -i
 fi
-command='exec'
+command="umask $umask; exec" # the umask of our tmux is another
 for word; do command="$command $(quoted "$word")"; done
 our_tmux new-session -A -s "$(session_name shell)" "$command"

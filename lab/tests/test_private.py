@@ -1,0 +1,89 @@
+"""What lab makes is for this user alone, there and here; links of other users are not followed."""
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_machine import until
+
+from lab.ground.errors import LabError
+from lab.jobs import control, job_cache, launch
+from lab.ssh import connection as connections
+from lab.ssh.connection import Connection
+
+
+@pytest.fixture
+def wide_open():
+    """Whatever is created, others may read and write."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def find_open(folder: Path) -> list[Path]:
+    """What others could read or write in a folder, without what lies in a closed one."""
+    found = []
+    for path in folder.iterdir():
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0:
+            continue
+        if status.st_mode & 0o077 and not path.is_symlink():
+            found.append(path)
+    return found
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_job_leaves_on_a_machine_is_private_unless_it_is_shared(
+    machine, project, wide_open, shared
+):
+    (project / "requirements.txt").touch()
+    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    about = machine.connection.machine._replace(shared=shared, folder="lab/new")
+    connection = Connection(about)
+    folder = machine.home / "lab/new"
+    command = ["sh", "-c", "echo text >$LAB_RUNS/written"]
+    environment = machine.folder / "envs"
+    folder.mkdir(mode=0o777)
+    (folder / "envs").symlink_to(environment)
+    job = launch.start(connection, command, gpus="0")
+    until(lambda: control.get(connection, job.id).ended)
+    assert control.get(connection, job.id).state == "finished(0)"
+    made = folder / "jobs" / job.id
+    modes = {path.name: path.stat().st_mode & 0o077 for path in (made, *made.iterdir())}
+    modes |= {name: (folder / name).stat().st_mode & 0o077 for name in ("runs", "jobs", "repo.git")}
+    private = {"output.log", "job.json", "job.sh", "runs", "jobs", "repo.git", job.id}
+    assert all(bool(modes[name]) == shared for name in private), modes
+    # what the user runs has the umask of the login
+    assert (folder / "runs/written").stat().st_mode & 0o777 == 0o666
+
+
+def test_what_is_kept_here_is_private_whatever_the_umask(machine, wide_open):
+    control.list_jobs(machine.connection)
+    kept = job_cache.cache_file(machine.connection.machine)
+    assert kept.exists()
+    for path in (kept, kept.parent, kept.parent.parent, machine.connection.config.parent):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("kind", ["link to a private folder", "link to nothing", "open", "file"])
+def test_the_folder_of_sockets_is_our_own_or_none(home, tmp_path, monkeypatch, kind):
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    (victim / "config.json").write_text("{}")
+    monkeypatch.setattr(connections.project, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(connections, "MOST_PATH", 1000)
+    folder = tmp_path / "cache/tunnels"
+    folder.parent.mkdir()
+    if kind == "file":
+        folder.touch(0o600)
+    elif kind == "open":
+        folder.mkdir(mode=0o755)
+    else:
+        folder.symlink_to(victim if "private" in kind else tmp_path / "nowhere")
+    with pytest.raises(LabError, match="tunnels"):
+        connections.make_socket_folder("tunnels")
+    assert (victim / "config.json").exists()
+    assert not (tmp_path / "nowhere").exists()
