@@ -260,7 +260,8 @@ def test_files_are_read_within_limits(tmp_path):
 
 
 def record_of(commit: object, **code: object) -> dict[str, object]:
-    return {**GOOD, "command": "run", "code": {"commit": commit, **code}}
+    experiment = {"mainfile": "my_experiment/experiment.py"}
+    return {**GOOD, "command": "run", "experiment": experiment, "code": {"commit": commit, **code}}
 
 
 def commit_evil(desk: Desk) -> str:
@@ -320,9 +321,26 @@ def test_what_a_record_names_lies_inside_the_checkout(repository):
         with pytest.raises(LabError):
             reproduce.make_plan(ONE, head, {**record_of(head), **change}, {})
     for main in ("../runs/evil.py", "/tmp/evil.py", "-c.py", "my_experiment/../x.py", 5):
-        record = {**record_of(head), "experiment": {"mainfile": main}}
-        plan = reproduce.make_plan(ONE, head, record, {})
-        assert plan == reproduce.Plan(".", "my_experiment.experiment", "run", 1)
+        with pytest.raises(LabError):
+            reproduce.make_plan(
+                ONE, head, {**record_of(head), "experiment": {"mainfile": main}}, {}
+            )
+    for meta in (
+        {"words": "sh -c evil"},
+        {"words": [["sh"]]},
+        {"words": ["ls"], "folder": "../.."},
+        {"words": ["ls"], "folder": "/"},
+    ):
+        with pytest.raises(LabError):
+            reproduce.make_plan(ONE, head, {**record_of(head), "meta": meta}, {})
+
+
+def test_a_recorded_command_runs_only_when_somebody_agrees(repository):
+    head = run_git(repository.project, "rev-parse", "HEAD")
+    record = {**record_of(head), "meta": {"words": ["touch", str(repository.project / "PWNED")]}}
+    repository.write(ONE, record)
+    assert "touch" in repository("reproduce", ONE, code=1), "it is shown"
+    assert not list(repository.project.rglob("PWNED"))
 
 
 def test_variables_of_a_record_are_numbers(desk):
