@@ -339,7 +339,7 @@ def test_a_recorded_command_runs_only_when_somebody_agrees(repository):
     head = run_git(repository.project, "rev-parse", "HEAD")
     record = {**record_of(head), "meta": {"words": ["touch", str(repository.project / "PWNED")]}}
     repository.write(ONE, record)
-    assert "touch" in repository("reproduce", ONE, code=1), "it is shown"
+    assert "touch" in repository("reproduce", ONE, code=None), "it is shown"
     assert not list(repository.project.rglob("PWNED"))
 
 
