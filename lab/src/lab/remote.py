@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from lab.ground import project, terminal
 from lab.ground.errors import LabError, UsageError
+from lab.ground.terminal import print_text
 from lab.jobs import control as _jobs
 from lab.jobs import launch
 from lab.runs import listing, records
@@ -180,12 +181,12 @@ def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | Non
                 display(figure)
                 plt.close(figure)
             if problem:
-                print(problem)
+                print_text(problem)
             if not every:
                 return
             time.sleep(every)
     except KeyboardInterrupt:
-        print("no longer followed; the runs continue")
+        print_text("no longer followed; the runs continue")
 
 
 def _fetch_records(machine: str | None) -> str:

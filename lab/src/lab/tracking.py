@@ -36,6 +36,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInf
 from lab.ground import interrupts, portable, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
+from lab.ground.terminal import print_message
 from lab.recording import code_state, named_files, observers, ranks
 from lab.recording.observers import find_recorder
 from lab.recording.ranks import is_main_process
@@ -211,11 +212,11 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         try:
             return self._run(*arguments, **options)
         except LabError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print_message(f"error: {error}")
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
-            print(f"ended by {signal.Signals(number).name}", file=sys.stderr)
+            print_message(f"ended by {signal.Signals(number).name}")
             raise SystemExit(128 + number) from None  # as a shell reports it
 
     def _create_run(
@@ -253,7 +254,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         try:
             return super().run_commandline(argv)
         except DocoptExit:
-            print("error: wrong usage: see --help.", file=sys.stderr)
+            print_message("error: wrong usage: see --help.")
             raise SystemExit(2) from None
         finally:
             self.exits = False
@@ -262,7 +263,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         """End with one line and exit code 2 if there is no such command."""
         problem = self._explain_command(cmd_name)
         if problem:
-            print(f"error: {problem}", file=sys.stderr)
+            print_message(f"error: {problem}")
             raise SystemExit(2)
 
     def _explain_command(self, name: str | None) -> str:
@@ -340,7 +341,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         """Leave another rank's error for rank 0; report an incomplete record of a failed run."""
         recorder = self.current_run and find_recorder(self.current_run)
         if recorder and recorder.problem():
-            print(f"error: {recorder.problem()}", file=sys.stderr)
+            print_message(f"error: {recorder.problem()}")
         if not is_main_process() and not isinstance(error, (ConfigError, KeyboardInterrupt)):
             text = "".join(traceback.format_exception(error))
             for observer in self.observers:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab.ground import files, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 
 # torch pins its CUDA libraries itself; in the lock they would cost CPU machines gigabytes.
 LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+cpu
@@ -86,7 +87,7 @@ def check_uv(*arguments: str | Path) -> None:
     if done.returncode:
         lines = done.stdout.strip().splitlines() or ["it gave no reason"]
         cause = next((line for line in lines if line.startswith("error")), lines[-1])
-        print(*lines, sep="\n", file=sys.stderr)
+        print_message(*lines, sep="\n")
         raise LabError(f"uv {arguments[0]} {arguments[1]} failed: {cause.strip()}")
 
 

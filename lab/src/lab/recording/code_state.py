@@ -14,6 +14,7 @@ from typing import Any
 from lab.code import snapshot
 from lab.ground import git, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 
 
 class Imports:
@@ -62,7 +63,7 @@ def take_snapshot() -> dict[str, Any]:
         taken = snapshot.take()
         return {**asdict(taken), "remotes": git.remote_urls(), "diff": snapshot.diff(taken)}
     except LabError as error:
-        print(f"warning: the code of this run is not recorded: {error}", file=sys.stderr)
+        print_message(f"warning: the code of this run is not recorded: {error}")
         names = [field.name for field in fields(snapshot.Snapshot)]
         return {**dict.fromkeys(names), "remotes": {}, "diff": "", "problem": str(error)}
 

@@ -3,9 +3,9 @@
 Needs pymongo: add it to the dependencies in pyproject.toml, then lab lock.
 """
 
-import sys
 from typing import Any
 
+from lab.ground.terminal import print_message
 from lab.recording import provenance
 from lab.recording.record_files import RecordFiles
 from lab.recording.sacred_import import RunObserver
@@ -86,8 +86,8 @@ class Mongo(RunObserver):  # type: ignore[misc] # Sacred has no types
         if not self.reported:
             self.reported = True
             reason = provenance.remove_credentials(str(error)).split(", Timeout:")[0]
-            print(f"warning: MongoDB does not record this run: {reason}", file=sys.stderr)
-            print("the run and its record in runs/ go on", file=sys.stderr, flush=True)
+            print_message(f"warning: MongoDB does not record this run: {reason}")
+            print_message("the run and its record in runs/ go on")
 
     def _read_output(self) -> str:
         content = (self.recorder.folder / "cout.txt").read_bytes()

@@ -1,11 +1,11 @@
 """Files that settings name: identified in the record; a warning if nobody will find them again."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lab.ground import files, portable
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 
 
 def identify(names: Iterable[str]) -> list[dict[str, str]]:
@@ -29,10 +29,9 @@ def warn_of_lost(config: Mapping[str, Any], identified: Iterable[Mapping[str, st
     for name, value in list_texts(config):
         reason = "" if value in known else portable.explain_loss(value)
         if reason:
-            print(
+            print_message(
                 f"warning: {name}={value} {reason}: lab reproduce and jobs will not find it. A"
                 " setting of the type tracking.File finds data/FILE and runs/FILE everywhere.",
-                file=sys.stderr,
             )
 
 

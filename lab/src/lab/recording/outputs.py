@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from lab.ground import git, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 
 
 def folder_of(run: str) -> Path:
@@ -90,8 +90,7 @@ def advise(before: set[str], declared: list[str]) -> None:
     made = sorted(list_untracked() - before - {f"{name}/" for name in declared})
     if made:
         lines = ", ".join(f'"{name}"' for name in sorted({*made, *(f"{one}/" for one in declared)}))
-        print(
+        print_message(
             f"lab: this made {', '.join(made)}, which would go into every snapshot. If it is"
             f" output, declare it in pyproject.toml: [tool.lab] outputs = [{lines}]",
-            file=sys.stderr,
         )

@@ -21,6 +21,7 @@ from typing import Any
 from lab.environment import installed
 from lab.ground import files, liveness, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 from lab.recording import package
 
 TIMEOUT = 5  # seconds for nvidia-smi; a broken driver lets it hang
@@ -56,10 +57,9 @@ def find_differences() -> list[str]:
     """List the installed packages that differ from the lock, and warn of them."""
     differences = installed.find_differences(Path(sys.prefix))
     if differences:
-        print(
+        print_message(
             "warning: this environment is not as requirements.txt says:"
             f" {installed.summarize(differences)}. python3 bootstrap.py restores it.",
-            file=sys.stderr,
         )
     return differences
 

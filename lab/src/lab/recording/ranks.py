@@ -7,13 +7,13 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
 from lab.ground import files, liveness
+from lab.ground.terminal import print_message
 
 # Equal in all processes of one launch; together different in the next one.
 LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
@@ -40,7 +40,7 @@ def report_error(runs: Path, text: str) -> None:
         files.write(folder / f"rank-{os.environ['RANK']}.txt", text)
     except OSError as error:
         rank = os.environ["RANK"]
-        print(f"warning: the error of rank {rank} cannot be recorded: {error}", file=sys.stderr)
+        print_message(f"warning: the error of rank {rank} cannot be recorded: {error}")
 
 
 class Failure(NamedTuple):

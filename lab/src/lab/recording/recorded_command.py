@@ -16,6 +16,7 @@ from typing import Any
 
 from lab.ground import interrupts, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 from lab.recording import command_settings, outputs
 from lab.recording.recorder import RunFolder
 
@@ -154,7 +155,7 @@ def describe_late_imports(recorder: RunFolder, report: Path) -> None:
     if late and not recorder.run_entry["code"].get("problem"):
         problem = f"{', '.join(late)}: edited after the start, before it was imported; the commit"
         recorder.run_entry["code"]["problem"] = problem = f"{problem} holds another version."
-        print(f"warning: {problem}", file=sys.stderr)
+        print_message(f"warning: {problem}")
 
 
 def end_interrupted(recorder: RunFolder, error: BaseException) -> None:

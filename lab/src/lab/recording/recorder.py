@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from lab.ground import files, interrupts
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 from lab.recording import capture, code_state, metrics_file, named_files, provenance, ranks
 from lab.recording.record_files import RecordError, RecordFiles, flatten
 
@@ -223,7 +223,7 @@ class RunFolder(RecordFiles):
             problem = " ".join(filter(None, problems))
             if problem and not self.run_entry["code"].get("problem"):
                 self.run_entry["code"]["problem"] = problem
-                print(f"warning: {problem}", file=sys.stderr)
+                print_message(f"warning: {problem}")
             if failure := self.capture.stop():
                 self.note_missing("its output", failure)
             own = ranks.Failure("rank-0", 0, "".join(trace))
@@ -269,7 +269,7 @@ class RunFolder(RecordFiles):
                 lines = self.folder / "metrics.jsonl"
                 metrics_file.write_for_sacred(lines, self.folder / "metrics.json")
             except Exception as error:  # noqa: BLE001 # metrics.jsonl has all of it
-                print(f"warning: metrics.json cannot be written: {error}", file=sys.stderr)
+                print_message(f"warning: metrics.json cannot be written: {error}")
 
     def _append_output(self, text: str) -> None:
         """Append what is only printed after the run to cout.txt; OSError if the file is gone."""
@@ -285,7 +285,7 @@ class RunFolder(RecordFiles):
         except Exception as error:  # noqa: BLE001 # Sacred's thread would end
             if str(error) != self.reported:
                 self.reported = str(error)
-                print(f"warning: {self.dir} cannot be written: {error}", file=sys.stderr)
+                print_message(f"warning: {self.dir} cannot be written: {error}")
 
     def note_missing(self, what: str, why: Any) -> None:
         """Note that something is not in the record and will not be."""

@@ -12,6 +12,8 @@ import types
 from contextlib import suppress
 from typing import Any, Dict, Tuple
 
+from lab.ground.terminal import print_message
+
 METRICS = os.environ.get("LAB_METRICS", "")  # the record's metrics.jsonl
 REPORT = os.environ.get("LAB_REPORT", "")  # for settings, and files that were edited too late
 LINE = '{"metric": %s, "step": %d, "value": %s, "time": %.3f}\n'
@@ -204,7 +206,7 @@ def fill_wandb(module: Any) -> None:
     module.run, module.init, module.config, module.summary = run, init, run.config, run.summary
     module.log = run.log
     module.__getattr__ = lambda name: getattr(run, name)
-    print("lab: wandb is not installed: what it logs is in the record only.", file=sys.stderr)
+    print_message("lab: wandb is not installed: what it logs is in the record only.")
 
 
 CONNECTOR = "trainer.connectors.logger_connector.logger_connector"

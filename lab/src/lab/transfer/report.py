@@ -4,7 +4,7 @@ import re
 import sys
 
 from lab.ground import project
-from lab.ground.terminal import count_files, escape, print_message
+from lab.ground.terminal import count_files, escape, print_message, print_text
 from lab.jobs import control as jobs
 from lab.runs import reading
 from lab.ssh.connection import Connection
@@ -37,13 +37,13 @@ def print_report(connection: Connection, report: Report) -> int:
         or list(report.unfit)
     )
     if report.files:
-        print(f"{count_files(report.files)}, {report.bytes / 1e6:.1f} MB from {machine}")
+        print_text(f"{count_files(report.files)}, {report.bytes / 1e6:.1f} MB from {machine}")
     elif not problems:
-        print("nothing new")
+        print_text("nothing new")
     for run in sorted(report.runs):
         record = project.runs_folder() / run / "run.json"
         if not run.startswith("_"):
-            print(f"{run}  {reading.get_state(reading.read_json(record))}")
+            print_text(f"{run}  {reading.get_state(reading.read_json(record))}")
     sys.stdout.flush()
     for path in report.skipped:
         print_message(f"skipped, not a regular file: {path!r}")

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from lab.code import sending, snapshot
 from lab.ground import git
-from lab.ground.terminal import print_message
+from lab.ground.terminal import print_message, print_text
 from lab.jobs import runner_scripts
 from lab.ssh.answers import expecting
 from lab.ssh.connection import Connection
@@ -117,9 +117,9 @@ def has_ref(ref: str) -> bool:
 def setup(connection: Connection) -> None:
     """Bring code, environment, kernel and folders up to date on the machine; print each step."""
     synced = sync(connection)
-    print(f"  {'done':<8} {'code':<12} work/ {synced.state}", flush=True)
+    print_text(f"  {'done':<8} {'code':<12} work/ {synced.state}")
     for ref in synced.edits:
-        print(f"           remote edits are saved here as {ref}")
+        print_text(f"           remote edits are saved here as {ref}")
     variables: dict[str, Any] = {
         "project": git.prefix(),
         "plain": os.environ.get("NO_COLOR", ""),
