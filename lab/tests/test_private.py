@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from fake_machine import until
 
+from lab.browser import notebook
+from lab.browser.tunnels import Tunnel
 from lab.ground.errors import LabError
 from lab.jobs import control, job_cache, launch
 from lab.ssh import connection as connections
@@ -66,6 +68,21 @@ def test_what_is_kept_here_is_private_whatever_the_umask(machine, wide_open):
     assert kept.exists()
     for path in (kept, kept.parent, kept.parent.parent, machine.connection.config.parent):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("environment", [True, False])
+def test_the_browser_is_started_without_the_token(project, wide_open, tmp_path, environment):
+    if environment:
+        (project / ".venv").mkdir()
+    path = tmp_path / "1.json"
+    tunnel = Tunnel("x", "notebook", "p", "gpu", 8888, "/s", 0, {}, path)
+    url = f"http://127.0.0.1:8888/lab?token={'ab' * 24}"
+    for _ in range(2):
+        address = notebook.write_page(url, tunnel)
+        page = Path(address.removeprefix("file://"))
+        assert "abab" not in address and url in page.read_text()
+        assert page.stat().st_mode & 0o777 == 0o600
+        page.chmod(0o644)
 
 
 @pytest.mark.parametrize("kind", ["link to a private folder", "link to nothing", "open", "file"])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lab.browser import tunnels
 from lab.browser.tunnels import Tunnel
-from lab.ground import files, git
+from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
@@ -14,6 +14,11 @@ from lab.ssh.connection import Connection
 PORT = 8888
 LONGEST = 300  # seconds that a start may take there
 SOCKET = re.compile("/[A-Za-z0-9._~+=@,/-]{1,106}")  # a path that ssh takes for nothing else
+PAGE = """<!DOCTYPE html>
+<meta charset="utf-8"><meta name="referrer" content="no-referrer">
+<meta http-equiv="refresh" content="0; url={url}">
+<title>JupyterLab</title><a href="{url}">JupyterLab</a>
+"""
 # What ssh says where sshd forwards no sockets.
 FORBIDDEN = ("prohibited", "unknown channel type", "connect failed")
 
@@ -103,6 +108,21 @@ def stop(connection: Connection) -> bool:
     answer = _call_server(connection, "stop")
     with expecting(connection.name, "the end of a JupyterLab"):
         return bool(parse_object(answer, stopped=bool)["stopped"])
+
+
+def write_page(url: str, tunnel: Tunnel) -> str:
+    """Write a page that leads to the address, for this user alone; return the page's own address.
+
+    What a program is started with, everybody on this computer can see; so the browser does not get
+    the token as an argument. The page is in the environment, as some browsers may not read the
+    hidden folders of a home.
+    """
+    name = f"lab-{tunnel.machine}-notebook.html"
+    environment = project.root() / ".venv"
+    page = environment / name if environment.is_dir() else tunnel.path.with_name(name)
+    page.unlink(missing_ok=True)  # with whatever mode it has
+    files.write(page, PAGE.format(url=url), durable=False, private=True)
+    return page.as_uri()
 
 
 def format_url(server: Server, tunnel: Tunnel) -> str:

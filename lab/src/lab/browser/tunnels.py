@@ -25,6 +25,7 @@ from lab.ssh import connection
 from lab.ssh.framing import PATIENCE
 
 Kind: TypeAlias = Literal["notebook", "tensorboard"]
+MOST = 1 << 20  # bytes of an answer
 START = 60  # seconds; importing TensorBoard from a cold disk takes its time
 ENDING = 10  # seconds
 ANSWER = min(5.0, PATIENCE)  # seconds
@@ -243,8 +244,8 @@ def request(tunnel: Tunnel, path: str, token: str = "") -> tuple[int, bytes]:
             client.sock.connect(str(tunnel.path.with_suffix(".sock")))
         client.request("GET", path, headers={"Authorization": f"token {token}"} if token else {})
         answer = client.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
+        return answer.status, answer.read(MOST)
+    except (OSError, ValueError, http.client.HTTPException):
         return 0, b""
     finally:
         client.close()

@@ -8,6 +8,8 @@ from lab.ground.terminal import format_duration, format_table, print_json, print
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lab.browser.tunnels import Tunnel
 
 
@@ -25,15 +27,21 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
-def show_address(url: str, tunnel: "Tunnel", args: argparse.Namespace, usual: int) -> None:
-    """Print the address, and open it if somebody is at the terminal."""
+def show_address(
+    url: str,
+    tunnel: "Tunnel",
+    args: argparse.Namespace,
+    usual: int,
+    write_page: "Callable[[str, Tunnel], str] | None" = None,
+) -> None:
+    """Print the address; open it, or the page that leads there, if somebody is at the terminal."""
     if tunnel.port != (args.port or usual):
         print_message(f"port {args.port or usual} is in use: using {tunnel.port}")
     print(url, flush=True)
     if sys.stdout.isatty() and not args.no_open:
         import webbrowser
 
-        webbrowser.open(url)
+        webbrowser.open(write_page(url, tunnel) if write_page else url)
 
 
 def add_notebook_arguments(parser: CommandParser) -> None:
@@ -58,7 +66,8 @@ def open_notebook(args: argparse.Namespace) -> None:
         )
     if not server.started:
         print_message("it was already running")
-    show_address(notebook.format_url(server, tunnel), tunnel, args, notebook.PORT)
+    url = notebook.format_url(server, tunnel)
+    show_address(url, tunnel, args, notebook.PORT, notebook.write_page)
 
 
 def add_tensorboard_arguments(parser: CommandParser) -> None:
