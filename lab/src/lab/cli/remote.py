@@ -13,7 +13,7 @@ from lab.cli.command import (
     connect_and_announce,
 )
 from lab.ground.errors import LabError, UsageError
-from lab.ground.terminal import print_message
+from lab.ground.terminal import OutputWriter, print_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,9 +156,7 @@ def follow(connection: "Connection", id: str, last: int | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def write_bytes(piece: bytes) -> None:
-    sys.stdout.buffer.write(piece)
-    sys.stdout.buffer.flush()
+write_bytes = OutputWriter()
 
 
 def report_end(connection: "Connection", id: str) -> int:

@@ -8,8 +8,7 @@ second clone, whose kernel is called NAME-2.
 import json
 import re
 import sys
-
-from lab.ground import files
+from pathlib import Path
 
 # What Jupyter writes into a cell's metadata when it runs, or when it is shown.
 VOLATILE = ("collapsed", "scrolled", "execution", "ExecuteTime")
@@ -53,8 +52,9 @@ def drop_number(kernel: object, project: str) -> None:
 def read_project() -> str:
     """Return the name of the project in the working directory, where git runs filters; or ""."""
     try:
-        settings = files.read_text("pyproject.toml")
-    except OSError:
+        path = Path("pyproject.toml")
+        settings = path.read_text("utf-8") if path.is_file() else ""  # not of a FIFO
+    except (OSError, ValueError):
         return ""
     found = re.search('^name = "([^"]*)"', settings, re.M)
     return found.group(1) if found else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.ground import files
 from lab.ground.errors import LabError
+from lab.ground.terminal import escape_text
 
 TOML_MOST = 1 << 20  # bytes of pyproject.toml or machines.toml
 # A key of so many parts takes the parser minutes.
@@ -30,7 +31,7 @@ def root() -> Path:
     """
     current, own = _current(), _of_script()
     if own and current and own != current:
-        sys.exit(f"error: {describe_mismatch(own, current)}")
+        sys.exit(escape_text(f"error: {describe_mismatch(own, current)}"))
     found = own or current
     if not found:
         raise LabError(

@@ -150,6 +150,36 @@ def escape_all_output() -> None:
             setattr(sys, name, EscapingStream(stream))
 
 
+class OutputWriter:
+    """Writes what a program on a machine printed: as it is into a file, made safe for a terminal.
+
+    There colours, carriage returns and moves of the cursor stay, as for progress bars; titles,
+    the clipboard and everything else that a terminal can be told are shown as text.
+    """
+
+    def __init__(self) -> None:
+        self.decoder: Any = None
+        self.rest = ""  # the beginning of a sequence that the next piece may complete
+
+    def __call__(self, piece: bytes) -> None:
+        if sys.stdout.isatty():
+            piece = self.make_safe(piece)
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+    def make_safe(self, piece: bytes) -> bytes:
+        import codecs
+        import re
+
+        self.decoder = self.decoder or codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        text = self.rest + self.decoder.decode(piece)
+        unfinished = re.search(r"\x1b(\[[0-9;]{0,20})?\Z", text)
+        self.rest = unfinished[0] if unfinished else ""
+        parts = re.split(r"(\x1b\[[0-9;]{0,20}[ABCDGKm]|[\r\b])", text.removesuffix(self.rest))
+        safe = (part if number % 2 else escape_text(part) for number, part in enumerate(parts))
+        return "".join(safe).encode("utf-8", "backslashreplace")
+
+
 def print_text(*texts: object, sep: str = " ", end: str = "\n") -> None:
     """Print to standard output, escaped: print() for what also runs outside the `lab` command."""
     print(escape_text(sep.join(map(str, texts))), end=end, flush=True)

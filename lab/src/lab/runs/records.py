@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lab.environment.installed import summarize
 from lab.ground import files, project
 from lab.ground.errors import LabError, UsageError
-from lab.ground.terminal import shorten
+from lab.ground.terminal import escape, shorten
 from lab.runs import listing
 from lab.runs.reading import get_dict, get_list, read_json, run_ids
 
@@ -245,7 +245,7 @@ def label_runs(ids: list[str]) -> dict[str, str]:
     keys = dict.fromkeys(key for config in configs for key in config)
     differing = [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
     words = [
-        shorten(" ".join(f"{key}={config.get(key)}" for key in differing), LABEL)
+        shorten(escape(" ".join(f"{key}={config.get(key)}" for key in differing)), LABEL)
         for config in configs
     ]
     return {

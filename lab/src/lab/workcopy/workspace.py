@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from lab.code import sending, snapshot
 from lab.ground import git
-from lab.ground.terminal import print_message, print_text
+from lab.ground.terminal import OutputWriter, print_message, print_text
 from lab.jobs import runner_scripts
 from lab.ssh.answers import expecting
 from lab.ssh.connection import Connection
@@ -135,8 +135,4 @@ def setup(connection: Connection) -> None:
             raise RemoteError(f"{connection.name} is not ready; the cause stands above.", code)
         return
 
-    def show(chunk: bytes) -> None:
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.flush()
-
-    connection.run("setup.sh", receive=show, **variables)
+    connection.run("setup.sh", receive=OutputWriter(), **variables)

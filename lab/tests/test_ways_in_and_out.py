@@ -1,0 +1,90 @@
+"""Text leaves by one function and files are read by one: any other way is found here."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab.ground.terminal import OutputWriter
+
+LAB = Path(__file__).parents[1] / "src/lab"
+# What writes by itself, and why nothing that it writes needs to be escaped.
+WRITES = {
+    "ground/terminal.py": "the one place",
+    "browser/notebook_server.py": "runs on a machine; its answer is parsed here",
+    "environment/repository.py": "the standard library alone; git quotes names",
+    "environment/notebook_filter.py": "a notebook, for git",
+    "transfer/rsync_shell.py": "what rsync reads",
+    "code/sending.py": "a bar without any text from outside",
+    "recording/capture.py": "the run's own output",
+    "recording/capture_helper.py": "the run's own output",
+    "recording/metrics_file.py": "a file",
+    "recording/scalar_hooks.py": "a file",
+}
+# What reads by itself, and why it cannot wait for ever or fill the memory.
+READS = {
+    "ground/files.py": "the one place",
+    "ground/liveness.py": "/proc",
+    "workcopy/mount.py": "/proc",
+    "browser/notebook_server.py": "runs on a machine, as the user there",
+    "browser/notebook.py": "a file of lab's own",
+    "ssh/framing.py": "a file of lab's own",
+    "recording/mongo.py": "the run's own output",
+    "recording/package.py": "texts of importlib.metadata",
+    "recording/recorded_command.py": "files of its own run",
+    "environment/repository.py": "the standard library alone; the project's own pyproject.toml",
+    "environment/notebook_filter.py": "the standard library alone; asks first what it is",
+}
+
+
+def find_uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and name of each function or stream that writes or reads past ours."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            if node.attr in ("read_text", "read_bytes") and owner != "files":
+                yield node.lineno, node.attr
+            if owner in ("sys.stdout", "sys.stderr") and node.attr in ("buffer", "write"):
+                yield node.lineno, "write"
+            if owner == "sys" and node.attr in ("__stdout__", "__stderr__"):
+                yield node.lineno, "write"
+            if owner == "os" and node.attr == "write":
+                yield node.lineno, "write"
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name == "print":
+                yield node.lineno, "print"
+            if name == "sys.exit" and node.args and isinstance(node.args[0], ast.JoinedStr):
+                yield node.lineno, "print"
+
+
+def list_uses(names: set[str], allowed: dict[str, str]) -> list[str]:
+    found = []
+    for path in sorted(LAB.rglob("*.py")):
+        file = path.relative_to(LAB).as_posix()
+        if file not in allowed:
+            uses = find_uses(ast.parse(path.read_text()))
+            found += [f"{file}:{line} {name}" for line, name in uses if name in names]
+    return found
+
+
+def test_all_text_leaves_through_the_one_function_that_escapes_it():
+    """print() is safe in the command `lab` alone, whose streams escape; see lab/cli/main.py."""
+    assert list_uses({"write"}, WRITES) == []
+    assert [use for use in list_uses({"print"}, WRITES) if not use.startswith("cli/")] == []
+
+
+def test_files_are_read_by_the_one_function_that_has_limits():
+    assert list_uses({"read_text", "read_bytes"}, READS) == []
+
+
+def test_output_of_a_machine_moves_the_cursor_and_no_more():
+    writer = OutputWriter()
+    assert writer.make_safe(b"\x1b[31mred\x1b[0m 50%\r\x1b[A\x1b[2K\n") == (
+        b"\x1b[31mred\x1b[0m 50%\r\x1b[A\x1b[2K\n"
+    )
+    for evil in ("\x1b]52;c;eA==\x07", "\x1b]0;t\x1b\\", "\x1b[2J", "\x1bc", "\x9b2J", "\x1bP1"):
+        pieces = [evil[:2], evil[2:], "\n"]
+        shown = b"".join(writer.make_safe(piece.encode()) for piece in pieces)
+        assert b"\x1b" not in shown and b"\x9b" not in shown and b"\x07" not in shown, shown
+    halves = [writer.make_safe(piece) for piece in (b"\x1b[3", b"1mx \xc3", b"\xa9\xff")]
+    assert b"".join(halves) == b"\x1b[31mx \xc3\xa9\\xff"
