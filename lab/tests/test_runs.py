@@ -12,6 +12,7 @@ import pytest
 from written_records import COMMIT, CONFIG, MIDDLE, NEWEST, OLDEST, write_record, write_three
 
 from lab.cli import main as cli
+from lab.ground import project as current
 from lab.runs import comparison, listing, reading, records
 
 SRC = Path(__file__).resolve().parents[1] / "src"
@@ -477,3 +478,37 @@ def test_another_device_is_named(lab):
         "GPUs: NVIDIA H200 when it was recorded, none now",
         "driver: 550.1 when it was recorded, None now",
     ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "is_clock"),
+    [
+        ("train/time", True),
+        ("train_runtime", True),
+        ("train_samples_per_second", True),
+        ("tokens/s", True),
+        ("result seconds", True),
+        ("fps", True),
+        ("perf/gpu", True),
+        ("loss", False),
+        ("timesteps", False),
+        ("val/items", False),
+        ("result accuracy", False),
+    ],
+)
+def test_times_and_rates_do_not_decide_a_comparison(project, metric, is_clock):
+    assert comparison.is_clock(metric, ["perf/*"]) == is_clock
+    for name, value in ((OLDEST, 1.0), (NEWEST, 2.0)):
+        bare = metric.removeprefix("result ")
+        result = {bare: value} if bare != metric else {}
+        points = [] if result else [(metric, 1, value)]
+        write_record(project / "runs", name, points, result=result)
+    (project / "pyproject.toml").write_text(
+        (project / "pyproject.toml")
+        .read_text()
+        .replace("[tool.lab]", '[tool.lab]\nclocks=["perf/*"]')
+    )
+    current.reload()
+    rows = comparison.compare(project / "runs" / OLDEST, project / "runs" / NEWEST, 0.0)
+    (row,) = [row for row in rows if row.metric == metric]
+    assert row.same == is_clock and (row.recorded, row.now) == (1.0, 2.0)

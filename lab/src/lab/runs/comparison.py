@@ -1,14 +1,24 @@
 """Comparing two runs number by number: are they the same, and what may have made them differ?"""
 
+import fnmatch
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.ground import project
+from lab.ground.errors import LabError
 from lab.runs import listing, reading, records
 
 ENDED = ("COMPLETED", "FAILED")  # of these runs all points count; of others those until their end
 
+# Metrics that measure the clock: no repetition has the same. docs/any-script.md names them.
+CLOCK = re.compile(
+    r"(.*[/_. -])?(time|runtime|seconds?|secs?|ms|duration|elapsed|eta|throughput|fps)"
+    r"|.*(_per_|/)(seconds?|secs?|s)",
+    re.IGNORECASE,
+)
 Series = list[tuple[int, Any]]  # step and value of each point
 
 
@@ -19,13 +29,13 @@ class Row:
     metric: str
     recorded: Any  # its last value then
     now: Any
-    same: bool  # all points are identical, or within the tolerance
+    same: bool  # all points are identical, or within the tolerance; or it does not decide
     verdict: str  # the same in words
 
 
 def compare(old: Path, new: Path, tolerance: float) -> list[Row]:
     """Compare all points of two runs; one row per metric."""
-    before, after = read_series(old), read_series(new)
+    before, after, clocks = read_series(old), read_series(new), read_clocks()
     state = reading.get_state(reading.read_json(old / "run.json"))
     rows = []
     if state in ENDED:
@@ -39,8 +49,29 @@ def compare(old: Path, new: Path, tolerance: float) -> list[Row]:
     for name in dict.fromkeys([*before, *after]):
         first, second = before.get(name, []), after.get(name, [])
         recorded, now = (points[-1][1] if points else "" for points in (first, second))
-        rows.append(Row(name, recorded, now, *compare_series(first, second, tolerance)))
+        if is_clock(name, clocks):
+            rows.append(Row(name, recorded, now, True, "a time: not compared"))
+        else:
+            rows.append(Row(name, recorded, now, *compare_series(first, second, tolerance)))
     return rows
+
+
+def read_clocks() -> list[str]:
+    """Read the patterns of metrics that measure time: `clocks` of [tool.lab]."""
+    table = project.read_toml("pyproject.toml").get("tool", {}).get("lab", {})
+    found = table.get("clocks", []) if isinstance(table, dict) else []
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise LabError(
+            f"{project.root() / 'pyproject.toml'}: clocks = {found!r}: write a list of patterns,"
+            ' as in clocks = ["perf/*"].'
+        )
+    return found
+
+
+def is_clock(metric: str, patterns: list[str]) -> bool:
+    """Whether a metric is a time or a rate, which is shown and does not decide."""
+    name = metric.removeprefix("result ")
+    return bool(CLOCK.fullmatch(name)) or any(fnmatch.fnmatchcase(name, one) for one in patterns)
 
 
 def read_series(folder: Path) -> dict[str, Series]:

@@ -108,6 +108,10 @@ def reproduce(
     if not again:
         raise LabError("the run did not start, or left no record: see above.")
     state = reading.get_state(again)
+    if state == "FAILED" and reading.get_state(record) != "FAILED":
+        trace = [str(line).strip() for line in reading.get_list(again, "fail_trace")]
+        cause = (trace or ["it left no cause"])[-1]
+        raise LabError(f"the repetition, {new.name}, failed: {cause}")
     if state not in comparison.ENDED:
         raise LabError(f"the repetition, {new.name}, is {state}: its numbers cannot be compared.")
     rows = comparison.compare(old, new, tolerance)
