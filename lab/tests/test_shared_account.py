@@ -1,11 +1,15 @@
 """One account on a machine for several people: what --mine shows, waits for and stops."""
 
 import json
+import subprocess
 
 import pytest
 from fake_machine import until
 
+from lab.browser import notebook
+from lab.cli import remote
 from lab.cli.main import main
+from lab.ground import owner
 from lab.ground import project as current
 from lab.ground.owner import name_owner
 
@@ -16,6 +20,7 @@ MINE, THEIRS, LATER = (f"2026010{day}-000000-aaaaaa" for day in (1, 2, 3))
 def shared(machine, project):
     """A machine with running jobs: two of this person, and one of somebody else between them."""
     (project / "machines.toml").write_text('[machines.gpu]\nssh = "worker"\nfolder = "lab/x"\n')
+    subprocess.run(["git", "init", "-q"], check=True)
     current.reload()
     for id, by in ((MINE, name_owner()), (THEIRS, "eve@elsewhere"), (LATER, name_owner())):
         job = machine.run_job(id, "exec sleep 1000")
@@ -54,3 +59,35 @@ def test_stop_mine_ends_all_of_ones_own_and_no_other(shared, capsys):
 @pytest.mark.parametrize("words", [["stop"], ["stop", "--mine", "same"], ["fetch", "--mine", "x"]])
 def test_what_is_not_one_thing_or_the_other_is_refused(shared, capsys, words):
     assert main(words) == 2
+
+
+def as_each(monkeypatch, action) -> list[str]:
+    """What an action says, done by Ada at home, by her elsewhere, on her desktop, and by Eve."""
+    said = []
+    for by in ("ada@laptop.home", "ada@laptop.office", "ada@desktop", "eve@laptop"):
+        monkeypatch.setattr(owner, "name_owner", lambda by=by: by)
+        said.append(action())
+    return said
+
+
+def test_each_has_a_jupyter_of_their_own_and_stops_no_other(shared, monkeypatch):
+    python = shared.folder / "work/.venv/bin/python"
+    python.parent.mkdir(parents=True)
+    # instead of notebook_server.py, its arguments: - ACTION FOLDER ...
+    python.write_text(
+        '#!/bin/sh\n[ "$1" = -I ] || exit 0\necho "$4" >>"$HOME/$3"\necho \'{"stopped": true}\'\n'
+    )
+    python.chmod(0o755)
+    assert all(as_each(monkeypatch, lambda: notebook.stop(shared.connection)))
+    home, office, desktop, eve = (shared.home / "stop").read_text().split()
+    assert home == office and len({office, desktop, eve}) == 3
+
+
+def test_each_has_a_shell_of_their_own(shared, monkeypatch, capfd):
+    (shared.folder / "work").mkdir()
+    shared.program("tmux", 'while [ "$1" != -s ]; do shift; done; echo "session $2"')
+    monkeypatch.setattr(remote, "require_terminal", lambda *_: None)
+    as_each(monkeypatch, lambda: main(["shell"]))
+    words = capfd.readouterr().out.split()
+    home, office, desktop, eve = words[1::2]
+    assert home == office and len({office, desktop, eve}) == 3

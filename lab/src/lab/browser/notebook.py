@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lab.browser import tunnels
 from lab.browser.tunnels import Tunnel
-from lab.ground import files, git, project
+from lab.ground import files, git, owner, project
 from lab.ground.errors import LabError
 from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
@@ -77,6 +77,7 @@ def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
     return connection.run(
         "notebook.sh",
         project=git.prefix(),
+        owner=owner.shorten(owner.name_owner()),
         action=action,
         tcp="yes" if tcp else "",
         program=program,

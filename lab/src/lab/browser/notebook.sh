@@ -1,5 +1,5 @@
 # Starts this project's JupyterLab, reuses the one that runs, or ends it.
-# Variables: project, action (start or stop), tcp (yes: sshd here forwards no sockets), program (the
+# Variables: project, owner (whose it is: each has one of their own), action (start or stop), tcp (yes: sshd here forwards no sockets), program (the
 # text of notebook_server.py, which does it and prints the answer).
 # Needs: places.sh tmux.sh
 
@@ -9,7 +9,7 @@ cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
     fail "there is no JupyterLab in the environment on $hostname: $lab setup."
 mkdir -p "$ours"
 chmod 700 "$ours" # the terminal below shows the token, and older versions of tmux check no user
-own=$ours/j$(checksum_of "$hostname:$folder") # a short path, for its sockets
+own=$ours/j$(checksum_of "$hostname:$folder $owner") # a short path, for its sockets
 session=$(session_name notebook)
 # not as a file: the one in work/ may be of another version
 (

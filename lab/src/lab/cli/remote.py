@@ -232,10 +232,11 @@ def sync_working_copy(args: argparse.Namespace) -> None:
 
 
 def open_shell(args: argparse.Namespace) -> int:
-    from lab.ground import git
+    from lab.ground import git, owner
 
     require_terminal("lab shell", "lab run -- COMMAND runs one without")
-    return connect(args).run_in_terminal("shell.sh", project=git.prefix())
+    own = owner.shorten(owner.name_owner())
+    return connect(args).run_in_terminal("shell.sh", project=git.prefix(), owner=own)
 
 
 COMMANDS = (

@@ -11,10 +11,10 @@ def name_owner() -> str:
 
 def is_own(by: object) -> bool:
     """Tell whether something was started by this person on this computer."""
-    return isinstance(by, str) and _shorten(by) == _shorten(name_owner())
+    return isinstance(by, str) and shorten(by) == shorten(name_owner())
 
 
-def _shorten(by: str) -> str:
+def shorten(by: str) -> str:
     """Leave out the domain, which on a laptop changes with the network."""
     person, _, host = by.rpartition("@")
     return f"{person}@{host.partition('.')[0]}"

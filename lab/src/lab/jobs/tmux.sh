@@ -17,9 +17,9 @@ our_tmux() {
 # checksum_of TEXT: a number
 checksum_of() { printf %s "$1" | cksum | cut -d ' ' -f 1; }
 
-# session_name KIND: of the project's session for it. tmux gives some characters a meaning, such as a
+# session_name KIND: of $owner's session for it in the project. tmux gives some characters a meaning, such as a
 # command in #(...); the checksum tells folders apart that have the same last name.
-session_name() { printf '%s-%s-%s' "$1" "$(printf %s "${folder##*/}" | tr -c A-Za-z0-9_- _)" "$(checksum_of "$folder")"; }
+session_name() { printf '%s-%s-%s' "$1" "$(printf %s "${folder##*/}" | tr -c A-Za-z0-9_- _)" "$(checksum_of "$folder $owner")"; }
 
 # tmux_session COMMAND: starts it in the job's session; sets tmux_says if that fails
 tmux_session() {

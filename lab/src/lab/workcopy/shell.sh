@@ -1,5 +1,5 @@
 # Opens a shell in the working copy, with the environment active; in tmux, so that it stays.
-# Variables: project, term.
+# Variables: project, term, owner (whose shell it is: nobody else's is opened).
 # Needs: places.sh tmux.sh
 
 cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $hostname yet: $lab setup."
