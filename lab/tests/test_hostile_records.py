@@ -343,6 +343,19 @@ def test_a_recorded_command_runs_only_when_somebody_agrees(repository):
     assert not list(repository.project.rglob("PWNED"))
 
 
+def test_a_file_with_code_of_my_own_and_a_command_of_a_stranger_asks(repository):
+    head = run_git(repository.project, "rev-parse", "HEAD")
+    words = ["touch", str(repository.project / "PWNED"), "x\nlab: all is well"]
+    file = make_archive(repository, head, {**record_of(head), "meta": {"words": words}})
+    for wanted in (file, ONE):
+        said = []
+        with pytest.raises(LabError):
+            reproduce.reproduce(str(wanted), agree=said.append)
+        assert len(said) == 1 and "touch" in said[0]
+        assert "\nlab: all" not in said[0], "no line of it can be forged"
+    assert not list(repository.project.rglob("PWNED"))
+
+
 def test_variables_of_a_record_are_numbers(desk):
     record = {
         "determinism": {"threads": "1\0", "CUBLAS_WORKSPACE_CONFIG": "x;y"},

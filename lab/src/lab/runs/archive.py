@@ -12,6 +12,7 @@ from typing import Any
 from lab.code import snapshot
 from lab.ground import files, git, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import escape
 from lab.runs import reading, recorded_code, records
 from lab.runs.export import BUNDLE, LOCK, RECORD
 
@@ -109,11 +110,11 @@ def import_code(
 
 def describe(file: Path, name: str, commit: str, record: dict[str, Any]) -> str:
     """Describe what would run: whose commit, which module, and how to look at it first."""
-    about = git.run("show", "--no-patch", "--format=%an <%ae>, %as: %s", commit).strip()
+    about = escape(git.run("log", "-1", "--format=%an <%ae>, %as: %s", commit).strip())
     program = recorded_code.describe_program(commit, record)
     bundle = f"unzip {quote(str(file))} {BUNDLE}; git fetch {BUNDLE} {snapshot.REFS}/{commit}"
     return (
-        f"{file} has code that no branch or snapshot of yours holds. With your rights it would run"
+        f"{escape(file)} has code that no branch or snapshot of yours holds. With your rights it would run"
         f"\n  commit   {commit[:12]} of {about}"
         f"\n  program  {program}, with the settings of {name}"
         "\n  before   its bootstrap.py, which installs the packages that its lock names, if they"

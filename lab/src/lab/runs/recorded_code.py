@@ -13,6 +13,7 @@ from typing import Any
 from lab.code import snapshot
 from lab.ground import git
 from lab.ground.errors import LabError
+from lab.ground.terminal import escape
 from lab.runs import reading
 
 BRANCHES = "refs/heads"
@@ -97,7 +98,7 @@ def get_working_folder(record: dict[str, Any]) -> str:
 def describe_program(commit: str, record: dict[str, Any]) -> str:
     """Describe what a record says that ran, as one would type it."""
     words = get_words(record)
-    return shlex.join(words) if words else f"python -m {find_module(commit, record)}"
+    return escape(shlex.join(words)) if words else f"python -m {find_module(commit, record)}"
 
 
 def find_module(commit: str, record: dict[str, Any]) -> str:

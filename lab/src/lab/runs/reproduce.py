@@ -20,7 +20,7 @@ from lab.ground import files, git, interrupts, plain_json, portable, project
 from lab.ground.errors import LabError
 from lab.ground.files import sha256_or_none
 from lab.ground.ids import new_id
-from lab.ground.terminal import print_text
+from lab.ground.terminal import escape, print_text
 from lab.runs import archive, comparison, reading, recorded_code, records
 
 MOST_PROCESSES = 64  # on one computer
@@ -65,10 +65,16 @@ def reproduce(
     says what cannot be restored: code, data or environment.
 
     Code that no branch or snapshot of this user holds does not run: LabError. If it comes in a
-    file, `agree` is asked, with what would run in some lines.
+    file, `agree` is asked, with what would run in some lines; so it is before a recorded command.
     """
-    file = Path(wanted)
-    old = archive.unpack(file, agree) if file.suffix == ".zip" else records.find(wanted)
+    file, asked = Path(wanted), False
+
+    def ask(text: str) -> bool:
+        nonlocal asked
+        asked = True
+        return agree(text)
+
+    old = archive.unpack(file, ask) if file.suffix == ".zip" else records.find(wanted)
     record, config = (reading.read_json(old / name) for name in ("run.json", "config.json"))
     state = reading.get_state(record) if config else "without a readable config.json"
     if state in ("UNREADABLE", "RUNNING") or not config:
@@ -76,7 +82,7 @@ def reproduce(
     commit = recorded_code.require_commit(old.name, record)
     recorded_code.require_own(old.name, commit)
     plan = make_plan(old.name, commit, record, config)
-    if plan.words and file.suffix != ".zip" and not agree(describe_command(old.name, plan)):
+    if plan.words and not asked and not agree(describe_command(old.name, plan)):
         raise LabError("nothing was run: --yes runs the recorded command without asking.")
     check_manifest(record)
     beside = git.top_level().parent
@@ -148,9 +154,8 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
 
 def describe_command(name: str, plan: Plan) -> str:
     """Describe the command that would run: a record may come from a machine, with any words."""
-    return f"the record of {name} says that this ran, in {plan.working_folder}:\n  " + " ".join(
-        map(quote, plan.words)
-    )
+    command = escape(" ".join(map(quote, plan.words)))
+    return f"the record of {name} says that this ran, in {plan.working_folder}:\n  {command}"
 
 
 def check_manifest(record: dict[str, Any]) -> None:
