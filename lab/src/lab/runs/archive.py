@@ -114,8 +114,8 @@ def describe(file: Path, name: str, commit: str, record: dict[str, Any]) -> str:
     program = recorded_code.describe_program(commit, record)
     bundle = f"unzip {quote(str(file))} {BUNDLE}; git fetch {BUNDLE} {snapshot.REFS}/{commit}"
     return (
-        f"{escape(file)} has code that no branch or snapshot of yours holds. With your rights it would run"
-        f"\n  commit   {commit[:12]} of {about}"
+        f"{escape(file)} has code that no branch or snapshot of yours holds. With your rights it"
+        f" would run\n  commit   {commit[:12]} of {about}"
         f"\n  program  {program}, with the settings of {name}"
         "\n  before   its bootstrap.py, which installs the packages that its lock names, if they"
         " differ from yours"
