@@ -4,17 +4,18 @@ import os
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 from fake_machine import until
 
 from lab.cli import main, remote
 from lab.jobs import control
+from lab.ssh import answers, framing
 from lab.ssh import connection as connections
-from lab.ssh import framing
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
-from lab.ssh.ssh_errors import ConnectionLost, RemoteError
+from lab.ssh.ssh_errors import BadAnswer, ConnectionLost, RemoteError
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -60,6 +61,32 @@ def test_a_script_that_fails_is_an_error_with_its_code_and_is_not_repeated(machi
         machine.connection.run(name)
     assert caught.value.code == 7
     assert (machine.home / "calls").read_text() == "called\n"
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        "exec yes",
+        "exec yes >&2",
+        'sh -c "$command" | head -c 30; exec yes',
+        'sh -c "$command" | head -c 30; exec yes >&2',
+        'sh -c "$command" | tr -d 0; exec yes',
+        'sh -c "$command"; exec yes >&2',
+    ],
+)
+def test_an_answer_without_an_end_is_given_up(machine, script, monkeypatch, evil):
+    monkeypatch.setattr(framing, "PATIENCE", 1)
+    monkeypatch.setattr(framing, "LATEST", 0.2)
+    monkeypatch.setattr(answers, "MOST", 1 << 20)
+    machine.next_call(evil)
+    with suppress(BadAnswer, ConnectionLost):
+        assert machine.connection.run(script("echo text"), again=False) == "text\n"
+
+
+@pytest.mark.parametrize("evil", ["cat /dev/zero", "cat /dev/zero >&2"])
+def test_a_script_that_prints_for_ever_is_a_bad_answer(machine, script, evil):
+    with pytest.raises(BadAnswer, match="gpu"):
+        machine.connection.run(script(evil))
 
 
 def test_followed_logs_go_on_at_the_right_byte_and_end_with_the_job(machine):

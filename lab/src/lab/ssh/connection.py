@@ -31,6 +31,7 @@ from lab.ssh.framing import (
 from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import BadAnswer, NoShell, RemoteError, SshError, explain
 
+LONGEST = 6 * 3600  # seconds that an answer may take which nobody sees as it comes
 MOST_PATH = 60  # characters of the folder of our sockets
 PERSIST = 600  # seconds that an idle connection stays open for the next command
 # In the configuration, as the ssh of ProxyJump sees no options of ours: else every command in
@@ -69,20 +70,22 @@ class Connection:
         receive: Callable[[bytes], object] | None = None,
         output: IO[bytes] | None = None,
         again: bool = True,
-        within: float = math.inf,
+        within: float | None = None,
         **variables: object,
     ) -> str:
         """Run one of our scripts on the machine, and return its output.
 
         `variables` become its shell variables; `stdin` is a file. The output goes to the file
-        `output` instead, or piece by piece to `receive`. With `again` a script whose connection
-        was lost is run once more, on a new one. An answer that takes longer than `within` seconds
-        is given up.
+        `output` instead, or piece by piece to `receive`, for as long as it takes; any other answer
+        is given up after `within` seconds, by default some hours. With `again` a script whose
+        connection was lost is run once more, on a new one.
 
         Raises RemoteError with the script's own message, SshError, or BadAnswer if it is none, or
         too long for memory.
         """
         source = assemble_script(script, variables, self.machine)
+        if within is None:
+            within = math.inf if receive or output else LONGEST
         pieces: list[bytes] = []
         tried = False
         for last_attempt in (not again, True):

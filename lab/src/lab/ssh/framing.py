@@ -25,6 +25,7 @@ from lab.ssh.variables import make_exports
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
 MOST_STDERR = 100_000  # bytes that are kept
+MOST_WRITTEN = 16 << 20  # bytes of stderr after which it is given up
 MOST_MESSAGE = 2000  # characters of a script's message
 MOST_NOISE = 1 << 20  # bytes that a login shell may print before the script begins
 LATEST = 5  # seconds that bytes may go on to come after the time is up, or after the answer
@@ -123,7 +124,7 @@ def read_answer(
     answer = _Answer(mark, receive)
     sign_of_life = mark + b"+"
     alive = False  # the script has begun, or takes long
-    errors = b""
+    errors, written = b"", 0
     give_up_at = time.monotonic() + within
     must_begin_by = time.monotonic() + PATIENCE
     reading = [stdout, stderr]
@@ -136,6 +137,9 @@ def read_answer(
         if stderr in ready:
             piece = os.read(stderr.fileno(), 1 << 16)
             errors = (errors + piece)[-MOST_STDERR:]
+            written += len(piece)
+            if written > MOST_WRITTEN:
+                raise BadFrame
             alive = alive or sign_of_life in errors
             if not piece:
                 reading.remove(stderr)
@@ -155,7 +159,7 @@ def read_answer(
 
 
 class BadFrame(Exception):
-    """What comes is no output between marks."""
+    """What comes is no output between marks, or stderr without an end."""
 
 
 class _Answer:
