@@ -55,6 +55,26 @@ def compare(laptop, name: str, ours: str, rival: str, number: int, bound: float 
     return holds
 
 
+def make_jobs(laptop, number: int) -> None:
+    """Make so many jobs of the one that has ended, and ten on a machine called ten."""
+    script = f"""
+        cd {THERE}/jobs && set -- */ && one=${{1%/}} && mkdir -p ../../ten/jobs
+        rm -rf "$one/code"
+        for n in $(seq {number}); do
+            id=20200101-$(printf %06d $n)-aaaaaa
+            cp -r "$one" $id && sed -i "s/$one/$id/" $id/job.json
+            [ $n -gt 10 ] || cp -r $id ../../ten/jobs
+        done
+        for job in */; do case $job in 20200101*) ;; *) rm -rf "$job" ;; esac; done"""
+    laptop.hosts.worker.run("sh", "-ec", script)
+    machines = laptop.path / "machines.toml"
+    table = machines.read_text("utf-8")
+    ten = table.replace("[machines.gpu]", "[machines.ten]").replace(THERE, "lab/ten")
+    machines.write_text(f"{table}\n{ten}", "utf-8")
+    assert len(json.loads(laptop.lab("jobs", "--all", "--json"))) == number
+    assert len(json.loads(laptop.lab("-m", "ten", "jobs", "--all", "--json"))) == 10
+
+
 def measure(laptop) -> list[bool]:
     laptop.lab("jobs")  # the connection is warm from here on
     plain = ssh(laptop)
@@ -83,6 +103,17 @@ def measure(laptop) -> list[bool]:
             2,
         )
     )
+    laptop.hosts.delay(0.05)  # 100 ms there and back
+    results.append(
+        compare(
+            laptop,
+            "lab jobs, against ssh worker true, on a line of 100 ms",
+            "lab jobs",
+            f"{plain} worker true",
+            10,
+            2.2,
+        )
+    )
     laptop.hosts.delay(0)
     change = "date +%N >README.md"
     push = f"git -c core.sshCommand={shlex.quote(plain)} push -q worker:{THERE}/repo.git"
@@ -94,6 +125,17 @@ def measure(laptop) -> list[bool]:
             f"{change}; git commit -qam x;;{push} HEAD:refs/heads/bench; {plain} worker true",
             10,
             2.5,
+        )
+    )
+    make_jobs(laptop, 300)
+    results.append(
+        compare(
+            laptop,
+            "lab jobs --all of 300 jobs, against 10",
+            "lab jobs --all",
+            "lab -m ten jobs --all",
+            10,
+            1.5,
         )
     )
     for number in (100, 1_000, 10_000):

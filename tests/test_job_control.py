@@ -261,6 +261,39 @@ def test_queued_jobs_get_gpus_in_the_order_in_which_they_came(laptop, gpus):
     assert done.stderr.splitlines()[-1] == "lab: worker has only 2 GPUs."
 
 
+def test_a_day_on_several_machines_that_several_people_share(laptop, gpus):
+    gpus(2)
+    table = '[machines.{}]\nssh = "{}"\ngateway = "gateway"\nfolder = "lab/{}"\n'
+    table += BOB.partition("\n")[2]  # an ordinary user
+    three = [("gpu", "worker", "experiment"), ("second", "worker", "second"), ("dark", "dark", "x")]
+    (laptop.path / "machines.toml").write_text("\n".join(table.format(*one) for one in three))
+    eve = {"env": {"LOGNAME": "eve"}}
+    script = GO.format("/tmp/go") + "; exit 3"
+    mine = laptop.lab("run", "-m", "any", "--name", "same", "--gpus", "2", "--", "sh", "-c", script)
+    assert mine.split()[1:] == ["running", "on", "GPU", "0,1"]
+    assert laptop.lab("run", "-m", "any", "--", "true", check=False).returncode == 1
+    theirs = laptop.lab("run", "-m", "any", "--queue", "--name", "same", "--", "true", **eve)
+    mine, theirs = mine.split()[0], theirs.split()[0]
+
+    done = laptop.lab("jobs", "--all-machines", "--json", check=False)
+    listed = [(row["machine"], row["id"], row["state"]) for row in json.loads(done.stdout)]
+    assert done.returncode == 1
+    assert listed == [
+        ("gpu", mine, "running"),
+        ("gpu", theirs, "queued"),
+        ("dark", None, "unreachable"),
+    ]
+    assert "dark" in laptop.lab("doctor", "--all-machines", check=False).stdout.splitlines()[0]
+    assert [one["id"] for one in json.loads(laptop.lab("jobs", "--mine", "--json"))] == [mine]
+
+    assert laptop.lab("stop", theirs[-4:], check=False).returncode == 1
+    assert laptop.lab("stop", "same", **eve) == f"{theirs} stopped\n", "one's own of that name"
+    waiting = laptop.popen("lab", "wait", "same")
+    laptop.hosts.worker.path("/tmp/go").touch()
+    assert (waiting.wait(120), waiting.stdout.read()) == (3, f"{mine} finished(3)\n")
+    waiting.stdout.close()
+
+
 def test_without_a_driver_that_works_a_job_needs_no_gpu(laptop, gpus):
     gpus(1, broken=True)
     id = start(laptop, "--", "echo", "ran")
