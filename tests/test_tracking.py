@@ -1361,3 +1361,20 @@ print(sorted(run.keys() & set({FACTS})), run["code"]["commit"], run["seeds"]["sa
     assert "the last words\n" in tiny.output
     lines = (tiny.record / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["value"] for line in lines] == [0.5, 0.25]
+
+
+def test_a_file_of_settings_makes_no_objects(tiny, tmp_path):
+    """A record's config.json, perhaps of a machine: Sacred would let jsonpickle make them."""
+    mark, file = tmp_path / "PWNED", tmp_path / "config.json"
+    evil = {"py/reduce": [{"py/type": "os.system"}, {"py/tuple": [f"touch {mark}"]}]}
+    for content in ({"seed": evil}, {"py/object": "subprocess.Popen"}, "[" * 10_000):
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        done = tiny.run("    return 1", "with", file, check=False)
+        assert done.returncode == 1 and "Traceback" not in done.stdout
+        assert done.stdout.splitlines()[-1].startswith("error: ")
+    (tmp_path / "config.pickle").write_bytes(b"cos\nsystem\n(S'touch PWNED'\ntR.")
+    tiny.run("    return 1", "with", tmp_path / "config.pickle", check=False)
+    assert not mark.exists() and not list(tiny.folder.rglob("PWNED")) and not tiny.records()
+    file.write_text('{"seed": 7}')
+    tiny.run("    return _config['seed']", "with", file)
+    assert tiny.json()["result"] == 7
