@@ -92,6 +92,16 @@ def test_nothing_new_enters_a_folder_that_no_fetch_made(monkeypatch, folders, ma
     assert (mine / "new/notes.txt").exists()
 
 
+def test_a_source_for_all_runs_has_the_content_that_its_name_says(monkeypatch, folders, machine):
+    named = {hashlib.sha256(b"good").hexdigest()[:32], hashlib.md5(b"good").hexdigest()}
+    good = {f"_sources/a_{digest}.py" for digest in named}
+    machine.remote = dict.fromkeys(good, b"good") | {f"_sources/b_{'0' * 32}.py": b"evil"}
+    monkeypatch.setattr(fetch, "list_remote", lambda *_: listing("runs", machine.remote))
+    report = fetch.fetch(machine)
+    assert report.damaged == [f"runs/_sources/b_{'0' * 32}.py"]
+    assert {f"_sources/{path.name}" for path in (folders / "runs/_sources").iterdir()} == good
+
+
 def test_a_dataset_that_somebody_prepares_here_gets_no_files(monkeypatch, folders, machine):
     machine.remote = {"train/a": b"theirs"}
     text = json.dumps({"files": {"train/a": hashlib.sha256(b"theirs").hexdigest()}})

@@ -16,6 +16,7 @@ from lab.ground import files, project
 from lab.ssh.connection import Connection, hold_lock
 from lab.transfer import copying
 from lab.transfer.fetch_plan import (
+    SHARED,
     FetchState,
     Kind,
     Listing,
@@ -134,6 +135,7 @@ class _Round:
         if self.kind == "data":
             arrived -= self._remove_damaged(arrived, memory)
         else:
+            arrived -= self._remove_misnamed(arrived, memory)
             changed = [name for name in arrived if fingerprint(staged / name) != self.remote[name]]
             # a run that has just ended: its other files may be older than its end
             again = any(name.endswith("/run.json") for name in changed)
@@ -254,6 +256,20 @@ class _Round:
             memory.suspect[name] = self.remote[name]
         return damaged
 
+    def _remove_misnamed(self, names: Collection[str], memory: Memory) -> set[str]:
+        """Remove staged files whose name has another hash than they have; return their names.
+
+        Later runs of this computer would take such a file for their own source.
+        """
+        staged = self.stage / "files"
+        shared = [name for name in names if folder_of(self.kind, name) in SHARED]
+        wrong = {name for name in shared if not has_own_hash(staged / name)}
+        for name in wrong:
+            (staged / name).unlink()
+            self.report.damaged.append(f"{self.kind}/{name}")
+            memory.suspect[name] = self.remote[name]
+        return wrong
+
     def _hash_remote(self, names: Collection[str]) -> dict[str, str]:
         return remote_hashes(self.connection, self.listing.base[self.kind], names) if names else {}
 
@@ -318,6 +334,18 @@ def _move(source: Path, target: Path) -> None:
     """Rename; a folder on the way may be a link to another disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     files.move(source, target)
+
+
+def has_own_hash(path: Path) -> bool:
+    """Return whether a file's name ends with the hash of its content, lab's or Sacred's."""
+    import hashlib  # slow to import
+
+    content = hashlib.md5(usedforsecurity=False)
+    with files.open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            content.update(chunk)
+    named = path.stem.rpartition("_")[2]
+    return named in (files.sha256(path)[:32], content.hexdigest())
 
 
 def find_blocking(base: Path, name: str) -> Path | None:
