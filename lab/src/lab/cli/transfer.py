@@ -3,10 +3,16 @@
 import argparse
 import time
 
-from lab.cli.command import Command, CommandParser, add_machine, connect
+from lab.cli.command import (
+    Command,
+    CommandParser,
+    add_machine,
+    connect,
+    connect_and_announce,
+)
 from lab.cli.remote import report_lost_connection
 from lab.ground.errors import UsageError
-from lab.ground.terminal import print_message
+from lab.ground.terminal import count_files, escape, format_table, print_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,8 +91,45 @@ def fetch_data(args: argparse.Namespace) -> None:
     print(datasets.fetch(connect(args), args.dataset))
 
 
+def add_clean_arguments(parser: CommandParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
+    parser.add_argument("--models", action="store_true", help="also records with models")
+    add_machine(parser)
+
+
+def clean_machine(args: argparse.Namespace) -> None:
+    from lab.transfer import clean
+
+    connection = connect_and_announce(args)
+    found = clean.find(connection, args.models)
+    may_go = [item for item in found if item.kind != "kept"]
+    if may_go and not args.dry_run:
+        may_go = clean.remove(connection, may_go, args.models)
+    rows = []
+    for kind in clean.REMOVABLE:
+        items = [item for item in may_go if item.kind == kind]
+        if items:
+            megabytes = f"{sum(item.bytes for item in items) / 1e6:.1f} MB"
+            inodes = sum(item.inodes for item in items)
+            rows.append({"what": kind, "number": len(items), "size": megabytes, "inodes": inodes})
+    print(format_table(rows, ("what", "number", "size", "inodes")) if rows else "nothing to remove")
+    for item in (item for item in may_go if item.kind == "repository"):
+        print_message(f"repo.git is {item.bytes / 1e6:.1f} MB smaller")
+    for item in (item for item in found if item.kind == "kept"):
+        count = count_files(item.bytes)
+        print_message(f"kept, as it wrote {count} into its checkout: job {escape(item.name)}")
+    if rows and args.dry_run:
+        print_message(f"nothing was removed: {connection.machine.lab} clean does it")
+
+
 COMMANDS = (
     Command("fetch", "fetch the records and models of runs", fetch_runs, add_fetch_arguments),
+    Command(
+        "clean",
+        "make room on a machine: what can be made again",
+        clean_machine,
+        add_clean_arguments,
+    ),
     Command("push-data", "send a dataset to a machine", push_data, add_dataset_arguments),
     Command("fetch-data", "fetch a dataset from a machine", fetch_data, add_dataset_arguments),
 )

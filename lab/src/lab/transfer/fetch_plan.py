@@ -14,6 +14,7 @@ from lab.transfer import rsync_copy, staging
 from lab.transfer.staging import Fingerprint
 
 Kind: TypeAlias = Literal["runs", "data"]
+HASHER = Path(__file__).with_name("hashes.py")
 SHARED = ("_sources", "_resources")  # folders in runs/ that several records refer to
 Action: TypeAlias = Literal["new", "update", "same", "compare"]
 
@@ -135,7 +136,9 @@ class Memory:
 def remote_hashes(connection: Connection, base: str, names: Iterable[str]) -> dict[str, str]:
     """Return the sha256 of files in the machine's folder `base`, without those that vanished."""
     with staging.names_file(names) as file:
-        output = connection.run("hashes.sh", base=base, stdin=file)
+        output = connection.run(
+            "hashes.sh", base=base, hasher=HASHER.read_text("utf-8"), stdin=file
+        )
     with expecting(connection.name, "a list of hashes"):
         return parse_hashes(output)
 

@@ -1,0 +1,126 @@
+"""Making room on a machine: what can be made again, or is proven to be at home, is removed.
+
+The machine says what may go: checkouts of jobs that have ended and changed nothing in them,
+environments that nothing uses, snapshots and records. A snapshot goes only if this repository has
+it, a record only if the sha256 of every file is that of the file here.
+"""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from lab.code.sending import SENT
+from lab.ground import files, git, project
+from lab.jobs import job_format
+from lab.runs import reading
+from lab.ssh.answers import expecting, parse_number
+from lab.ssh.connection import Connection
+from lab.transfer.fetch_plan import Kind, Listing, list_remote, remote_hashes
+
+REMOVABLE = ("checkout", "environment", "record", "snapshot")
+KINDS = (*REMOVABLE, "repository", "kept")
+
+
+class Item(NamedTuple):
+    """Something on the machine that may be removed, or, with the kind kept, that stays."""
+
+    kind: str
+    name: str
+    bytes: int  # that become free; for kept the number of files
+    inodes: int
+
+
+def find(connection: Connection, models: bool = False) -> list[Item]:
+    """Return what may be removed now, and what is kept because only the machine has it.
+
+    `models`: also records with models, from which no later job can resume then. Raises SshError.
+    """
+    items = _ask(connection, models, [])
+    records = [item for item in items if item.kind == "record"]
+    home = _find_home(connection, records) if records else set()
+    ours = set(git.run("for-each-ref", "--format=%(objectname)", "refs/lab/snapshots").split())
+    # the next start is sent as what differs from it
+    ours -= set(git.run("for-each-ref", "--format=%(objectname)", SENT).split())
+    may_go = {"record": home, "snapshot": ours}
+    return [item for item in items if item.name in may_go.get(item.kind, {item.name})]
+
+
+def remove(connection: Connection, items: Iterable[Item], models: bool = False) -> list[Item]:
+    """Remove these, unless something uses them by now; return what has gone."""
+    wanted = [f"{item.kind} {item.name}\n" for item in items]
+    removed = _ask(connection, models, wanted) if wanted else []
+    return [item for item in removed if item.kind != "kept"]
+
+
+def _ask(connection: Connection, models: bool, wanted: list[str]) -> list[Item]:
+    with tempfile.TemporaryFile() as file:
+        file.writelines(line.encode() for line in wanted)
+        file.seek(0)
+        output = connection.run(
+            "clean.sh",
+            stdin=file,
+            remove="yes" if wanted else "",
+            project=git.prefix(),
+            models="yes" if models else "",
+            format=job_format.FORMAT,
+        )
+    with expecting(connection.name, "what may be removed"):
+        return parse_items(output)
+
+
+def parse_items(output: str) -> list[Item]:
+    """Read the output of clean.sh. ValueError if it is none of it."""
+    items = []
+    for entry in output.split("\0")[:-1]:
+        kind, size, inodes, name = entry.split(" ", 3)
+        if kind not in KINDS or "\n" in name:
+            raise ValueError("nothing that can be removed")
+        free = 0 if kind == "repository" and size.startswith("-") else parse_number(size)
+        count = 0 if kind == "repository" and inodes.startswith("-") else parse_number(inodes)
+        items.append(Item(kind, name, free, count))
+    return items
+
+
+def _find_home(connection: Connection, records: list[Item]) -> set[str]:
+    """Return the names of the records whose every file is here, with the same content."""
+    listing = list_remote(connection, [], models=True)
+    by_run = _group(listing)
+    home = set()
+    for item in records:
+        run, _, count = item.name.split(" ")
+        found = by_run[run]
+        record = project.runs_folder() / run / "run.json"
+        over = reading.read_json(record).get("status") not in (None, "RUNNING", "QUEUED")
+        if over and len(found) == int(count) and all(_path(*one).is_file() for one in found):
+            home.add(item.name)
+    wanted: dict[Kind, list[str]] = {"runs": [], "data": []}
+    for name in home:
+        for kind, path in by_run[name.split(" ")[0]]:
+            wanted[kind].append(path)
+    differ = set()
+    for kind, paths in wanted.items():
+        hashes = remote_hashes(connection, listing.base[kind], paths) if paths else {}
+        differ |= {
+            _run_of(kind, path)
+            for path in paths
+            if hashes.get(path) != files.sha256_or_none(_path(kind, path))
+        }
+    return {name for name in home if name.split(" ")[0] not in differ}
+
+
+def _group(listing: Listing) -> dict[str, list[tuple[Kind, str]]]:
+    found: dict[str, list[tuple[Kind, str]]] = defaultdict(list)
+    for kind, names in listing.files.items():
+        for path in names:
+            found[_run_of(kind, path)].append((kind, path))
+    return found
+
+
+def _run_of(kind: Kind, path: str) -> str:
+    return path.split("/")[2 if kind == "data" else 0]
+
+
+def _path(kind: Kind, path: str) -> Path:
+    return (project.data_folder() if kind == "data" else project.runs_folder()) / path

@@ -1,0 +1,162 @@
+# Lists what may be removed, or removes it. Variables: remove (yes), project, models (yes: of records with
+# models, too), format (of the jobs that this lab knows). Standard input: what to remove, a line each, as
+# "KIND NAME", where NAME of a record is followed by the hash of its list of files.
+# Prints, each ended by a NUL, "KIND BYTES INODES NAME": checkout, environment, snapshot, record; and what
+# stays because only the machine has it, as "kept COUNT 0 ID": a job that wrote COUNT files into its checkout.
+# Needs: places.sh jobs.sh code.sh environment.sh
+
+[ -d "$folder" ] || exit 0
+work=$folder/work/$project
+newline='
+'
+wanted=$newline$(cat)$newline
+
+if [ -n "$remove" ]; then
+    # nothing starts meanwhile: start.sh holds this lock until a job is to be seen, setup.sh the other one
+    make_lock_file "$folder/jobs/.lock"
+    exec 9>>"$folder/jobs/.lock"
+    flock -w 100 9 || fail "another job is still being started on $hostname: try again."
+fi
+make_lock_file "$folder/envs/.lock"
+exec 7>>"$folder/envs/.lock"
+flock -n 7 || envs_busy=yes # an environment is being made
+
+throw_away() { # PATH: renamed at once, removed when the locks are free
+    gone=${1%/*}/.removed-${1##*/}.$hostname.$$
+    mv "$1" "$gone"
+}
+
+measure() { # PATH ...: bytes and inodes that their removal sets free; other links to a file keep it
+    find "$@" -printf '%y %n %b\n' 2>/dev/null |
+        awk '$1 == "d" || $2 == 1 { bytes += $3 * 512; inodes++ } END { printf "%.0f %d", bytes, inodes }'
+}
+
+is_mine() { [ -z "$(find "$@" ! -user "$(id -u)" -print -quit)" ]; } # PATH ...: with all in it
+
+offer() { # KIND NAME PATH ...: prints it; removes it if that is wanted
+    kind=$1 name=$2
+    shift 2
+    if [ -n "$remove" ]; then
+        case $wanted in *"$newline$kind $name$newline"*) ;; *) return 1 ;; esac
+    fi
+    sizes=$(measure "$@")
+    if [ -n "$remove" ]; then for path; do throw_away "$path" || return 1; done; fi
+    printf '%s %s %s\0' "$kind" "$sizes" "$name"
+}
+
+# --- jobs: their checkouts, and what those that go on need ----------------------------------------
+
+# also of jobs that have ended, but left a process behind
+running=$(cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | sed -n 's/^LAB_JOB=//p' | sort -u)
+live=$newline live_specs='' kept_commits=$newline kept_environments=$newline
+
+has_ended() { # JOB-FOLDER
+    case $newline$running$newline in *"$newline${1##*/}$newline"*) return 1 ;; esac
+    written_in=$(sed -n '1s/^{"format": \([0-9]\{1,9\}\)[,}].*/\1/p' "$1/job.json")
+    [ "${written_in:-0}" -le "$format" ] || return 1
+    describe "$1" >/dev/null
+    [ -n "$fact_code" ] || [ "$alive" = no ] || [ "$alive" = rebooted ]
+}
+
+for job in "$folder"/jobs/*/; do
+    job=${job%/}
+    id=${job##*/}
+    [ -e "$job/job.json" ] || continue
+    if ! has_ended "$job"; then
+        live=$live$id$newline
+        live_specs=$live_specs$(cat "$job/job.json")
+        inside=$(sed -n "s/^project='\{0,1\}\([^']*\)'\{0,1\}\$/\1/p" "$job/job.sh" | head -n 1)
+        if [ -e "$job/code/${inside:-.}/requirements.txt" ]; then
+            find_environment "$job/code/${inside:-.}"
+            kept_environments=$kept_environments$environment$newline
+        fi
+    elif [ -d "$job/code" ]; then
+        # what Python has compiled can be made again
+        if changed=$(quiet_git -C "$job/code" status --porcelain --ignored --untracked-files=all 2>/dev/null); then
+            changed=$(printf '%s\n' "$changed" | grep -vc '__pycache__/\|\.pyc"\{0,1\}$\|^$')
+            if [ "$changed" != 0 ]; then
+                printf 'kept %s 0 %s\0' "$changed" "$id"
+            elif is_mine "$job/code" && offer checkout "$id" "$job/code"; then
+                continue
+            fi
+        fi
+    fi
+    kept_commits=$kept_commits$(quiet_git -C "$job/code" rev-parse HEAD 2>/dev/null)$newline
+done
+
+# --- environments that neither the working copy nor a job nor a process uses ----------------------
+
+for link in "$folder/work/.venv" "$work/.venv"; do
+    kept_environments=$kept_environments$(readlink "$link" 2>/dev/null)$newline
+done
+if [ -e "$work/requirements.txt" ]; then
+    find_environment "$work"
+    kept_environments=$kept_environments$environment$newline
+fi
+for environment in "$folder"/envs/*/; do
+    environment=${environment%/}
+    if ! [ -d "$environment" ] || [ -n "${envs_busy:-}" ]; then continue; fi
+    case $kept_environments in *"$newline$environment$newline"*) continue ;; esac
+    # the path comes by a pipe: on its command line grep would find itself
+    printf '%s/' "$environment" |
+        grep -qasF -f /dev/stdin /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/maps 2>/dev/null && continue
+    if is_mine "$environment"; then offer environment "${environment##*/}" "$environment"; fi
+done
+
+# --- records that no job goes on with -------------------------------------------------------------
+
+for run in "$folder"/runs/*/; do
+    run=${run%/}
+    id=${run##*/}
+    [ -e "$run/run.json" ] || continue
+    by=$(sed -n 's/.*"lab": "\([^"]*\)".*/\1/p' "$run/run.json" | head -n 1)
+    case $live in *"$newline$by$newline"*) continue ;; esac
+    case $live_specs in *"$id"*) continue ;; esac # a job resumes it
+    set -- "$run"
+    for model in "$data"/*/models/"$id"; do if [ -e "$model" ]; then set -- "$@" "$model"; fi; done
+    [ $# = 1 ] || [ -n "$models" ] || continue
+    is_mine "$@" || continue
+    listed=$(find "$@" -printf '%y %s %T@ %p\0' | sort -z | sha256sum | cut -c 1-64)
+    count=$(find "$@" ! -type d -printf x | wc -c)
+    offer record "$id $listed $count" "$@"
+done
+
+# --- snapshots that no checkout is of -------------------------------------------------------------
+
+for file in "$folder/work/.git" "$folder/.work.synced"; do
+    [ -e "$file" ] || continue
+    case $file in
+    */.git) commit=$(quiet_git -C "$folder/work" rev-parse HEAD 2>/dev/null) ;;
+    *) read -r commit <"$file" ;;
+    esac
+    kept_commits=$kept_commits$commit$newline
+done
+unpinned=''
+if [ -d "$repo" ] && [ -O "$repo" ]; then
+    [ -z "$remove" ] || quiet_git -C "$repo" worktree prune
+    for commit in $(quiet_git -C "$repo" for-each-ref --format='%(refname)' refs/lab/snapshots); do
+        commit=${commit##*/}
+        case $kept_commits in *"$newline$commit$newline"*) continue ;; esac
+        if [ -n "$remove" ]; then
+            case $wanted in *"${newline}snapshot $commit$newline"*) ;; *) continue ;; esac
+            quiet_git -C "$repo" update-ref -d "refs/lab/snapshots/$commit" || continue
+            unpinned=yes
+        fi
+        printf 'snapshot 0 1 %s\0' "$commit"
+    done
+fi
+if [ -n "$unpinned" ]; then
+    make_lock_file "$folder/.work.lock"
+    exec 8>>"$folder/.work.lock"
+    if flock -w 10 8; then # no lab sync brings commits meanwhile
+        before=$(measure "$repo")
+        quiet_git -C "$repo" gc --quiet --prune=now >/dev/null 2>&1
+        after=$(measure "$repo")
+        printf 'repository %d %d repo.git\0' $((${before% *} - ${after% *})) $((${before#* } - ${after#* }))
+    fi
+fi
+exec 7>&- 8>&- 9>&-
+[ -n "$remove" ] || exit 0
+# with what a lost connection has left of an earlier one
+rm -rf "$folder"/jobs/*/.removed-code.* "$folder"/envs/.removed-* "$folder"/runs/.removed-* "$data"/*/models/.removed-*
+exit 0
