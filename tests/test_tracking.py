@@ -254,6 +254,34 @@ def test_settings_may_be_tuples_paths_optional_and_nested(tiny):
     assert done.returncode == 2 and "part.nam=x" in done.stdout
 
 
+INGREDIENT = """    print("batches of", load())
+
+import sacred
+data = sacred.Ingredient("data")
+data.add_config(batch=3, kind="text")
+
+@data.capture
+def load(batch):
+    return batch
+"""
+
+
+def test_ingredients_have_settings_like_others(tiny):
+    script = tiny.script(INGREDIENT)
+    head, body = script.read_text().split("\nex = ")
+    body, ingredient = body.split("\nimport sacred\n")
+    ingredient, end = ingredient.split("\nif __name__")
+    body = body.replace("Experiment(Config)", "Experiment(Config, ingredients=[data])")
+    imported = "\nfrom lab.recording.sacred_import import sacred\n"
+    script.write_text(f"{head}{imported}{ingredient}\nex = {body}\nif __name__{end}")
+    words = ["with", "data.batch=4"]
+    assert "batches of 4" in tiny.project.run("python", script, *words, env=tiny.env).stdout
+    entry = json.loads((tiny.record / "run.json").read_text())
+    assert entry["meta"]["changed"] == {"data.batch": 4}
+    done = tiny.project.run("python", script, "with", "data.bat=4", env=tiny.env, check=False)
+    assert done.returncode == 2 and "data.bat" in done.stdout.splitlines()[-1]
+
+
 HABITS = """    pass
 
 @ex.named_config

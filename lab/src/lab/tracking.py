@@ -37,7 +37,7 @@ from lab.ground import interrupts, portable, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
 from lab.ground.terminal import print_message
-from lab.recording import code_state, named_files, observers, ranks
+from lab.recording import code_state, named_files, nested_settings, observers, ranks
 from lab.recording.observers import find_recorder
 from lab.recording.ranks import is_main_process
 from lab.recording.record_files import RecordError
@@ -133,6 +133,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     is slow to import, and not needed to show the configuration.
     `inherit`, such as ".past_runs:inherit", names a function that is called before there is a
     record, with the settings that were typed and with all defaults; what it returns replaces both.
+    `ingredients` are Sacred's own, whose settings are named as in data.batch_size.
     `named` are the named configurations, such as smoke=dict(epochs=1) for `with smoke`.
     """
 
@@ -141,6 +142,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         settings: type,
         modules: Iterable[str] = (),
         inherit: str = "",
+        ingredients: Iterable[Any] = (),
         **named: dict[str, Any],
     ):
         # Sacred's own git support crashes in a repository without a commit or of another user.
@@ -148,7 +150,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         file = getattr(main, "__file__", None)
         self.root = project.root_of(file)
         sources = str(self.root / "src")
-        super().__init__(project.name(), base_dir=sources, save_git_info=False, interactive=True)
+        own = {"base_dir": sources, "save_git_info": False, "interactive": True}
+        super().__init__(project.name(), tuple(ingredients), **own)
         self.all_cli_options: list[Any] = [
             option for option in self.all_cli_options if option.get_flag() in OPTIONS
         ]
@@ -161,6 +164,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         self.package = main.__package__
         self.exits = False  # whether an error ends the process with a line, instead of raising
         self.settings, self.inherit, self.named = settings, inherit, named
+        if missing := nested_settings.describe_missing_default(settings):
+            raise SystemExit(f"error: {missing}")
         self.add_config(to_plain(settings()))
         for name, values in named.items():
             checked = to_plain(settings(**check(settings, values)))
@@ -169,7 +174,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         @self.config_hook  # type: ignore[untyped-decorator] # Sacred has no types
         def check_config(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
             self.files: list[str] = []
-            return to_plain(settings(**check(settings, config, self.files)))
+            own = {name: one for name, one in config.items() if name not in self._others()}
+            return to_plain(settings(**check(settings, own, self.files)))
 
         @self.option_hook  # type: ignore[untyped-decorator] # Sacred has no types
         def record_only_rank_0(options: dict[str, Any]) -> None:
@@ -243,10 +249,29 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             updates = {**updates, **inherit(typed, defaults)}
         run = super()._create_run(command_name, updates, named_configs, *rest, **options)
         observers.prepare(run)
+        others = self._others()
+        own = {name: value for name, value in run.config.items() if name not in others}
         run.meta_info["changed"] = {
-            name: value for name, value in run.config.items() if value != defaults.get(name)
+            **nested_settings.find_changed(own, defaults),
+            **self._find_changed_of_others(run),
         }
         return run
+
+    def _others(self) -> set[str]:
+        """The names in the configuration that are ingredients."""
+        return {one.path for one in self.ingredients}
+
+    def _find_changed_of_others(self, run: Run) -> dict[str, Any]:
+        """The settings of ingredients that differ from their defaults, by their paths."""
+        changed = {}
+        for path in sorted(run.config_modifications.modified):
+            if path.partition(".")[0] in self._others():
+                value: Any = run.config
+                for name in path.split("."):
+                    value = value[name]
+                if not isinstance(value, Mapping):
+                    changed[path] = value
+        return changed
 
     def run_commandline(self, argv: list[str] | None = None) -> Run | None:
         """Run as the command line says; a LabError or a signal ends it with one line."""
@@ -316,6 +341,9 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                 except (sacred.utils.SacredError, KeyError, ValueError) as error:
                     message = str(error.args[0] if isinstance(error, KeyError) else error)
                     kind: type[ConfigError] = ConfigError
+                    if isinstance(error, sacred.utils.ConfigAddedError):  # of an ingredient
+                        names = ", ".join(error.__conflicting_configs__)
+                        raise UnknownSettingError(f"there is no setting {names}.") from None
                     if isinstance(error, sacred.utils.NamedConfigNotFoundError):
                         kind = UnknownNamedConfigError
                     elif message.startswith("Command "):
@@ -392,21 +420,28 @@ def check(
     The names of all settings of the type File are added to `files`.
     """
     types = get_type_hints(config, include_extras=True)
+    if unknown := nested_settings.describe_unknown(config, values):
+        raise UnknownSettingError(unknown)
     checked = {}
     for name, value in values.items():
-        if name not in types:
-            near = difflib.get_close_matches(name, types, n=1)
-            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(types)}."
-            raise UnknownSettingError(f"there is no setting {name}: {advice}")
         # Sacred takes resume=20261122 for a number
         given = str(value) if types[name] is str and type(value) is int else value
         try:  # as JSON, which has tuples, paths and enumerations in the form that Sacred knows
             text = json.dumps(to_builtin(given), default=str)
             checked[name] = TypeAdapter(types[name]).validate_json(text, strict=True, context=files)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{name}={given!r} is not valid: {reason}.") from None
+            first = error.errors()[0]
+            reason = first["msg"].removeprefix("Value error, ")
+            path = ".".join(map(str, (name, *first["loc"])))
+            wrong = first["input"] if first["loc"] else given
+            if given is None:
+                reason += f"; to allow None, write {name}: {format_type(types[name])} | None = None"
+            raise ConfigError(f"{path}={wrong!r} is not valid: {reason}.") from None
     return checked
+
+
+def format_type(kind: Any) -> str:
+    return str(getattr(kind, "__name__", kind))
 
 
 def to_builtin(value: Any) -> Any:

@@ -178,7 +178,11 @@ def show_run(args: argparse.Namespace) -> None:
     facts["artifacts"] = ", ".join(map(str, reading.get_list(record, "artifacts")))
     trace = reading.get_list(record, "fail_trace")
     facts["failure"] = str(trace[-1]).strip() if trace else None
-    blocks = {"": facts, "configuration": row["config"], "result": row["result"]}
+    blocks = {
+        "": facts,
+        "configuration": reading.flatten_settings(row["config"]),
+        "result": row["result"],
+    }
     blocks |= {"metrics (last value)": found["metrics"]}
     space = terminal_width()
     for title, values in blocks.items():

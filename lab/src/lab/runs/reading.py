@@ -98,3 +98,14 @@ def get_commit(record: dict[str, Any]) -> str | None:
     """
     commit = get_text(get_dict(record, "code"), "commit") or ""
     return commit if COMMIT.fullmatch(commit) else None
+
+
+def flatten_settings(config: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """Name the settings inside others by their path, as in trainer.lr; {} in {} stays."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten_settings(value, f"{path}{name}.")
+        else:
+            flat[f"{path}{name}"] = value
+    return flat

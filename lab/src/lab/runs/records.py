@@ -12,7 +12,7 @@ from lab.ground import files, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.terminal import escape, shorten
 from lab.runs import listing
-from lab.runs.reading import get_dict, get_list, read_json, run_ids
+from lab.runs.reading import flatten_settings, get_dict, get_list, read_json, run_ids
 
 if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing does without
     import pandas as pd
@@ -132,7 +132,7 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
                 facts[f"file {file.get('path')}"] = file.get("sha256")
         about[name] |= facts | {key: software.get(key) for key in ("python", "torch")}
     results = {name: one["row"]["result"] | one["metrics"] for name, one in found.items()}
-    configs = {name: one["config"] for name, one in found.items()}
+    configs = {name: flatten_settings(one["config"]) for name, one in found.items()}
     rows = []
     for kind, values in (("setting", configs), ("about", about), ("metric", results)):
         for key in dict.fromkeys(key for one in values.values() for key in one):

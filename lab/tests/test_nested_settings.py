@@ -1,0 +1,64 @@
+"""Settings inside settings are refused, and named, at any depth."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from lab.recording.nested_settings import describe_missing_default, describe_unknown, find_changed
+
+
+@dataclass(frozen=True)
+class Layer:
+    width: int = 8
+
+
+@dataclass(frozen=True)
+class Trainer:
+    lr: float = 0.1
+    layers: tuple[Layer, ...] = (Layer(),)
+    named: dict[str, Layer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    trainer: Trainer = Trainer()
+    other: Trainer | None = None
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
+@pytest.mark.parametrize(
+    ("values", "path", "near"),
+    [
+        ({"sed": 1}, "sed", "seed"),
+        ({"trainer": {"lrr": 1}}, "trainer.lrr", "trainer.lr"),
+        ({"trainer": {"layers": [{}, {"widht": 1}]}}, "trainer.layers.1.widht", "layers.1.width"),
+        ({"trainer": {"named": {"a": {"w": 1}}}}, "trainer.named.a.w", "there are width"),
+        ({"other": {"layer": []}}, "other.layer", "other.layers"),
+    ],
+)
+def test_a_misspelt_setting_is_named_at_every_depth(values, path, near):
+    text = describe_unknown(Config, values)
+    assert f"no setting {path}:" in text and near in text
+
+
+def test_what_exists_is_not_refused():
+    values: dict[str, Any] = {"other": None, "betas": [0.5, 1], "trainer": {"layers": [{}, {}]}}
+    assert describe_unknown(Config, values) == ""
+    assert describe_unknown(Config, {"trainer": 5}) == "", "the type is another check's"
+
+
+def test_what_differs_is_named_by_its_path():
+    defaults = {"seed": 0, "trainer": {"lr": 0.1, "layers": [{"width": 8}]}}
+    config = {"seed": 0, "trainer": {"lr": 0.3, "layers": [{"width": 8}]}, "new": 1}
+    assert find_changed(config, defaults) == {"trainer.lr": 0.3, "new": 1}
+
+
+def test_a_setting_without_a_default_is_advised():
+    @dataclass(frozen=True)
+    class Bare:
+        lr: float
+
+    assert "Bare.lr" in describe_missing_default(Bare)
+    assert describe_missing_default(Config) == ""
