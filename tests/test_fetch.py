@@ -171,7 +171,7 @@ def test_temporary_files_and_links_are_skipped_and_links_are_named(laptop):
     (there / "link").symlink_to("/etc/passwd")
     models(laptop, **{"best.new": "half", "epoch-0002.new__state": "half", "best": "whole"})
     done = fetch(laptop)
-    assert f"skipped, not a regular file: '{RUN}/link'" in done.stderr
+    assert f"{RUN}/link" in done.stderr
     assert set(tree(runs_here(laptop) / RUN)) == {"run.json", "cout.txt"}
     assert set(tree(models_here(laptop))) == {"best"}
 

@@ -41,6 +41,9 @@ def test_what_to_do_depends_on_what_an_earlier_fetch_brought(remote, entry, loca
         ".git/config",
         "r/.git/config",
         "r/a/.envrc",
+        "r/\u200c.git/config",
+        "r/HEAD",
+        "r/a/head",
         "_cache/listing.json",
     ],
 )

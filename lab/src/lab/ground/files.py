@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 MOST = 64 << 20  # bytes of a file that is read whole; a lock has 0.2 MB, a record rarely 1 MB
+# Characters that some file systems do not see in names: two of them may be one file.
+IGNORED = {
+    *map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF])
+}
 DEEPEST = 100  # levels of lists and dictionaries; code that walks deeper ones fails
 
 
@@ -69,6 +73,18 @@ def refuse_depth(content: "Any") -> None:
         if not level:
             return
     raise ValueError("nested too deeply")
+
+
+def is_plain_path(path: str) -> bool:
+    """Return whether a relative path from outside stays in its folder, and means nothing to others.
+
+    No part may begin with a dot: programs here would take a .git or .envrc for the user's own. Nor
+    may a file be called HEAD: by that git knows a folder as a repository, whose configuration names
+    programs to run. What runs and datasets consist of has no such names.
+    """
+    parts = ["".join(one for one in part if one not in IGNORED) for part in path.split("/")]
+    hidden = any(part[:1] in ("", ".") for part in parts)
+    return not hidden and parts[-1].casefold() != "head" and "\0" not in path
 
 
 def make_private_folder(path: Path) -> None:

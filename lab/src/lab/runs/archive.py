@@ -72,7 +72,8 @@ def check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
         parts = entry.filename.removesuffix("/").split("/")
         if entry.filename in (BUNDLE, LOCK, RECORD):
             continue
-        plain = all(part.isprintable() and part.strip(". ") and part[0] != "." for part in parts)
+        plain = all(part.isprintable() and part.strip(". ") for part in parts)
+        plain = plain and files.is_plain_path("/".join(parts))
         if parts[0] != RECORD.rstrip("/") or not plain or "\\" in entry.filename:
             raise ValueError(f"{entry.filename!r} does not belong in it")
         names.add(parts[1])

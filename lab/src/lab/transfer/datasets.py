@@ -41,7 +41,6 @@ from lab.transfer.staging import (
     fingerprint,
     free_bytes,
     is_file,
-    is_inside,
     parse_time,
     staging,
 )
@@ -177,7 +176,9 @@ def _find_own(folder: Path, manifest: Manifest) -> list[str]:
     """Return files that are not in the manifest: somebody is preparing a dataset here."""
     paths = (path for split in project.SPLITS for path in (folder / split).rglob("*"))
     names = (path.relative_to(folder).as_posix() for path in paths if not path.is_dir())
-    return sorted(name for name in names if name not in manifest.files and is_inside(name))
+    return sorted(
+        name for name in names if name not in manifest.files and files.is_plain_path(name)
+    )
 
 
 def _sizes(fingerprints: dict[str, Fingerprint]) -> dict[str, int]:

@@ -64,7 +64,7 @@ def is_expected(kind: Kind, path: str) -> bool:
     is_model = len(parts) > 3 and parts[1] == "models"
     is_record = len(parts) > 1 and (parts[0][:1] != "_" or parts[0] in SHARED)
     fits = is_model if kind == "data" else is_record
-    return fits and staging.is_inside(path)
+    return fits and files.is_plain_path(path)
 
 
 def decide(remote: Fingerprint, entry: list[Any] | None, local: Fingerprint | None) -> Action:

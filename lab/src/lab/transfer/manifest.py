@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from lab.ground import project
 from lab.ground.errors import LabError
-from lab.ground.files import parse_json
-from lab.transfer.staging import encode, is_inside
+from lab.ground.files import is_plain_path, parse_json
+from lab.transfer.staging import encode
 
 
 class DatasetError(LabError):
@@ -32,7 +32,7 @@ def parse_manifest(text: str, folder: str) -> Manifest:
         good = all(
             path.split("/")[0] in project.SPLITS
             and "/" in path
-            and is_inside(path)
+            and is_plain_path(path)
             and encode(path)
             and re.fullmatch("[0-9a-f]{64}", digest)
             for path, digest in files.items()

@@ -43,16 +43,16 @@ def print_report(connection: Connection, report: Report) -> int:
     for run in sorted(report.runs):
         record = project.runs_folder() / run / "run.json"
         if not run.startswith("_"):
-            print_text(f"{run}  {reading.get_state(reading.read_json(record))}")
+            print_text(f"{escape(run)}  {reading.get_state(reading.read_json(record))}")
     sys.stdout.flush()
     for path in report.skipped:
-        print_message(f"skipped, not a regular file: {path!r}")
+        print_message(f"skipped, a link or a name that does not come here: {escape(path)}")
     for path in report.conflicts:
-        print_message(f"conflict, local file kept: {path}")
+        print_message(f"conflict, local file kept: {escape(path)}")
     for path in report.damaged:
-        print_message(f"damaged: {path}")
+        print_message(f"damaged: {escape(path)}")
     for path in report.missing:
-        print_message(f"missing: {path}")
+        print_message(f"missing: {escape(path)}")
     for path, why in report.impossible.items():
         print_message(f"cannot be written here, {why}: {escape(path)}")
     for path, size in report.unfit.items():

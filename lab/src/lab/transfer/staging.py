@@ -81,15 +81,6 @@ def parse_time(seconds: str) -> int:
     return int(whole) * 10**9 + int(f"{fraction:0<9.9}")
 
 
-def is_inside(path: str) -> bool:
-    """Return whether a path that a machine sent stays in the folder it is relative to.
-
-    No part may begin with a dot: programs here would take a .git or .envrc for the user's own. What
-    runs and datasets consist of has no such names.
-    """
-    return all(part and part[0] != "." for part in path.split("/")) and "\0" not in path
-
-
 def is_file(path: Path) -> bool:
     """Return whether it is a file itself, not a link to one."""
     return path.is_file() and not path.is_symlink()

@@ -25,7 +25,7 @@ FACTS = {
     "edits": re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{7}"),
 }
 ANY = re.compile("(?s).+")
-MOST_LINES, MOST_LINE = 10_000, 10_000  # bytes of a line
+MOST_LINES, MOST_LINE = 1000, 10_000  # bytes of a line
 
 
 @dataclass(frozen=True)
