@@ -1,10 +1,18 @@
-"""A host that asks is answered by a person at a terminal, once, and by nothing else."""
+"""A host that asks is answered by a person at a terminal, once a day, and by nothing else."""
+
+import re
+import subprocess
 
 import pytest
 
-from helpers.jobs import start
+from helpers.jobs import ended, start, until
+from helpers.laptop import Laptop, settle
+from helpers.notebook import QUICK, get, notebook, tunnels
+from helpers.projects import RECORDED
 from helpers.terminal import in_terminal, read_until, type_in
 
+NAME = "my-experiment-gpu"
+CONNECTIONS = ".cache/dl-remote-template/ssh"
 EVERY = (
     ["jobs"],
     ["run", "--", "true"],
@@ -15,7 +23,114 @@ EVERY = (
     ["mount"],
     ["ssh-config"],
 )
+OTHERS = (
+    ["ssh", NAME, "true"],
+    ["rsync", "machines.toml", f"{NAME}:copied"],
+    ["scp", "machines.toml", f"{NAME}:copied"],
+    ["git", "ls-remote", f"{NAME}:lab/my-experiment/repo.git"],
+)
 ASKPASS = "#!/bin/sh\ntouch /tmp/asked\necho wrong\n"
+
+
+@pytest.fixture(scope="module")
+def settled(hosts_session, tmp_path_factory) -> Laptop:
+    """A project with Jupyter and TensorBoard, set up on the worker."""
+    hosts_session.clean()
+    names = (*RECORDED, "jupyter", "tensorboard")
+    yield settle(hosts_session, tmp_path_factory.mktemp("login"), names, "login")
+    hosts_session.clean()
+
+
+@pytest.fixture
+def laptop(settled) -> Laptop:
+    settled.hosts.clean("login")
+    return settled
+
+
+def log_in(laptop, *answers: str, expected=0):
+    """What a person does; the hosts ask in order."""
+    with in_terminal(laptop, "lab login") as session:
+        for answer in answers:
+            read_until(session, "assword:")
+            type_in(session, f"{answer}\n")
+        assert session.wait(60) == expected
+
+
+def end_connection(laptop):
+    """What happens when the line is dead for too long."""
+    host = laptop.hosts.laptop
+    (path,) = (path for path in (host.home / CONNECTIONS).iterdir() if path.suffix == "")
+    inside = f"{host.home_inside}/{CONNECTIONS}/{path.name}"
+    laptop.run("ssh", "-S", inside, "-O", "exit", "x", stderr=subprocess.PIPE)
+
+
+def answers(laptop) -> tuple[int, int]:
+    return laptop.hosts.gateway.count_answers(), laptop.hosts.worker.count_answers()
+
+
+DAYS = {
+    "codes at the gateway": ("code", "", ()),
+    "codes at the machine, one session": ("", "code", ["MaxSessions 1"]),
+    "codes at both, no sockets": ("code", "code", ["AllowStreamLocalForwarding no"]),
+    "passwords at both": ("password", "password", ()),
+}
+
+
+@pytest.mark.parametrize("day", DAYS)
+def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
+    at_gateway, at_worker, sshd = DAYS[day]
+    hosts, given = laptop.hosts, []
+    hosts.worker.set_sshd(*sshd)
+    for host, kind in ((hosts.gateway, at_gateway), (hosts.worker, at_worker)):
+        if kind == "code":
+            host.ask_for_codes("111111", "222222")
+        elif kind == "password":
+            host.ask_for_password("secret")
+        given += [{"code": "111111", "password": "secret"}[kind]] if kind else []
+    before = answers(laptop)
+    laptop.lab("ssh-config", "--install")
+    log_in(laptop, *given)
+    once = tuple(
+        count + bool(kind) for count, kind in zip(before, (at_gateway, at_worker), strict=True)
+    )
+    assert answers(laptop) == once
+    job = start(laptop, "with", "steps=2")
+    ended(laptop, job)
+    for command in (["jobs"], ["logs", job], ["fetch"], ["sync"], ["doctor"], ["login"]):
+        laptop.lab(*command)
+    for command in OTHERS:
+        laptop.run(*command, stderr=subprocess.PIPE)
+    mounted = laptop.run("sh", "-ec", "lab mount; ls remote/gpu; lab unmount").stdout
+    assert "work" in mounted.split()
+    url = notebook(laptop)
+    assert get(laptop, url, "/api/status")[0] == 200
+    laptop.run("lab", "tensorboard", env=QUICK)
+    assert {one["state"] for one in tunnels(laptop)} == {"answers"}
+    if sshd == ["MaxSessions 1"]:
+        long = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
+        with in_terminal(laptop, f"lab logs -f {long}") as follower:
+            read_until(follower, "up")
+            done = laptop.lab("jobs", check=False, env=QUICK)
+            assert (done.returncode, "MaxSessions" in done.stderr) == (1, True)
+            assert get(laptop, url, "/api/status")[0] == 200, "a tunnel needs no session"
+            type_in(follower, "\x03")
+            follower.wait(60)
+        assert long in laptop.lab("jobs")
+    # the connection is gone: all say so, nobody asks, and what is open waits for the next login
+    end_connection(laptop)
+    until(lambda: {"lab login" in one["state"] for one in tunnels(laptop)} == {True}, 60)
+    for command in EVERY[:-1]:
+        done = laptop.lab(*command, check=False, env=QUICK)
+        assert done.returncode == 1 and "lab login" in done.stdout + done.stderr, done
+    for command in OTHERS:
+        done = laptop.run(*command, check=False)
+        assert done.returncode and "lab login" in done.stderr, done
+    assert answers(laptop) == once
+    log_in(laptop, *(answer.replace("111111", "222222") for answer in given))
+    until(lambda: get(laptop, url, "/api/status")[0] == 200, 60)
+    assert answers(laptop) == tuple(
+        count + bool(kind) for count, kind in zip(once, (at_gateway, at_worker), strict=True)
+    )
 
 
 @pytest.mark.parametrize("host", ["gateway", "worker"])
@@ -27,37 +142,28 @@ def test_nothing_in_the_background_answers_a_host_that_asks(laptop, host):
     for env in (None, window):
         for command in EVERY:
             laptop.lab(*command, check=False, env=env or {"LAB_PATIENCE": "4"})
-    assert asking.count_logins("Failed") == 0
+    assert asking.count_answers() == 0
     assert not laptop.hosts.laptop.path("/tmp/asked").exists()
     done = laptop.lab("jobs", check=False)
     assert done.returncode == 1 and f"{host} asks for a password or a code" in done.stderr
     assert "lab login" in done.stderr
-
-
-def test_one_login_serves_every_command(laptop):
-    gateway = laptop.hosts.gateway
-    before = gateway.count_logins("Accepted")
-    gateway.ask_for_password("secret")
-    with in_terminal(laptop, "lab login") as session:
-        read_until(session, "password:")
-        type_in(session, "secret\n")
-        assert session.wait(60) == 0
-    for command in (["jobs"], ["run", "--", "true"], ["sync"], ["fetch"], ["doctor"], ["mount"]):
-        laptop.lab(*command)
-    laptop.lab("unmount")
-    assert gateway.count_logins("Accepted") == before + 1
-    assert gateway.count_logins("Failed") == 0
+    with in_terminal(laptop, "lab jobs") as session:
+        assert session.wait(60) == 1, "only lab login lets a host ask"
+    assert laptop.lab("login", check=False).returncode == 1
+    log_in(laptop, "wrong", "wrong", "wrong", expected=1)
+    assert asking.count_answers() == 3
 
 
 @pytest.mark.parametrize("asks", [True, False])
 def test_ctrl_c_in_the_command_that_connected_leaves_the_connection_to_the_others(laptop, asks):
     gateway = laptop.hosts.gateway
     job = start(laptop, "--gpus", "0", "--", "sh", "-c", "echo up; exec sleep 1000")
-    laptop.run("sh", "-c", "rm -f ~/.cache/dl-remote-template/ssh/*; pkill ssh", check=False)
+    laptop.run("sh", "-c", f"rm -f ~/{CONNECTIONS}/*; pkill ssh", check=False)
     before = gateway.count_logins("Accepted")
     if asks:
         gateway.ask_for_password("secret")
-    with in_terminal(laptop, f"lab logs -f {job}") as session:
+    command = f"lab logs -f {job}"
+    with in_terminal(laptop, f"lab login && {command}" if asks else command) as session:
         if asks:
             read_until(session, "password:")
             type_in(session, "secret\n")
@@ -66,3 +172,38 @@ def test_ctrl_c_in_the_command_that_connected_leaves_the_connection_to_the_other
         session.wait(60)
     assert job in laptop.lab("jobs")
     assert gateway.count_logins("Accepted") == before + 1
+
+
+def test_a_connection_of_the_users_own_is_used_and_left_open(laptop):
+    gateway, worker = laptop.hosts.gateway, laptop.hosts.worker
+    own = "Host gateway worker\n    User ada\n    ControlMaster auto\n    ControlPath ~/.ssh/%C\n"
+    own += "Host worker\n    ProxyJump gateway\n"
+    laptop.hosts.laptop.write(".ssh/config", own)
+    laptop.run("sh", "-c", f"rm -f ~/{CONNECTIONS}/*; pkill ssh", check=False)
+    laptop.run("ssh", "-MNf", "worker", stderr=subprocess.DEVNULL)
+    before = [host.count_logins("Accepted") for host in (gateway, worker)]
+    worker.ask_for_codes("111111")
+    laptop.lab("jobs")
+    assert get(laptop, notebook(laptop), "/api/status")[0] == 200
+    assert "closed" in laptop.lab("tunnels", "--close")
+    assert [host.count_logins("Accepted") for host in (gateway, worker)] == before
+    laptop.run("ssh", "-O", "check", "worker", stderr=subprocess.PIPE)
+    laptop.run("ssh", "-O", "exit", "worker", stderr=subprocess.PIPE)
+    assert "lab login" in laptop.lab("jobs", check=False).stderr
+    assert worker.count_answers() == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "line", "words"),
+    [
+        ("gateway", "AllowTcpForwarding no", "gateway forwards no connections"),
+        ("gateway", "AuthorizedKeysFile none", "gateway does not accept your key"),
+        ("worker", "DisableForwarding yes", "forwards neither sockets nor ports"),
+    ],
+)
+def test_a_host_that_forbids_something_is_told_from_one_that_is_down(laptop, host, line, words):
+    getattr(laptop.hosts, host).set_sshd(line)
+    laptop.run("sh", "-c", f"rm -f ~/{CONNECTIONS}/*; pkill ssh", check=False)
+    done = laptop.lab("notebook", "--no-open", check=False, env=QUICK)
+    assert done.returncode == 1 and words in done.stderr
+    assert re.search(r"^lab: ", done.stderr, re.M) and "Traceback" not in done.stderr

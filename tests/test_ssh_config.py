@@ -44,7 +44,8 @@ def machine(laptop, **keys):
 
 def test_it_prints_the_block_with_the_jump_host_and_both_forwards_and_changes_nothing(laptop):
     text = laptop.lab("ssh-config")
-    assert text.startswith(f"Host {NAME}\n    User ada\n    HostName worker\n")
+    assert f"\nHost {NAME}\n    User ada\n    HostName worker\n    ControlPath /" in text
+    assert f"\nHost {NAME}-own\n    User ada\n" in text
     assert f"    ProxyJump {NAME}-gateway\n" in text
     assert "    LocalForward 127.0.0.1:8888 localhost:8888\n" in text
     assert "    LocalForward 127.0.0.1:6006 localhost:6006\n" in text
@@ -62,19 +63,29 @@ def test_after_install_ssh_rsync_and_git_reach_the_machine_by_its_name(laptop):
     assert laptop.hosts.worker.read("copied") == (laptop.path / "machines.toml").read_text()
     listed = laptop.run("git", "ls-remote", f"{NAME}:lab/my-experiment/repo.git")
     assert "refs/lab/snapshots/" in listed.stdout
-    laptop.lab("jobs")  # our own calls are not disturbed by it
+    laptop.lab("jobs")  # opens the shared connection, and is not disturbed by the blocks
+    before = laptop.hosts.gateway.count_logins("Accepted")
+    laptop.run("ssh", NAME, "true", stderr=subprocess.PIPE)
+    laptop.run("rsync", "-a", "machines.toml", f"{NAME}:copied", stderr=subprocess.PIPE)
+    assert laptop.hosts.gateway.count_logins("Accepted") == before, "both use the shared one"
+    laptop.run("ssh", f"{NAME}-own", "true", stderr=subprocess.PIPE)
+    assert laptop.hosts.gateway.count_logins("Accepted") == before + 1
 
 
 def test_ssh_itself_confirms_the_jump_host_both_forwards_and_the_keep_alive(laptop):
     laptop.lab("ssh-config", "--install")
     found = options(laptop)
-    assert (found["hostname"], found["user"]) == (["worker"], ["ada"])
-    assert found["proxyjump"] == [f"{NAME}-gateway"]
-    assert found["localforward"] == [
+    own = options(laptop, f"{NAME}-own")
+    for one in (found, own):
+        assert (one["hostname"], one["user"]) == (["worker"], ["ada"])
+        assert one["proxyjump"] == [f"{NAME}-gateway"]
+        assert (one["serveraliveinterval"], one["serveralivecountmax"]) == (["15"], ["3"])
+    # a forward on the shared connection would stay when the ssh that asked for it has ended
+    assert "localforward" not in found and "controlpath" not in own
+    assert own["localforward"] == [
         "[127.0.0.1]:8888 [localhost]:8888",
         "[127.0.0.1]:6006 [localhost]:6006",
     ]
-    assert (found["serveraliveinterval"], found["serveralivecountmax"]) == (["15"], ["3"])
     gate = options(laptop, f"{NAME}-gateway")
     assert (gate["hostname"], gate["user"]) == (["gateway"], ["ada"])
     assert options(laptop, "worker").get("localforward") is None  # the user's own name for it
@@ -90,7 +101,7 @@ def test_a_port_comes_home_through_the_installed_forward(laptop):
         "h.HTTPServer(('127.0.0.1', 8888), H).serve_forever()\n"
     )
     server = laptop.hosts.worker.popen("python3", "-c", script)
-    line = laptop.popen("ssh", "-N", NAME)
+    line = laptop.popen("ssh", "-N", f"{NAME}-own")
     fetch = (
         "import time, urllib.request as u\n"
         "for _ in range(100):\n"
@@ -99,7 +110,8 @@ def test_a_port_comes_home_through_the_installed_forward(laptop):
     )
     assert laptop.run("python3", "-c", fetch).stdout == "from there\n"
     # a second connection finds the port taken, and works all the same
-    assert laptop.run("ssh", NAME, "hostname", stderr=subprocess.PIPE).stdout == "worker\n"
+    second = laptop.run("ssh", f"{NAME}-own", "hostname", stderr=subprocess.PIPE)
+    assert second.stdout == "worker\n"
     for process in (line, server):
         process.kill()
         process.communicate()

@@ -89,7 +89,7 @@ def machine(project, tmp_path, program, monkeypatch):
         Connection(Machine("gpu", ssh="worker", folder="lab/x")), tmp_path / "remote", tmp_path
     )
     program("ssh", SSH.format(home=fake.home, control=fake.control).partition("\n")[2])
-    monkeypatch.setattr(Connection, "_is_open", lambda self: True)
+    monkeypatch.setattr(Connection, "is_open", lambda self: True)
     fake.set_up()
     yield fake
     fake.end_all()

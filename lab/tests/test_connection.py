@@ -11,8 +11,7 @@ from fake_machine import until
 
 from lab.cli import main, remote
 from lab.jobs import control
-from lab.ssh import answers, framing
-from lab.ssh import connection as connections
+from lab.ssh import answers, framing, shared
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import BadAnswer, ConnectionLost, RemoteError
@@ -156,15 +155,17 @@ def test_one_process_opens_the_connection_and_the_others_wait_for_it(
     project, program, tmp_path, monkeypatch
 ):
     log = tmp_path / "log"
-    program("ssh", f"echo called >>{log}\nuntil [ -e {tmp_path}/go ]; do sleep 0.02; done")
+    only_opening = 'case " $* " in *" -MNf "*) ;; *) exit 1 ;; esac'
+    called = f"echo called >>{log}\nuntil [ -e {tmp_path}/go ]; do sleep 0.02; done"
+    program("ssh", f"{only_opening}\n{called}")
     waiting: list[object] = []
-    hold = connections.hold_lock
+    hold = shared.hold_lock
 
     def note(path):
         waiting.append(path)
         return hold(path)
 
-    monkeypatch.setattr(connections, "hold_lock", note)
+    monkeypatch.setattr(shared, "hold_lock", note)
     both = [Connection(Machine("gpu", ssh="worker", folder="x")) for _ in range(2)]
     threads = [threading.Thread(target=connection.open) for connection in both]
     for thread in threads:

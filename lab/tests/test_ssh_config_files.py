@@ -8,6 +8,7 @@ import pytest
 
 from lab.cli import main as cli
 from lab.ground import project as current
+from lab.ssh import machines, shared
 
 LINE = "Include lab/*.conf\n"
 MACHINES = '[machines.gpu]\nssh = "worker"\nfolder = "lab/x"\n'
@@ -129,6 +130,25 @@ def test_a_jump_that_an_alias_switches_off_and_an_address_with_a_zone_stay_so(co
     found, theirs = options(), options("near")
     assert found["hostname"] == theirs["hostname"] == ["fe80::1%lo"]
     assert "proxyjump" not in found and "proxyjump" not in theirs
+
+
+def test_where_hosts_are_known_to_ask_there_is_no_way_but_the_shared_connection(
+    config, run, project, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(shared, "make_socket_folder", lambda _: tmp_path)
+    (project / "machines.toml").write_text(MACHINES + 'gateway = "gate"\n')
+    run("--install")
+    connection = shared.SharedConnection(machines.get())
+    before = options()
+    assert before["controlpath"] == [str(connection.socket)]
+    assert before["proxyjump"] == ["gate"] and "proxycommand" not in before
+    connection.asks.touch()
+    found, own = options(), options("my-experiment-gpu-own")
+    assert "proxyjump" not in found and found["batchmode"] == ["yes"]
+    said = subprocess.run(found["proxycommand"][0], shell=True, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (1, "") and "lab login" in said.stderr
+    assert own["proxyjump"] == ["gate"] and own["batchmode"] == ["no"]
+    assert "controlpath" not in own
 
 
 def test_two_projects_live_side_by_side(config, run, project):

@@ -3,17 +3,19 @@
 import pytest
 
 from lab.doctor import examination
-from lab.ssh import ssh_config, ssh_errors
+from lab.ssh import ssh_errors
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import (
     AuthenticationFailed,
     BadSshConfig,
     ConnectionLost,
+    ForwardingForbidden,
     HostKeyChanged,
     HostKeyUnknown,
     HostUnreachable,
     LoginNeeded,
+    SessionsInUse,
     explain,
 )
 
@@ -40,7 +42,7 @@ CLOSED = "kex_exchange_identification: Connection closed by remote host\n"
             DIRECT,
             "ada@worker: Permission denied (publickey).",
             AuthenticationFailed,
-            "worker does not accept your key or user name: try ssh worker.",
+            "worker does not accept your key or user name: try ssh worker",
         ),
         (
             BEHIND,
@@ -59,6 +61,26 @@ CLOSED = "kex_exchange_identification: Connection closed by remote host\n"
             "ssh: Could not resolve hostname worker: Name or service not known",
             HostUnreachable,
             "the host name worker is not known: check machines.toml.",
+        ),
+        (
+            BEHIND,
+            "ada@gate: Permission denied (publickey,keyboard-interactive).\n" + CLOSED,
+            LoginNeeded,
+            "gate asks for a password or a code",
+        ),
+        (
+            BEHIND,
+            "channel 0: open failed: administratively prohibited: open failed\n"
+            "stdio forwarding failed\n" + CLOSED,
+            ForwardingForbidden,
+            "gate forwards no connections",
+        ),
+        (
+            BEHIND,
+            "mux_client_request_session: session request failed: Session open refused by peer\n"
+            "Connection closed by UNKNOWN port 65535\n",
+            SessionsInUse,
+            "MaxSessions",
         ),
         (
             BEHIND,
@@ -107,6 +129,7 @@ def test_a_message_of_ssh_becomes_an_error(machine, stderr, error, message):
 def test_what_stays_until_somebody_changes_it_is_lasting():
     errors = {cause.error for cause in ssh_errors.CAUSES} | {ConnectionLost}
     lasting = {HostKeyChanged, HostKeyUnknown, AuthenticationFailed, LoginNeeded, BadSshConfig}
+    lasting |= {ForwardingForbidden}
     assert {error for error in errors if error.lasting} == lasting
     assert all(issubclass(error, ssh_errors.SshError) for error in errors)
 
@@ -125,7 +148,7 @@ def test_the_doctor_tells_a_host_key_from_a_connection(project, monkeypatch, err
         raise error("gpu: why.")
 
     monkeypatch.setattr(Connection, "open", fail)
-    monkeypatch.setattr(ssh_config, "resolve", lambda *_: [])
+    monkeypatch.setattr(examination, "resolve", lambda *_: [])
     facts, found = examination.reach_machine(Connection(DIRECT), {})
     assert facts is None
     assert [(row.check, row.advice) for row in found] == [(check, "gpu: why.")]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lab.browser import notebook_server, tunnel_keeper, tunnels
+from lab.browser import notebook_server, tunnels
 from lab.ground import liveness
 from lab.ground.errors import LabError
+from lab.ssh import shared
 
 
 @pytest.fixture
@@ -67,16 +68,8 @@ def test_the_next_free_port_is_taken_and_none_that_is_in_use():
 
 
 def test_ssh_forwards_a_socket_whose_path_has_characters_of_its_own():
-    option = tunnel_keeper.forward_option(Path("/a:b\\c/s.sock"), "/home/ada/socket")
+    option = shared.forward_option(Path("/a:b\\c/s.sock"), "/home/ada/socket")
     assert option == "/a\\:b\\\\c/s.sock:/home/ada/socket"
-
-
-def test_a_port_of_the_machine_is_watched_and_a_socket_is_not():
-    assert "/proc/net/tcp" in tunnel_keeper.watch_command("127.0.0.1:43210")
-    assert f"{43210:04X}" in tunnel_keeper.watch_command("127.0.0.1:43210")
-    for target in ("/home/ada/socket", "127.0.0.1:43210"):
-        assert tunnel_keeper.READY.decode().strip() in tunnel_keeper.watch_command(target)
-    assert "/proc" not in tunnel_keeper.watch_command("/home/ada/socket")
 
 
 def test_the_sockets_have_short_plain_paths_wherever_the_home_is():

@@ -28,6 +28,16 @@ USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 BOB = 2001
 CACHE = "/usr/lib/bed/cache"  # uv's, where no folder of a host's own hides it
 
+# What PAM asks about a code: it gets that on its standard input.
+CHECK_CODE = """#!/bin/sh
+PATH=/usr/bin:/bin
+code=$(tr -d '\\0\\n')
+echo "$code" >>/run/codes.log
+grep -qxF "$code" /run/codes || exit 1
+grep -vxF "$code" /run/codes >/run/codes.left
+mv /run/codes.left /run/codes
+"""
+
 # What Python runs before anything else, if it finds it: its clocks go ahead by so many hours.
 MOVED = """
 import time
@@ -73,7 +83,7 @@ class Host:
         self.folder = bed.folder / name
         self.home_inside, self.shell = "/home/ada", "/bin/bash"
         self.programs: dict[str, str | None] = {}
-        self.offset, self.host_key, self.password = "", 0, ""
+        self._forget_settings()
         self._space = None
         for own in OWN:
             (self.folder / own).mkdir(parents=True)
@@ -202,15 +212,17 @@ class Host:
             library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
             environment = f"SetEnv LD_PRELOAD={library} FAKETIME={self.offset} NO_FAKE_STAT=1"
             environment += " FAKETIME_DONT_FAKE_MONOTONIC=1"
-        settings = f"""
+        settings = (
+            "".join(f"{line}\n" for line in self.sshd_lines)
+            + f"""
             ListenAddress {at}
             HostKey /etc/ssh/host_{self.name}_{self.host_key}
             AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized/%u
             PermitRootLogin yes
-            {"AuthenticationMethods" if self.password else "# none:"} password
-            PasswordAuthentication {"yes" if self.password else "no"}
-            KbdInteractiveAuthentication no
-            UsePAM no
+            AuthenticationMethods {self.asks or "any"}
+            PasswordAuthentication {"yes" if self.asks == "password" else "no"}
+            KbdInteractiveAuthentication {"yes" if self.asks == "keyboard-interactive" else "no"}
+            UsePAM {"yes" if self.asks == "keyboard-interactive" else "no"}
             StrictModes no
             UseDNS no
             PrintMotd no
@@ -219,6 +231,7 @@ class Host:
             Subsystem sftp internal-sftp
             {environment}
         """
+        )
         self._sh(f"printf %s {shlex.quote(settings)} >/etc/ssh/sshd_config")
         command = ["/usr/sbin/sshd", "-D", "-E", "/run/sshd.log"]
         self._ask("start", "sshd", command, "/run/sshd.pid")
@@ -383,15 +396,46 @@ class Host:
 
     def ask_for_password(self, password: str):
         """Let nobody in without this password of ada's, whatever key they have."""
-        self.password = password
+        self.asks = "password"
         hashed = subprocess.check_output(["openssl", "passwd", "-6", password], text=True).strip()
         entry = shlex.quote(f"s|^ada:[^:]*:|ada:{hashed}:|")
         self._sh(f"sed -i {entry} /etc/shadow")
         self._serve()
 
+    def ask_for_codes(self, *codes: str):
+        """Let nobody in without one of these codes, of which each is good for one time only."""
+        self.asks = "keyboard-interactive"
+        rules = "auth requisite pam_exec.so expose_authtok quiet /etc/ssh/check_code\n"
+        rules += "".join(
+            f"{one} required pam_permit.so\n" for one in ("auth", "account", "session")
+        )
+        lines = "".join(f"{code}\n" for code in codes)
+        for name, text in (
+            ("/etc/pam.d/sshd", rules),
+            ("/etc/ssh/check_code", CHECK_CODE),
+            ("/run/codes", lines),
+        ):
+            self._sh(f"printf %s {shlex.quote(text)} >{name}; chmod 755 {name}")
+        self._serve()
+
+    def set_sshd(self, *lines: str):
+        """Serve with these lines in sshd_config, before all others."""
+        self.sshd_lines = lines
+        self._serve()
+
+    def count_answers(self) -> int:
+        """Count the passwords and codes that the host was given, right or wrong."""
+        codes = self.folder / "run/codes.log"
+        passwords = sum(self.count_logins(f"{kind} password") for kind in ("Accepted", "Failed"))
+        return passwords + (len(codes.read_text().splitlines()) if codes.exists() else 0)
+
     def count_logins(self, kind: str) -> int:
         """Count what sshd logged: "Accepted" or "Failed"."""
         return (self.folder / "run/sshd.log").read_text().count(f"{kind} ")
+
+    def _forget_settings(self):
+        self.offset, self.host_key, self.asks = "", 0, ""
+        self.sshd_lines: tuple[str, ...] = ()
 
     def clean(self):
         """As it was when it was started, but for the homes."""
@@ -404,8 +448,8 @@ class Host:
             self.forget_programs()
         if (self.home_inside, self.shell) != ("/home/ada", "/bin/bash"):
             self.account("/home/ada", "/bin/bash")
-        if self.offset or self.host_key or self.password or ended:
-            self.offset, self.host_key, self.password = "", 0, ""
+        if self.offset or self.host_key or self.asks or self.sshd_lines or ended:
+            self._forget_settings()
             self._serve()
         for own in ("tmp", "var/tmp", "dev/shm"):
             empty(self.folder / own)

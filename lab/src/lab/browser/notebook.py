@@ -10,6 +10,7 @@ from lab.ground import files, git, owner, project
 from lab.ground.errors import LabError
 from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import ForwardingForbidden
 
 PORT = 8888
 LONGEST = 300  # seconds that a start may take there
@@ -19,8 +20,6 @@ PAGE = """<!DOCTYPE html>
 <meta http-equiv="refresh" content="0; url={url}">
 <title>JupyterLab</title><a href="{url}">JupyterLab</a>
 """
-# What ssh says where sshd forwards no sockets.
-FORBIDDEN = ("prohibited", "unknown channel type", "connect failed")
 
 
 class Server(NamedTuple):
@@ -35,14 +34,25 @@ class Server(NamedTuple):
 def start(connection: Connection, port: int | None) -> tuple[Server, Tunnel]:
     """Start or reuse the server on the machine and the tunnel to it.
 
-    Raises RemoteError if it cannot run there, SshError, LabError if the tunnel does not reach it.
+    Raises RemoteError if it cannot run there, SshError, LabError if the tunnel does not reach it:
+    ForwardingForbidden if sshd lets nothing through.
     """
     server = start_server(connection)
     tunnel = open_tunnel(connection, server, port)
-    if server.socket and is_forbidden(tunnel):
+    if server.socket and lets_nothing_through(tunnel):
         server = start_server(connection, tcp=True)
         tunnel = open_tunnel(connection, server, port)
     code, _ = tunnels.request(tunnel, "/api/status", server.token)
+    if code != 200 and lets_nothing_through(tunnel):
+        if server.started:
+            stop(connection)
+        else:
+            tunnels.stop(tunnel)
+        raise ForwardingForbidden(
+            f"sshd on {connection.name} forwards neither sockets nor ports, so no browser here"
+            " reaches JupyterLab there (AllowTcpForwarding, DisableForwarding): ask its"
+            " administrator."
+        )
     if code != 200:
         raise LabError(
             f"JupyterLab runs on {connection.name}, but does not answer through the tunnel"
@@ -91,14 +101,14 @@ def open_tunnel(connection: Connection, server: Server, port: int | None) -> Tun
     return tunnels.start("notebook", connection.name, target, port, PORT)
 
 
-def is_forbidden(tunnel: Tunnel) -> bool:
-    """Return whether sshd refuses to forward to the socket, where a server does answer."""
-    log = tunnel.path.with_suffix(".log")
-    before = log.stat().st_size
-    if tunnels.request(tunnel, "/api")[0]:
-        return False
-    message = files.read(log)[before:].decode("utf-8", "replace")
-    return any(words in message for words in FORBIDDEN)
+def lets_nothing_through(tunnel: Tunnel) -> bool:
+    """Tell whether sshd forbids a tunnel: it is open, a server answers there, and here nothing.
+
+    ssh itself says nothing of it.
+    """
+    return not any(
+        tunnels.request(tunnel, "/api")[0] or tunnels.read_state(tunnel.path) for _ in range(2)
+    )
 
 
 def stop(connection: Connection) -> bool:

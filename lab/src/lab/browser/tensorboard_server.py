@@ -4,6 +4,7 @@ TensorBoard knows no login, so none runs on a machine that others use. It ends b
 --close or lab tensorboard --stop, or after IDLE seconds in which nobody looked at it.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -14,12 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from lab.browser import tunnels
-from lab.browser.tunnel_keeper import IDLE, report_state, wait_for_file
+from lab.browser.tunnel_keeper import (
+    IDLE,
+    LASTING_WAIT,
+    report_state,
+    wait_for_file,
+    wait_until_open,
+)
 from lab.ground import project
 from lab.ground.errors import LabError
 from lab.ssh import machines
 from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
+from lab.ssh.ssh_errors import SshError
 from lab.transfer import fetch
 
 EVERY = min(10.0, PATIENCE)  # seconds between two looks at the machine, and at the event files
@@ -66,14 +74,19 @@ def fetch_forever(machine: str, state: Path, reporting: threading.Lock) -> None:
     """Fetch the records again and again, even if the connection is lost."""
     connection = Connection(machines.get(machine))
     while True:
+        stays = False  # as it is until somebody changes something
         try:
             fetch.fetch(connection, models=False)
             text = ""
         except LabError as error:
             text = f"shows what was fetched before; {error}"
+            stays = isinstance(error, SshError) and error.lasting
         with reporting:
             report_state(state, text)
-        time.sleep(EVERY)
+        if stays:
+            asyncio.run(wait_until_open(connection, LASTING_WAIT))
+        else:
+            time.sleep(EVERY)
 
 
 def end(*_: object) -> None:

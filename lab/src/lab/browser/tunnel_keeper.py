@@ -1,10 +1,10 @@
-"""The process of one tunnel: keeps the local port, and an ssh to the machine as long as needed.
+"""The process of one tunnel: keeps the local port, and a forward of the shared connection.
 
-    browser -> 127.0.0.1:PORT (held by this process) -> local socket -> ssh -> remote socket
+    browser -> 127.0.0.1:PORT (held by this process) -> local socket -> shared ssh -> remote socket
 
-The port stays with this process while there is no connection. A new ssh is started when one ends,
-and after this computer slept. This process ends by lab tunnels --close, or after IDLE seconds
-without use. However it dies, its ssh ends too: that lives only as long as a pipe from here.
+The port stays with this process while there is no connection. When the shared connection ends, it
+is opened again if no host asks for anything; else this waits until somebody has opened it. This
+process ends by lab tunnels --close, or after IDLE seconds without use.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,18 @@ from lab.ground import files
 from lab.ssh import machines
 from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE, pack_command
-from lab.ssh.ssh_errors import explain
+from lab.ssh.shared import ONLY_SHARED
+from lab.ssh.ssh_errors import ConnectionLost, SshError
 
 IDLE = 12 * 3600  # seconds without a connection
 LONGEST = 30  # seconds between two attempts
 LASTING_WAIT = 600  # the same after what stays wrong: some machines ban who fails five times
 AWAKE = 20  # seconds by which the clocks disagree after a sleep
+AFTER_SLEEP = min(10.0, PATIENCE)  # seconds for the connection to answer then
 READY = b"the tunnel may open\n"
-# What runs on the machine: nothing, until the pipe from here ends. A port may become somebody
-# else's when Jupyter has ended; then the tunnel does not open, or ends within a second.
-WAIT = "echo the tunnel may open; exec cat >/dev/null"
+# What runs on the machine where a port is forwarded, as that may become somebody else's when
+# Jupyter has ended: then the tunnel does not open, or ends within a second. It also ends with the
+# pipe from here.
 WATCH = """
 ready=
 while awk -v want=0100007F:{port:04X} -v me="$(id -u)" '
@@ -46,27 +49,15 @@ echo "your server no longer listens on port {port}: lab notebook" >&2
 exit 1"""
 
 
-def watch_command(target: str) -> str:
-    """Return the command that runs on the machine as long as the tunnel is open."""
-    return WAIT if target.startswith("/") else WATCH.format(port=int(target.rpartition(":")[2]))
-
-
-def forward_option(socket: Path, target: str) -> str:
-    """Return the value of ssh's -L; `target` is an address, or a path that needs no escapes."""
-    return str(socket).replace("\\", "\\\\").replace(":", "\\:") + f":{target}"
-
-
 class Keeper:
     """Keeps one tunnel open."""
 
     def __init__(self, path: Path, machine: str, target: str):
         self.path, self.target = path, target
-        self.state, self.ssh_log = path.with_suffix(".state"), path.with_suffix(".log")
-        self.control, self.socket = path.with_suffix(".ssh"), path.with_suffix(".sock")
+        self.state, self.socket = path.with_suffix(".state"), path.with_suffix(".sock")
         self.connection = Connection(machines.get(machine))
         self.up, self.called = asyncio.Event(), asyncio.Event()
         self.used = time.monotonic()
-        self.process: asyncio.subprocess.Process | None = None
 
     async def run(self, listening: socket.socket) -> None:
         """Keep the tunnel until a signal ends it, or nobody has used it for long."""
@@ -81,78 +72,93 @@ class Keeper:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self.up.is_set():
+            self.connection.cancel(self.socket, self.target)
+        tunnels.remove_files(self.path)
+        os._exit(0)  # a thread may still wait for ssh
 
     async def keep(self) -> None:
-        """Run an ssh, and another one when it ends, after a little longer each time."""
+        """Forward, and again when that has ended, after a little longer each time."""
         wait = 0.5
         while True:
             began = time.monotonic()
-            stderr = await self.run_ssh()
+            error = await self.stay_forwarded()
             self.up.clear()
-            error = explain(stderr, self.connection.machine)
             report_state(self.state, str(error))
             wait = 1 if time.monotonic() - began > 60 else min(2 * wait, LONGEST)
             if error.lasting:
-                wait = LASTING_WAIT
-            least = wait if wait == LASTING_WAIT else min(wait, 3)
+                await wait_until_open(self.connection, LASTING_WAIT)
+                continue
+            least = min(wait, 3)
             await asyncio.sleep(least)
             self.called.clear()
             with suppress(asyncio.TimeoutError):  # whoever wants to use it need not wait longer
                 await asyncio.wait_for(self.called.wait(), wait - least)
 
-    async def run_ssh(self) -> str:
-        """Run one ssh to its end; return what it wrote to stderr."""
-        for path in (self.control, self.socket):
-            path.unlink(missing_ok=True)
-        options = ["-M", "-S", str(self.control), "-T"]
-        options += ["-o", "ControlPersist=no"]
-        with self.ssh_log.open("wb") as log:
+    async def stay_forwarded(self) -> SshError:
+        """Forward as long as the shared connection lasts; return why that has ended."""
+        try:
+            await asyncio.to_thread(self.connection.open)
+            await asyncio.to_thread(self.connection.forward, self.socket, self.target)
+            if self.target.startswith("/"):
+                return await self.hold()
+            return await self.watch(int(self.target.rpartition(":")[2]))
+        except SshError as error:
+            return error
+
+    async def hold(self) -> SshError:
+        """Hold a connection through the forward: its end tells at once of the shared one's.
+
+        Also, ssh does not count a forward that only listens as use, and would end as idle.
+        """
+        self.up.set()
+        report_state(self.state, "")
+        with suppress(OSError):  # once the forward is gone
+            while True:
+                reader, writer = await asyncio.open_unix_connection(str(self.socket))
+                with closing(writer):
+                    await reader.read(1)  # nothing is asked, so nothing comes but the end
+                await asyncio.sleep(2)  # Jupyter has ended, or what ends is idle for it
+        return ConnectionLost(f"{self.connection.name}: the connection was lost.")
+
+    async def watch(self, port: int) -> SshError:
+        """Let the machine say as long as the port is our own; the tunnel is open meanwhile."""
+        with tempfile.TemporaryFile() as errors:
             process = await asyncio.create_subprocess_exec(
-                *self.connection.ssh_command(*options),
-                pack_command(watch_command(self.target)),
+                *self.connection.ssh_command("-T", *ONLY_SHARED),
+                pack_command(WATCH.format(port=port)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=errors,
             )
-        self.process = process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            async for line in process.stdout:  # the login shell may print something, too
-                if line.endswith(READY):
-                    await self.forward(process)
-                    break
-        finally:
-            process.stdin.close()
-            with suppress(OSError):
-                process.terminate()
-            await process.wait()
-        lines = files.read_text(self.ssh_log, "replace").splitlines()
-        # that Jupyter did not answer for a while is no cause of the end
-        return "\n".join(line for line in lines if not line.startswith("channel "))
-
-    async def forward(self, process: asyncio.subprocess.Process) -> None:
-        """Forward our socket alone, not what the user's config forwards, as long as ssh runs."""
-        command = ["ssh", "-F", "/dev/null", "-S", str(self.control), "-O", "forward"]
-        command += ["-L", forward_option(self.socket, self.target), "x"]
-        asking = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL)
-        with suppress(asyncio.TimeoutError):
-            if await asyncio.wait_for(asking.wait(), PATIENCE) == 0:
-                self.up.set()
-                report_state(self.state, "")
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                async for line in process.stdout:  # the login shell may print something, too
+                    if line.endswith(READY):
+                        self.up.set()
+                        report_state(self.state, "")
+            finally:
+                process.stdin.close()
+                with suppress(OSError):
+                    process.terminate()
                 await process.wait()
+                self.connection.cancel(self.socket, self.target)
+            errors.seek(0)
+            return self.connection.explain(errors.read().decode("utf-8", "replace"))
 
     async def watch_clocks(self) -> None:
-        """End an ssh whose connection a sleep of this computer cut off.
+        """End the shared connection if a sleep of this computer cut it off.
 
         Returns after IDLE seconds without use, or if the file is gone by which others find this.
         """
         while time.monotonic() - self.used < IDLE and self.path.exists():
             before = time.time() - time.monotonic()
             await asyncio.sleep(2)
-            if time.time() - time.monotonic() - before > AWAKE and self.process:
-                with suppress(OSError):
-                    self.process.terminate()
+            if time.time() - time.monotonic() - before > AWAKE and self.up.is_set():
+                answers = await asyncio.to_thread(self.connection.answers, AFTER_SLEEP)
+                if not answers:
+                    await asyncio.to_thread(self.connection.give_up)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on one connection of the browser; without an ssh it waits a little for one."""
@@ -180,6 +186,13 @@ class Keeper:
             writer.write_eof()
 
 
+async def wait_until_open(connection: Connection, seconds: float) -> None:
+    """Wait until somebody has opened the shared connection, at most so long."""
+    until = time.monotonic() + seconds
+    while not connection.is_open() and time.monotonic() < until:
+        await asyncio.sleep(1)
+
+
 def report_state(state: Path, text: str) -> None:
     """Write the state that lab tunnels shows: "" if all is ok, else what is wrong."""
     files.write(state, text, durable=False)
@@ -200,7 +213,6 @@ def main(path: str, number: str) -> None:
     with socket.socket(fileno=int(number)) as listening:
         listening.setblocking(False)
         asyncio.run(Keeper(file, content["machine"], content["target"]).run(listening))
-    tunnels.remove_files(file)
 
 
 if __name__ == "__main__":

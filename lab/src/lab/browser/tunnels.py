@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 
 from lab.ground import files, liveness, project
 from lab.ground.errors import LabError
-from lab.ssh import connection
+from lab.ssh import shared
 from lab.ssh.framing import PATIENCE
 
 Kind: TypeAlias = Literal["notebook", "tensorboard"]
@@ -31,7 +31,7 @@ ENDING = 10  # seconds
 ANSWER = min(5.0, PATIENCE)  # seconds
 PROBE = "/data/environment"  # what TensorBoard is asked to see whether it answers
 MODULES = {"notebook": "tunnel_keeper", "tensorboard": "tensorboard_server"}
-SUFFIXES = ("json", "log", "ssh", "sock", "state")  # of the files that belong to one tunnel
+SUFFIXES = ("json", "log", "sock", "state")  # of the files that belong to one tunnel
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Tunnel:
 
 def make_folder() -> Path:
     """Return the folder of the files."""
-    return connection.make_socket_folder("tunnels")
+    return shared.make_socket_folder("tunnels")
 
 
 def file_of(kind: Kind, machine: str) -> Path:
@@ -63,7 +63,7 @@ def file_of(kind: Kind, machine: str) -> Path:
 def list_open() -> list[Tunnel]:
     """Return this user's tunnels on this computer, oldest first; remove the files of dead ones."""
     found = []
-    with connection.hold_lock(make_folder() / "lock"):
+    with shared.hold_lock(make_folder() / "lock"):
         for path in make_folder().glob("*.json"):
             tunnel = parse(path)
             if tunnel and tunnel.process["host"] != socket.gethostname():
@@ -108,7 +108,7 @@ def start(kind: Kind, machine: str, target: str, wanted: int | None, usual: int)
     LabError says why, and nothing is left of it.
     """
     path = file_of(kind, machine)
-    with connection.hold_lock(make_folder() / "lock"):
+    with shared.hold_lock(make_folder() / "lock"):
         tunnel = read(path)
         # a tunnel that waits to try again need not: the machine has just answered
         waits = kind == "notebook" and read_state(path)

@@ -44,7 +44,7 @@ def print_ssh_config(args: argparse.Namespace) -> None:
 def log_in(args: argparse.Namespace) -> None:
     """Open the connection that every other command uses; the hosts may ask on the terminal."""
     connection = connect(args)
-    connection.open()
+    connection.log_in()
     print(f"connected to {connection.name}")
 
 

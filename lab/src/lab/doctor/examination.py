@@ -23,6 +23,7 @@ from lab.ground.errors import LabError
 from lab.ssh import answers, ssh_config
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine, NoMachine
+from lab.ssh.options import resolve
 from lab.ssh.several import ask_all
 from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
 from lab.workcopy import workspace
@@ -69,7 +70,7 @@ def reach_machine(connection: Connection, local: Facts) -> tuple[Facts | None, l
     """Return the facts of the machine, and the checks of the connection to it."""
     machine = connection.machine
     try:
-        options = dict(ssh_config.resolve(machine.host, connection.config))
+        options = dict(resolve(machine.host, connection.config))
         jump = options.get("proxyjump") or ("a ProxyCommand" if "proxycommand" in options else "")
         route = f"through {jump}" if jump else "directly"
         connection.open()

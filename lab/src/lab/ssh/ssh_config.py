@@ -6,7 +6,7 @@ the top of ~/.ssh/config makes ssh read it. Both can be removed again.
 
 import os
 import re
-import subprocess
+import shlex
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,16 +16,21 @@ from lab.ground import files, project
 from lab.ground.errors import LabError
 from lab.ssh import machines
 from lab.ssh.machines import Machine
-
-Option = tuple[str, str]  # its name in small letters, its value
+from lab.ssh.options import Option, resolve
+from lab.ssh.shared import SharedConnection
 
 INCLUDE = b"Include lab/*.conf"  # ssh reads it as relative to ~/.ssh
 HEAD = "# The machines of {}, by lab ssh-config --install; undone by --remove."
 PORTS = (8888, 6006)  # Jupyter, TensorBoard
-# What a block of ours adds.
-ADDED = [f"LocalForward 127.0.0.1:{port} localhost:{port}" for port in PORTS]
-ADDED += ["ExitOnForwardFailure no"]  # a second connection, which finds the ports taken, works too
-ADDED += ["ServerAliveInterval 15", "ServerAliveCountMax 3"]
+# What both blocks of a machine add, and what the one with a connection of its own adds: in the
+# shared one a forward would stay when the program that asked for it has gone.
+KEEP_ALIVE = ["ServerAliveInterval 15", "ServerAliveCountMax 3"]
+FORWARDS = [f"LocalForward 127.0.0.1:{port} localhost:{port}" for port in PORTS]
+FORWARDS += ["ExitOnForwardFailure no"]  # a second one, which finds the ports taken, works too
+SHARED = "# {}: on the connection that lab uses, if it is open (lab login)."
+OWN = "# {}: with a connection of its own, for PyCharm, which has an ssh of its own."
+# What ssh, rsync and git say where the hosts ask and the shared connection cannot be used.
+NO_LOGIN = "lab: {} is not connected, or has no free session: {} login."
 # What an alias does apart from leading to the machine: editors and rsync cannot handle it.
 LEFT_OUT = {"host", "localforward", "remoteforward", "dynamicforward", "clearallforwardings"}
 LEFT_OUT |= {"exitonforwardfailure", "serveraliveinterval", "serveralivecountmax"}
@@ -35,7 +40,6 @@ SPELLING = {"hostname": "HostName", "user": "User", "port": "Port", "proxyjump":
 SPELLING |= {"identityfile": "IdentityFile", "proxycommand": "ProxyCommand"}
 ONE_VALUE = ("identityfile", "certificatefile", "identityagent", "setenv")  # it may have spaces
 ALWAYS = ("hostname", "user")  # for the reader
-TIMEOUT = 10  # seconds for ssh to read its configuration, where a Match exec may be slow
 
 
 def alias(machine: Machine) -> str:
@@ -44,12 +48,16 @@ def alias(machine: Machine) -> str:
 
 
 def make_blocks(machine: Machine) -> str:
-    """Return the Host block of a machine, and one for its gateway if that needs more than a name.
+    """Return the Host blocks of a machine, and one for its gateway if that needs more than a name.
+
+    One is for programs that call ssh, and uses the connection that all commands of lab share. The
+    other one has a connection of its own. Where the hosts are known to ask, which is looked up at
+    each call, the first one makes no connection: every program in the background would answer.
 
     It asks ssh what the user's own aliases stand for, and connects to nothing. Raises LabError if
     ssh does not understand the user's configuration.
     """
-    name, gate = alias(machine), f"{alias(machine)}-gateway"
+    name, own, gate = alias(machine), own_alias(machine), f"{alias(machine)}-gateway"
     own_gate = machine.gateway and (machine.gateway_user or machine.gateway_port or machine.key)
     text = f"{machines.host_blocks(machine)}\nHost *\n    Include ~/.ssh/config\n"
     with tempfile.TemporaryDirectory(prefix="lab-ssh-") as folder:
@@ -60,33 +68,29 @@ def make_blocks(machine: Machine) -> str:
         gate_lines = _subtract(resolve(machine.gateway, config), defaults) if own_gate else []
     if own_gate:
         lines = [f"ProxyJump {gate}" if line.startswith("ProxyJump ") else line for line in lines]
-    block = _make_block(name, [*lines, *ADDED])
-    return block + "\n" + _make_block(gate, gate_lines) if own_gate else block
+    ways = [line for line in lines if line.startswith(("ProxyJump ", "ProxyCommand "))]
+    where = [line for line in lines if line not in ways]
+    shared = SharedConnection(machine)
+    use = [f"ControlPath {shared.socket}", "ControlMaster no", *KEEP_ALIVE]
+    say = shlex.quote(f"echo {shlex.quote(NO_LOGIN.format(machine.name, machine.lab))} >&2; exit 1")
+    never = ["BatchMode yes", f"ProxyCommand sh -c {say}".replace("%", "%%")]
+    blocks = [
+        SHARED.format(name) + "\n" + _make_block(name, [*where, *use]),
+        _make_block(f'originalhost {name} exec "test -e {shared.asks}"', never, "Match"),
+        _make_block(name, ways) if ways else "",
+        OWN.format(own) + "\n" + _make_block(own, [*lines, *KEEP_ALIVE, *FORWARDS]),
+        _make_block(gate, gate_lines) if own_gate else "",
+    ]
+    return "\n".join(filter(None, blocks))
 
 
-def _make_block(name: str, lines: Iterable[str]) -> str:
-    return "\n".join([f"Host {name}", *(f"    {line}" for line in lines)]) + "\n"
+def own_alias(machine: Machine) -> str:
+    """Return the name under which ssh makes a connection of its own."""
+    return f"{alias(machine)}-own"
 
 
-def resolve(host: str, config: Path | None = None) -> list[Option]:
-    """Return every option that ssh would use for a host."""
-    command = ["ssh", *(["-F", str(config)] if config else []), "-G", host]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise LabError(
-            f"ssh -G {host} does not answer: is there a slow Match exec in ~/.ssh/config?"
-        ) from None
-    except OSError as error:
-        raise LabError(f"ssh cannot be started ({error.strerror}): install OpenSSH.") from None
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        reason = lines[0] if lines else "it gives no reason"
-        raise LabError(f"ssh cannot read its configuration: {reason}; fix that line.")
-    lines = done.stdout.decode("utf-8", "surrogateescape").splitlines()
-    return [(name, value) for name, _, value in (line.partition(" ") for line in lines)]
+def _make_block(name: str, lines: Iterable[str], kind: str = "Host") -> str:
+    return "\n".join([f"{kind} {name}", *(f"    {line}" for line in lines)]) + "\n"
 
 
 def _subtract(options: list[Option], defaults: list[Option]) -> list[str]:

@@ -51,6 +51,18 @@ class NoShell(SshError):
     may_have_run = False
 
 
+class ForwardingForbidden(SshError):
+    """The gateway or the machine lets the user in, but forwards nothing."""
+
+    lasting = True
+
+
+class SessionsInUse(SshError):
+    """The server allows no more sessions on the shared connection (MaxSessions of its sshd)."""
+
+    may_have_run = False
+
+
 class BadSshConfig(SshError):
     """ssh does not accept its own configuration."""
 
@@ -80,7 +92,9 @@ class Cause(NamedTuple):
 
     pattern: str
     error: type[SshError]
-    message: str  # {hop}: the machine or the gateway, whichever it is about; {line}: ssh's line
+    # {hop}: the machine or the gateway, whichever it is about; {line}: ssh's line; {lab}: how a
+    # command begins
+    message: str
 
 
 NAMED = (
@@ -104,17 +118,30 @@ CAUSES = [
     Cause(
         r"Permission denied \([^)]*(?:keyboard-interactive|password)",
         LoginNeeded,
-        "{hop} asks for a password or a code (or does not accept your key): lab login.",
+        "{hop} asks for a password or a code (or does not accept your key): {lab} login.",
     ),
     Cause(
         r"Permission denied|Too many authentication failures",
         AuthenticationFailed,
-        "{hop} does not accept your key or user name: try ssh {hop}.",
+        "{hop} does not accept your key or user name: try ssh {hop}, or {lab} login if your key has"
+        " a passphrase.",
     ),
     Cause(
         rf"Could not resolve hostname ({NAMED}?):? ",
         HostUnreachable,
         "the host name {0} is not known: check machines.toml.",
+    ),
+    Cause(
+        r"open refused by peer",
+        SessionsInUse,
+        "all sessions that {host} allows on one connection are in use (MaxSessions of its sshd):"
+        " end a lab logs -f, lab shell or lab mount, and try again.",
+    ),
+    Cause(
+        r"administratively prohibited",
+        ForwardingForbidden,
+        "{gateway} forwards no connections (AllowTcpForwarding of its sshd), so nobody gets to"
+        " {host} through it: ask its administrator.",
     ),
     Cause(
         r"stdio forwarding failed|open failed: connect failed",
@@ -142,6 +169,7 @@ def explain(stderr: str, machine: Machine) -> SshError:
     if machine.gateway and re.search(rf"(@|\b){re.escape(machine.host)}\b", stderr):
         hop = machine.host
     names = {"host": machine.host, "gateway": machine.gateway or "the gateway", "hop": hop}
+    names["lab"] = machine.lab
     for pattern, error, message in CAUSES:
         found = re.search(pattern, stderr)
         if found:

@@ -19,7 +19,8 @@ from lab.ground import files, project
 from lab.ground.project import dataset_folder
 from lab.ground.terminal import count_files
 from lab.ssh.answers import expecting, parse_number, parse_path
-from lab.ssh.connection import Connection, hold_lock
+from lab.ssh.connection import Connection
+from lab.ssh.shared import hold_lock
 from lab.transfer import copying
 from lab.transfer.manifest import (
     DatasetError,

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.ground import files, project
-from lab.ssh.connection import Connection, hold_lock
+from lab.ssh.connection import Connection
+from lab.ssh.shared import hold_lock
 from lab.transfer import copying
 from lab.transfer.fetch_plan import (
     SHARED,

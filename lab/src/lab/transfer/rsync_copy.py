@@ -15,7 +15,8 @@ from typing import IO
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
 from lab.ssh.framing import MOST_STDERR, PATIENCE
-from lab.ssh.ssh_errors import MOST_QUOTED
+from lab.ssh.shared import wait_for_session
+from lab.ssh.ssh_errors import MOST_QUOTED, SessionsInUse
 from lab.transfer.staging import LOCAL, PARTIAL, DiskFull, connection_lost, names_file
 
 HELPER = Path(__file__).with_name("rsync_shell.py")
@@ -80,6 +81,17 @@ def _run(
     receiver: str,
 ) -> None:
     connection.open()
+    wait_for_session(lambda: _run_once(connection, names, source, target, options, receiver))
+
+
+def _run_once(
+    connection: Connection,
+    names: list[str],
+    source: str,
+    target: str,
+    options: list[str],
+    receiver: str,
+) -> None:
     ssh = json.dumps(connection.ssh_command("-T"))
     umask = "" if connection.machine.shared else "umask 077"
     with names_file(names) as file:
@@ -111,7 +123,9 @@ def _run(
     if ended or re.search("No space left on device|Disk quota exceeded", message):
         raise DiskFull(receiver)
     if code in LOST or code < 0:
-        connection.close()
+        if isinstance(error := connection.explain(message), SessionsInUse):
+            raise error
+        connection.give_up()
         raise connection_lost(connection)
     if code and code not in VANISHED:
         cause = next((line for line in message.splitlines() if line.strip()), f"exit code {code}")

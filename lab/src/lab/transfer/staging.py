@@ -16,7 +16,7 @@ from typing import IO, TypeAlias
 
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
-from lab.ssh.ssh_errors import ConnectionLost
+from lab.ssh.ssh_errors import ConnectionLost, SshError
 
 Fingerprint: TypeAlias = tuple[int, int]  # bytes, and time of the last change in nanoseconds
 LOCAL = "this computer"
@@ -104,8 +104,10 @@ def names_file(names: Iterable[str]) -> Iterator[IO[bytes]]:
         yield file
 
 
-def connection_lost(connection: Connection) -> ConnectionLost:
+def connection_lost(connection: Connection, cause: SshError | None = None) -> SshError:
     """Return the error of a transfer that ended too early."""
+    if cause and not isinstance(cause, ConnectionLost):
+        return cause
     return ConnectionLost(
         f"{connection.name}: connection lost; run the same command again to continue where it was."
     )

@@ -60,9 +60,9 @@ def pull(
             )
     except BrokenPipeError:
         pass  # unpack() has ended, and says why
-    except SshError:
+    except SshError as error:
         thread.join()
-        raise connection_lost(connection) from None
+        raise connection_lost(connection, error) from None
     thread.join()
     for problem in problems:
         if isinstance(problem, OSError):
@@ -123,8 +123,8 @@ def push(connection: Connection, base: Path, names: list[str], stage: str) -> No
         try:
             with os.fdopen(reading, "rb") as pipe:
                 connection.run("unpack.sh", stage=stage, stdin=pipe, again=False)
-        except SshError:
-            raise connection_lost(connection) from None
+        except SshError as error:
+            raise connection_lost(connection, error) from None
         except RemoteError as error:
             if error.code != errno.ENOSPC:
                 raise

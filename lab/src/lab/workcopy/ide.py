@@ -9,6 +9,7 @@ from lab.ssh import ssh_config
 from lab.ssh.answers import expecting, parse_path
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
+from lab.ssh.options import resolve
 
 
 def find_working_copy(machine: Machine) -> str:
@@ -45,9 +46,10 @@ def start_editor(command: list[str]) -> bool:
 
 def pycharm_settings(machine: Machine, path: str) -> list[tuple[str, str]]:
     """Return the fields of PyCharm's dialogue Add Interpreter > On SSH, with their values."""
-    options = dict(ssh_config.resolve(ssh_config.alias(machine)))
+    name = ssh_config.own_alias(machine)  # PyCharm has an ssh of its own
+    options = dict(resolve(name))
     return [
-        ("Host", ssh_config.alias(machine)),
+        ("Host", name),
         ("Port", options.get("port", "22")),
         ("Username", options.get("user", "")),
         ("Authentication", "OpenSSH config and authentication agent"),

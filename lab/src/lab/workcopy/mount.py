@@ -15,9 +15,10 @@ from pathlib import Path
 from lab.ground import git, project
 from lab.ground.errors import LabError
 from lab.ssh.answers import expecting, parse_path
-from lab.ssh.connection import Connection, run_command
+from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
 from lab.ssh.machines import Machine
+from lab.ssh.shared import ONLY_SHARED, run_command
 
 OPTIONS = "reconnect,ServerAliveInterval=15,ServerAliveCountMax=3,idmap=user"
 INSTALL = {
@@ -70,13 +71,9 @@ def mount(connection: Connection, point: Path) -> str:
         raise LabError(f"{name}: {error.strerror}.") from None
     host = connection.machine.host
     host = f"[{host}]" if ":" in host else host
-    command = ["sshfs", "-F", str(connection.config), "-o", OPTIONS, f"{host}:{remote}", str(point)]
-    # a connection of its own, as the shared one is closed when it is idle or after an error; where
-    # the host asks, that one has to do
-    code, stderr = run_command(command, 4 * PATIENCE)
-    if code:
-        command[3:3] = ["-o", f"ControlPath={connection.socket}"]
-        code, stderr = run_command(command, 4 * PATIENCE)
+    command = ["sshfs", "-F", str(connection.config), "-o", f"ControlPath={connection.socket}"]
+    command += [*(ONLY_SHARED if connection.is_only_way() else ()), "-o", OPTIONS]
+    code, stderr = run_command([*command, f"{host}:{remote}", str(point)], 4 * PATIENCE)
     if code != 0 or point not in list_mounts():  # None: it did not end
         with suppress(LabError):
             unmount(point)
