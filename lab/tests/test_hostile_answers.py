@@ -18,7 +18,7 @@ from lab.ground import files
 from lab.jobs import control
 from lab.ssh import answers, framing, ssh_errors
 from lab.ssh.machines import Machine
-from lab.transfer import datasets, fetch_plan, manifest, staging, tar_copy
+from lab.transfer import clean, datasets, fetch_plan, manifest, staging, tar_copy
 from lab.workcopy import workspace
 
 ID = "20261122-101530-k7xq2a"
@@ -160,6 +160,15 @@ def test_of_a_working_copy(text):
     with suppress(ValueError):
         facts = workspace.read_facts(answer)
         assert not any(set(name) - set("0123456789abcdef-") for name in facts["edits"])
+
+
+@quickly
+@given(outside("record 5 1 r 0 2\0checkout 3 1 x y\0repository -5 -1 repo.git\0kept 1 0 z\0"))
+def test_of_what_may_be_removed(text):
+    with suppress(ValueError):
+        for item in clean.parse_items(text):
+            assert item.kind in clean.KINDS and item.name.encode("utf-8", "surrogateescape")
+            assert item.kind != "record" or int(item.name.split(" ")[2]) >= 0
 
 
 @quickly

@@ -56,7 +56,7 @@ def remove(connection: Connection, items: Iterable[Item], models: bool = False) 
 
 def _ask(connection: Connection, models: bool, wanted: list[str]) -> list[Item]:
     with tempfile.TemporaryFile() as file:
-        file.writelines(line.encode() for line in wanted)
+        file.writelines(line.encode("utf-8", "surrogateescape") for line in wanted)
         file.seek(0)
         output = connection.run(
             "clean.sh",
@@ -77,6 +77,11 @@ def parse_items(output: str) -> list[Item]:
         kind, size, inodes, name = entry.split(" ", 3)
         if kind not in KINDS or "\n" in name:
             raise ValueError("nothing that can be removed")
+        if kind == "record":
+            run, _, number = name.split(" ")
+            parse_number(number)
+            if not files.is_plain_path(run) or "/" in run:
+                raise ValueError("no name of a record")
         free = 0 if kind == "repository" and size.startswith("-") else parse_number(size)
         count = 0 if kind == "repository" and inodes.startswith("-") else parse_number(inodes)
         items.append(Item(kind, name, free, count))

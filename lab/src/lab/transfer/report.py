@@ -2,14 +2,18 @@
 
 import re
 import sys
+from collections.abc import Sequence
 
 from lab.ground import project
-from lab.ground.terminal import count_files, escape, print_message, print_text
+from lab.ground.terminal import count_files, escape, print_message, print_text, shorten
 from lab.jobs import control as jobs
 from lab.runs import reading
 from lab.ssh.connection import Connection
 from lab.transfer.fetch import FOLDERS, Report
 from lab.transfer.staging import LOCAL, free_bytes
+
+MOST_LINES = 1000  # of one kind
+WIDEST = 1000  # columns of a path
 
 
 def find_job(connection: Connection, name: str) -> str:
@@ -45,18 +49,15 @@ def print_report(connection: Connection, report: Report) -> int:
         if not run.startswith("_"):
             print_text(f"{escape(run)}  {reading.get_state(reading.read_json(record))}")
     sys.stdout.flush()
-    for path in report.skipped:
-        print_message(f"skipped, a link or a name that does not come here: {escape(path)}")
-    for path in report.conflicts:
-        print_message(f"conflict, local file kept: {escape(path)}")
-    for path in report.damaged:
-        print_message(f"damaged: {escape(path)}")
-    for path in report.missing:
-        print_message(f"missing: {escape(path)}")
-    for path, why in report.impossible.items():
-        print_message(f"cannot be written here, {why}: {escape(path)}")
+    _print_paths("skipped, a link or a name that does not come here", report.skipped)
+    _print_paths("conflict, local file kept", report.conflicts)
+    _print_paths("damaged", report.damaged)
+    _print_paths("missing", report.missing)
+    for why in sorted(set(report.impossible.values())):
+        paths = [path for path, reason in report.impossible.items() if reason == why]
+        _print_paths(f"cannot be written here, {why}", paths)
     for path, size in report.unfit.items():
-        print_message(f"does not fit, {size / 1e6:.1f} MB: {escape(path)}")
+        print_message(f"does not fit, {size / 1e6:.1f} MB: {_show(path)}")
     if report.conflicts:
         print_message(
             f"lab: conflicts in {count_files(len(report.conflicts))}: your version was kept. To get"
@@ -78,3 +79,15 @@ def print_report(connection: Connection, report: Report) -> int:
                 " the same command again for the rest."
             )
     return 1 if problems else 0
+
+
+def _print_paths(what: str, paths: Sequence[str]) -> None:
+    """Print a line for each of these paths, of very many only the first."""
+    for path in paths[:MOST_LINES]:
+        print_message(f"{what}: {_show(path)}")
+    if len(paths) > MOST_LINES:
+        print_message(f"{what}: {len(paths) - MOST_LINES} more")
+
+
+def _show(path: str) -> str:
+    return shorten(escape(path), WIDEST)
