@@ -63,10 +63,14 @@ def add_all_machines(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-machines", action="store_true", help="ask all of them at once")
 
 
-def refuse_machine(args: argparse.Namespace) -> None:
-    """UsageError if --all-machines stands beside -m."""
+def find_all_machines(args: argparse.Namespace) -> "list[Machine]":
+    """Return those that --all-machines means. LabError if there is none, UsageError beside -m."""
+    from lab.ssh import machines
+
     if args.machine:
         raise UsageError("--all-machines asks all of them: leave -m out.")
+    machines.get()  # says so if there is none
+    return list(machines.read_all().values())
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from lab.cli.command import (
     add_json,
     add_machine,
     connect,
-    refuse_machine,
+    find_all_machines,
 )
 from lab.cli.remote import report_lost_connection
 from lab.ground.errors import LabError, UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lab.jobs.control import Job, Listed
     from lab.ssh.connection import Connection
+    from lab.ssh.machines import Machine
 
 
 def add_jobs_arguments(parser: CommandParser) -> None:
@@ -37,7 +38,6 @@ def list_jobs(args: argparse.Namespace) -> int:
 
     most = 0 if args.all else jobs.LISTED
     if args.all_machines:
-        refuse_machine(args)
         return list_everywhere(args, most)
     connection = connect(args)
     found = jobs.list_jobs(connection, most, args.mine)
@@ -54,15 +54,15 @@ def list_jobs(args: argparse.Namespace) -> int:
 def list_everywhere(args: argparse.Namespace, most: int) -> int:
     """Do the same for all machines, which are asked at once; one that does not answer is a row."""
     from lab.jobs import control as jobs
-    from lab.ssh import machines, several
+    from lab.ssh import several
     from lab.ssh.connection import Connection
 
-    def ask(machine: machines.Machine) -> "Listed":
+    def ask(machine: "Machine") -> "Listed":
         connection = Connection(machine)
         connection.open()  # one that is down is not tried again
         return jobs.list_jobs(connection, most, args.mine)
 
-    answers = several.ask_all(machines.read_all().values(), ask)
+    answers = several.ask_all(find_all_machines(args), ask)
     rows: list[dict[str, Any]] = []
     lines: list[dict[str, str]] = []
     hidden = 0

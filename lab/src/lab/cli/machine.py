@@ -9,7 +9,7 @@ from lab.cli.command import (
     add_json,
     add_machine,
     connect,
-    refuse_machine,
+    find_all_machines,
 )
 from lab.ground.errors import LabError, UsageError
 from lab.ground.terminal import format_table, print_json, print_message
@@ -61,15 +61,10 @@ def examine_all(args: argparse.Namespace) -> int:
 
     from lab.doctor import examination as doctor
     from lab.doctor import facts
-    from lab.ssh import machines
 
-    refuse_machine(args)
     if args.fix:
         raise UsageError("lab doctor --fix fixes one machine: -m NAME.")
-    known = machines.read_all()
-    if not known:
-        machines.get(None)  # says that there is none
-    found = doctor.examine_all(known.values())
+    found = doctor.examine_all(find_all_machines(args))
     checks = [(name, check) for name in found for check in found[name]]
     if args.json:
         print_json([{"machine": name, **asdict(check)} for name, check in checks])

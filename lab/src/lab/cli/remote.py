@@ -111,14 +111,16 @@ def start_where_asked(
     args: argparse.Namespace, start: "Callable[[Connection, bool], Job]"
 ) -> "tuple[Connection, Job]":
     """Start a job on the machine of -m, or on any that has the GPUs free."""
-    from lab.jobs import choice
+    from lab.jobs import choice, launch
     from lab.ssh import machines
 
     known = machines.read_all()
     if args.machine != "any" or "any" in known or not known:
         connection = connect_and_announce(args)
         return connection, start(connection, args.queue)
-    connection, job = choice.start_on_any(known.values(), args.gpus, args.queue, start)
+    connection, job = choice.start_on_any(
+        known.values(), launch.check_gpus(args.gpus), args.queue, start
+    )
     announce(connection.machine)
     return connection, job
 
