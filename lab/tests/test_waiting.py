@@ -47,7 +47,7 @@ def test_with_any_one_end_is_enough(there, capsys):
 
 
 def test_what_was_stopped_or_lost_never_ends_with_0(there):
-    job = there.run_job(IDS[0], 'trap "exit 0" TERM; echo up; while :; do sleep 0.02; done')
+    job = there.run_job(IDS[0], r"trap \"exit 0\" TERM; echo up; while :; do sleep 0.02; done")
     until(lambda: "up" in (job / "output.log").read_text())
     control.stop(there.connection, IDS[0])
     assert main(["wait", IDS[0]]) == 143
