@@ -11,6 +11,7 @@ LAB = Path(__file__).parents[1] / "src/lab"
 WRITES = {
     "ground/terminal.py": "the one place",
     "browser/notebook_server.py": "runs on a machine; its answer is parsed here",
+    "transfer/hashes.py": "runs on a machine; its answer is parsed here",
     "environment/repository.py": "the standard library alone; git quotes names",
     "environment/notebook_filter.py": "a notebook, for git",
     "transfer/rsync_shell.py": "what rsync reads",

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from lab.browser import tunnels
 from lab.ground import files
 from lab.ssh import machines
 from lab.ssh.connection import Connection
-from lab.ssh.framing import PATIENCE, pack_command
+from lab.ssh.framing import MOST_STDERR, PATIENCE, pack_command
 from lab.ssh.shared import ONLY_SHARED
 from lab.ssh.ssh_errors import ConnectionLost, SshError
 
@@ -123,29 +122,33 @@ class Keeper:
 
     async def watch(self, port: int) -> SshError:
         """Let the machine say as long as the port is our own; the tunnel is open meanwhile."""
-        with tempfile.TemporaryFile() as errors:
-            process = await asyncio.create_subprocess_exec(
-                *self.connection.ssh_command("-T", *ONLY_SHARED),
-                pack_command(WATCH.format(port=port)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                async for line in process.stdout:  # the login shell may print something, too
-                    if line.endswith(READY):
-                        self.up.set()
-                        report_state(self.state, "")
-            finally:
-                process.stdin.close()
-                with suppress(OSError):
-                    process.terminate()
-                await process.wait()
-                self.connection.cancel(self.socket, self.target)
-            errors.seek(0)
-            return self.connection.explain(errors.read().decode("utf-8", "replace"))
+        process = await asyncio.create_subprocess_exec(
+            *self.connection.ssh_command("-T", *ONLY_SHARED),
+            pack_command(WATCH.format(port=port)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        errors = asyncio.ensure_future(keep_end(process.stderr))
+        try:
+            seen = b""  # the login shell may print something, too
+            while piece := await process.stdout.read(1 << 16):
+                seen += piece
+                if READY in seen:
+                    self.up.set()
+                    report_state(self.state, "")
+                    seen = b""
+                seen = seen[-len(READY) :]
+        finally:
+            process.stdin.close()
+            with suppress(OSError):
+                process.terminate()
+            await process.wait()
+            self.connection.cancel(self.socket, self.target)
+        return self.connection.explain((await errors).decode("utf-8", "replace"))
 
     async def watch_clocks(self) -> None:
         """End the shared connection if a sleep of this computer cut it off.
@@ -184,6 +187,14 @@ class Keeper:
             await writer.drain()
         with suppress(OSError):
             writer.write_eof()
+
+
+async def keep_end(stream: asyncio.StreamReader) -> bytes:
+    """Read a stream to its end, and return the last of it: a machine may write for ever."""
+    end = b""
+    while piece := await stream.read(1 << 16):
+        end = (end + piece)[-MOST_STDERR:]
+    return end
 
 
 async def wait_until_open(connection: Connection, seconds: float) -> None:

@@ -30,6 +30,8 @@ def gather(machine: str, pieces: list[bytes], most: int = MOST) -> Callable[[byt
 
     def receive(piece: bytes) -> None:
         nonlocal room
+        if not pieces:  # it begins, or begins again
+            room = most
         room -= len(piece)
         if room < 0:
             raise BadAnswer(machine, f"an answer of {most >> 20} MiB at most")

@@ -10,6 +10,7 @@ from typing import IO, cast
 from lab.ground.errors import LabError
 from lab.ssh import answers
 from lab.ssh.framing import (
+    MOST_STDERR,
     PATIENCE,
     BadFrame,
     assemble_script,
@@ -104,7 +105,7 @@ class Connection(SharedConnection):
             with tempfile.TemporaryFile() as errors:  # of ssh: the terminal has the script's
                 code = subprocess.run(command, stderr=errors, check=False).returncode
                 errors.seek(0)
-                error = self.explain(errors.read().decode("utf-8", "replace"))
+                error = self.explain(errors.read(MOST_STDERR).decode("utf-8", "replace"))
             if isinstance(error, SessionsInUse):
                 raise error
             return code
