@@ -66,13 +66,15 @@ def test_a_listing_has_regular_files_by_kind_and_names_the_rest():
         "runs f 3 5 ./../b",
         "data f 4 5.1234567891 ./d/models/r/x y\n",
     ]
+    entries += ["jobs f 2 5 ./j/code/result"]
     entries += ["runs l 0 0.0 ./a/l", "runs d 0 0.0 ./shut"]
     output = "\0".join(["/R", "/D", "rsync  version 3.2.7  protocol", *entries, ""])
     listing = fetch_plan.parse_listing(output)
-    assert listing.base == {"runs": "/R", "data": "/D"}
+    assert listing.base == {"runs": "/R", "data": "/D", "jobs": "/jobs"}
     assert listing.files == {
         "runs": {"a/b": (3, 5_250_000_000)},
         "data": {"d/models/r/x y\n": (4, 5_123_456_789)},
+        "jobs": {"j/code/result": (2, 5_000_000_000)},
     }
     assert listing.special == ["../b", "a/l"]
     assert listing.closed == ["runs/shut"]

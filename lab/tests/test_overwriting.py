@@ -43,8 +43,10 @@ def machine(monkeypatch, tmp_path):
 
 def listing(kind: str, contents: dict[str, bytes]) -> fetch_plan.Listing:
     found = {name: (len(content), 1) for name, content in contents.items()}
-    other = {"runs": {}, "data": {}}
-    return fetch_plan.Listing({"runs": "R", "data": "D"}, {**other, kind: found}, [], [], True)
+    other = {"runs": {}, "data": {}, "jobs": {}}
+    return fetch_plan.Listing(
+        {"runs": "R", "data": "D", "jobs": "J"}, {**other, kind: found}, [], [], True
+    )
 
 
 def test_a_record_that_appears_while_it_is_fetched_is_kept_and_named_each_time(

@@ -117,7 +117,7 @@ def clean_machine(args: argparse.Namespace) -> None:
         print_message(f"repo.git is {item.bytes / 1e6:.1f} MB smaller")
     for item in (item for item in found if item.kind == "kept"):
         count = count_files(item.bytes)
-        print_message(f"kept, as it wrote {count} into its checkout: job {escape(item.name)}")
+        print_message(f"kept, as it left {count} in its checkout: job {escape(item.name)}")
     if rows and args.dry_run:
         print_message(f"nothing was removed: {connection.machine.lab} clean does it")
 

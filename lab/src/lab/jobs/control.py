@@ -13,7 +13,7 @@ from lab.ground.errors import LabError
 from lab.ground.files import parse_json
 from lab.ground.ids import FORMAT as ID
 from lab.ground.owner import is_own
-from lab.ground.terminal import escape, format_duration
+from lab.ground.terminal import count_files, escape, format_duration
 from lab.jobs import job_cache, job_format
 from lab.ssh.answers import expecting, parse_number
 from lab.ssh.connection import Connection
@@ -120,6 +120,8 @@ def _parse_line(line: str, now: int) -> Job:
     written_in = spec.get("format")
     if isinstance(written_in, int) and written_in > job_format.FORMAT:
         state, detail = "unknown", "started by a newer lab: run lab update"
+    if state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
+        detail = f"left {count_files(parse_number(fields['wrote']))} in its checkout: lab fetch"
     waited, seconds = _measure(fields, now)
     gpus = fields["gpus"] if GPUS.fullmatch(fields["gpus"]) else ""
     return Job(fields["id"], state, detail, code, seconds, gpus, spec, waited)

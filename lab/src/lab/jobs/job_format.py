@@ -14,11 +14,12 @@ prints in this order, separated by tabs, or of the files in the job's folder job
     gpus         indices of those that it has
     refused      why it did not start
     stop         somebody has asked for its end
+    wrote        how many files it has left in its checkout
     exit_code    CODE END, written when it has ended
 """
 
 FORMAT = 1
-FIELDS = ("id", "code", "start", "end", "alive", "stopped", "gpus", "phase", "spec")
+FIELDS = ("id", "code", "start", "end", "alive", "stopped", "gpus", "phase", "wrote", "spec")
 
 
 def split_line(line: str) -> dict[str, str]:

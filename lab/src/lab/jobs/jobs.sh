@@ -21,10 +21,12 @@ read_end() {
 # describe JOB-FOLDER: its facts, separated by tabs, with job.json last
 describe() {
     fact_code='' fact_end='' fact_pid='' fact_boot='' fact_born='' fact_start='' fact_host=''
-    fact_phase='' fact_gpus='' alive='' stopped=''
+    fact_phase='' fact_gpus='' fact_wrote='' alive='' stopped=''
     read_end "$1"
     [ -e "$1/pid" ] && read -r fact_pid fact_boot fact_born fact_start fact_host <"$1/pid"
     [ -e "$1/gpus" ] && read -r fact_gpus <"$1/gpus"
+    [ -e "$1/wrote" ] && read -r fact_wrote <"$1/wrote"
+    case $fact_wrote in *[!0-9]*) fact_wrote='' ;; esac
     [ -e "$1/stop" ] && stopped=yes
     case $fact_pid$fact_born$fact_start in *[!0-9]*) fact_pid='' fact_start='' ;; esac
     [ -e "$1/phase" ] && read -r fact_phase <"$1/phase"
@@ -43,6 +45,6 @@ describe() {
     fi
     spec=''
     read -r spec <"$1/job.json"
-    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$fact_code" "$fact_start" "$fact_end" \
-        "$alive" "$stopped" "$fact_gpus" "$fact_phase" "$spec"
+    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$fact_code" "$fact_start" "$fact_end" \
+        "$alive" "$stopped" "$fact_gpus" "$fact_phase" "$fact_wrote" "$spec"
 }

@@ -18,8 +18,18 @@ mkdir once 2>/dev/null || exit 0 # a second one has nothing to do
 . ./queue.sh
 trap : INT HUP TERM # they are for the command; the runner stays to see how it ends
 
+count_written() { # the files that the command has left in its checkout, which lab fetch brings
+    [ -e code/.git ] || return
+    wrote=$({
+        git -C code -c core.fsmonitor= ls-files -z --others
+        git -C code -c core.fsmonitor= diff HEAD -z --name-only --no-renames --diff-filter=d
+    } 2>/dev/null | tr '\n\0' ' \n' | grep -vc '__pycache__/\|\(^\|/\)\.')
+    [ "$wrote" = 0 ] || printf '%s\n' "$wrote" >wrote
+} 2>/dev/null
+
 end() { # CODE: the space is reserved, so this works on a full disk
     LAB_JOB='' # lab stop does not wait for what follows
+    count_written
     ended_at=$(date +%s)
     # with a used-up quota some disks refuse even that: wait until there is room
     until { printf '%-40s\n' "$1 $ended_at" 1<>exit_code.new; } && mv exit_code.new exit_code; do

@@ -55,6 +55,7 @@ class Report:
     files: int = 0
     bytes: int = 0
     runs: set[str] = field(default_factory=set)  # of which something came
+    jobs: set[str] = field(default_factory=set)  # of which something came from their checkouts
     conflicts: list[str] = field(default_factory=list)  # differ on both sides: local ones stay
     damaged: list[str] = field(default_factory=list)  # arrived with another hash
     missing: list[str] = field(default_factory=list)  # did not arrive
@@ -101,6 +102,7 @@ def _fetch(connection: Connection, wanted: list[str], models: bool) -> Report:
 FOLDERS: dict[Kind, Callable[[], Path]] = {
     "runs": project.runs_folder,
     "data": project.data_folder,
+    "jobs": lambda: project.runs_folder().parent / "jobs",
 }
 
 
@@ -128,6 +130,9 @@ class _Round:
         needed = [name for name in self._find_needed() if unit_of(self.kind, name) not in shrunk]
         if not needed:
             return False
+        if self.kind == "jobs":  # no snapshot shall have what jobs left in theirs
+            self.local.mkdir(exist_ok=True)
+            files.write(self.local / ".gitignore", "*\n")
         staged = self.stage / "files"
         unfit = self._pull([name for name in needed if not self._is_staged(name)])
         needed = [name for name in needed if unit_of(self.kind, name) not in unfit]
@@ -308,6 +313,9 @@ class _Round:
                 continue
             self.report.files += len(moved)
             self.report.bytes += sum(self.remote[name][0] for name in moved)
+            if self.kind == "jobs":
+                self.report.jobs.add(unit.split("/")[0])
+                continue
             self.report.runs.add(unit.split("/")[2 if self.kind == "data" else 0])
 
     def _move_unit(self, unit: str, names: list[str]) -> list[str]:

@@ -13,7 +13,8 @@ from lab.ssh.connection import Connection
 from lab.transfer import rsync_copy, staging
 from lab.transfer.staging import Fingerprint
 
-Kind: TypeAlias = Literal["runs", "data"]
+Kind: TypeAlias = Literal["runs", "data", "jobs"]
+KINDS: dict[str, Kind] = {"runs": "runs", "data": "data", "jobs": "jobs"}
 HASHER = Path(__file__).with_name("hashes.py")
 SHARED = ("_sources", "_resources")  # folders in runs/ that several records refer to
 Action: TypeAlias = Literal["new", "update", "same", "compare"]
@@ -40,13 +41,13 @@ def parse_listing(output: str) -> Listing:
     """Read the output of files.sh. ValueError if it is none of it."""
     runs, data, version, *entries = output.split("\0")[:-1]
     runs, data = parse_path(runs), parse_path(data)
-    found: dict[Kind, dict[str, Fingerprint]] = {"runs": {}, "data": {}}
+    found: dict[Kind, dict[str, Fingerprint]] = {"runs": {}, "data": {}, "jobs": {}}
     special, closed = [], []
     for entry in entries:
         word, type, size, time, path = entry.split(" ", 4)
-        if word not in ("runs", "data"):
+        if word not in KINDS:
             raise ValueError("no kind of files")
-        kind: Kind = "data" if word == "data" else "runs"
+        kind = KINDS[word]
         path = path.removeprefix("./")
         if type == "d":
             closed.append(f"{kind}/{path}")
@@ -55,7 +56,8 @@ def parse_listing(output: str) -> Listing:
         else:
             found[kind][path] = (parse_number(size, 2**63), staging.parse_time(time))
     rsync = rsync_copy.can_rsync(version)
-    return Listing({"runs": runs, "data": data}, found, special, closed, rsync)
+    base: dict[Kind, str] = {"runs": runs, "data": data, "jobs": f"{runs.rpartition('/')[0]}/jobs"}
+    return Listing(base, found, special, closed, rsync)
 
 
 def is_expected(kind: Kind, path: str) -> bool:
@@ -63,7 +65,8 @@ def is_expected(kind: Kind, path: str) -> bool:
     parts = path.split("/")
     is_model = len(parts) > 3 and parts[1] == "models"
     is_record = len(parts) > 1 and (parts[0][:1] != "_" or parts[0] in SHARED)
-    fits = is_model if kind == "data" else is_record
+    is_left = len(parts) > 2 and parts[1] == "code"
+    fits = {"data": is_model, "runs": is_record, "jobs": is_left}[kind]
     return fits and files.is_plain_path(path)
 
 
@@ -92,7 +95,7 @@ def find_strange(kind: Kind, remote: Iterable[str], state: Mapping[str, Any]) ->
     Nothing may enter one that is here already: it is a record of this computer or of another
     machine. `state`: that of FetchState.
     """
-    made = {key.split("/", 2)[1] for key in state if key.startswith("runs/")}
+    made = {key.split("/", 2)[1] for key in state if key.startswith(("runs/", "jobs/"))}
     made |= {folder_of("data", key.removeprefix("data/")) for key in state}
     folders = {folder_of(kind, name) for name in remote}
     return {one for one in folders if not made & {one, one.split("/")[-1]} and one not in SHARED}

@@ -1,7 +1,7 @@
-# Lists the files of runs and of their models. Variables: wanted (ids of jobs or runs, one per line; empty:
+# Lists the files of runs, of their models, and those that jobs have left in their checkouts. Variables: wanted (ids of jobs or runs, one per line; empty:
 # all runs), models (yes: include them).
 # Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
-# every file "KIND TYPE SIZE TIME PATH": KIND is runs or data, PATH is relative to that folder. TYPE d: a
+# every file "KIND TYPE SIZE TIME PATH": KIND is runs, data or jobs, PATH is relative to that folder. TYPE d: a
 # folder that cannot be read.
 # Needs: places.sh
 
@@ -45,4 +45,18 @@ runs | xargs -0 -r sh -c '
         -o \( ! -type d -o ! -readable -o ! -executable \) -printf "data %y %s %T@ %p\0"
     ' sh 2>/dev/null
 )
+# also what git ignores, but no caches and nothing hidden; the runner has counted them
+jobs() { # the ids of jobs
+    for id in ${wanted:-$(ls "$folder/jobs")}; do
+        if [ -s "$folder/jobs/$id/wrote" ] && [ -e "$folder/jobs/$id/code/.git" ]; then echo "$id"; fi
+    done
+}
+cd "$folder/jobs" 2>/dev/null || exit 0
+for id in $(jobs); do
+    {
+        git -C "$id/code" -c core.fsmonitor= ls-files -z --others
+        git -C "$id/code" -c core.fsmonitor= diff HEAD -z --name-only --no-renames --diff-filter=d
+    } 2>/dev/null | grep -zv '__pycache__/\|\(^\|/\)\.' | sed -z "s|^|./$id/code/|" |
+        xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "jobs %y %s %T@ %p\0"' sh 2>/dev/null
+done
 exit 0

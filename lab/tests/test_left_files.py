@@ -1,0 +1,55 @@
+"""What a job leaves in its checkout is said, and comes home beside the records."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_machine import until
+from test_launch import repository  # noqa: F401 - a fixture
+
+from lab.jobs import launch
+from lab.transfer import fetch, report
+
+
+@pytest.fixture
+def project(repository) -> Path:  # noqa: F811
+    (repository / ".gitignore").write_text("/runs\nignored\n")
+    (repository / "notes.txt").write_text("as sent\n")
+    return repository
+
+
+def finish(machine, command: str):
+    job = launch.start(machine.connection, ["sh", "-c", command], gpus="0")
+    until(lambda: machine.get(job.id).ended)
+    return machine.get(job.id)
+
+
+def test_what_a_job_leaves_in_its_checkout_is_said_and_brought(machine, project, capsys):
+    quiet = finish(machine, "mkdir __pycache__; touch __pycache__/a.pyc .hidden; rm notes.txt")
+    assert quiet.detail == ""
+    script = (
+        "echo new >'a result'; mkdir deep; echo x >deep/ignored; echo edited >>notes.txt; exit 3"
+    )
+    job = finish(machine, script)
+    assert job.state == "finished(3)" and "3 files" in job.detail and "lab fetch" in job.detail
+    found = fetch.fetch(machine.connection)
+    here = project / "jobs" / job.id / "code"
+    brought = {str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()}
+    assert brought == {"a result", "deep/ignored", "notes.txt"}
+    assert (here / "notes.txt").read_text() == "as sent\nedited\n"
+    assert report.print_report(machine.connection, found) == 0
+    assert job.id in capsys.readouterr().out
+    assert fetch.fetch(machine.connection).files == 0
+    status = ["git", "status", "--porcelain", "jobs"]
+    assert subprocess.check_output(status, cwd=project) == b"", "no snapshot has them"
+
+
+def test_only_what_the_named_job_left_comes_and_a_local_change_stays(machine, project):
+    first, second = (finish(machine, f"echo {word} >result").id for word in ("one", "two"))
+    fetch.fetch(machine.connection, [second])
+    assert [path.name for path in (project / "jobs").glob("2*")] == [second]
+    mine = project / "jobs" / first / "code/result"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    found = fetch.fetch(machine.connection)
+    assert len(found.conflicts) == 1 and mine.read_text() == "mine"
