@@ -49,8 +49,8 @@ def print_report(connection: Connection, report: Report) -> int:
         if not run.startswith("_"):
             print_text(f"{escape(run)}  {reading.get_state(reading.read_json(record))}")
     for job in sorted(report.jobs):
-        folder = FOLDERS["jobs"]() / job / "code"
-        print_text(f"{escape(job)}  {escape(project.relative(folder))}/")
+        left = FOLDERS["jobs"]() / job / "code"
+        print_text(f"{escape(job)}  {escape(project.relative(left))}/")
     sys.stdout.flush()
     _print_paths("skipped, a link or a name that does not come here", report.skipped)
     _print_paths("conflict, local file kept", report.conflicts)
