@@ -102,13 +102,15 @@ def test_only_runs_of_the_named_jobs_come_and_models_unless_refused(laptop):
 
 
 def test_a_local_file_that_differs_stays_and_is_named_and_the_rest_comes(laptop):
-    there = record(laptop, **{"notes.txt": "theirs"})
+    record(laptop)
+    fetch(laptop)
+    there = record(laptop, **{"notes.txt": "theirs", "new.txt": "comes"})
     put(runs_here(laptop) / RUN / "notes.txt", "mine")
     done = fetch(laptop, code=1)
     assert f"conflict, local file kept: runs/{RUN}/notes.txt" in done.stderr
     assert "lab: conflicts in 1 file" in done.stderr
     assert (runs_here(laptop) / RUN / "notes.txt").read_text() == "mine"
-    assert (runs_here(laptop) / RUN / "cout.txt").exists()
+    assert (runs_here(laptop) / RUN / "new.txt").exists()
     put(runs_here(laptop) / RUN / "cout.txt", "edited here")
     (runs_here(laptop) / RUN / "notes.txt").unlink()
     fetch(laptop)
@@ -137,7 +139,8 @@ def test_a_local_file_in_place_of_a_folder_stays_and_is_named_and_the_rest_comes
 
 def test_files_that_are_the_same_already_are_adopted_and_updated(laptop):
     there = record(laptop, **{"metrics.jsonl": "{}\n"})
-    put(runs_here(laptop) / RUN / "metrics.jsonl", "{}\n")  # as by an scp before
+    for name in ("metrics.jsonl", "run.json"):  # as by an scp before
+        put(runs_here(laptop) / RUN / name, (there / name).read_text())
     fetch(laptop)
     put(there / "metrics.jsonl", "{}\n{}\n")
     fetch(laptop)

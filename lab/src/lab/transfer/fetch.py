@@ -234,6 +234,7 @@ class _Round:
         self.report.conflicts += [
             str(project.relative(self.local / one)) for one in sorted(folders)
         ]
+        new = [name for name in new if name not in kept]
         blocking = {name: one for name in new if (one := find_blocking(self.local, name))}
         conflicts |= {unit_of(self.kind, name) for name in blocking}
         self.report.conflicts += sorted({str(project.relative(path)) for path in blocking.values()})
