@@ -157,6 +157,25 @@ def test_a_record_that_cannot_be_read_is_one_row_and_stops_nothing(hostile):
     hostile("compare", *names)
 
 
+def test_a_note_goes_into_no_fifo_and_no_file_elsewhere(desk):
+    write_record(desk.runs, ONE)
+    notes, other = desk.runs / ONE / "notes.txt", desk.project / "other"
+    os.mkfifo(notes)
+    desk("note", ONE, "text", code=1)
+    notes.unlink()
+    other.write_text("")
+    notes.symlink_to(other)
+    desk("note", ONE, "text", code=1)
+    assert other.read_text() == ""
+
+
+def test_points_of_an_endless_file_are_none(desk):
+    folder = write_record(desk.runs, ONE)
+    with (folder / "metrics.jsonl").open("wb") as file:
+        file.truncate(1 << 40)
+    assert "0.9" in desk("show", ONE)
+
+
 @pytest.mark.parametrize("entry", [5, [], [[], {}], "x", [[None, None], {"run": "x"}]])
 def test_a_cache_of_wrong_types_is_not_used(desk, entry):
     write_record(desk.runs, ONE)
@@ -485,5 +504,6 @@ def test_an_exported_run_has_no_hidden_files(repository):
     folder = repository.write(ONE, record_of(head))
     (folder / ".git").mkdir()
     (folder / ".git/config").write_text("x")
+    (folder / "key").symlink_to(repository.project / "requirements.txt")
     repository("export", ONE, "out.zip")
-    assert not [n for n in zipfile.ZipFile("out.zip").namelist() if "/." in n]
+    assert not [n for n in zipfile.ZipFile("out.zip").namelist() if "/." in n or "key" in n]

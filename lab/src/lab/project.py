@@ -13,13 +13,14 @@ For experiments and notebooks; a change of what is listed here is a new major ve
     runs_folder()       of all records: LAB_RUNS, `runs` of [here], or runs/
     relative(path)      a path as text, relative to the project's folder if it lies inside
     write(path, text)   write a file so that no reader ever sees a part of it
+    read_json(path)     the content of a JSON file; OSError or ValueError if it is none
     sha256(path)        hash of a file's content
     SPLITS              the folders of a dataset: train, val, test
     LabError            an error that is shown as one line: the cause and the next step
 """
 
 from lab.ground.errors import LabError
-from lab.ground.files import sha256, write
+from lab.ground.files import read_json, sha256, write
 from lab.ground.portable import find_file
 from lab.ground.project import (
     SPLITS,
@@ -43,6 +44,7 @@ __all__ = [
     "find_file",
     "name",
     "package",
+    "read_json",
     "relative",
     "root",
     "runs_folder",

@@ -100,7 +100,7 @@ def read_manifest(dataset: str) -> Manifest:
     """Read the manifest of a dataset; LabError if there is none or it is damaged."""
     path = folder(dataset) / "manifest.json"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = project.read_json(path)
         if not (isinstance(content, dict) and content.keys() >= {"classes", "files"}):
             raise ValueError("it does not list classes and files")
     except FileNotFoundError:

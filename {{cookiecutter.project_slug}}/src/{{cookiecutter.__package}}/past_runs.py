@@ -1,6 +1,5 @@
 """Models that earlier runs left in data/<dataset>/models: found by the run's id, without torch."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,10 +57,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read the last whole checkpoint of a run; LabError if it is damaged."""
     path = list_checkpoints(folder)[-1]
     try:
-        state = json.loads((path / STATE).read_text("utf-8"))
-        return Checkpoint(
-            path, state["config"], state["progress"], state["processes"], state["manifest"]
-        )
+        state = project.read_json(path / STATE)
+        config, progress = {**state["config"]}, {**state["progress"]}
+        progress |= {name: progress[name] + 0 for name in ("epoch", "best_epoch")}  # numbers
+        return Checkpoint(path, config, progress, state["processes"], state["manifest"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LabError(f"{path}: its {STATE} is damaged ({type(error).__name__}).") from None
 

@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from . import data, images
 
@@ -23,8 +22,8 @@ def plot_samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> 
         for axis in row:
             axis.axis("off")
         for axis, path in zip(row, chosen, strict=False):
-            with Image.open(data.folder(dataset) / path) as image:
-                axis.imshow(images.as_displayed(image).convert("RGB"))
+            with images.open_file(data.folder(dataset) / path) as file:
+                axis.imshow(images.decode(file))
     figure.suptitle(f"{dataset}/{split}")
     return figure
 

@@ -1,6 +1,7 @@
 """The project's Jupyter kernel: its name, which no other project has, and its notebooks."""
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -42,8 +43,8 @@ def read_kernel(path: Path) -> Kernel | None:
     """Read the kernel in a folder; None if Jupyter could not read it either."""
     try:
         spec = files.parse_json(files.read_text(path / "kernel.json"))
-        python = spec["argv"][0]
-        folder = spec.get("metadata", {}).get(MARK, {}).get("project", "")
+        python = os.fspath(spec["argv"][0])
+        folder = os.fspath(spec.get("metadata", {}).get(MARK, {}).get("project", ""))
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     state: Literal["this project", "other", "gone"] = "other"

@@ -64,6 +64,11 @@ def parse_json(text: str | bytes) -> "Any":
     return content
 
 
+def read_json(path: Path | str) -> "Any":
+    """Read a JSON file, as read() and parse_json() do; OSError, ValueError."""
+    return parse_json(read(path))
+
+
 def refuse_depth(content: "Any") -> None:
     """Raise ValueError if lists and dictionaries are nested more than 100 levels deep."""
     level = [content]

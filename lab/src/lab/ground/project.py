@@ -189,7 +189,7 @@ def data_folder() -> Path:
 
 def dataset_folder(dataset: str) -> Path:
     """The local folder of a dataset. LabError if that cannot be the name of one."""
-    if not DATASET.fullmatch(dataset):
+    if not DATASET.fullmatch(str(dataset)):  # a damaged record may name anything
         raise LabError(
             f"{dataset!r} is not a valid name of a dataset: use letters, digits, '.', '_' and '-',"
             " and begin with a letter."

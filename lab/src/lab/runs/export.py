@@ -43,7 +43,11 @@ def export(wanted: str, file: Path) -> Path:
             git.run("bundle", "create", str(bundle), ref)
             for path in sorted(folder.rglob("*")):
                 inside = path.relative_to(folder)
-                if path.is_file() and not any(part[0] == "." for part in inside.parts):
+                if (
+                    path.is_file()
+                    and not path.is_symlink()
+                    and not any(part[0] == "." for part in inside.parts)
+                ):
                     archive.write(path, f"{RECORD}{folder.name}/{inside.as_posix()}")
             archive.write(bundle, BUNDLE)
             archive.writestr(LOCK, git.run("show", f"{commit}:{lock}"))

@@ -1,6 +1,7 @@
 """Reading recorded runs: one by its id, several compared, tables and curves for notebooks."""
 
 import json
+import os
 import re
 import time
 from contextlib import suppress
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing 
 
 
 LABEL = 100  # characters of a run's label in a plot
+MOST = 8 << 30  # bytes of a metrics.jsonl that are read: 100 million points
 LONGEST = 1 << 16  # bytes of a line of metrics.jsonl
 LAST = 2**63 - 1  # the greatest step; pandas and matplotlib have no other integers
 
@@ -68,6 +70,8 @@ def points(path: Path) -> list[tuple[str, int, float, float]]:
     """
     found = []
     with suppress(OSError), files.open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MOST:
+            return []
         while line := file.readline(LONGEST):
             try:
                 one = json.loads(line)
@@ -97,10 +101,11 @@ def add_notes(folder: Path, lines: list[str]) -> None:
     """Add those of the lines that a record's notes lack; LabError if that fails."""
     present = notes(folder)
     new = [f"{line}\n" for line in lines if line not in present]
-    path = folder / "notes.txt"
+    # no link that a machine made is followed, and nobody reads from a FIFO
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(new)
+        with os.fdopen(os.open(folder / "notes.txt", flags, 0o666), "wb") as file:
+            file.write("".join(new).encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise LabError(f"the note cannot be written: {error}.") from None
 
