@@ -156,6 +156,27 @@ def measure(laptop) -> list[bool]:
     return results
 
 
+def measure_fetch(laptop, megabytes: int = 300) -> bool:
+    """Checkpoints brought home and checked on both sides, against rsync, which checks one."""
+    laptop.lab("jobs")
+    models = laptop.there("data/digits/models/20260101-101010-worker-00000001")
+    models.mkdir(parents=True)
+    for number in range(3):
+        with (models / f"epoch-{number}").open("wb") as file:
+            for _ in range(megabytes // 3):
+                file.write(os.urandom(1_000_000))
+    laptop.there("runs/20260101-101010-worker-00000001").mkdir(parents=True)
+    rsync = f"rsync -a -e {shlex.quote(ssh(laptop))} worker:{THERE}/data/digits/models mirror/"
+    return compare(
+        laptop,
+        f"lab fetch, {megabytes} MB of checkpoints, against rsync",
+        "rm -rf data/digits/models runs;;lab fetch",
+        f"rm -rf mirror; mkdir mirror;;{rsync}",
+        3,
+        1.3,
+    )
+
+
 def main() -> int:
     if reason := bed.why_impossible():
         sys.exit(reason)
@@ -165,7 +186,8 @@ def main() -> int:
         (place / "hosts").mkdir()
         (place / "small").mkdir()
         with bed.folder_in_memory(place / "hosts") as folder, start_hosts(folder) as hosts:
-            return 0 if all(measure(settle(hosts, place / "small"))) else 1
+            laptop = settle(hosts, place / "small")
+            return 0 if all([*measure(laptop), measure_fetch(laptop)]) else 1
 
 
 if __name__ == "__main__":
