@@ -85,7 +85,7 @@ def find_uv():
     helper = CACHE / "uv"
     building, merged = Path(f"{helper}{BUILDING}{os.getpid()}"), {"stderr": subprocess.STDOUT}
     try:
-        CACHE.mkdir(parents=True, exist_ok=True)
+        CACHE.mkdir(0o700, parents=True, exist_ok=True)
         remove_leftovers(helper)
         try:
             run([sys.executable, "-m", "venv", building], **merged)

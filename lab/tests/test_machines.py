@@ -224,3 +224,13 @@ def test_a_closed_input_or_output_is_named(project):
     done = run_python(*lab_runs)
     assert done.returncode == 1
     assert done.stderr.startswith("lab: standard input, output or error is closed: use /dev/null")
+
+
+@pytest.mark.parametrize(("value", "good"), [("true", True), ("false", True), ('"yes"', False)])
+def test_that_folders_are_shared_is_true_or_false(run, project, value, good):
+    text = f"{GOOD}shared = {value}\n"
+    if good:
+        write(project, text)
+        assert machines.get().shared == (value == "true")
+    else:
+        assert "machines.toml:4: shared" in run("jobs", shared=text)

@@ -3,7 +3,7 @@
 import argparse
 
 from lab.cli.command import Command, CommandParser, add_json, add_machine, connect
-from lab.ground.terminal import format_table, print_json
+from lab.ground.terminal import escape, format_table, print_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def install_kernel(args: argparse.Namespace) -> None:
 
 def remove_kernel(args: argparse.Namespace) -> None:
     if args.machine:
-        print(f"{args.machine}: {run_kernel_action(args, 'remove')}", end="")
+        print(f"{args.machine}: {escape(run_kernel_action(args, 'remove').rstrip())}")
         return
     from lab.environment import kernel
 
