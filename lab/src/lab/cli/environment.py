@@ -125,8 +125,9 @@ def remove_kernel(args: argparse.Namespace) -> None:
 def run_kernel_action(args: argparse.Namespace, action: str) -> str:
     """Run `lab kernel` on the machine; returns what it prints."""
     from lab.ground import git
+    from lab.ssh.answers import SOON
 
-    return connect(args).run("kernel.sh", project=git.prefix(), action=action)
+    return connect(args).run("kernel.sh", project=git.prefix(), action=action, within=SOON)
 
 
 COMMANDS = (

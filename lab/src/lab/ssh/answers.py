@@ -12,6 +12,7 @@ from typing import Any
 from lab.ground import files
 from lab.ssh.ssh_errors import BadAnswer
 
+SOON = 120  # seconds for what a machine need not look for, on the slowest disk
 MOST = 64 << 20  # bytes of an answer that is kept in memory: half a million files
 
 

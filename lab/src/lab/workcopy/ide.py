@@ -6,7 +6,7 @@ import subprocess
 from lab.ground import git, project
 from lab.ground.errors import LabError
 from lab.ssh import ssh_config
-from lab.ssh.answers import expecting, parse_path
+from lab.ssh.answers import SOON, expecting, parse_path
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
 from lab.ssh.options import resolve
@@ -14,7 +14,7 @@ from lab.ssh.options import resolve
 
 def find_working_copy(machine: Machine) -> str:
     """Return the project's absolute path in the working copy. RemoteError if there is none."""
-    answer = Connection(machine).run("where.sh", inside=f"work/{git.prefix()}")
+    answer = Connection(machine).run("where.sh", inside=f"work/{git.prefix()}", within=SOON)
     with expecting(machine.name, "a path"):
         return parse_path(answer)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab.ground import git, project
 from lab.ground.errors import LabError
-from lab.ssh.answers import expecting, parse_path
+from lab.ssh.answers import SOON, expecting, parse_path
 from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
 from lab.ssh.machines import Machine
@@ -60,7 +60,7 @@ def mount(connection: Connection, point: Path) -> str:
     if inside and not git.run("check-ignore", f"{point}/", accept=(0, 1)):
         cause = f"git does not ignore {name}, and would add all of it to snapshots"
         raise LabError(f"{cause}: choose another folder, or add /remote/ to .gitignore.")
-    answer = connection.run("where.sh", inside="")
+    answer = connection.run("where.sh", inside="", within=SOON)
     with expecting(connection.name, "a path"):
         remote = parse_path(answer)
     try:
