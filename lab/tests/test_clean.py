@@ -13,7 +13,7 @@ from test_launch import repository  # noqa: F401 - a fixture
 
 from lab.cli import main, transfer
 from lab.jobs import control, launch
-from lab.transfer import clean
+from lab.transfer import clean, fetch
 
 RUN, OTHER = "20260101-101010-worker-00000001", "20260101-101011-worker-00000002"
 USED = "3.11-e3b0c44298fc"  # the environment of an empty lock
@@ -90,6 +90,26 @@ def test_checkouts_of_ended_jobs_go_and_what_a_job_wrote_into_its_own_stays(mach
     assert (jobs / done / "output.log").exists()
     assert {job.id for job in control.list_jobs(machine.connection)} == {done, wrote, live}
     assert machine.get(finish(machine, "true")).state == "finished(0)"
+
+
+def test_what_a_job_left_goes_once_it_is_at_home_by_its_hash(machine, project):
+    job = finish(machine, "echo new >result; echo x >ignored; rm bootstrap.py")
+    hidden = finish(machine, "echo new >result; touch .hidden")
+    fetch.fetch(machine.connection)
+    here = project / "jobs" / job / "code/result"
+    here.write_text("old\n")
+    assert names(clean.find(machine.connection), "kept") == {job, hidden}
+    here.write_text("new\n")
+    found = clean.find(machine.connection)
+    assert names(found, "written") == {job}
+    result = machine.folder / "jobs" / job / "code/result"
+    result.write_text("newer\n")
+    assert names(clean.remove(machine.connection, found), "written") == set() and result.exists()
+    here.unlink()  # edited, it would stay
+    fetch.fetch(machine.connection)
+    assert names(clean_all(machine), "written") == {job}
+    assert not result.parent.exists() and here.read_text() == "newer\n"
+    assert (machine.folder / "jobs" / hidden / "code/.hidden").exists()
 
 
 def test_a_job_that_ended_but_left_a_process_or_is_of_a_newer_lab_is_not_touched(machine, project):

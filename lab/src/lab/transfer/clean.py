@@ -2,9 +2,11 @@
 
 The machine says what may go: checkouts of jobs that have ended and changed nothing in them,
 environments that nothing uses, snapshots and records. A snapshot goes only if this repository has
-it, a record only if the sha256 of every file is that of the file here.
+it; a record, or a checkout with files that its job has left there, only if the sha256 of every file
+is that of the file here.
 """
 
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
@@ -17,9 +19,10 @@ from lab.jobs import job_format
 from lab.runs import reading
 from lab.ssh.answers import expecting, parse_number
 from lab.ssh.connection import Connection
+from lab.transfer.fetch import FOLDERS
 from lab.transfer.fetch_plan import Kind, Listing, list_remote, remote_hashes
 
-REMOVABLE = ("checkout", "environment", "record", "snapshot")
+REMOVABLE = ("checkout", "written", "environment", "record", "snapshot")
 KINDS = (*REMOVABLE, "repository", "kept")
 
 
@@ -38,13 +41,18 @@ def find(connection: Connection, models: bool = False) -> list[Item]:
     `models`: also records with models, from which no later job can resume then. Raises SshError.
     """
     items = _ask(connection, models, [])
-    records = [item for item in items if item.kind == "record"]
-    home = _find_home(connection, records) if records else set()
+    filled = [item for item in items if item.kind in ("record", "written")]
+    home = _find_home(connection, filled) if filled else set()
     ours = set(git.run("for-each-ref", "--format=%(objectname)", "refs/lab/snapshots").split())
     # the next start is sent as what differs from it
     ours -= set(git.run("for-each-ref", "--format=%(objectname)", SENT).split())
-    may_go = {"record": home, "snapshot": ours}
-    return [item for item in items if item.name in may_go.get(item.kind, {item.name})]
+    may_go = {"record": home, "written": home, "snapshot": ours}
+    found = [item for item in items if item.name in may_go.get(item.kind, {item.name})]
+    for item in items:
+        if item.kind == "written" and item.name not in home:
+            job, _, count = item.name.split(" ")
+            found.append(Item("kept", job, int(count), 0))
+    return found
 
 
 def remove(connection: Connection, items: Iterable[Item], models: bool = False) -> list[Item]:
@@ -82,25 +90,31 @@ def parse_items(output: str) -> list[Item]:
             parse_number(number)
             if not files.is_plain_path(run) or "/" in run:
                 raise ValueError("no name of a record")
+        if kind in ("record", "written") and not re.fullmatch(
+            r"[^ ]+ [0-9a-f]{64} [0-9]{1,9}", name
+        ):
+            raise ValueError("no list of files")
         free = 0 if kind == "repository" and size.startswith("-") else parse_number(size)
         count = 0 if kind == "repository" and inodes.startswith("-") else parse_number(inodes)
         items.append(Item(kind, name, free, count))
     return items
 
 
-def _find_home(connection: Connection, records: list[Item]) -> set[str]:
-    """Return the names of the records whose every file is here, with the same content."""
+def _find_home(connection: Connection, items: list[Item]) -> set[str]:
+    """Return the names of those of which every file is here, with the same content."""
     listing = list_remote(connection, [], models=True)
     by_run = _group(listing)
     home = set()
-    for item in records:
+    for item in items:
         run, _, count = item.name.split(" ")
         found = by_run[run]
         record = project.runs_folder() / run / "run.json"
-        over = reading.read_json(record).get("status") not in (None, "RUNNING", "QUEUED")
+        over = item.kind == "written" or (
+            reading.read_json(record).get("status") not in (None, "RUNNING", "QUEUED")
+        )
         if over and len(found) == int(count) and all(_path(*one).is_file() for one in found):
             home.add(item.name)
-    wanted: dict[Kind, list[str]] = {"runs": [], "data": []}
+    wanted: dict[Kind, list[str]] = {"runs": [], "data": [], "jobs": []}
     for name in home:
         for kind, path in by_run[name.split(" ")[0]]:
             wanted[kind].append(path)
@@ -128,4 +142,4 @@ def _run_of(kind: Kind, path: str) -> str:
 
 
 def _path(kind: Kind, path: str) -> Path:
-    return (project.data_folder() if kind == "data" else project.runs_folder()) / path
+    return FOLDERS[kind]() / path

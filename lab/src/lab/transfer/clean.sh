@@ -1,8 +1,8 @@
 # Lists what may be removed, or removes it. Variables: remove (yes), project, models (yes: of records with
 # models, too), format (of the jobs that this lab knows). Standard input: what to remove, a line each, as
-# "KIND NAME", where NAME of a record is followed by the hash of its list of files.
-# Prints, each ended by a NUL, "KIND BYTES INODES NAME": checkout, environment, snapshot, record; and what
-# stays because only the machine has it, as "kept COUNT 0 ID": a job that wrote COUNT files into its checkout.
+# "KIND NAME". Prints, each ended by a NUL, "KIND BYTES INODES NAME": checkout, written, environment, snapshot,
+# record. Written is a checkout in which its job has left files. NAME of that and of a record is followed by the
+# hash of its list of files, and by their number: the laptop asks for it only if it has all of them.
 # Needs: places.sh jobs.sh code.sh environment.sh
 
 [ -d "$folder" ] || exit 0
@@ -58,6 +58,11 @@ has_ended() { # JOB-FOLDER
     [ -n "$fact_code" ] || [ "$alive" = no ] || [ "$alive" = rebooted ]
 }
 
+left_files() { # CHECKOUT: new and changed files, each ended by a NUL; what is deleted can be made again
+    quiet_git -C "$1" ls-files -z --others &&
+        quiet_git -C "$1" diff HEAD -z --name-only --no-renames --diff-filter=d
+}
+
 for job in "$folder"/jobs/*/; do
     job=${job%/}
     id=${job##*/}
@@ -71,14 +76,16 @@ for job in "$folder"/jobs/*/; do
             kept_environments=$kept_environments$environment$newline
         fi
     elif [ -d "$job/code" ]; then
-        # what Python has compiled can be made again
-        if changed=$(quiet_git -C "$job/code" status --porcelain --ignored --untracked-files=all 2>/dev/null); then
-            changed=$(printf '%s\n' "$changed" | grep -vc '__pycache__/\|\.pyc"\{0,1\}$\|^$')
-            if [ "$changed" != 0 ]; then
-                printf 'kept %s 0 %s\0' "$changed" "$id"
-            elif is_mine "$job/code" && offer checkout "$id" "$job/code"; then
-                continue
+        if left_files "$job/code" >/dev/null 2>&1 && is_mine "$job/code"; then
+            count=$(left_files "$job/code" | tr '\n\0' ' \n' | grep -vc __pycache__/)
+            if [ "$count" = 0 ]; then
+                set -- checkout "$id"
+            else
+                listed=$(cd "$job/code" && left_files . | xargs -0 sh -c 'find "$@" -printf "%y %s %T@ %p\0"' sh |
+                    sort -z | sha256sum | cut -c 1-64)
+                set -- written "$id $listed $count"
             fi
+            if offer "$@" "$job/code"; then continue; fi
         fi
     fi
     kept_commits=$kept_commits$(quiet_git -C "$job/code" rev-parse HEAD 2>/dev/null)$newline
