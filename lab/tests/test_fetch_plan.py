@@ -53,7 +53,8 @@ def test_no_path_leads_out_of_the_folder_of_a_run(path):
 
 
 @pytest.mark.parametrize(
-    "path", ["d/models/r", "d/train/r/f", "d/models/../x/y", "/d/models/r/f", "d", ""]
+    "path",
+    ["d/models/r", "-d/models/r/f", "d/train/r/f", "d/models/../x/y", "/d/models/r/f", "d", ""],
 )
 def test_of_the_data_only_models_come(path):
     assert fetch_plan.is_expected("data", "d/models/r/f")
@@ -123,3 +124,17 @@ def test_names_begin_so_that_no_program_takes_them_for_options():
 def test_a_time_keeps_its_nanoseconds():
     assert staging.parse_time("1700000000.1234567891") == 1_700_000_000_123_456_789
     assert staging.parse_time("5") == 5_000_000_000
+
+
+def test_what_came_from_elsewhere_opens_no_folder_of_another_kind():
+    state = {"runs/a/f": 1, "jobs/b/code/f": 1, "data/d/models/c/f": 1}
+
+    def find(kind, *names):
+        return fetch_plan.find_strange(kind, names, state)
+
+    assert find("runs", "a/x", "b/x", "c/x", "_sources/x") == {"b", "c"}
+    assert find("jobs", "a/code/x", "b/code/x") == {"a"}
+    assert find("data", "d/models/a/x", "d/models/b/x", "d/models/c/x", "e/models/c/x") == {
+        "d/models/b",
+        "e/models/c",
+    }

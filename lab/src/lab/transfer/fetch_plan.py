@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from lab.ground import files
+from lab.ground import files, project
 from lab.ssh.answers import expecting, parse_number, parse_path
 from lab.ssh.connection import Connection
 from lab.transfer import rsync_copy, staging
@@ -63,7 +63,8 @@ def parse_listing(output: str) -> Listing:
 def is_expected(kind: Kind, path: str) -> bool:
     """Return whether a path belongs to a run or a model, and leads nowhere else."""
     parts = path.split("/")
-    is_model = len(parts) > 3 and parts[1] == "models"
+    in_dataset = project.DATASET.fullmatch(parts[0]) is not None
+    is_model = len(parts) > 3 and parts[1] == "models" and in_dataset
     is_record = len(parts) > 1 and (parts[0][:1] != "_" or parts[0] in SHARED)
     is_left = len(parts) > 2 and parts[1] == "code"
     fits = {"data": is_model, "runs": is_record, "jobs": is_left}[kind]
@@ -95,10 +96,13 @@ def find_strange(kind: Kind, remote: Iterable[str], state: Mapping[str, Any]) ->
     Nothing may enter one that is here already: it is a record of this computer or of another
     machine. `state`: that of FetchState.
     """
-    made = {key.split("/", 2)[1] for key in state if key.startswith(("runs/", "jobs/"))}
-    made |= {folder_of("data", key.removeprefix("data/")) for key in state}
-    folders = {folder_of(kind, name) for name in remote}
-    return {one for one in folders if not made & {one, one.split("/")[-1]} and one not in SHARED}
+    keys = [key.partition("/") for key in state]
+    made = {folder_of(kind, path) for of, _, path in keys if of == kind}
+    runs = {folder_of("runs", path) for of, _, path in keys if of == "runs"}
+    folders = {folder_of(kind, name) for name in remote} - made
+    if kind == "data":  # the models of a run that came from there
+        folders = {one for one in folders if one.split("/")[-1] not in runs}
+    return folders - set(SHARED) if kind == "runs" else folders
 
 
 def unit_of(kind: Kind, path: str) -> str:
