@@ -148,3 +148,46 @@ def test_the_loggers_of_other_libraries_make_points_too(flat, project, tmp_path)
     assert [value for _, value in found["loss"]][-2:] == [0.5, 0.25], "of wandb"
     assert found["both/a"] == [(5, 1.0)] and found["both/b"] == [(5, 2.0)]
     assert json.loads((folder / "config.json").read_text())["model"] == {"depth": 3}
+
+
+REMOTE = """
+import os, sys
+from pathlib import Path
+import helper
+import wandb
+
+out = Path("out")
+out.mkdir(exist_ok=True)
+state = out / "state"
+epoch = int(state.read_text()) if state.exists() else 0
+Path(os.environ["LAB_OUTPUT"], "weights").write_text("w")
+for epoch in range(epoch, epoch + 2):
+    wandb.log({"loss": 1 / (epoch + 1)}, step=epoch)
+state.write_text(str(epoch + 1))
+print("sees", Path("data/digits/train/x.txt").read_text(), sys.argv[1:], helper.WORD)
+"""
+
+
+def test_a_flat_script_runs_on_a_machine_comes_home_and_goes_on(laptop):
+    (laptop.path / "train.py").write_text(REMOTE)
+    (laptop.path / "helper.py").write_text("WORD = 'fine'\n")
+    settings = laptop.path / "pyproject.toml"
+    settings.write_text(settings.read_text().replace("[tool.lab]", '[tool.lab]\noutputs = ["out"]'))
+    there = laptop.there("data/digits/train")
+    there.mkdir(parents=True)
+    (there / "x.txt").write_text("an image")
+    record = ("run", "--follow", "--", "lab", "record")
+    printed = laptop.lab(*record, "--", "python", "train.py", "--lr", "0.5")
+    assert "sees an image ['--lr', '0.5'] fine" in printed
+    laptop.lab("fetch")
+    (run,) = laptop.path.glob("runs/2*")
+    entry = json.loads((run / "run.json").read_text())
+    assert entry["status"] == "COMPLETED" and entry["meta"]["changed"] == {"lr": 0.5}
+    assert "WORD = 'fine'" in laptop.git("show", f"{entry['code']['commit']}:helper.py")
+    assert points(run) == {"loss": [(0, 1.0), (1, 0.5)]}
+    models = laptop.path / "data/digits/models" / run.name
+    assert {path.name for path in models.rglob("*") if path.is_file()} == {"state", "weights"}
+    laptop.lab(*record, "--from", run.name, "--", "python", "train.py")
+    laptop.lab("fetch")
+    (later,) = [path for path in laptop.path.glob("runs/2*") if path != run]
+    assert [step for step, _ in points(later)["loss"]] == [2, 3], "it went on where that ended"
