@@ -91,3 +91,13 @@ def test_each_has_a_shell_of_their_own(shared, monkeypatch, capfd):
     words = capfd.readouterr().out.split()
     home, office, desktop, eve = words[1::2]
     assert home == office and len({office, desktop, eve}) == 3
+
+
+def test_fetch_mine_brings_the_runs_of_ones_own_jobs_alone(shared):
+    for number, job in enumerate((MINE, THEIRS, LATER), 1):
+        record = shared.folder / f"runs/2026010{number}-000000-rrrrrr/run.json"
+        record.parent.mkdir(parents=True)
+        record.write_text(json.dumps({"status": "COMPLETED", "job": {"lab": job}}))
+    assert main(["fetch", "--mine", "--no-models"]) == 0
+    came = [path.name[:8] for path in current.runs_folder().glob("2*")]
+    assert sorted(came) == ["20260101", "20260103"]
