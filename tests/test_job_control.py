@@ -62,17 +62,22 @@ def test_a_paused_job_still_ends_cleanly(laptop):
     assert log(laptop, id) == "up\nsaved\n"
 
 
-def test_stop_names_what_cannot_be_ended(laptop):
-    worker = laptop.hosts.worker
+def make_environment(laptop, folder: str) -> None:
+    """Make an environment for a project of Bob's, of the system's Python."""
     (environment,) = laptop.there("envs").glob("3.11-*")
-    place = worker.path("/home/bob/lab/my-experiment/envs") / environment.name
+    place = laptop.hosts.worker.path(f"{folder}/envs") / environment.name
     (place / "bin").mkdir(parents=True)
     (place / "bin/python").symlink_to("/usr/bin/python3")
     (place / "lab-environment.json").touch()
+    laptop.hosts.worker.run("chown", "-R", "bob", "/home/bob/lab")
+
+
+def test_stop_names_what_cannot_be_ended(laptop):
+    worker = laptop.hosts.worker
+    make_environment(laptop, "/home/bob/lab/my-experiment")
     worker.program("become-root", "")
     become_root = "/usr/local/bin/become-root"
     worker._sh(f"cp $(command -v setpriv) {become_root}; chmod 4755 {become_root}")
-    worker.run("chown", "-R", "bob", "/home/bob/lab")
     (laptop.path / "machines.local.toml").write_text(BOB)
     id = start(laptop, "--", "become-root", "--reuid=0", "--clear-groups", "sleep", "1239")
     (pid,) = until(lambda: alive(laptop, "sleep 1239"))
@@ -267,6 +272,9 @@ def test_a_day_on_several_machines_that_several_people_share(laptop, gpus):
     table += BOB.partition("\n")[2]  # an ordinary user
     three = [("gpu", "worker", "experiment"), ("second", "worker", "second"), ("dark", "dark", "x")]
     (laptop.path / "machines.toml").write_text("\n".join(table.format(*one) for one in three))
+    (laptop.path / "machines.local.toml").write_text("")
+    for folder in ("experiment", "second"):
+        make_environment(laptop, f"/home/bob/lab/{folder}")
     eve = {"env": {"LOGNAME": "eve"}}
     script = GO.format("/tmp/go") + "; exit 3"
     mine = laptop.lab("run", "-m", "any", "--name", "same", "--gpus", "2", "--", "sh", "-c", script)
@@ -288,10 +296,10 @@ def test_a_day_on_several_machines_that_several_people_share(laptop, gpus):
 
     assert laptop.lab("stop", theirs[-4:], check=False).returncode == 1
     assert laptop.lab("stop", "same", **eve) == f"{theirs} stopped\n", "one's own of that name"
-    waiting = laptop.popen("lab", "wait", "same")
+    waiting = laptop.popen("lab", "wait", mine[-4:])
     laptop.hosts.worker.path("/tmp/go").touch()
-    assert (waiting.wait(120), waiting.stdout.read()) == (3, f"{mine} finished(3)\n")
-    waiting.stdout.close()
+    assert waiting.communicate(timeout=120)[0] == f"{mine} finished(3)\n"
+    assert waiting.returncode == 3
 
 
 def test_without_a_driver_that_works_a_job_needs_no_gpu(laptop, gpus):
