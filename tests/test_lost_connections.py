@@ -62,7 +62,7 @@ def life(laptop, cuts: dict[str, int]) -> tuple[dict, dict[str, int]]:
 def recorded(laptop, job: str, log: str) -> dict:
     """Everything that came home of the one run, but for times, ids and the like."""
     (run,) = [path for path in (laptop.path / "runs").glob("2*") if path.is_dir()]
-    changing = rf"{run.name}|{job}|\d\d:\d\d:\d\d|\d{{4}}-\d\d-\d\d[T ][\d:.+]*"
+    changing = rf"{run.name}|{job}|\d+:\d\d:\d\d|\d{{4}}-\d\d-\d\d[T ][\d:.+]*"
     record = json.loads((run / "run.json").read_text())
     assert record["job"]["lab"] == job
     there = laptop.there("runs") / run.name
