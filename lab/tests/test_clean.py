@@ -1,5 +1,6 @@
 """lab clean removes what can be made again or is at home, and nothing that anybody uses."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -229,18 +230,28 @@ def test_what_changes_between_the_question_and_the_removal_stays(machine, projec
     assert machine.get(live).state == "running"
 
 
+def is_locked(file: Path) -> bool:
+    with file.open() as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_a_job_that_starts_during_the_removal_waits_and_has_a_whole_environment(machine, project):
     found = clean.find(machine.connection)
     assert names(found, "environment") == {USED}
     reached, waiting, go = (machine.home / name for name in ("reached", "waiting", "go"))
     pause = f"touch {reached}; until [ -e {go} ]; do sleep 0.02; done"
     machine.program("mv", f'case "$1" in */envs/*) {pause} ;; esac\nexec_real')
-    machine.program(
-        "flock", f'[ "$*" = "-w 100 9" ] && [ -e {reached} ] && touch {waiting}\nexec_real'
-    )
     with ThreadPoolExecutor() as pool:
         removal = pool.submit(clean.remove, machine.connection, found)
         until(reached.exists)
+        # start.sh holds the first until its job is to be seen, and setup.sh the other one
+        locked = [is_locked(machine.folder / name / ".lock") for name in ("jobs", "envs")]
+        wait = f'[ "$*" = "-w 100 9" ] && touch {waiting}\nexec_real'
+        machine.program("flock", wait)
         start = pool.submit(launch.start, machine.connection, ["true"], gpus="0")
         try:
             until(waiting.exists)
@@ -248,6 +259,7 @@ def test_a_job_that_starts_during_the_removal_waits_and_has_a_whole_environment(
             go.touch()
         assert names(removal.result(), "environment") == {USED}
         job = start.result()
+    assert locked == [True, True]
     until(lambda: machine.get(job.id).ended)
     assert machine.get(job.id).state == "finished(0)"
     assert (machine.folder / "envs" / USED / "lab-environment.json").exists()
