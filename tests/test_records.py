@@ -430,12 +430,15 @@ def test_a_file_that_a_setting_names_is_found_again_by_reproduce_and_by_a_collea
         file = path / "src/my_experiment" / name
         assert old in file.read_text()
         file.write_text(file.read_text().replace(old, new, 1))
-    (path / "data/own.txt").touch()
-    run = desk.recorded_run(f"words={words}", "plain=data/own.txt")
+    (path / "data/digits/models/own.txt").touch()
+    run = desk.recorded_run(f"words={words}", "plain=data/digits/models/own.txt")
     record = json.loads((desk.runs / run / "run.json").read_text())
     assert [one["path"] for one in record["meta"]["files"]] == ["data/digits/words.txt"]
     output = (desk.runs / run / "cout.txt").read_text()
-    assert "from the disk" in output and "warning: plain=data/own.txt is ignored by git" in output
+    assert (
+        "from the disk" in output
+        and "warning: plain=data/digits/models/own.txt is ignored by git" in output
+    )
     assert "warning: words" not in output
     desk.git("add", "--all")
     desk.git("commit", "--quiet", "--message", "words")

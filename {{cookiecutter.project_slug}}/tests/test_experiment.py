@@ -33,7 +33,7 @@ def values(run, metric):
 
 def models(run):
     """The folder with a run's weights and checkpoint."""
-    return data.folder("digits") / "models" / run._id
+    return project.dataset_folder("digits") / "models" / run._id
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(digits):
 def test_three_epochs_and_three_resumed_equal_six_in_one_go(digits):
     six = train(epochs=6, patience=0)
     three = train(epochs=3, patience=0)
-    resumed = train(epochs=6, patience=0, resume=three._id)
+    resumed = train(epochs=6, patience=0, resume="last")
     assert resumed.result == six.result
     for metric in ("train/loss", "val/loss", "val/accuracy"):
         assert values(three, metric) + values(resumed, metric) == values(six, metric) != []
@@ -112,8 +112,8 @@ def test_a_run_that_was_cut_anywhere_goes_on_exactly(digits, monkeypatch):
         steps = []
         monkeypatch.setattr(training, "train_step", step)
         config = Config(**QUICK, epochs=2, shift=1, checkpoint_minutes=0, batch_size=32, **settings)
-        splits = {name: data.ImageSplit("digits", name, 8, 1) for name in data.SPLITS}
-        models = data.folder("digits") / "models"
+        splits = {name: data.ImageSplit("digits", name, 8, 1) for name in project.SPLITS}
+        models = project.dataset_folder("digits") / "models"
         result = training.train(config, splits, models, run_id, lambda step, values: None)
         return result.test, len(steps)
 
@@ -139,8 +139,8 @@ def test_a_run_cannot_be_resumed_as_another_one(digits, folders):
             ex.run(config_updates={"resume": first._id, **settings})
     with pytest.raises(LabError, match="nothing is not a run with a checkpoint"):
         train(resume="nothing")
-    top = data.folder("digits")
-    for name in (*data.SPLITS, "manifest.json"):
+    top = project.dataset_folder("digits")
+    for name in (*project.SPLITS, "manifest.json"):
         (top / name).rename(folders / name)
     data.write_dataset("digits", "again", data.load_digits()[:300], seed=1, val=0.2, test=0.2)
     with pytest.raises(LabError, match="manifest of dataset digits has changed"):

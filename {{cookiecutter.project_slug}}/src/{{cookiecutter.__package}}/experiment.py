@@ -62,8 +62,8 @@ def run(_config: dict[str, Any], _run: tracking.Run) -> dict[str, float]:
     config = tracking.make_config(Config, _config)
     size, channels = config.image_size, config.channels
     data.warn_of_loss(config.dataset, size, channels)
-    splits = {name: data.ImageSplit(config.dataset, name, size, channels) for name in data.SPLITS}
-    models = data.folder(config.dataset) / "models"
+    splits = {one: data.ImageSplit(config.dataset, one, size, channels) for one in project.SPLITS}
+    models = project.dataset_folder(config.dataset) / "models"
     with tracking.metrics(_run) as log:
         result = training.train(config, splits, models, tracking.run_id(_run), log)
     if tracking.is_main_process():

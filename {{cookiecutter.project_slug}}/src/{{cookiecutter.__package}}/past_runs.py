@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab import project
+from lab import project, records
 from lab.project import LabError
 
 WEIGHTS = "best.safetensors"
@@ -37,9 +37,11 @@ def find_weights(wanted: str) -> Path:
 def find_run(wanted: str, file: str = f"step-*/{STATE}") -> Path:
     """Return the models folder of a run, of whatever dataset, that has such a file.
 
-    `wanted` is its id or the beginning of it. LabError with the ids that are like it if it is none,
-    or if it is several.
+    `wanted` is its id or the beginning of it, or `last` or last~1 as for the lab command. LabError
+    with the ids that are like it if it is none, or if it is several.
     """
+    if wanted.startswith("last"):
+        wanted = records.find(wanted).name
     folders = {
         path.name: path for path in project.data_folder().glob("*/models/*") if any(path.glob(file))
     }
