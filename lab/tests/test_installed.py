@@ -50,5 +50,15 @@ def test_another_version_a_missing_and_an_extra_package_are_named(install, repla
     assert install(*packages, *by, *OURS) == [said]
 
 
+def test_a_renamed_project_is_not_an_extra_package_and_another_editable_one_is(project, tmp_path):
+    (project / "requirements.txt").write_text("-e .\n")
+    site = tmp_path / ".venv/lib/python3.11/site-packages"
+    for name, folder in (("sugar", tmp_path), ("other", tmp_path / "elsewhere")):
+        info = site / f"{name}-0.1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "direct_url.json").write_text(f'{{"url": "{folder.as_uri()}"}}')
+    assert installed.find_differences(tmp_path / ".venv") == ["other 0.1.0, not locked"]
+
+
 def test_a_project_without_a_lock_has_nothing_to_differ_from(project, tmp_path):
     assert installed.find_differences(tmp_path) == []

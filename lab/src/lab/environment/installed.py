@@ -1,6 +1,7 @@
 """Compare what is installed in an environment with the project's lock."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from lab.environment import lock
@@ -24,6 +25,8 @@ def find_differences(environment: Path, locked_by: Path | None = None) -> list[s
     installed = list_installed(environment)
     own = {"dl-remote-lab", normalize(project.name())}
     differences = []
+    if not installed.keys() <= {*locked, *own}:
+        own |= find_own(environment)
     for name in sorted({*locked, *installed} - own):
         wanted, found = locked.get(name), installed.get(name)
         if wanted and not found:
@@ -33,6 +36,21 @@ def find_differences(environment: Path, locked_by: Path | None = None) -> list[s
         elif found and wanted and found.partition("+")[0] != wanted.partition("+")[0]:
             differences.append(f"{name} {found}, locked {wanted}")
     return differences
+
+
+def find_own(environment: Path) -> set[str]:
+    """Find what is installed from the folder around the environment: the project, renamed or not.
+
+    A run of the time before it was renamed is repeated under the project's old name.
+    """
+    own = set()
+    for path in environment.glob("lib/python*/site-packages/*.dist-info/direct_url.json"):
+        with suppress(OSError, ValueError, AttributeError):  # unreadable, or no object
+            origin = files.parse_json(files.read(path))
+            name = DIST_INFO.fullmatch(path.parent.name)
+            if name and origin.get("url") == environment.resolve().parent.as_uri():
+                own.add(normalize(name["name"]))
+    return own
 
 
 def summarize(differences: list[str]) -> str:
