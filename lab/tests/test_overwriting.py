@@ -332,3 +332,20 @@ def test_what_cannot_be_moved_to_its_place_is_named_and_the_rest_comes(
     assert list(found.unfit.values()) == [5] and found.files == 1
     monkeypatch.setattr(files, "move", move)
     assert fetch.fetch(machine).files == 1
+
+
+def test_a_folder_jobs_of_the_project_is_left_alone(monkeypatch, folders, machine):
+    machine.remote = {"20260101-000000-aaaaaa/code/left.txt": b"left"}
+    found = fetch_plan.Listing({}, {"runs": {}, "data": {}, "jobs": {}}, [], [], True)
+    found.files["jobs"] |= dict.fromkeys(machine.remote, (4, 1))
+    found.base.update({"runs": "R", "data": "D", "jobs": "J"})
+    monkeypatch.setattr(fetch, "list_remote", lambda *_: found)
+    (folders / "jobs").mkdir()
+    (folders / "jobs/mine.slurm").write_text("mine")
+    assert fetch.fetch(machine).conflicts == ["jobs"]
+    assert [path.name for path in (folders / "jobs").iterdir()] == ["mine.slurm"]
+    (folders / "jobs").rename(folders / "slurm")
+    for files_brought in (1, 0):
+        report = fetch.fetch(machine)
+        assert (report.files, report.conflicts) == (files_brought, [])
+    assert (folders / "jobs/.gitignore").read_text() == "*\n"

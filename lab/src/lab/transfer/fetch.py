@@ -130,9 +130,9 @@ class _Round:
         needed = [name for name in self._find_needed() if unit_of(self.kind, name) not in shrunk]
         if not needed:
             return False
-        if self.kind == "jobs":  # no snapshot shall have what jobs left in theirs
-            self.local.mkdir(exist_ok=True)
-            files.write(self.local / ".gitignore", "*\n")
+        if self.kind == "jobs" and not make_ignored_folder(self.local):
+            self.report.conflicts.append(str(project.relative(self.local)))
+            return False
         staged = self.stage / "files"
         unfit = self._pull([name for name in needed if not self._is_staged(name)])
         needed = [name for name in needed if unit_of(self.kind, name) not in unfit]
@@ -344,6 +344,19 @@ def _move(source: Path, target: Path) -> None:
     """Rename; a folder on the way may be a link to another disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     files.move(source, target)
+
+
+def make_ignored_folder(path: Path) -> bool:
+    """Make a folder whose content no snapshot has; False if there is one that is not so.
+
+    The project may have a folder of that name, of which git would then take nothing new.
+    """
+    mark = path / ".gitignore"
+    if os.path.lexists(path):
+        return is_file(mark) and files.read_text(mark, "replace") == "*\n"
+    path.mkdir()
+    files.write(mark, "*\n")
+    return True
 
 
 def has_own_hash(path: Path) -> bool:
