@@ -310,3 +310,45 @@ def test_a_socket_folder_that_is_open_to_others_fails(laptop):
     check = doctor(laptop, code=1)["ssh sockets"]
     named(check, "open to others", "chmod 700")
     folder.chmod(0o700)
+
+
+def test_a_folder_where_no_environment_works_is_said_by_doctor_and_setup_before(laptop):
+    worker = laptop.hosts.worker
+    worker._sh("mkdir -p /var/tmp/disk && mount -t tmpfs -o size=30m,noexec tmpfs /var/tmp/disk")
+    local = laptop.path / "machines.local.toml"
+    settings = local.read_text()
+    local.write_text(settings + 'folder = "/var/tmp/disk/x"\n')
+    checks = doctor(laptop, code=1)
+    assert checks["programs in folder"]["verdict"] == checks["room"]["verdict"] == "failed"
+    named(checks["programs in folder"], "/var/tmp/disk/x", "noexec", "machines.toml")
+    named(checks["room"], "/var/tmp/disk/x", "make room")
+    assert checks["uv's cache"]["verdict"] == "warning"
+    named(checks["uv's cache"], "another disk", "UV_CACHE_DIR")
+    done = laptop.lab("setup", env=ENV, check=False)
+    assert done.returncode == 1 and "noexec" in done.stderr and "choose another" in done.stderr
+    worker._sh("mount -o remount,exec /var/tmp/disk")
+    checks = doctor(laptop, code=1)
+    assert (checks["programs in folder"]["verdict"], checks["room"]["verdict"]) == ("ok", "failed")
+    done = laptop.lab("setup", env=ENV, check=False)
+    assert done.returncode == 1 and "MiB are free" in done.stderr and "make room" in done.stderr
+    # another cache on that disk, as machines.toml may name it
+    local.write_text(local.read_text() + '[machines.gpu.env]\nUV_CACHE_DIR = "/var/tmp/disk/uv"\n')
+    assert doctor(laptop)["uv's cache"]["remote"] == "/var/tmp/disk/uv"
+    worker._sh("umount /var/tmp/disk")
+
+
+def test_a_package_index_that_does_not_answer_is_named(laptop):
+    check = doctor(laptop, code=0)["package index"]
+    assert check["verdict"] == "warning"
+    named(check, "https://index.example/simple", "lab setup brings the wheels")
+    server = laptop.hosts.worker.popen("python3", "-u", "-m", "http.server", "-b", "127.0.0.1", "0")
+    port = server.stdout.readline().split()[5]
+    local = laptop.path / "machines.local.toml"
+    index = f"http://eve:password@127.0.0.1:{port}/simple"
+    local.write_text(local.read_text() + f'[machines.gpu.env]\nUV_DEFAULT_INDEX = "{index}"\n')
+    assert doctor(laptop, code=0)["package index"]["verdict"] == "ok"
+    server.kill()
+    server.communicate()
+    check = doctor(laptop, code=0)["package index"]
+    named(check, f"http://127.0.0.1:{port}/simple")
+    assert "password" not in json.dumps(check)

@@ -205,3 +205,37 @@ def test_a_dataset_is_compared_by_manifest_and_files(local, remote, verdict, wor
     facts = {} if remote is None else {"dataset": remote}
     check = judge(facts, dataset=local)["data digits"]
     assert check.verdict == verdict and words in check.advice
+
+
+GIB = 1 << 20  # in kilobytes
+
+
+@pytest.mark.parametrize(
+    ("facts", "check", "verdict", "words"),
+    [
+        ({"programs": ["yes"]}, "programs in folder", "ok", ""),
+        ({"programs": ["no"], "folder": ["/x"]}, "programs in folder", "failed", "noexec"),
+        ({}, "programs in folder", "unknown", ""),
+        ({"cache": ["/c", "same"]}, "uv's cache", "ok", ""),
+        ({"cache": ["/c", "other"]}, "uv's cache", "warning", "UV_CACHE_DIR"),
+        ({"cache": ["/c"]}, "uv's cache", "unknown", ""),
+        ({"index": ["yes https://index.example/simple"]}, "package index", "ok", ""),
+        ({"index": ["no https://index.example/simple"]}, "package index", "warning", "lab setup brings"),
+        ({"index": ["?"]}, "package index", "unknown", ""),
+        ({}, "package index", "unknown", ""),
+    ],
+)
+def test_what_would_stop_an_environment_is_said_before(facts, check, verdict, words):
+    found = judge(facts)[check]
+    assert found.verdict == verdict and words in found.advice
+
+
+@pytest.mark.parametrize(
+    ("free", "there", "verdict"),
+    [(9, "no", "ok"), (7, "no", "warning"), (1, "no", "failed"), (1, "yes", "ok")],
+)
+def test_room_is_compared_with_what_an_environment_needs(free, there, verdict):
+    disk = [f"{99 * GIB} {free * GIB}", "0 0"]
+    found = judge({"disk": disk, "needed": [str(8 * GIB)], "environment": [there]})
+    assert found["room"].verdict == verdict
+    assert judge({"disk": ["?"], "needed": ["1"]})["room"].verdict == "unknown"

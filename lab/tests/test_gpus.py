@@ -83,4 +83,4 @@ def test_the_question_of_the_doctor_fits_into_one_packet():
     source = framing.frame_script(
         framing.assemble_script("facts.sh", variables, machine), "0" * 16, False
     )
-    assert len(framing.pack_command(source)) < 3850
+    assert len(framing.pack_command(source)) < 4600

@@ -17,7 +17,13 @@ from lab.doctor.facts import (
     short_version,
     worst,
 )
-from lab.doctor.machine_checks import check_clock, check_disks, check_gpus, check_sessions
+from lab.doctor.machine_checks import (
+    check_clock,
+    check_disks,
+    check_gpus,
+    check_index,
+    check_sessions,
+)
 from lab.ground.terminal import count_files
 
 
@@ -27,7 +33,7 @@ def judge(local: Facts, remote: Facts | None) -> list[Check]:
     checks += check_local(local)
     if remote is not None:
         checks += [*check_gpus(remote), *check_disks(remote), *check_clock(remote)]
-        checks += check_sessions(local, remote)
+        checks += [check_index(local, remote), *check_sessions(local, remote)]
     return [*checks, check_dataset(local, remote)]
 
 

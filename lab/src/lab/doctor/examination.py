@@ -107,6 +107,7 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
             receive=receive,
             within=ALL,
             environment=first_line(local, "environment"),
+            torch=first_line(local, "torch wanted"),
             dataset=first_line(local, "dataset name"),
             term=first_line(local, "term"),
         )

@@ -1,8 +1,10 @@
 # What lab doctor asks a machine: prints each fact as "name:" and its lines, indented, below.
-# Variables: environment (its name in envs/), dataset, term. The clock comes first, at once. Every
+# Variables: environment (its name in envs/), torch (yes: it is in the lock), dataset, term. The clock comes first, at once. Every
 # question has its own time-out and its own shell, so that none of them spoils another.
 # Comments stand on lines of their own, which are not sent: all of this has to fit into one packet.
-# Needs: places.sh environment.sh gpus.sh
+# Needs: places.sh environment.sh gpus.sh room.sh
+
+eval "$exports"
 
 printf 'clock:\n %s\n' "$(date +%s.%N)"
 
@@ -27,13 +29,6 @@ version() {
 uv_version() {
     PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/dl-remote-template/uv/bin
     version uv --version
-}
-
-# nearest PATH: itself, or its nearest parent that exists
-nearest() {
-    path=$1
-    until [ -e "$path" ] || [ "$path" = / ]; do path=$(dirname "$path"); done
-    printf '%s\n' "$path"
 }
 
 # write_to FOLDER: writes a file and removes it, as nothing else shows every permission and quota
@@ -113,6 +108,12 @@ files() {
         END { if (bad) print "too many to count"; else printf "%d %.0f\n", n, bytes }'
 }
 
+# package_index: "yes", "no" or, with nothing to ask by, "?"; and its address
+package_index() {
+    address=$(index_answers)
+    case $? in 0) echo "yes $address" ;; 2) echo "?" ;; *) echo "no $address" ;; esac
+}
+
 yes_or_no() { if "$@"; then echo yes; else echo no; fi; }
 knows_terminal() {
     has infocmp || return
@@ -144,6 +145,10 @@ fact torch torch_build
 fact gpus gpus
 fact disk disk "$folder" "$ours"
 fact data_disk disk "$data"
+fact programs programs_start
+fact cache uv_cache
+fact needed room_needed "$torch"
+fact index package_index
 fact quota quotas
 fact logout logout
 fact terminal knows_terminal

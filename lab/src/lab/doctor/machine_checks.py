@@ -47,8 +47,59 @@ def check_disks(remote: Facts) -> list[Check]:
         check_disk("disk", remote.get("disk", []), first_line(remote, "folder"), "folder"),
         check_disk("disk of data", remote.get("data_disk", []), first_line(remote, "data"), "data"),
     ]
+    checks += [check_programs(remote), check_cache(remote), check_room(remote)]
     quota = remote.get("quota", [])
     return [*checks, check_quota(quota)] if quota else checks
+
+
+def check_programs(remote: Facts) -> Check:
+    """Check that a program in the project's folder can be started."""
+    start = first_line(remote, "programs")
+    if start != "no":
+        known = start == "yes"
+        return Check("programs in folder", "", "start" if known else "?", OK if known else UNKNOWN)
+    cause = f"the disk of {first_line(remote, 'folder')} is mounted noexec, so no environment works"
+    advice = f"{cause}: choose another folder in machines.toml"
+    return Check("programs in folder", "", "do not start", FAILED, advice)
+
+
+def check_cache(remote: Facts) -> Check:
+    """Check that uv's cache is on the disk of the project, so that files are linked."""
+    place, disk = (remote.get("cache", []) + ["?", "?"])[:2]
+    if disk not in ("same", "other"):
+        return Check("uv's cache", "", "?", UNKNOWN)
+    if disk == "same":
+        return Check("uv's cache", "", place, OK)
+    cause = f"{place} is on another disk than folder, so that every environment is copied whole"
+    advice = f"{cause}: UV_CACHE_DIR in [machines.NAME.env] of machines.toml may name one there"
+    return Check("uv's cache", "", "on another disk", WARNING, advice)
+
+
+def check_room(remote: Facts) -> Check:
+    """Check the room for an environment, where there is none of this lock yet."""
+    found = re.fullmatch(r"(\d+) (\d+)", first_line(remote, "disk"))
+    needed = first_line(remote, "needed")
+    if not found or not needed.isdigit():
+        return Check("room", "", "?", UNKNOWN)
+    free, about = int(found[2]), int(needed)
+    room = f"{free / GIB:.1f} of about {about / GIB:.1f} GiB"
+    if free >= about or first_line(remote, "environment") == "yes":
+        return Check("room", "", room if free < about else "enough", OK)
+    cause = f"an environment needs more than is free on the disk of {first_line(remote, 'folder')}"
+    advice = f"{cause} ({room}): make room, or choose another folder in machines.toml"
+    return Check("room", "", room, FAILED if free < about // 4 else WARNING, advice)
+
+
+def check_index(local: Facts, remote: Facts) -> Check:
+    """Check whether packages can be downloaded on the machine."""
+    answers, _, address = first_line(remote, "index").partition(" ")
+    if answers not in ("yes", "no"):
+        return Check("package index", "", "?", UNKNOWN)
+    if answers == "yes":
+        return Check("package index", "", "answers", OK)
+    lab = first_line(local, "lab")
+    advice = f"{address} does not answer from the machine: {lab} setup brings the wheels from here"
+    return Check("package index", "", "does not answer", WARNING, advice)
 
 
 def check_disk(check: str, lines: list[str], path: str, key: str) -> Check:

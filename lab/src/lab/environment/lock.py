@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.ground import files, project
@@ -91,12 +92,18 @@ def check_uv(*arguments: str | Path) -> None:
         raise LabError(f"uv {arguments[0]} {arguments[1]} failed: {cause.strip()}")
 
 
-def run_uv(*arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run uv as bootstrap.py finds and calls it; both its outputs are in stdout."""
+def run_uv(
+    *arguments: str | Path, text: str | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run uv as bootstrap.py finds and calls it; both its outputs are in stdout.
+
+    `env`: variables that it has beside ours.
+    """
     root = project.root()
     return subprocess.run(
         [sys.executable, root / "bootstrap.py", "--uv", *arguments],
         cwd=root,
+        env={**os.environ, **(env or {})},
         input=text or "",
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -12,10 +12,38 @@ environment_ready() { [ -e "$environment/lab-environment.json" ] && [ -x "$envir
 
 python_is_new_enough() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; }
 
+# index_answers: prints the package index of uv and pip here; fails if it does not answer, with 2 if there is nothing to
+# ask by. A refusal is an answer
+index_answers() {
+    index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-}}}
+    [ -n "$index" ] || index=$(cat "$HOME/.config/uv/uv.toml" "$HOME/.config/pip/pip.conf" "$HOME/.pip/pip.conf" \
+        /etc/pip.conf 2>/dev/null | sed -n 's/^ *\(index-\)\{0,1\}url *= *"\{0,1\}\([^" ]*\).*/\2/p' | head -n 1)
+    index=${index:-https://index.example/simple}
+    # without a password in it
+    printf '%s\n' "$index" | sed 's|//[^/]*@|//|'
+    case $index in http*) ;; *) return 0 ;; esac
+    if command -v curl >/dev/null; then
+        curl -s -o /dev/null -m 6 "${index%/}/pip/"
+    else
+        command -v python3 >/dev/null || return 2
+        # shellcheck disable=SC2046  # it is two words or none
+        $(command -v timeout >/dev/null && echo timeout 8) python3 -c 'import sys, urllib.error, urllib.request
+try: urllib.request.urlopen(sys.argv[1], timeout=6)
+except urllib.error.HTTPError: pass' "${index%/}/pip/" 2>/dev/null
+    fi
+}
+
 # bootstrap PROJECT OPTION ...: becomes its bootstrap.py, run by the machine's Python or else by uv
 bootstrap() {
     script=$1/bootstrap.py
     shift
+    if [ -e "$folder/wheels/only" ]; then # no package index answers: what lab setup brought is all there is
+        export UV_OFFLINE=1
+        for wheel in "$folder"/wheels/*.whl; do
+            if [ -e "$wheel" ]; then export UV_FIND_LINKS="$folder/wheels${UV_FIND_LINKS:+,$UV_FIND_LINKS}"; fi
+            break
+        done
+    fi
     if python_is_new_enough; then exec python3 "$script" --venv "$environment" "$@"; fi
     exec uv run --no-project --python "$python" "$script" --venv "$environment" "$@"
 }

@@ -111,6 +111,7 @@ if ! environment_ready; then
     if_stopped
     if ! environment_ready; then
         echo "lab: the environment of this job's requirements.txt could not be created: it did not start."
+        [ ! -e "$folder/wheels/only" ] || echo "lab: $hostname reaches no package index: $lab setup brings what is missing."
         end 1
     fi
 fi

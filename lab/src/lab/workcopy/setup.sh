@@ -1,6 +1,7 @@
 # Creates what the project needs beside its code: folders, environment, kernel. Variables: project,
-# plain (NO_COLOR of the laptop). Prints the table of bootstrap.py.
-# Needs: places.sh tmux.sh environment.sh enter_machine.sh runner_scripts.sh
+# plain (NO_COLOR of the laptop), brought (yes: the wheels have just been brought). Prints the table of bootstrap.py.
+# Exit code 77: the package index does not answer, and the environment needs wheels that are not there.
+# Needs: places.sh tmux.sh environment.sh room.sh enter_machine.sh runner_scripts.sh
 
 work=$folder/work
 make_lock_file "$folder/envs/.lock"
@@ -33,6 +34,35 @@ exec 7>>"$folder/envs/.lock"
 flock 7
 python_is_new_enough || has uv ||
     fail "$hostname has neither Python 3.8 nor uv: install one of them, for instance uv into ~/.local/bin."
+if ! environment_ready; then # uv would fail in the middle, and say less
+    [ "$(programs_start)" != no ] ||
+        fail "the disk of $folder on $hostname is mounted noexec, so no program starts in it: choose another folder in machines.toml."
+    torch=no
+    grep -q '^torch==' requirements.txt && torch=yes
+    needed=$(($(room_needed $torch) / 1024))
+    free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024) }')
+    room="$free MiB are free on the disk of $folder on $hostname, and an environment needs about $needed"
+    [ "${free:-$needed}" -ge $((needed / 4)) ] || fail "$room: make room, or choose another folder in machines.toml."
+    [ "${free:-$needed}" -ge $needed ] || echo "  $room"
+    case $(uv_cache 2>/dev/null) in
+    *other) echo "  uv's cache is on another disk, so the environment is copied whole: see $lab doctor" ;;
+    esac
+fi
+if ! environment_ready && [ -z "$brought" ]; then
+    if index=$(index_answers) || [ $? = 2 ]; then
+        rm -f "$folder/wheels/only"
+    else
+        mkdir -p "$folder/wheels" && true >"$folder/wheels/only"
+        echo "  $index does not answer from $hostname"
+        PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/dl-remote-template/uv/bin
+        # without a network there is none to download, and uv finds one that it has downloaded
+        has "python$python" || python3 -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$python" ||
+            UV_OFFLINE=1 uv python find "$python" >/dev/null ||
+            fail "there is no Python $python on $hostname: install it, or change python in pyproject.toml."
+        # often uv's cache, or a folder that pip.conf names, has everything
+        said=$( (export PIP_RETRIES=0 PIP_DEFAULT_TIMEOUT=5; bootstrap . --no-git --no-kernel) 2>&1) || exit 77
+    fi
+fi
 (bootstrap . --no-git) 2>&1 || exit 1
 # a path that stays the same, for the interpreter in editors
 if [ -L .venv ] || ! [ -e .venv ]; then ln -sfn "$environment" .venv; fi

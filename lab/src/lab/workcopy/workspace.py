@@ -17,7 +17,9 @@ from lab.ssh.answers import expecting
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, explain
 from lab.transfer.staging import explain_os_errors
+from lab.workcopy import wheels
 
+NO_INDEX = 77  # exit code of setup.sh: the environment needs wheels that the machine cannot get
 EDITS = "refs/lab/edits"  # by machine: what was edited there, as commits
 # What sync.sh prints: the state, and names of edits, which become refs here.
 FACTS = {
@@ -123,16 +125,30 @@ def setup(connection: Connection) -> None:
     variables: dict[str, Any] = {
         "project": git.prefix(),
         "plain": os.environ.get("NO_COLOR", ""),
+        "brought": "",
         **runner_scripts.make_variables(send=True),
     }
+    if _run_setup(connection, variables) == NO_INDEX:
+        wheels.bring(connection)
+        _run_setup(connection, {**variables, "brought": "yes"})
+
+
+def _run_setup(connection: Connection, variables: dict[str, Any]) -> int:
+    """Run setup.sh; return 0, or NO_INDEX. Raises RemoteError or SshError if it fails."""
     if all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         code = connection.run_in_terminal("setup.sh", **variables)  # there uv shows its progress
         if code == 130:
             raise KeyboardInterrupt
         if code == 255:
             raise explain("", connection.machine)
-        if code:
+        if code not in (0, NO_INDEX):
             raise RemoteError(f"{connection.name} is not ready; the cause stands above.", code)
-        return
+        return code
 
-    connection.run("setup.sh", receive=OutputWriter(), **variables)
+    try:
+        connection.run("setup.sh", receive=OutputWriter(), **variables)
+    except RemoteError as error:
+        if error.code != NO_INDEX:
+            raise
+        return NO_INDEX
+    return 0

@@ -1,0 +1,61 @@
+"""Bringing the wheels of the lock to a machine that reaches no package index."""
+
+import re
+import tempfile
+
+from lab.environment import wheels
+from lab.ground import files, project
+from lab.ground.errors import LabError
+from lab.ssh.connection import Connection
+from lab.transfer import copying, rsync_copy
+from lab.transfer.staging import explain_os_errors
+
+
+def bring(connection: Connection) -> None:
+    """Send what the machine lacks of the lock's wheels, and uv, and print how much that is.
+
+    An interrupted copy is continued. Raises LabError if a wheel cannot be had or arrives damaged;
+    SshError; DiskFull.
+    """
+    print(f"  {'waits':<8} {'wheels':<12} collecting them on this computer ...", flush=True)
+    facts, there = read_answer(connection.run("bring_wheels.sh", action="ask"))
+    found = wheels.collect(read_platform(facts))
+    digests = {path.name: files.sha256(path) for path in found}
+    lacking = [path for path in found if ("have", digests[path.name], path.name) not in there]
+    unsent = [path for path in lacking if ("staged", digests[path.name], path.name) not in there]
+    if unsent:
+        size = sum(path.stat().st_size for path in unsent) / 1e6
+        about = f"{len(unsent)} of {len(found)} are sent, {size:.1f} MB"
+        print(f"  {'sending':<8} {'wheels':<12} {about}", flush=True)
+        rsync = rsync_copy.can_rsync(facts.get("rsync", ""))
+        names = [path.name for path in unsent]
+        with explain_os_errors():
+            copying.push(connection, unsent[0].parent, names, facts["stage"], rsync=rsync)
+    with tempfile.TemporaryFile() as listed:
+        listed.write("".join(f"{digests[path.name]}  {path.name}\n" for path in lacking).encode())
+        listed.seek(0)
+        connection.run("bring_wheels.sh", action="take", stdin=listed)
+    print(f"  {'done':<8} {'wheels':<12} {len(found)} are there, verified", flush=True)
+
+
+def read_answer(text: str) -> tuple[dict[str, str], set[tuple[str, str, str]]]:
+    """Return what bring_wheels.sh says of the machine, and the wheels that are there."""
+    facts, there = {}, set()
+    for line in text.splitlines():
+        key, _, value = line.partition(" ")
+        digest, _, name = value.partition(" ")
+        if key in ("have", "staged"):
+            there.add((key, digest, name))
+        else:
+            facts[key] = value
+    return facts, there
+
+
+def read_platform(facts: dict[str, str]) -> wheels.Platform:
+    """Return the machine's platform. LabError if it is none for which there are wheels."""
+    machine, glibc = facts.get("machine", ""), facts.get("glibc", "")
+    if not re.fullmatch("[a-z0-9_]{1,20}", machine) or not re.fullmatch("[0-9]{1,3}", glibc):
+        raise LabError("no wheels are brought to a machine without glibc.")
+    driver = facts.get("driver", "")
+    driver = driver if re.fullmatch("[0-9.]{1,20}", driver) else ""
+    return wheels.Platform(project.python(), machine, int(glibc), driver)
