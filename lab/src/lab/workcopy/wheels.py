@@ -6,6 +6,7 @@ import tempfile
 from lab.environment import wheels
 from lab.ground import files, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_text
 from lab.ssh.connection import Connection
 from lab.transfer import copying, rsync_copy
 from lab.transfer.staging import explain_os_errors
@@ -17,7 +18,7 @@ def bring(connection: Connection) -> None:
     An interrupted copy is continued. Raises LabError if a wheel cannot be had or arrives damaged;
     SshError; DiskFull.
     """
-    print(f"  {'waits':<8} {'wheels':<12} collecting them on this computer ...", flush=True)
+    print_text(f"  {'waits':<8} {'wheels':<12} collecting them on this computer ...")
     facts, there = read_answer(connection.run("bring_wheels.sh", action="ask"))
     found = wheels.collect(read_platform(facts))
     digests = {path.name: files.sha256(path) for path in found}
@@ -26,7 +27,7 @@ def bring(connection: Connection) -> None:
     if unsent:
         size = sum(path.stat().st_size for path in unsent) / 1e6
         about = f"{len(unsent)} of {len(found)} are sent, {size:.1f} MB"
-        print(f"  {'sending':<8} {'wheels':<12} {about}", flush=True)
+        print_text(f"  {'sending':<8} {'wheels':<12} {about}")
         rsync = rsync_copy.can_rsync(facts.get("rsync", ""))
         names = [path.name for path in unsent]
         with explain_os_errors():
@@ -35,7 +36,7 @@ def bring(connection: Connection) -> None:
         listed.write("".join(f"{digests[path.name]}  {path.name}\n" for path in lacking).encode())
         listed.seek(0)
         connection.run("bring_wheels.sh", action="take", stdin=listed)
-    print(f"  {'done':<8} {'wheels':<12} {len(found)} are there, verified", flush=True)
+    print_text(f"  {'done':<8} {'wheels':<12} {len(found)} are there, verified")
 
 
 def read_answer(text: str) -> tuple[dict[str, str], set[tuple[str, str, str]]]:
