@@ -18,7 +18,7 @@ import pytest
 from lab.ssh import connection, machines
 from markdown_it import MarkdownIt
 
-from helpers.projects import EVERY_STEP, TEMPLATE, Project, cookiecutter
+from helpers.projects import EVERY_STEP, TEMPLATE, cookiecutter
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -114,19 +114,20 @@ def assert_explained(message: str, name: str, value: str) -> None:
     assert message.isascii()
 
 
-@pytest.mark.parametrize("name", CANNOT_WORK)
-def test_what_is_refused_leaves_nothing_behind_and_its_suggestion_works(
-    tmp_path, name, cookies, monkeypatch
-):
-    monkeypatch.setenv("DL_TEMPLATE_SKIP", EVERY_STEP)
-    value = CANNOT_WORK[name][0]
+@pytest.mark.parametrize("names", [["project_slug"], sorted(CANNOT_WORK.keys() - {"project_slug"})])
+def test_what_is_refused_leaves_nothing_behind_and_its_suggestion_works(tmp_path, names, bake):
+    """A wrong slug would also be the name of the folder."""
+    wrong = {name: CANNOT_WORK[name][0] for name in names}
     (tmp_path / "out").mkdir()
-    done = cookiecutter(tmp_path / "out", skip=EVERY_STEP, **{name: value})
+    done = cookiecutter(tmp_path / "out", skip=EVERY_STEP, **wrong)
     assert done.returncode != 0
     assert list((tmp_path / "out").iterdir()) == []
-    assert_explained(done.stdout.split("Traceback")[0], name, value)
-    suggestion = re.search(rf"try:  (?:{name}=(.*)|leave it empty)", done.stdout).group(1) or ""
-    assert cookies.bake(extra_context={name: suggestion}).exception is None
+    message, suggestions = done.stdout.split("Traceback")[0], {}
+    for name, value in wrong.items():
+        (part,) = re.findall(rf"^  {name} = .*\n(?:.*\n)*?    try:  .*$", message, re.M)
+        assert_explained(part, name, value)
+        suggestions[name] = re.search(rf"try:  (?:{name}=(.*)|leave it empty)", part)[1] or ""
+    bake(**suggestions)
 
 
 def show(command, rows=24, columns=80, **variables):
@@ -262,29 +263,28 @@ DIFFICULT = [
 
 
 @pytest.mark.parametrize("text", DIFFICULT)
-def test_every_printable_character_arrives_unchanged(tmp_path, text):
-    done = cookiecutter(
-        tmp_path, skip=EVERY_STEP, project_slug="x", description=text, author_name=text
-    )
-    assert done.returncode == 0, done.stdout
-    project = Project(tmp_path / "x")
-    settings = tomllib.loads((project.path / "pyproject.toml").read_text("utf-8"))
-    assert settings["project"]["description"] == text
-    assert settings["project"]["authors"] == [{"name": text}]
-    assert text in (project.path / "LICENSE").read_text("utf-8")
-    assert paragraphs(project.path / "README.md")[1] == text
-    assert not list(tmp_path.rglob("pwned"))
-
-
-@pytest.mark.parametrize("text", DIFFICULT)
-def test_a_difficult_project_name_arrives_unchanged(bake, text):
-    path = bake(project_name=text, project_slug="x").path
+def test_every_printable_character_arrives_unchanged(bake, text):
+    answers = dict.fromkeys(("project_name", "description", "author_name"), text)
+    path = bake(project_slug="x", **answers).path
     settings = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))
     assert settings["tool"]["lab"]["title"] == text
-    assert paragraphs(path / "README.md")[0] == text
+    assert settings["project"]["description"] == text
+    assert settings["project"]["authors"] == [{"name": text}]
+    assert text in (path / "LICENSE").read_text("utf-8")
+    assert paragraphs(path / "README.md")[:2] == [text, text]
     for notebook in path.glob("notebooks/*.ipynb"):
         metadata = json.loads(notebook.read_text("utf-8"))["metadata"]
         assert metadata["kernelspec"]["display_name"] == text
+    assert not list(path.parent.rglob("pwned"))
+
+
+def test_every_printable_character_arrives_unchanged_from_the_command_line(tmp_path):
+    text = " ".join(DIFFICULT)
+    done = cookiecutter(tmp_path, skip=EVERY_STEP, project_slug="x", description=text)
+    assert done.returncode == 0, done.stdout
+    settings = tomllib.loads((tmp_path / "x/pyproject.toml").read_text("utf-8"))
+    assert settings["project"]["description"] == text
+    assert not list(tmp_path.rglob("pwned"))
 
 
 def paragraphs(path) -> list[str]:

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from helpers.hosts.homes import Homes
 from helpers.laptop import EXPERIMENT
 from helpers.projects import (
+    EVERY_STEP,
     FEW,
     RECORDED,
     TEMPLATE,
     Project,
     cookiecutter,
     edit,
+    isolate,
     python_of,
     shorten,
     stub,
@@ -32,14 +35,38 @@ pytestmark = pytest.mark.environment
 def small(bake, home):
     """Make projects with a short lock; returns the function that does."""
 
-    def made(skip="venv,kernel,git", names=FEW, **answers) -> Project:
+    def made(names=FEW, **answers) -> Project:
         project = bake(**answers)
         shorten(project, names)
-        if skip != "venv,kernel,git":
-            project.bootstrap()
         return project
 
     return made
+
+
+@pytest.fixture(scope="session")
+def kept(isolated_session, tmp_path_factory) -> Homes:
+    """A small project that bootstrap.py set up, beside its home."""
+    folder = tmp_path_factory.mktemp("kept")
+    homes = Homes(folder / "now", folder / "kept")
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(homes.folder / "home", patch.setenv)
+        project = Project(homes.folder / "my-experiment")
+        done = cookiecutter(homes.folder, skip=EVERY_STEP)
+        assert done.returncode == 0, done.stdout
+        shorten(project)
+        # a link into uv's cache changes whenever somebody else links the same file
+        project.bootstrap(env={"UV_LINK_MODE": "copy"})
+        assert_works(project)
+    homes.save("up")
+    return homes
+
+
+@pytest.fixture
+def up(kept, home, monkeypatch) -> Project:
+    """A small project that bootstrap.py has set up, as it was then, whatever other tests did."""
+    kept.restore("up")
+    isolate(kept.folder / "home", monkeypatch.setenv)
+    return Project(kept.folder / "my-experiment")
 
 
 def assert_works(project: Project) -> None:
@@ -69,8 +96,8 @@ def test_the_environment_has_the_python_and_the_packages_of_the_lock(project):
         assert name in own or version in locked[name], name
 
 
-def test_a_second_run_changes_nothing(small):
-    project = small(skip="")
+def test_a_second_run_changes_nothing(up):
+    project = up
     shape = {path: path.stat().st_mtime_ns for path in project.path.rglob("*")}
     shape = {path: when for path, when in shape.items() if ".git/" not in str(path)}
     project.bootstrap()
@@ -172,9 +199,8 @@ def spoil_filter(project):
         (spoil_filter, "stale    repository   the notebook filter is missing"),
     ],
 )
-def test_check_finds_what_is_out_of_date_and_names_what_fixes_it(small, spoil, row):
-    project = small(skip="")
-    assert_works(project)
+def test_check_finds_what_is_out_of_date_and_names_what_fixes_it(up, spoil, row):
+    project = up
     spoil(project)
     done = project.check(check=False)
     assert done.returncode == 1
@@ -184,16 +210,16 @@ def test_check_finds_what_is_out_of_date_and_names_what_fixes_it(small, spoil, r
     project.check()
 
 
-def test_an_environment_that_was_emptied_is_made_anew(small):
-    project = small(skip="")
+def test_an_environment_that_was_emptied_is_made_anew(up):
+    project = up
     empty_environment(project)
     assert "done     environment  .venv, Python 3.11" in project.bootstrap().stdout
     assert_works(project)
 
 
 @pytest.mark.parametrize("name", ["einops", "of-no-index"])
-def test_a_dependency_that_is_not_in_the_lock_is_found(small, name):
-    project = small(skip="")
+def test_a_dependency_that_is_not_in_the_lock_is_found(up, name):
+    project = up
     settings = project.path / "pyproject.toml"
     text = settings.read_text().replace("dependencies = [", f'dependencies = [\n    "{name}",')
     settings.write_text(text)
@@ -233,8 +259,8 @@ def test_without_network_the_files_stay_and_the_summary_names_the_command(tmp_pa
     assert_works(project)
 
 
-def test_a_lost_network_leaves_the_environment_that_was_there(small, tmp_path):
-    project = small(skip="")
+def test_a_lost_network_leaves_the_environment_that_was_there(up, tmp_path):
+    project = up
     spoil_lock(project)
     done = project.bootstrap(check=False, env=no_network(tmp_path))
     assert done.returncode == 1
@@ -337,39 +363,33 @@ def bare_path(tmp_path, *more) -> str:
     return str(tools)
 
 
-def test_a_machine_without_uv_gets_one_from_pypi_for_itself(small, tmp_path, home):
+def test_a_machine_without_a_uv_that_is_new_enough_gets_one_from_pypi_for_itself(
+    small, tmp_path, home
+):
+    """Without network one line says what to install."""
     project = small()
-    done = subprocess.run(
-        [os.path.realpath(sys.executable), "bootstrap.py"],
-        cwd=project.path,
-        env={**os.environ, "PATH": bare_path(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    stub(tmp_path / "old" / "uv", 'echo "uv 0.4.1"')
+    bare = bare_path(tmp_path)
+
+    def bootstrap(path: str, **more) -> tuple[int, str]:
+        done = subprocess.run(
+            [os.path.realpath(sys.executable), "bootstrap.py"],
+            cwd=project.path,
+            env={**os.environ, **more, "PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+    code, said = bootstrap(f"{tmp_path}/old:{bare}", **no_network(tmp_path))
+    assert code == 1
+    assert "Downloading uv from PyPI" in said
+    assert "uv is missing and cannot be downloaded" in said
+    assert "Traceback" not in said
+    code, said = bootstrap(bare)
+    assert code == 0, said
     assert (home / ".cache/dl-remote-template/uv/bin/uv").exists()
-    assert_works(project)
-
-
-def test_without_uv_and_network_one_line_says_what_to_install(small, tmp_path):
-    project = small()
-    done = subprocess.run(
-        [os.path.realpath(sys.executable), "bootstrap.py"],
-        cwd=project.path,
-        env={**os.environ, **no_network(tmp_path), "PATH": bare_path(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "uv is missing and cannot be downloaded" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_a_uv_that_is_too_old_is_not_used(small, tmp_path, home):
-    project = small()
-    stub(tmp_path / "bin" / "uv", 'echo "uv 0.4.1"')
-    done = project.bootstrap(env={"PATH": f"{tmp_path}/bin:{bare_path(tmp_path)}"})
-    assert "Downloading uv from PyPI" in done.stdout
     assert_works(project)
 
 
@@ -395,8 +415,8 @@ def test_a_kernel_that_cannot_be_written_is_named_and_the_rest_is_done(small, ho
     assert_works(project)
 
 
-def test_an_ipykernel_that_is_missing_or_broken_is_named(small):
-    project = small(skip="")
+def test_an_ipykernel_that_is_missing_or_broken_is_named(up):
+    project = up
     (site,) = project.path.glob(".venv/lib/python3*/site-packages")
     (site / "ipykernel").rename(site / "aside")
     done = project.run("lab", "kernel", "install", check=False)
@@ -469,36 +489,39 @@ exec {uv} "$@"
 """
 
 
-@pytest.mark.parametrize("call", [1, 2, 3])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_interrupted_at_any_step_and_run_again_all_is_well(small, tmp_path, call, number):
+def test_interrupted_at_any_step_and_run_again_all_is_well(small, tmp_path, number):
     project = small()
     uv = shutil.which("uv")
     for name in ("pipe", "never"):
         os.mkfifo(tmp_path / name)
     names = {"pipe": tmp_path / "pipe", "never": tmp_path / "never", "count": tmp_path / "count"}
-    script = HALTING_UV.format(uv=uv, call=call, before=f'{uv} --quiet "$@"', **names)
-    stub(tmp_path / "bin" / "uv", script)
-    running = subprocess.Popen(
-        [sys.executable, "bootstrap.py"],
-        cwd=project.path,
-        env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (tmp_path / "pipe").read_text() == "halted\n"  # blocks until uv was called
-    os.killpg(running.pid, number)
-    output, _ = running.communicate()
-    assert running.returncode != 0
-    assert not (project.path / ".venv").exists()
-    if number == signal.SIGINT:
-        assert "Run again: python3 bootstrap.py" in output
-        assert "Traceback" not in output
-        assert not list(project.path.glob(".venv*"))
-    project.bootstrap()
-    assert_works(project)
+    for call in (1, 2, 3):
+        for made in (".venv", ".git"):
+            shutil.rmtree(project.path / made, ignore_errors=True)
+        names["count"].unlink(missing_ok=True)
+        script = HALTING_UV.format(uv=uv, call=call, before=f'{uv} --quiet "$@"', **names)
+        stub(tmp_path / "bin" / "uv", script)
+        running = subprocess.Popen(
+            [sys.executable, "bootstrap.py"],
+            cwd=project.path,
+            env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert names["pipe"].read_text() == "halted\n"  # blocks until uv was called
+        os.killpg(running.pid, number)
+        output, _ = running.communicate()
+        assert running.returncode != 0
+        assert not (project.path / ".venv").exists()
+        if number == signal.SIGINT:
+            assert "Run again: python3 bootstrap.py" in output
+            assert "Traceback" not in output
+            assert not list(project.path.glob(".venv*"))
+        project.bootstrap()
+        assert_works(project)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -559,8 +582,8 @@ def kernels(project) -> dict[str, dict]:
     return {row["name"]: row for row in rows}
 
 
-def test_two_projects_of_one_name_get_two_kernels_and_the_notebooks_know_theirs(small, tmp_path):
-    first = small(skip="")
+def test_two_projects_of_one_name_get_two_kernels_and_the_notebooks_know_theirs(up, tmp_path):
+    first = up
     second = Project(tmp_path / "elsewhere" / "my-experiment")
     shutil.copytree(first.path, second.path, ignore=shutil.ignore_patterns(".venv", ".git"))
     output = second.bootstrap().stdout
@@ -578,13 +601,14 @@ def test_a_kernel_that_another_program_made_is_not_replaced(small, home):
     folder.mkdir(parents=True)
     (folder / "kernel.json").write_text('{"argv": ["/usr/bin/julia"], "display_name": "Julia"}')
     before = (folder / "kernel.json").read_bytes()
-    project = small(skip="")
+    project = small()
+    project.bootstrap()
     assert (folder / "kernel.json").read_bytes() == before
     assert kernels(project)["my-experiment-2"]["state"] == "this project"
 
 
-def test_a_notebook_of_another_language_or_a_broken_one_is_left_alone(small):
-    project = small(skip="")
+def test_a_notebook_of_another_language_or_a_broken_one_is_left_alone(up):
+    project = up
     folder = project.path / "notebooks"
     spec = '{"cells": [], "metadata": {"kernelspec": %s}, "nbformat": 4, "nbformat_minor": 5}'
     julia = spec % '{"name": "julia", "language": "julia"}'
@@ -597,8 +621,8 @@ def test_a_notebook_of_another_language_or_a_broken_one_is_left_alone(small):
     assert (folder / "julia.ipynb").read_text() == julia
 
 
-def test_a_project_that_moved_takes_its_kernel_along(small, tmp_path):
-    project = small(skip="")
+def test_a_project_that_moved_takes_its_kernel_along(up, tmp_path):
+    project = up
     project.path.rename(tmp_path / "moved")
     moved = Project(tmp_path / "moved")
     moved.run("lab", "kernel", "list")  # the environment itself moved along
@@ -608,9 +632,9 @@ def test_a_project_that_moved_takes_its_kernel_along(small, tmp_path):
     assert moved.git("status", "--porcelain") == ""
 
 
-def test_a_deleted_environment_shows_as_gone_and_comes_back(small, tmp_path):
-    project = small(skip="")
-    other = small(skip="", project_slug="other")
+def test_a_deleted_environment_shows_as_gone_and_comes_back(up, small):
+    project, other = up, small(project_slug="other")
+    other.bootstrap()
     shutil.rmtree(project.path / ".venv")
     assert kernels(other)["my-experiment"]["state"] == "gone"
     assert "my-experiment  gone" in other.run("lab", "kernel", "list").stdout
@@ -618,8 +642,9 @@ def test_a_deleted_environment_shows_as_gone_and_comes_back(small, tmp_path):
     assert kernels(other)["my-experiment"]["state"] == "other"
 
 
-def test_kernel_remove_takes_away_this_projects_kernel_alone(small):
-    project, other = small(skip=""), small(skip="", project_slug="other")
+def test_kernel_remove_takes_away_this_projects_kernel_alone(up, small):
+    project, other = up, small(project_slug="other")
+    other.bootstrap()
     assert project.run("lab", "kernel", "remove").stdout == "removed: my-experiment\n"
     assert list(kernels(other)) == ["other"]
     assert "has no kernel" in project.run("lab", "kernel", "remove").stdout
@@ -639,8 +664,8 @@ def with_output(path) -> None:
     path.write_text(json.dumps(notebook, indent=1) + "\n")
 
 
-def test_output_is_stripped_on_commit_and_stays_in_the_file(small):
-    project = small(skip="")
+def test_output_is_stripped_on_commit_and_stays_in_the_file(up):
+    project = up
     notebook = project.path / "notebooks" / "explore_data.ipynb"
     with_output(notebook)
     assert project.git("diff", "--", "notebooks") == ""
@@ -650,8 +675,8 @@ def test_output_is_stripped_on_commit_and_stays_in_the_file(small):
     assert '"1\\n"' in notebook.read_text()
 
 
-def test_a_cell_with_the_tag_keep_output_keeps_it(small):
-    project = small(skip="")
+def test_a_cell_with_the_tag_keep_output_keeps_it(up):
+    project = up
     path = project.path / "notebooks" / "explore_data.ipynb"
     with_output(path)
     notebook = json.loads(path.read_text())
@@ -662,8 +687,8 @@ def test_a_cell_with_the_tag_keep_output_keeps_it(small):
     assert [bool(cell.get("outputs")) for cell in committed["cells"]][:3] == [False, True, False]
 
 
-def test_the_filter_works_without_environment_in_a_moved_project_and_in_a_worktree(small, tmp_path):
-    project = small(skip="")
+def test_the_filter_works_without_environment_in_a_moved_project_and_in_a_worktree(up, tmp_path):
+    project = up
     shutil.rmtree(project.path / ".venv")
     project.path.rename(tmp_path / "moved")
     moved = Project(tmp_path / "moved")
@@ -674,13 +699,14 @@ def test_the_filter_works_without_environment_in_a_moved_project_and_in_a_worktr
         assert '"1\\n"' not in copy.git("show", ":notebooks/explore_data.ipynb")
 
 
-@pytest.mark.parametrize("content", [b"", b"<<<<<<< ours", b'{"cells": 3}', b"\xff\xfe", b"[1]"])
-def test_what_is_no_notebook_passes_the_filter_unchanged(small, content):
-    project = small(skip="")
-    (project.path / "notebooks" / "odd.ipynb").write_bytes(content)
-    project.git("add", "--all")
-    shown = ["git", "show", ":notebooks/odd.ipynb"]
-    assert subprocess.check_output(shown, cwd=project.path) == content
+def test_what_is_no_notebook_passes_the_filter_unchanged(up):
+    contents = [b"", b"<<<<<<< ours", b'{"cells": 3}', b"\xff\xfe", b"[1]"]
+    for number, content in enumerate(contents):
+        (up.path / "notebooks" / f"odd-{number}.ipynb").write_bytes(content)
+    up.git("add", "--all")
+    for number, content in enumerate(contents):
+        shown = ["git", "show", f":notebooks/odd-{number}.ipynb"]
+        assert subprocess.check_output(shown, cwd=up.path) == content
 
 
 # --- other Pythons ----------------------------------------------------------------------------

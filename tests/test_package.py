@@ -81,25 +81,14 @@ def test_plain_venv_and_pip_are_all_a_colleague_needs(bake):
 
 
 @pytest.mark.environment
-def test_the_record_names_lab_and_says_if_it_was_changed(small_run):
+def test_a_run_says_and_records_what_is_not_installed_as_locked_and_if_lab_was_changed(small_run):
     project, run = small_run
-    lab = run()["software"]["lab"]
+    software = run()["software"]
     digest = subprocess.check_output(["sha256sum", committed_wheel()], text=True).split()[0]
+    lab = software["lab"]
     assert (lab["version"], lab["wheel_sha256"], lab["problem"]) == (VERSION, digest, "")
-    (packages,) = project.path.glob(".venv/lib/python*/site-packages")
-    edited = packages / "lab/runs/selection.py"
-    text = edited.read_text()
-    edited.unlink()  # it is a hard link into uv's cache
-    edited.write_text(text + "# edited\n")
-    record = run()
-    assert "lab/runs/selection.py" in record["code"]["problem"]
-    project.run("uv", "pip", "install", "--quiet", "--no-deps", "-p", ".venv", "-e", LAB.parent)
-    assert "editable" in run()["code"]["problem"]
+    assert software["not_as_locked"] == []
 
-
-def test_a_run_says_and_records_what_is_not_installed_as_locked(small_run):
-    project, run = small_run
-    assert run()["software"]["not_as_locked"] == []
     project.run("uv", "pip", "install", "--quiet", "-p", ".venv", "tqdm==4.67.0", "six")
     done = project.run("python", "-m", "my_experiment.experiment", "with", "quick")
     assert "this environment is not as requirements.txt says" in done.stdout
@@ -109,6 +98,16 @@ def test_a_run_says_and_records_what_is_not_installed_as_locked(small_run):
     assert check.returncode == 1 and "tqdm 4.67.0, locked" in check.stdout
     project.bootstrap("--no-kernel")
     assert run()["software"]["not_as_locked"] == []
+
+    (packages,) = project.path.glob(".venv/lib/python*/site-packages")
+    edited = packages / "lab/runs/selection.py"
+    text = edited.read_text()
+    edited.unlink()  # it is a hard link into uv's cache
+    edited.write_text(text + "# edited\n")
+    record = run()
+    assert "lab/runs/selection.py" in record["code"]["problem"]
+    project.run("uv", "pip", "install", "--quiet", "--no-deps", "-p", ".venv", "-e", LAB.parent)
+    assert "editable" in run()["code"]["problem"]
 
 
 def test_uv_leaves_the_environment_alone_and_pip_is_its_own(project, home):

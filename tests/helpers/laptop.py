@@ -19,6 +19,12 @@ from helpers.projects import (
 )
 
 EXPERIMENT = Path(__file__).with_name("small_experiment.py")
+# Imports all of lab, and with it numpy, Sacred and pydantic: Python keeps them compiled.
+IMPORT_ALL = """
+import importlib, lab, pkgutil
+for module in pkgutil.walk_packages(lab.__path__, "lab."):
+    importlib.import_module(module.name)
+"""
 
 
 def start_hosts(folder: Path) -> bed.Hosts:
@@ -69,5 +75,8 @@ def settle(hosts: bed.Hosts, folder: Path, names=RECORDED, snapshot="ready") -> 
     shutil.move(small.path, hosts.laptop.home)
     laptop = Laptop(hosts.laptop.home / "my-experiment", hosts=hosts)
     laptop.lab("setup")
+    # each test begins with this snapshot: what is compiled in it is not compiled by each test
+    laptop.run("python", "-c", IMPORT_ALL)
+    hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", IMPORT_ALL)
     hosts.snapshot(snapshot)
     return laptop
