@@ -1103,29 +1103,46 @@ SMI = {
 }
 
 
-@pytest.mark.parametrize("case", SMI)
-def test_nvidia_smi_is_asked_and_harms_nothing_when_it(tiny, case):
-    script, uuids, visible = SMI[case]
-    fake = nvidia_smi(tiny.folder, script)
-    body = f"""
+def test_nvidia_smi_is_asked_and_harms_nothing_whatever_it_does(tiny):
+    """One process of its own for each case, forked when everything is imported."""
+    body = """
     pass
 
-os.environ["PATH"] = {fake!r} + ":" + os.environ["PATH"]
 from lab.recording import provenance
-provenance.TIMEOUT = 1
+for case, (fake, visible) in json.loads(os.environ["CASES"]).items():
+    if not (child := os.fork()):
+        os.environ["PATH"] = fake + ":" + os.environ["PATH"]
+        if visible:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+        provenance.TIMEOUT = 1 if case == "hangs" else 60
+        code = 1
+        try:
+            ex.run(options={"--id": "20-" + case.replace(" ", "-")})
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0, case
+sys.exit()
 """
-    tiny.run(body, env={"CUDA_VISIBLE_DEVICES": visible} if visible else {})
-    left = [pid.read_text().strip() for pid in tiny.folder.glob("bin/*.pid")]
-    assert not [pid for pid in left if Path("/proc", pid).exists()]
-    assert tiny.json()["status"] == "COMPLETED"
-    machine = tiny.json()["machine"]
-    assert machine["cuda_visible_devices"] == visible
-    found = machine["gpus"]
-    assert (None if found is None else [gpu["uuid"] for gpu in found]) == uuids
-    if uuids and "GPU-bbbb" in uuids:
-        broken = next(gpu for gpu in machine["gpus"] if gpu["uuid"] == "GPU-bbbb")
-        assert broken["memory_mib"] is None  # "[N/A]"
-        assert machine["driver"] == "570.1"
+    folders = {case: tiny.folder / str(number) for number, case in enumerate(SMI)}
+    cases = {}
+    for case, (script, _, visible) in SMI.items():
+        folders[case].mkdir()
+        cases[case] = nvidia_smi(folders[case], script), visible
+    tiny.run(body, env={"CASES": json.dumps(cases)})
+    (pid,) = [path.read_text().strip() for path in tiny.folder.glob("*/bin/*.pid")]
+    assert not Path("/proc", pid).exists()
+    for case, (_, uuids, visible) in SMI.items():
+        record = json.loads((tiny.runs / f"20-{case.replace(' ', '-')}/run.json").read_text())
+        assert record["status"] == "COMPLETED", case
+        machine = record["machine"]
+        assert machine["cuda_visible_devices"] == visible, case
+        found = machine["gpus"]
+        assert (None if found is None else [gpu["uuid"] for gpu in found]) == uuids, case
+        if uuids and "GPU-bbbb" in uuids:
+            broken = next(gpu for gpu in machine["gpus"] if gpu["uuid"] == "GPU-bbbb")
+            assert broken["memory_mib"] is None, case  # "[N/A]"
+            assert machine["driver"] == "570.1"
 
 
 # --- where it runs -------------------------------------------------------------------------------
