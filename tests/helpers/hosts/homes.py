@@ -2,9 +2,10 @@
 
 import os
 import shutil
-import stat
 import subprocess
 from pathlib import Path
+
+MANY = 500  # paths; rsync takes seconds for a longer list, and next to none for the whole folder
 
 
 class Homes:
@@ -19,22 +20,29 @@ class Homes:
 
     def restore(self, name: str):
         """As they were. The first time everything is compared, later only what changed since."""
+        kept = self.kept / name
         if name != self._name:
-            _copy(self.kept / name, self.folder)
+            _copy(kept, self.folder)
             self._name, self._found = name, _look(self.folder)
             return
         before, now = self._found, _look(self.folder)
-        added = [path for path in now if path not in before]
+        added = {path for path in now if path not in before}
         changed = {path for path in before if now.get(path) != before[path]}
         if not added and not changed:
             return
         changed |= {os.path.dirname(path) or "." for path in changed}  # the copying changes them
-        for path in sorted(changed.union(added)):  # a folder comes before what is in it
-            if not (_is_folder(self.folder / path) and _is_folder(self.kept / name / path)):
+        removed = "/"
+        for path in sorted(changed | added):  # a folder comes before what is in it
+            inside = path.startswith(removed)
+            if not inside and not (_is_folder(self.folder / path) and _is_folder(kept / path)):
                 _remove(self.folder / path)
-        _copy(self.kept / name, self.folder, changed)
-        for path in changed:
-            before[path] = _identify(os.lstat(self.folder / path))
+                removed = f"{path}/"
+        if len(changed) > MANY:
+            _copy(kept, self.folder)
+            self._found = _look(self.folder)
+        else:
+            _copy(kept, self.folder, changed)
+            before |= {path: _identify(self.folder / path) for path in changed}
 
 
 def _copy(source: Path, target: Path, names: set[str] | None = None):
@@ -45,25 +53,19 @@ def _copy(source: Path, target: Path, names: set[str] | None = None):
     subprocess.run([*words, f"{source}/", f"{target}/"], input=listed, check=True)
 
 
-def _look(folder: Path) -> dict[str, int]:
+def _look(folder: Path) -> dict[str, str]:
     """Every file and folder in it by its relative path, and what tells that it is as it was."""
-    found = {".": _identify(os.lstat(folder))}
-    unread = [""]
-    while unread:
-        above = unread.pop()
-        with os.scandir(folder / above) as entries:
-            for entry in entries:
-                name = above + entry.name
-                about = entry.stat(follow_symlinks=False)
-                found[name] = _identify(about)
-                if stat.S_ISDIR(about.st_mode):
-                    unread.append(f"{name}/")
-    return found
+    words = ["find", ".", "-printf", r"%i %C@ %P\0"]
+    found = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, check=True).stdout
+    lines = [line.split(" ", 2) for line in os.fsdecode(found).split("\0")[:-1]]
+    return {path or ".": f"{inode} {changed}" for inode, changed, path in lines}
 
 
-def _identify(about: os.stat_result) -> int:
-    """Any change of a file moves its ctime. One number: thousands of tuples cost more."""
-    return about.st_ino << 64 | about.st_ctime_ns
+def _identify(path: Path) -> str:
+    """What _look tells of it. Any change of a file moves its ctime."""
+    about = os.lstat(path)
+    seconds, nanoseconds = divmod(about.st_ctime_ns, 1_000_000_000)
+    return f"{about.st_ino} {seconds}.{nanoseconds:09}0"
 
 
 def _is_folder(path: Path) -> bool:
