@@ -43,7 +43,7 @@ def small(bake, home):
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kept(isolated_session, tmp_path_factory) -> Homes:
     """A small project that bootstrap.py set up, beside its home."""
     folder = tmp_path_factory.mktemp("kept")
