@@ -2,11 +2,13 @@
 
 PYTHON ?= python3
 ENVIRONMENT := .venv
+WORKERS ?= 3
 
 .PHONY: test test-fast check demo wheel release lock bench bench-records bench-remote images clean
 
+# On two cores: some tests wait for a connection, while others compute.
 test: $(ENVIRONMENT)/ready-to-test check
-	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=2 --dist=loadgroup $(ARGS)
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup $(ARGS)
 
 # While you edit: no hosts, no torch.
 test-fast: $(ENVIRONMENT)/ready
