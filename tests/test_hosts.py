@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.files import put
 from helpers.hosts import Clock, Traffic, nvidia_smi
+from helpers.hosts.homes import MANY, Homes
 
 CONFIG = """
 Host *
@@ -303,6 +306,45 @@ def test_homes_are_kept_and_brought_back(hosts):
     hosts.restore("prepared")
     assert hosts.worker.read("project/file") == "prepared"
     assert hosts.worker.path("/home/bob").stat().st_uid == 2001
+
+
+@pytest.mark.parametrize("number", [3, 2 * MANY])
+def test_few_and_many_changes_are_undone_to_the_nanosecond(tmp_path, number):
+    homes = Homes(tmp_path / "home", tmp_path / "kept")
+    for n in range(number):
+        put(homes.folder / f"many/{n % 7}/{n}", f"{n}\n")
+    for name in ("touched", "truncated", "removed/x", "replaced/x", "a folder/x", "odd\n\udcff"):
+        put(homes.folder / name, "kept")
+    (homes.folder / "link").symlink_to("nowhere")
+    homes.save("one")
+
+    def seen() -> dict:
+        found = [homes.folder, *homes.folder.rglob("*")]
+        about = {path: path.lstat() for path in found}
+        return {
+            path: (one.st_mode, one.st_mtime_ns, path.is_file() and path.read_bytes())
+            for path, one in about.items()
+        }
+
+    before = seen()
+    for _ in range(2):
+        touched = (homes.folder / "touched").stat()
+        (homes.folder / "touched").write_text("lost")  # of the same length and, put back, time
+        os.utime(homes.folder / "touched", ns=(touched.st_atime_ns, touched.st_mtime_ns))
+        (homes.folder / "truncated").write_text("")
+        shutil.rmtree(homes.folder / "removed")
+        shutil.rmtree(homes.folder / "a folder")
+        put(homes.folder / "a folder", "a file")
+        (homes.folder / "replaced").rename(homes.folder / "renamed")
+        (homes.folder / "replaced").symlink_to("renamed")
+        (homes.folder / "odd\n\udcff").chmod(0o600)
+        (homes.folder / "link").unlink()
+        put(homes.folder / "link/new", "new")
+        for n in range(0, number, 2):
+            (homes.folder / f"many/{n % 7}/{n}").write_text("x\n")
+        shutil.rmtree(homes.folder / "many/1")
+        homes.restore("one")
+        assert seen() == before
 
 
 def test_whatever_was_done_to_the_homes_is_undone(hosts):
