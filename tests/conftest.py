@@ -23,6 +23,7 @@ def pytest_configure():
 # the developer's own, and COLUMNS, which pytest-xdist sets for its workers
 FOREIGN = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "COLUMNS", "LINES")
 MARKS = {"hosts_session": "hosts", "project": "environment"}
+LONG = ("hosts", "environment", "slow")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,6 +39,8 @@ def pytest_collection_modifyitems(items):
         files = [one for found in definitions.values() for one in found if one.scope == "module"]
         if any(one.baseid.endswith(item.path.name) for one in files):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    # short tests come last, so that all workers end at the same time
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)
