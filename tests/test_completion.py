@@ -114,7 +114,7 @@ def test_on_a_silent_connection_tab_asks_every_ten_seconds_and_waits_for_no_answ
     asked = [laptop.hosts.laptop.path(file).stat().st_mtime]
     for _ in range(6):
         # a command would wait longer than this test may take
-        assert complete(laptop, "logs", "", env={"LAB_PATIENCE": "600"}) == [id]
+        assert complete(laptop, "logs", "", env={"LAB_PATIENCE": "300"}) == [id]
         asked.append(laptop.hosts.laptop.path(file).stat().st_mtime)
     times = sorted(set(asked))
     assert len(times) > 1
