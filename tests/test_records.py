@@ -434,6 +434,8 @@ def test_a_file_that_a_setting_names_is_found_again_by_reproduce_and_by_a_collea
     run = desk.recorded_run(f"words={words}", "plain=data/digits/models/own.txt")
     record = json.loads((desk.runs / run / "run.json").read_text())
     assert [one["path"] for one in record["meta"]["files"]] == ["data/digits/words.txt"]
+    config = json.loads((desk.runs / run / "config.json").read_text())
+    assert config["words"] == "data/digits/words.txt"
     output = (desk.runs / run / "cout.txt").read_text()
     assert (
         "from the disk" in output
@@ -459,15 +461,16 @@ def test_a_file_that_a_setting_names_is_found_again_by_reproduce_and_by_a_collea
     missing = other.run(*command, check=False)
     assert missing.returncode == 1 and missing.stdout.startswith("error: there is no file data/")
     assert not other.runs.exists()
-    assert "is missing" in other.last_line("reproduce", tmp_path / "run.zip")
+    again = ["reproduce", tmp_path / "run.zip", "--yes"]
+    assert "is missing" in other.last_line(*again)
     (theirs / "digits/words.txt").write_text("another")
-    assert "is a different one" in other.last_line("reproduce", run)
+    assert "is a different one" in other.last_line(*again)
     assert re.search(
         r"file data/digits/words.txt",
         other("compare", run, other.recorded_run("words=data/digits/words.txt")),
     )
     shutil.copy(words, theirs / "digits/words.txt")
-    assert other("reproduce", run).splitlines()[-1].startswith("the same numbers")
+    assert other(*again).splitlines()[-1].startswith("the same numbers")
 
 
 # --- what cannot be restored is named ------------------------------------------------------------

@@ -175,7 +175,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         def check_config(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
             self.files: list[str] = []
             own = {name: one for name, one in config.items() if name not in self._others()}
-            return to_plain(settings(**check(settings, own, self.files)))
+            self.checked = to_plain(settings(**check(settings, own, self.files)))
+            return self.checked
 
         @self.option_hook  # type: ignore[untyped-decorator] # Sacred has no types
         def record_only_rank_0(options: dict[str, Any]) -> None:
@@ -249,6 +250,13 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             updates = {**updates, **inherit(typed, defaults)}
         run = super()._create_run(command_name, updates, named_configs, *rest, **options)
         observers.prepare(run)
+        # Sacred keeps a value as it was typed: the path of a file on this computer, say
+        with_files = {
+            name: value
+            for name, value in self.checked.items()
+            if named_files.has_any(value, self.files)
+        }
+        run.config = {**run.config, **with_files}
         others = self._others()
         own = {name: value for name, value in run.config.items() if name not in others}
         run.meta_info["changed"] = {

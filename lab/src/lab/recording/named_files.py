@@ -1,6 +1,6 @@
 """Files that settings name: identified in the record; a warning if nobody will find them again."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from lab.ground import files, portable
@@ -33,6 +33,11 @@ def warn_of_lost(config: Mapping[str, Any], identified: Iterable[Mapping[str, st
                 f"warning: {name}={value} {reason}: lab reproduce and jobs will not find it. A"
                 " setting of the type tracking.File finds data/FILE and runs/FILE everywhere.",
             )
+
+
+def has_any(value: Any, names: Container[str]) -> bool:
+    """Whether a setting is, or has inside, the name of one of these files."""
+    return any(text in names for _, text in list_texts(value) if text)
 
 
 def list_texts(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
