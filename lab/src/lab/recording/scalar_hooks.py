@@ -146,7 +146,7 @@ def hook_argparse(module: Any) -> None:
 
     def parse_args(self: Any, args: Any = None, namespace: Any = None) -> Any:
         found = original(self, args, namespace)
-        if args is None and is_recording():
+        if args is None and is_recording() and "hydra" not in sys.modules:  # which has its own
             with suppress(Exception):
                 report(settings=vars(found))
         return found
