@@ -205,6 +205,7 @@ def test_of_two_people_that_send_the_same_at_once_both_find_it_there(laptop):
     machines = """
 [machines.gpu]
 data = "/home/shared"
+shared = true
 [machines.bobs]
 ssh = "worker"
 user = "bob"
@@ -213,6 +214,7 @@ gateway = "gateway"
 gateway_user = "ada"
 folder = "lab/my-experiment"
 data = "/home/shared"
+shared = true
 """
     personal = laptop.path / "machines.local.toml"
     before = personal.read_text() if personal.exists() else None

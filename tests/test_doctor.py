@@ -308,7 +308,7 @@ def test_a_socket_folder_that_is_open_to_others_fails(laptop):
     folder = laptop.hosts.laptop.home / ".cache/dl-remote-template/ssh"
     folder.chmod(0o755)
     check = doctor(laptop, code=1)["ssh sockets"]
-    named(check, "open to others", "chmod 700")
+    named(check, "chmod 700")
     folder.chmod(0o700)
 
 
