@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.recording.command_settings import name_program, read_settings
+from lab.recording.command.settings import name_program, read_settings
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ WRITES = {
     "recording/capture.py": "the run's own output",
     "recording/capture_helper.py": "the run's own output",
     "recording/metrics_file.py": "a file",
-    "recording/scalar_hooks.py": "a file",
+    "recording/command/scalar_hooks.py": "a file",
 }
 # What reads by itself, and why it cannot wait for ever or fill the memory.
 READS = {
@@ -31,7 +31,7 @@ READS = {
     "ssh/framing.py": "a file of lab's own",
     "recording/mongo.py": "the run's own output",
     "recording/package.py": "texts of importlib.metadata",
-    "recording/recorded_command.py": "files of its own run",
+    "recording/command/record.py": "files of its own run",
     "environment/repository.py": "the standard library alone; the project's own pyproject.toml",
     "environment/notebook_filter.py": "the standard library alone; asks first what it is",
 }

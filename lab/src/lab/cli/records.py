@@ -334,15 +334,13 @@ def add_record_arguments(parser: CommandParser) -> None:
 
 
 def record_command(args: argparse.Namespace) -> int:
-    from lab.recording import recorded_command
+    from lab.recording.command import record
     from lab.runs import records
 
     if not args.after_dashes:
         raise errors.UsageError("there is no command: lab record -- python train.py.")
     earlier = records.find(args.earlier).name if args.earlier else ""
-    return recorded_command.record(
-        args.after_dashes, args.name, args.comment or "", args.id, earlier
-    )
+    return record.record(args.after_dashes, args.name, args.comment or "", args.id, earlier)
 
 
 COMMANDS = (

@@ -17,10 +17,10 @@ from typing import Any
 from lab.ground import interrupts, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
-from lab.recording import command_settings, outputs
+from lab.recording.command import outputs, settings
 from lab.recording.recorder import RunFolder
 
-INSIDE = Path(__file__).with_name("inside_command")  # what Python imports in the command
+INSIDE = Path(__file__).with_name("inside")  # what Python imports in the command
 BEAT = 10.0  # seconds between two states of the record
 TAIL = 4096  # bytes of the output in which the cause of a failure is looked for
 
@@ -39,23 +39,23 @@ def record(
     if earlier:
         outputs.give(earlier, declared)
     before = outputs.list_untracked()
-    settings = command_settings.read_settings(words)
+    typed = settings.read_settings(words)
     options = {"--name": name or None, "--comment": comment or None}
     facts = {
         "words": words,
         "folder": os.path.relpath(Path.cwd().resolve(), root),
         "options": options,
         "comment": comment or None,
-        "changed": settings,
+        "changed": typed,
     }
     with interrupts.as_exceptions(), tempfile.TemporaryDirectory(prefix="lab-record-") as scratch:
         taken = time.time_ns()
         run_id = recorder.started_event(
             ex_info=describe_experiment(),
-            command=command_settings.name_program(words),
+            command=settings.name_program(words),
             host_info=describe_host(),
             start_time=now(),
-            config=dict(settings),
+            config=dict(typed),
             meta_info=facts,
             _id=id,
         )
@@ -123,9 +123,9 @@ class Beats(threading.Thread):
 
     def save(self) -> None:
         """Save the settings that the command has reported, and a sign of life."""
-        for settings in read_report(self.report, "settings"):
-            whole = {**settings, **self.recorder.config}
-            if isinstance(settings, dict) and whole != self.recorder.config:
+        for reported in read_report(self.report, "settings"):
+            whole = {**reported, **self.recorder.config} if isinstance(reported, dict) else {}
+            if len(whole) > len(self.recorder.config):
                 self.recorder.config = whole
                 self.recorder.save_json(whole, "config.json")
         self.recorder.heartbeat_event({}, "", now(), None)

@@ -1,6 +1,6 @@
 """In a recorded command: scalars given to writers, loggers and trackers become points.
 
-Loaded by inside_command/sitecustomize.py, in any Python 3.8 or newer. No call of the command fails
+Loaded by inside/sitecustomize.py, in any Python 3.8 or newer. No call of the command fails
 or changes by this: what is hooked into goes on and writes its own files.
 """
 

@@ -1,0 +1,1 @@
+"""Recording a command that knows nothing of lab: any script, unedited."""
