@@ -338,14 +338,16 @@ def test_a_folder_where_no_environment_works_is_said_by_doctor_and_setup_before(
 
 
 def test_a_package_index_that_does_not_answer_is_named(laptop):
+    local = laptop.path / "machines.local.toml"
+    before, dead = local.read_text(), "http://127.0.0.1:9/simple"
+    local.write_text(f'{before}[machines.gpu.env]\nUV_DEFAULT_INDEX = "{dead}"\n')
     check = doctor(laptop, code=0)["package index"]
     assert check["verdict"] == "warning"
-    named(check, "https://index.example/simple", "lab setup brings the wheels")
+    named(check, dead, "lab setup brings the wheels")
     server = laptop.hosts.worker.popen("python3", "-u", "-m", "http.server", "-b", "127.0.0.1", "0")
     port = server.stdout.readline().split()[5]
-    local = laptop.path / "machines.local.toml"
     index = f"http://eve:password@127.0.0.1:{port}/simple"
-    local.write_text(local.read_text() + f'[machines.gpu.env]\nUV_DEFAULT_INDEX = "{index}"\n')
+    local.write_text(f'{before}[machines.gpu.env]\nUV_DEFAULT_INDEX = "{index}"\n')
     assert doctor(laptop, code=0)["package index"]["verdict"] == "ok"
     server.kill()
     server.communicate()

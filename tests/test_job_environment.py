@@ -11,6 +11,8 @@ from helpers.projects import UV_CACHE
 
 FOLDER = "/home/bob/lab/my-experiment"
 WHEELS = "/home/ada/wheels"
+# No index answers here.
+DEAD = '[machines.gpu.env]\nUV_DEFAULT_INDEX = "http://127.0.0.1:9/simple"\n'
 SECRET = 's3cret-it\'s "$HOME" ü'
 # What a user's profile may do: conda's Python first, GPUs of yesterday, and modules.
 PROFILE = """
@@ -65,7 +67,7 @@ def test_a_user_whose_machine_reaches_no_index_works_there_as_anywhere(laptop, w
     hosts, worker = laptop.hosts, laptop.hosts.worker
     place = worker.path(FOLDER)
     settings = laptop.path / "machines.local.toml"
-    settings.write_text(BOB)
+    settings.write_text(BOB + DEAD)
     kept = wheels((laptop.path / "requirements.txt").read_text())
     subprocess.run(["cp", "-r", kept, laptop.hosts.laptop.home / "wheels"], check=True)
     offline = {"UV_FIND_LINKS": WHEELS, "PIP_NO_INDEX": "1", "LAB_PATIENCE": "4"}
@@ -90,7 +92,7 @@ def test_a_user_whose_machine_reaches_no_index_works_there_as_anywhere(laptop, w
     for environment in place.glob("envs/3.11-*"):
         environment.rename(place / "was")
     worker.write("../bob/.bash_profile", PROFILE)
-    settings.write_text(f'{BOB}prelude = ["module load cuda/12.4"]\n[machines.gpu.env]\nA = "1"\n')
+    settings.write_text(f'{BOB}prelude = ["module load cuda/12.4"]\n{DEAD}A = "1"\n')
     show = "python -c \"import numpy, os; print(os.environ['VIRTUAL_ENV'])\"; "
     show += 'echo "$CUDA_HOME $CUDA_VISIBLE_DEVICES $A $B"; printf %s "$TOKEN" | sha256sum; '
     command = ["--gpus", "0", "--env", "A=2", "--env", "B", "--secret", "TOKEN"]
@@ -114,6 +116,6 @@ def test_a_user_whose_machine_reaches_no_index_works_there_as_anywhere(laptop, w
     assert not files_with("s3cret", worker.path("/home"), hosts.laptop.path("/home"))
 
     # a prelude that fails is named by its line, by lab setup as well
-    settings.write_text(f'{BOB}prelude = ["true", "module load cuda/99"]\n')
+    settings.write_text(f'{BOB}prelude = ["true", "module load cuda/99"]\n{DEAD}')
     done = laptop.lab("setup", env=offline, check=False)
     assert done.returncode == 1 and "module load cuda/99" in done.stderr

@@ -251,7 +251,7 @@ def test_settings_may_be_tuples_paths_optional_and_nested(tiny):
     config = json.loads((tiny.records()[1] / "config.json").read_text())
     assert (config["place"], config["part"]) == ("there", {"name": "sgd"})
     done = tiny.project.run("python", script, "with", "part.nam=x", env=tiny.env, check=False)
-    assert done.returncode == 2 and "part.nam=x" in done.stdout
+    assert done.returncode == 2 and "part.nam" in done.stdout
 
 
 INGREDIENT = """    print("batches of", load())

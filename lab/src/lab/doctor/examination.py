@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lab.doctor import checks
 from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first_line, parse_facts
+from lab.environment import lock
 from lab.environment.check import read_stamp
 from lab.ground import files, project
 from lab.ground.errors import LabError
@@ -110,6 +111,7 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
             torch=first_line(local, "torch wanted"),
             dataset=first_line(local, "dataset name"),
             term=first_line(local, "term"),
+            default_index=lock.find_default_index(),
         )
     except SshError:
         if time.time() < began + ALL:

@@ -110,3 +110,12 @@ def run_uv(
         encoding="utf-8",
         check=False,
     )
+
+
+def find_default_index() -> str:
+    """Find the package index that pip asks if nobody names one; "" without pip."""
+    try:
+        from pip._internal.models.index import PyPI  # it says so nowhere else
+    except ImportError:
+        return ""
+    return str(PyPI.simple_url)

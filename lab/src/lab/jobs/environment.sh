@@ -1,4 +1,4 @@
-# The environment of a project's lock, for setup.sh, runner.sh and facts.sh. Variables: folder.
+# The environment of a project's lock, for setup.sh, runner.sh and facts.sh. Variables: folder, default_index (of pip).
 
 # find_environment PROJECT: sets python and environment, by its pyproject.toml and requirements.txt
 find_environment() {
@@ -18,7 +18,8 @@ index_answers() {
     index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-}}}
     [ -n "$index" ] || index=$(cat "$HOME/.config/uv/uv.toml" "$HOME/.config/pip/pip.conf" "$HOME/.pip/pip.conf" \
         /etc/pip.conf 2>/dev/null | sed -n 's/^ *\(index-\)\{0,1\}url *= *"\{0,1\}\([^" ]*\).*/\2/p' | head -n 1)
-    index=${index:-https://index.example/simple}
+    index=${index:-${default_index:-}}
+    [ -n "$index" ] || return 2
     # without a password in it
     printf '%s\n' "$index" | sed 's|//[^/]*@|//|'
     case $index in http*) ;; *) return 0 ;; esac

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from lab.code import sending, snapshot
+from lab.environment import lock
 from lab.ground import git
 from lab.ground.terminal import OutputWriter, print_message, print_text
 from lab.jobs import runner_scripts
@@ -126,6 +127,7 @@ def setup(connection: Connection) -> None:
         "project": git.prefix(),
         "plain": os.environ.get("NO_COLOR", ""),
         "brought": "",
+        "default_index": lock.find_default_index(),
         **runner_scripts.make_variables(send=True),
     }
     if _run_setup(connection, variables) == NO_INDEX:
