@@ -33,6 +33,10 @@ class Config:
 
 ex = tracking.Experiment(Config)
 
+def wait_for_a_signal():
+    while True:  # signal.pause() would miss one that arrives just before it
+        time.sleep(0.05)
+
 @ex.main
 def run(_config, _run):
     folder = tracking.record_folder(_run)
@@ -360,9 +364,9 @@ def test_the_options_of_help_are_those_that_work(tiny):
 OUTCOMES = {
     "completed": ("", None, "COMPLETED", 0),
     "exception": ("    raise ValueError('it broke')", None, "FAILED", 1),
-    "SIGTERM": ("    signal.pause()", signal.SIGTERM, "TERMINATED", 143),
-    "SIGHUP": ("    signal.pause()", signal.SIGHUP, "TERMINATED", 129),
-    "SIGINT": ("    signal.pause()", signal.SIGINT, "INTERRUPTED", 130),
+    "SIGTERM": ("    wait_for_a_signal()", signal.SIGTERM, "TERMINATED", 143),
+    "SIGHUP": ("    wait_for_a_signal()", signal.SIGHUP, "TERMINATED", 129),
+    "SIGINT": ("    wait_for_a_signal()", signal.SIGINT, "INTERRUPTED", 130),
 }
 
 
@@ -423,7 +427,7 @@ def test_output_of_dataloader_workers_is_recorded(tiny):
 
 
 def test_output_until_a_sigkill_is_recorded(tiny):
-    process = tiny.start(TALK + "    print(flush=True); signal.pause()")
+    process = tiny.start(TALK + "    print(flush=True); wait_for_a_signal()")
     read_until(process, "the last words")
     process.kill()
     process.stdout.read()  # until the helper has ended as well
@@ -501,7 +505,7 @@ def test_a_second_signal_does_not_break_the_record(tiny):
     body = """
     try:
         print("ready", flush=True)
-        signal.pause()
+        wait_for_a_signal()
     finally:
         print("cleaning", flush=True)
         sys.stdin.readline()
@@ -536,7 +540,7 @@ def test_an_experiment_that_catches_every_exception_is_still_ended_by_sigterm(ti
     while True:
         try:
             print("ready", flush=True)
-            signal.pause()
+            wait_for_a_signal()
         except Exception:
             pass
 """
@@ -548,7 +552,7 @@ def test_an_experiment_that_catches_every_exception_is_still_ended_by_sigterm(ti
 
 
 def test_a_run_is_running_while_it_lives_and_lost_after_sigkill(tiny):
-    process = tiny.start('    print("ready", flush=True); signal.pause()')
+    process = tiny.start('    print("ready", flush=True); wait_for_a_signal()')
     read_until(process, "ready")
     assert tiny.state() == "RUNNING"
     process.kill()
@@ -1205,7 +1209,7 @@ def test_in_a_distributed_run_rank_0_records_also_the_errors_of_the_others(tiny)
     flag = Path(os.environ["FLAG"])
     if tracking.is_main_process():
         flag.touch()
-        signal.pause()
+        wait_for_a_signal()
     while not flag.exists():
         time.sleep(0.01)
     raise ValueError("rank 1 has no data")
@@ -1258,7 +1262,7 @@ def fail():
 
 def be_ended():
     os.kill(os.getpid(), signal.SIGTERM)
-    signal.pause()
+    wait_for_a_signal()
 
 ENDS = {"completed": lambda: 0.25, "failed": fail, "ended": be_ended}
 ENDS |= {"huge": lambda: 10**5000, "deep": lambda: {"accuracy": 0.5, "huge": 10**5000}}

@@ -35,21 +35,16 @@ FOREIGN = (
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch) -> Iterator[Path]:
+def home(monkeypatch) -> Iterator[Path]:
     """A home in which no setting of the developer is read or changed."""
-    path = tmp_path / "home"
-    path.mkdir()
-    (path / ".gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
-    monkeypatch.setenv("HOME", str(path))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
-    # short: a longer path for sockets is replaced by one that all tests of all workers would share
-    with tempfile.TemporaryDirectory(
-        prefix="lab-", dir="/tmp", ignore_cleanup_errors=True
-    ) as cache:
-        monkeypatch.setenv("XDG_CACHE_HOME", cache)
-        yield path
+    # short: for a longer path the sockets lie in a folder that all tests of all workers would share
+    with tempfile.TemporaryDirectory(prefix="lab-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        monkeypatch.setenv("HOME", path)
+        Path(path, ".gitconfig").write_text("[user]\n\tname = Test\n\temail = t@example.org\n")
+        yield Path(path)
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ unset LAB_PROJECT LAB_JOB
 if mv '{control}/next' '{control}/now' 2>/dev/null; then . '{control}/now'; fi
 exec sh -c "$command"
 """
+# Ends the ids of jobs: lab stop finds processes by them, also those of another worker's tests.
+UNIQUE = f"{os.getpid():06}"[-6:]
 PYPROJECT = '[tool.lab]\npython = "3.11"\n'
 
 

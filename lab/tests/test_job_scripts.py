@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fake_machine import is_running, start_time, until
+from fake_machine import UNIQUE, is_running, start_time, until
 
 from lab.jobs import control, launch
 
-ID, OTHER = "20260101-000000-aaaaaa", "20260101-000000-bbbbbb"
+ID, OTHER = f"20260101-000000-{UNIQUE}", f"20260101-000001-{UNIQUE}"
 CARD = "0, GPU-a, 4, 40960, NVIDIA A100"
 
 

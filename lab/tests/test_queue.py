@@ -5,7 +5,7 @@ import subprocess
 from contextlib import ExitStack
 
 import pytest
-from fake_machine import FakeMachine, start_time, until
+from fake_machine import UNIQUE, FakeMachine, start_time, until
 
 from lab.ssh import framing
 
@@ -14,7 +14,7 @@ CARDS = "\n".join(f"{index}, GPU-{index}, 4, 40960, NVIDIA A100" for index in ra
 
 def ids():
     """Ids of jobs, in the order in which they are started."""
-    return [f"20260101-00000{number}-aaaaaa" for number in range(1, 10)]
+    return [f"20260101-00000{number}-{UNIQUE}" for number in range(1, 10)]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from fake_machine import until
+from fake_machine import UNIQUE, until
 
 from lab.browser import notebook
 from lab.cli import remote
@@ -13,7 +13,7 @@ from lab.ground import owner
 from lab.ground import project as current
 from lab.ground.owner import name_owner
 
-MINE, THEIRS, LATER = (f"2026010{day}-000000-aaaaaa" for day in (1, 2, 3))
+MINE, THEIRS, LATER = (f"2026010{day}-000000-{UNIQUE}" for day in (1, 2, 3))
 
 
 @pytest.fixture

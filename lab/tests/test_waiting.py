@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from fake_machine import until
+from fake_machine import UNIQUE, until
 
 from lab.cli.main import main
 from lab.ground import project as current
 from lab.jobs import control, job_format
 
-IDS = [f"2026010{day}-000000-aaaaaa" for day in range(1, 5)]
+IDS = [f"2026010{day}-000000-{UNIQUE}" for day in range(1, 5)]
 
 
 @pytest.fixture

@@ -115,7 +115,11 @@ def copy(source: Path, target: Path) -> None:
 def flatten(value: Any) -> Any:
     """Convert a value to what JSON has: as it is, or by Sacred's rules where Sacred runs."""
     rules = sys.modules.get("lab.recording.sacred_import")
-    return rules.flatten(value) if rules and not is_plain(value) else value
+    try:
+        plain = not rules or is_plain(value)
+    except RecursionError:  # it contains itself
+        plain = False
+    return value if plain or not rules else rules.flatten(value)
 
 
 def is_plain(value: Any) -> bool:
