@@ -30,7 +30,7 @@ if mv '{control}/next' '{control}/now' 2>/dev/null; then . '{control}/now'; fi
 exec sh -c "$command"
 """
 # Ends the ids of jobs: lab stop finds processes by them, also those of another worker's tests.
-UNIQUE = f"{os.getpid():06}"[-6:].translate(str.maketrans("0123456789", "abcdefghij"))
+UNIQUE = f"{os.getpid():06}"[-6:].translate(str.maketrans("0123456789", "abcdefghjk"))
 PYPROJECT = '[tool.lab]\npython = "3.11"\n'
 
 
