@@ -6,9 +6,8 @@ import subprocess
 import pytest
 
 from helpers.jobs import ended, start, until
-from helpers.laptop import Laptop, settle
+from helpers.laptop import Laptop, settled_with_servers
 from helpers.notebook import QUICK, get, notebook, tunnels
-from helpers.projects import RECORDED
 from helpers.terminal import in_terminal, read_until, type_in
 
 NAME = "my-experiment-gpu"
@@ -34,11 +33,8 @@ ASKPASS = "#!/bin/sh\ntouch /tmp/asked\necho wrong\n"
 
 @pytest.fixture(scope="module")
 def settled(hosts_session, tmp_path_factory) -> Laptop:
-    """A project with Jupyter and TensorBoard, set up on the worker."""
-    hosts_session.clean()
-    names = (*RECORDED, "jupyter", "tensorboard")
-    yield settle(hosts_session, tmp_path_factory.mktemp("login"), names, "login")
-    hosts_session.clean()
+    with settled_with_servers(hosts_session, tmp_path_factory.mktemp("login"), "login") as laptop:
+        yield laptop
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from asked_settings import SETTINGS
 
 SCRIPT = """
 import ctypes, json, os, shutil, signal, subprocess, sys, time
@@ -987,22 +988,12 @@ def test_a_wrong_setting_is_refused_before_the_modules_are_loaded(package, tiny)
     assert "loading" not in shown
 
 
-ASKED = """
+ASKED = f"""
 from annotated_types import Ge
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from lab import tracking
-
-@dataclass(frozen=True)
-class Config:
-    lr: float = 0.1
-    seed: Annotated[int, Ge(0)] = 0
-    mode: Literal["fast", "slow"] = "fast"
-    sizes: tuple[int, ...] = (1, 2)
-    resume: str = ""
-
-ex = tracking.Experiment(Config, inherit=".nowhere:inherit", quick={"lr": 1.0})
-
+{SETTINGS}
 @ex.main
 def run(_config):
     raise SystemExit("it must not run")

@@ -9,9 +9,8 @@ import pytest
 
 from helpers.hosts import Clock, Host, nvidia_smi
 from helpers.jobs import until
-from helpers.laptop import Laptop, settle
+from helpers.laptop import Laptop, settled_with_servers
 from helpers.notebook import QUICK, get, notebook, tunnels
-from helpers.projects import RECORDED
 
 STATE = ".cache/dl-remote-template"
 # Runs a cell on a new kernel: REST to make it, then the websocket, as the browser does it.
@@ -54,11 +53,10 @@ asyncio.run(asyncio.wait_for(main(), 60))
 
 @pytest.fixture(scope="module")
 def settled(hosts_session, tmp_path_factory) -> Laptop:
-    """A project with Jupyter and TensorBoard, set up on the worker."""
-    hosts_session.clean()
-    names = (*RECORDED, "jupyter", "tensorboard")
-    yield settle(hosts_session, tmp_path_factory.mktemp("browser"), names, "browser")
-    hosts_session.clean()
+    with settled_with_servers(
+        hosts_session, tmp_path_factory.mktemp("browser"), "browser"
+    ) as laptop:
+        yield laptop
 
 
 @pytest.fixture

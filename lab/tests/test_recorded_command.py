@@ -11,6 +11,8 @@ import pytest
 from git_helper import run_git
 
 import lab
+from lab.ground import project as current
+from lab.ground.errors import LabError
 from lab.runs import records
 
 SRC = Path(lab.__file__).resolve().parents[1]
@@ -202,3 +204,12 @@ def test_only_rank_0_makes_points_and_another_sitecustomize_is_imported(record):
     folder, printed = record("--", "bash", "-c", command)
     assert len(records.points(folder / "metrics.jsonl")) == 1
     assert printed.count("the other one") == 1
+
+
+@pytest.mark.parametrize("text", ['"out"', '["../x"]', '["/x"]', "[5]", '[""]'])
+def test_outputs_are_folders_in_the_project_or_refused(project, text):
+    settings = project / "pyproject.toml"
+    settings.write_text(settings.read_text().replace("[tool.lab]", f"[tool.lab]\noutputs = {text}"))
+    current.reload()
+    with pytest.raises(LabError):
+        current.outputs()

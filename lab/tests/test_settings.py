@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from asked_settings import SETTINGS
 from fake_machine import until
 from test_launch import repository  # noqa: F401 - a fixture
 
@@ -22,17 +23,8 @@ class tracking:
         def find_problem(self, words):
             print("what else is printed", words)
             return "there is no setting\\nlrr: did you mean lr?" if "lrr=0.1" in words else ""
-
-@dataclass(frozen=True)
-class Config:
-    lr: float = 0.1
-    seed: Annotated[int, Ge(0)] = 0
-    mode: Literal["fast", "slow"] = "fast"
-    sizes: tuple[int, ...] = (1, 2)
-    resume: str = ""
-
-ex = tracking.Experiment(Config, inherit=".nowhere:inherit", quick={"lr": 1.0})
 """
+EXPERIMENT += SETTINGS
 
 
 def command(*words: str) -> list[str]:

@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +63,14 @@ class Laptop(Project):
     def there(self, name: str) -> Path:
         """A file in the project's folder on the worker."""
         return self.hosts.worker.home / "lab/my-experiment" / name
+
+
+@contextmanager
+def settled_with_servers(hosts: bed.Hosts, folder: Path, snapshot: str) -> Iterator[Laptop]:
+    """A project with Jupyter and TensorBoard, set up on the worker."""
+    hosts.clean()
+    yield settle(hosts, folder, (*RECORDED, "jupyter", "tensorboard"), snapshot)
+    hosts.clean()
 
 
 def settle(hosts: bed.Hosts, folder: Path, names=RECORDED, snapshot="ready") -> Laptop:

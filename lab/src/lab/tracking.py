@@ -174,7 +174,9 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         @self.config_hook  # type: ignore[untyped-decorator] # Sacred has no types
         def check_config(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
             self.files: list[str] = []
-            own = {name: one for name, one in config.items() if name not in self._others()}
+            own = {
+                name: one for name, one in config.items() if name not in self._ingredient_names()
+            }
             self.checked = to_plain(settings(**check(settings, own, self.files)))
             return self.checked
 
@@ -257,23 +259,23 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             if named_files.has_any(value, self.files)
         }
         run.config = {**run.config, **with_files}
-        others = self._others()
-        own = {name: value for name, value in run.config.items() if name not in others}
+        ingredients = self._ingredient_names()
+        own = {name: value for name, value in run.config.items() if name not in ingredients}
         run.meta_info["changed"] = {
             **nested_settings.find_changed(own, defaults),
-            **self._find_changed_of_others(run),
+            **self._find_changed_in_ingredients(run),
         }
         return run
 
-    def _others(self) -> set[str]:
+    def _ingredient_names(self) -> set[str]:
         """The names in the configuration that are ingredients."""
         return {one.path for one in self.ingredients}
 
-    def _find_changed_of_others(self, run: Run) -> dict[str, Any]:
+    def _find_changed_in_ingredients(self, run: Run) -> dict[str, Any]:
         """The settings of ingredients that differ from their defaults, by their paths."""
         changed = {}
         for path in sorted(run.config_modifications.modified):
-            if path.partition(".")[0] in self._others():
+            if path.partition(".")[0] in self._ingredient_names():
                 value: Any = run.config
                 for name in path.split("."):
                     value = value[name]

@@ -112,9 +112,7 @@ def wait_for_jobs(args: argparse.Namespace) -> int:
         for job in wait_a_minute(connection, ids, args.any):
             if job.ended and job.id not in told:
                 told[job.id] = job
-                print(
-                    f"{job.id} {job.state}" + (f": {job.detail}" if job.detail else ""), flush=True
-                )
+                print(job.line, flush=True)
     codes = [told[id].exit_code for id in ids if id in told]
     return codes[0] if args.any else next(filter(None, codes), 0)
 

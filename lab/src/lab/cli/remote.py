@@ -166,7 +166,7 @@ def report_end(connection: "Connection", id: str) -> int:
     from lab.jobs import control as jobs
 
     job = jobs.get(connection, id)
-    print_message(f"{id} {job.state}" + (f": {job.detail}" if job.detail else ""))
+    print_message(job.line)
     return 0 if job.state in ("running", "queued") else job.exit_code
 
 

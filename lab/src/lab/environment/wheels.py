@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.environment import lock
+from lab.environment.installed import normalize
 from lab.ground import files, project
 from lab.ground.errors import LabError
 
@@ -95,11 +96,6 @@ def find_wheels(requirements: str, folder: Path) -> list[Path]:
     if missing:
         raise LabError(f"no wheel came of {', '.join(missing)}.")
     return [found[normalize(name), version] for name, version in pins]
-
-
-def normalize(name: str) -> str:
-    """Return the name of a package as an index compares it."""
-    return re.sub("[-_.]+", "-", name).lower()
 
 
 def _has_sources() -> bool:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -165,21 +166,30 @@ def default_dataset() -> str:
     return str(_setting("tool", "lab", "dataset"))
 
 
+def list_setting(
+    key: str, advice: str, is_valid: Callable[[str], bool] = lambda one: True
+) -> list[str]:
+    """A list of texts in [tool.lab], [] if it is missing; LabError with the advice otherwise."""
+    table = read_toml("pyproject.toml").get("tool", {}).get("lab", {})
+    found = table.get(key, []) if isinstance(table, dict) else []
+    if isinstance(found, list) and all(isinstance(one, str) and is_valid(one) for one in found):
+        return found
+    raise LabError(f"{root() / 'pyproject.toml'}: {key} = {found!r}: {advice}.")
+
+
 def outputs() -> list[str]:
     """The folders that commands write to by themselves: `outputs` of [tool.lab], without a / each.
 
     They are in no snapshot. LabError for what is no folder inside the project.
     """
-    table = read_toml("pyproject.toml").get("tool", {}).get("lab", {})
-    found = table.get("outputs", []) if isinstance(table, dict) else []
-    for name in found if isinstance(found, list) else [found]:
-        path = Path(name) if isinstance(name, str) else Path("..")
-        if path.is_absolute() or ".." in path.parts or not path.parts or not name.isprintable():
-            raise LabError(
-                f"{root() / 'pyproject.toml'}: outputs = {found!r}: write a list of folders in the"
-                ' project, as in outputs = ["out/", "logs/"].'
-            )
-    return [str(Path(name)) for name in found]
+
+    def is_inside(name: str) -> bool:
+        path = Path(name)
+        inside = path.parts and not path.is_absolute() and ".." not in path.parts
+        return bool(inside) and name.isprintable()
+
+    advice = 'write a list of folders in the project, as in outputs = ["out/", "logs/"]'
+    return [str(Path(name)) for name in list_setting("outputs", advice, is_inside)]
 
 
 def data_folder() -> Path:

@@ -68,6 +68,11 @@ class Job(NamedTuple):
             return self.code or 143
         return 1 if self.code is None else self.code
 
+    @property
+    def line(self) -> str:
+        """Its id and state, and why or what if there is something to say."""
+        return f"{self.id} {self.state}" + (f": {self.detail}" if self.detail else "")
+
     def row(self) -> dict[str, str]:
         """Return its line in a table: a text for each of COLUMNS."""
         command = self.spec.get("command")

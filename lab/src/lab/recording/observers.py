@@ -8,10 +8,10 @@ import codecs
 import os
 import threading
 from contextlib import suppress
-from datetime import datetime, timezone
 from typing import Any
 
 from lab.recording.mongo import Mongo
+from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder, to_recordable
 from lab.recording.sacred_import import Run
 
@@ -36,8 +36,7 @@ def prepare(run: Run) -> None:
         if not isinstance(observer, Mongo):
             run._get_captured_output()
             beat = {"info": run.info, "captured_out": run.captured_out, "result": run.result}
-            now = datetime.now(timezone.utc).replace(tzinfo=None)
-            run._safe_call(observer, "heartbeat_event", beat_time=now, **beat)
+            run._safe_call(observer, "heartbeat_event", beat_time=now(), **beat)
         method, arguments = describe_end(run, recorder)
         final_call(observer, method, **arguments)
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,11 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file so that no reader ever sees a part of it."""
     with files.replacing(target) as draft:
         shutil.copyfile(source, draft)
+
+
+def now() -> datetime:
+    """The time as Sacred records it: UTC, without a zone."""
+    return datetime.now(timezone.utc).replace(tzinfo=None)
 
 
 def flatten(value: Any) -> Any:

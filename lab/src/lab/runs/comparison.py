@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lab.ground import project
-from lab.ground.errors import LabError
 from lab.runs import listing, reading, records
 
 ENDED = ("COMPLETED", "FAILED")  # of these runs all points count; of others those until their end
@@ -58,14 +57,7 @@ def compare(old: Path, new: Path, tolerance: float) -> list[Row]:
 
 def read_clocks() -> list[str]:
     """Read the patterns of metrics that measure time: `clocks` of [tool.lab]."""
-    table = project.read_toml("pyproject.toml").get("tool", {}).get("lab", {})
-    found = table.get("clocks", []) if isinstance(table, dict) else []
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise LabError(
-            f"{project.root() / 'pyproject.toml'}: clocks = {found!r}: write a list of patterns,"
-            ' as in clocks = ["perf/*"].'
-        )
-    return found
+    return project.list_setting("clocks", 'write a list of patterns, as in clocks = ["perf/*"]')
 
 
 def is_clock(metric: str, patterns: list[str]) -> bool:

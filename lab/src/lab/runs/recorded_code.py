@@ -38,11 +38,7 @@ def get_folder(record: dict[str, Any]) -> str:
 
     LabError if that leads out of the commit.
     """
-    folder = reading.get_text(reading.get_dict(record, "code"), "folder") or "."
-    path = PurePosixPath(folder)
-    if path.is_absolute() or ".." in path.parts or not folder.isprintable():
-        raise LabError(f"the recorded folder {folder!r} is not one inside the recorded commit.")
-    return os.path.normpath(folder)
+    return _get_inside(record, "code", "one inside the recorded commit")
 
 
 def require_commit(name: str, record: dict[str, Any]) -> str:
@@ -88,10 +84,15 @@ def get_words(record: dict[str, Any]) -> list[str]:
 
 def get_working_folder(record: dict[str, Any]) -> str:
     """Get the folder of the project in which a recorded command ran."""
-    folder = reading.get_text(reading.get_dict(record, "meta"), "folder") or "."
+    return _get_inside(record, "meta", "one inside the project")
+
+
+def _get_inside(record: dict[str, Any], part: str, what: str) -> str:
+    """Get the folder that a part of the record names; LabError unless it leads nowhere else."""
+    folder = reading.get_text(reading.get_dict(record, part), "folder") or "."
     path = PurePosixPath(folder)
     if path.is_absolute() or ".." in path.parts or not folder.isprintable():
-        raise LabError(f"the recorded folder {folder!r} is not one inside the project.")
+        raise LabError(f"the recorded folder {folder!r} is not {what}.")
     return os.path.normpath(folder)
 
 

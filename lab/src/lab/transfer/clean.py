@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from lab.code import snapshot
 from lab.code.sending import SENT
 from lab.ground import files, git, project
 from lab.jobs import job_format
@@ -43,7 +44,7 @@ def find(connection: Connection, models: bool = False) -> list[Item]:
     items = _ask(connection, models, [])
     filled = [item for item in items if item.kind in ("record", "written")]
     home = _find_home(connection, filled) if filled else set()
-    ours = set(git.run("for-each-ref", "--format=%(objectname)", "refs/lab/snapshots").split())
+    ours = set(git.run("for-each-ref", "--format=%(objectname)", snapshot.REFS).split())
     # the next start is sent as what differs from it
     ours -= set(git.run("for-each-ref", "--format=%(objectname)", SENT).split())
     may_go = {"record": home, "written": home, "snapshot": ours}

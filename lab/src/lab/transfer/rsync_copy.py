@@ -81,43 +81,37 @@ def _run(
     receiver: str,
 ) -> None:
     connection.open()
-    wait_for_session(lambda: _run_once(connection, names, source, target, options, receiver))
+    with names_file(names) as file:
+        command = rsync_command(file.name, options, source, target)
+        wait_for_session(lambda: _run_once(connection, command, receiver))
 
 
-def _run_once(
-    connection: Connection,
-    names: list[str],
-    source: str,
-    target: str,
-    options: list[str],
-    receiver: str,
-) -> None:
+def _run_once(connection: Connection, command: list[str], receiver: str) -> None:
     ssh = json.dumps(connection.ssh_command("-T"))
     umask = "" if connection.machine.shared else "umask 077"
-    with names_file(names) as file:
-        process = subprocess.Popen(
-            rsync_command(file.name, options, source, target),
-            env={**os.environ, "LAB_SSH": ssh, "LAB_UMASK": umask, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # a group of its own, to end ssh as well, which might hang
-        )
-        errors: list[bytes] = []  # the last of what came, as the machine may write for ever
-        reader = threading.Thread(target=_keep_end, args=(process.stderr, errors), daemon=True)
-        reader.start()
-        try:
-            code = process.wait()
-        finally:
-            if process.poll() is None:  # ended gently it keeps what has arrived
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(2)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            reader.join(PATIENCE)
-        message = b"".join(errors).decode("utf-8", "replace")
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "LAB_SSH": ssh, "LAB_UMASK": umask, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a group of its own, to end ssh as well, which might hang
+    )
+    errors: list[bytes] = []  # the last of what came, as the machine may write for ever
+    reader = threading.Thread(target=_keep_end, args=(process.stderr, errors), daemon=True)
+    reader.start()
+    try:
+        code = process.wait()
+    finally:
+        if process.poll() is None:  # ended gently it keeps what has arrived
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        reader.join(PATIENCE)
+    message = b"".join(errors).decode("utf-8", "replace")
     # on a full disk the other rsync may end before it can say why
     ended = code == ENDED and not message
     if ended or re.search("No space left on device|Disk quota exceeded", message):

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lab.ground import git, project
@@ -20,14 +22,13 @@ def folder_of(run: str) -> Path:
 
 def collect(declared: list[str], target: Path, since: int) -> None:
     """Copy what a command has written into the declared folders since a time (in ns)."""
+
+    def is_new(file: Path, copy: Path) -> bool:
+        is_own = file.is_file() and not file.is_symlink()
+        return is_own and file.stat().st_mtime_ns >= since
+
     for name in declared:
-        top = project.root() / name
-        for folder, _, names in os.walk(top):
-            for file in (Path(folder, one) for one in names):
-                if file.is_file() and not file.is_symlink() and file.stat().st_mtime_ns >= since:
-                    copy = target / name / file.relative_to(top)
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(file, copy)
+        copy_files(project.root() / name, target / name, is_new)
 
 
 def give(run: str, declared: list[str]) -> None:
@@ -36,23 +37,24 @@ def give(run: str, declared: list[str]) -> None:
     if not found:
         raise LabError(f"{run} left no outputs in {project.relative(project.data_folder())}.")
     for name in declared:
-        source, target = found[0] / name, project.root() / name
-        for folder, _, names in os.walk(source):
-            for file in (Path(folder, one) for one in names):
-                copy = target / file.relative_to(source)
-                if not copy.exists():
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(file, copy)
+        copy_files(found[0] / name, project.root() / name, lambda file, copy: not copy.exists())
+
+
+def copy_files(source: Path, target: Path, is_wanted: Callable[[Path, Path], bool]) -> None:
+    """Copy the files in a folder, at any depth, for which is_wanted(FILE, COPY) holds."""
+    for folder, _, names in os.walk(source):
+        for file in (Path(folder, name) for name in names):
+            copy = target / file.relative_to(source)
+            if is_wanted(file, copy):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(file, copy)
 
 
 def remove_if_empty(folder: Path) -> None:
-    for one in (folder, folder.parent, folder.parent.parent):
-        try:
-            one.rmdir()
-        except OSError:
-            return
-        if one.name == "models":
-            return
+    """Remove the folder of a run that made nothing, and then models/ if nothing else is in it."""
+    with suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def link_data() -> None:

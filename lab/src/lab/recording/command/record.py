@@ -10,7 +10,6 @@ import sys
 import tempfile
 import threading
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lab.ground import interrupts, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
 from lab.recording.command import outputs, settings
+from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
 
 INSIDE = Path(__file__).with_name("inside")  # what Python imports in the command
@@ -209,8 +209,3 @@ def describe_host() -> dict[str, Any]:
         "python_version": platform.python_version(),
         "ENV": {},
     }
-
-
-def now() -> datetime:
-    """The time as Sacred records it: UTC, without a zone."""
-    return datetime.now(timezone.utc).replace(tzinfo=None)
