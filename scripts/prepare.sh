@@ -12,7 +12,7 @@ if [ "${3:-}" = hosts ] && command -v apt-get >/dev/null; then
     PATH=$PATH:/usr/sbin:/sbin
     for pair in sshd:openssh-server ssh:openssh-client tmux:tmux rsync:rsync sshfs:sshfs \
         fusermount3:fuse3 ip:iproute2 nsenter:util-linux ps:procps fish:fish tcsh:tcsh zsh:zsh \
-        faketime:faketime shellcheck:shellcheck mkfs.btrfs:btrfs-progs curl:curl openssl:openssl; do
+        faketime:faketime shellcheck:shellcheck mkfs.btrfs:btrfs-progs curl:curl openssl:openssl slurmctld:slurm-wlm; do
         command -v "${pair%:*}" >/dev/null || packages="$packages ${pair#*:}"
     done
     # playwright's node is linked to it

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers import hosts as bed
+from helpers import slurm_bed
 from helpers.laptop import Laptop, settle, start_hosts
 from helpers.projects import EVERY_STEP, TEMPLATE, Project, cookiecutter, isolate
 
@@ -22,7 +23,7 @@ def pytest_configure():
 
 # the developer's own, and COLUMNS, which pytest-xdist sets for its workers
 FOREIGN = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "COLUMNS", "LINES")
-MARKS = {"hosts_session": "hosts", "project": "environment"}
+MARKS = {"hosts_session": "hosts", "cluster": "hosts", "project": "environment"}
 LONG = ("hosts", "environment", "slow")
 
 
@@ -35,6 +36,8 @@ def pytest_collection_modifyitems(items):
             continue
         for fixture in MARKS.keys() & definitions.keys():
             item.add_marker(MARKS[fixture])
+        if "cluster" in definitions:  # one worker has it
+            item.add_marker(pytest.mark.xdist_group("slurm"))
         # what is made once for a file is made by one worker; all else goes where there is time
         files = [one for found in definitions.values() for one in found if one.scope == "module"]
         if any(one.baseid.endswith(item.path.name) for one in files):
@@ -144,6 +147,20 @@ def laptop(ready) -> Laptop:
     ready.hosts.clean("ready")
     ready.hosts.traffic()
     return ready
+
+
+@pytest.fixture(scope="session")
+def cluster(isolated_session, tmp_path_factory):
+    """A laptop whose project is set up on the Slurm bed; once for all of its tests."""
+    if reason := bed.why_impossible():
+        pytest.skip(reason)
+    missing = [*bed.missing_programs(), *slurm_bed.missing_programs()]
+    assert not missing, f"make test installs what is missing here: {', '.join(missing)}"
+    with (
+        bed.folder_in_memory(tmp_path_factory.mktemp("slurm"), name="slurm-of") as folder,
+        slurm_bed.start(folder) as started,
+    ):
+        yield slurm_bed.settle(started, tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def test_the_scripts_of_the_runner_have_one_hash_for_one_text(monkeypatch):
         and runner_scripts.make_variables()["archive"] == ""
     )
     changed = {**runner_scripts.read_scripts(), "view.sh": "# another\n"}
-    monkeypatch.setattr(runner_scripts, "read_scripts", lambda: changed)
+    monkeypatch.setattr(runner_scripts, "read_scripts", lambda scheduler: changed)
     assert runner_scripts.make_variables()["scripts"] != first
 
 

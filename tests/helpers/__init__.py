@@ -3,5 +3,5 @@
 import pytest
 
 # their asserts explain themselves as those of test files do
-for name in ("files", "hosts", "jobs", "laptop", "notebook", "projects", "terminal"):
+for name in ("files", "hosts", "jobs", "laptop", "notebook", "projects", "slurm_bed", "terminal"):
     pytest.register_assert_rewrite(f"helpers.{name}")

@@ -31,8 +31,13 @@ for module in pkgutil.walk_packages(lab.__path__, "lab."):
 
 def start_hosts(folder: Path) -> bed.Hosts:
     """The three hosts, in that folder, with the uv and the Python of the tests."""
+    return bed.Hosts(folder, *find_programs())
+
+
+def find_programs() -> tuple[str, str, str]:
+    """The uv, its cache and the Python of the tests."""
     python = os.path.realpath(sys.executable) if sys.version_info[:2] == (3, 11) else None
-    return bed.Hosts(folder, shutil.which("uv"), UV_CACHE, python or python_of("3.11"))
+    return shutil.which("uv"), UV_CACHE, python or python_of("3.11")
 
 
 @dataclass(frozen=True)
@@ -73,16 +78,21 @@ def settled_with_servers(hosts: bed.Hosts, folder: Path, snapshot: str) -> Itera
     hosts.clean()
 
 
-def settle(hosts: bed.Hosts, folder: Path, names=RECORDED, snapshot="ready") -> Laptop:
-    """Put the small project on the laptop and set it up on the worker; as that snapshot."""
-    answers = {"remote": "ada@worker", "remote_gateway": "ada@gateway"}
+def make_small_project(folder: Path, names=RECORDED, **answers) -> Project:
+    """Bake a project in that folder whose experiment is small, with its environment."""
     done = cookiecutter(folder, skip=EVERY_STEP, **answers)
     assert done.returncode == 0, done.stdout
     small = Project(folder / "my-experiment")
     shorten(small, names)
     shutil.copy(EXPERIMENT, small.path / "src/my_experiment/experiment.py")
     small.bootstrap("--no-kernel")
-    shutil.move(small.path, hosts.laptop.home)
+    return small
+
+
+def settle(hosts: bed.Hosts, folder: Path, names=RECORDED, snapshot="ready") -> Laptop:
+    """Put the small project on the laptop and set it up on the worker; as that snapshot."""
+    make_small_project(folder, names, remote="ada@worker", remote_gateway="ada@gateway")
+    shutil.move(folder / "my-experiment", hosts.laptop.home)
     laptop = Laptop(hosts.laptop.home / "my-experiment", hosts=hosts)
     laptop.lab("setup")
     # each test begins with this snapshot: what is compiled in it is not compiled by each test

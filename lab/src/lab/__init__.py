@@ -20,6 +20,7 @@ imports only those below it (lab/pyproject.toml says it, and a test checks it):
     recording       writing them, by Sacred
     code            the working tree as a commit, and sending it
     ssh             the machines, and one connection for each
+    slurm           what Slurm is told and asked, where it runs the jobs
     environment     kernel, lock, repository
     ground          the project's folder, files, git, processes, the terminal
 

@@ -51,12 +51,12 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def folder_in_memory(otherwise: Path, memory=Path("/dev/shm")):
+def folder_in_memory(otherwise: Path, memory=Path("/dev/shm"), name="hosts-of"):
     """A folder where thousands of files are gone in no time (a disk took 1 ms for each).
 
     It bears our pid: what a killed session left there is removed by the next one.
     """
-    for left in memory.glob("hosts-of-*"):
+    for left in memory.glob(f"{name}-*"):
         if not Path("/proc", left.name.rpartition("-")[2]).exists():
             shutil.rmtree(left, ignore_errors=True)  # the other worker may be at it too
     room = os.statvfs(memory) if memory.is_dir() else None
@@ -64,7 +64,7 @@ def folder_in_memory(otherwise: Path, memory=Path("/dev/shm")):
     if not roomy or room.f_flag & os.ST_NOEXEC:
         yield otherwise
         return
-    folder = memory / f"hosts-of-{os.getpid()}"
+    folder = memory / f"{name}-{os.getpid()}"
     folder.mkdir(mode=0o700)
     try:
         yield folder

@@ -148,10 +148,9 @@ class Host:
         python = shlex.quote(str(Path(self.bed.python).resolve().parents[1]))
         (self.folder / "run/boot_id").write_text(f"{uuid.uuid4()}\n")
         (self.folder / "run/sshd").mkdir()
-        names = "".join(f"{address(host, self.name)} {host}\n" for host in KNOWN[self.name].split())
         write = {
             "/etc/hostname": f"{self.name}\n",
-            "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n{names}",
+            "/etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n{self._known_hosts()}",
             "/etc/shadow": "".join(f"{user}:*:19000:0:99999:7:::\n" for user in self._users()),
         }
         files = "".join(f"printf %s {shlex.quote(write[name])} >{name}\n" for name in write)
@@ -187,6 +186,9 @@ class Host:
             echo 0 >/proc/sys/net/ipv4/ip_forward
             ip link set lo up
         """
+
+    def _known_hosts(self) -> str:
+        return "".join(f"{address(host, self.name)} {host}\n" for host in KNOWN[self.name].split())
 
     def _users(self) -> list[str]:
         lines = Path("/etc/passwd").read_text().splitlines()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # of lab run; Sacred's own -m, for a MongoDB, can only be given to `lab run -- COMMAND`
 RUN_OPTIONS = {"--gpus", "--queue", "--name", "--env", "--secret", "--follow", "--interactive"}
-RUN_OPTIONS |= {"--machine", "-m"}
+RUN_OPTIONS |= {"--machine", "-m", "--time", "--slurm"}
 
 
 def add_job(parser: CommandParser) -> None:
@@ -58,6 +58,14 @@ def add_run_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--secret", action="append", default=[], metavar="NAME", help="a variable, never recorded"
     )
+    parser.add_argument("--time", default="", metavar="T", help="Slurm: the limit, as of sbatch")
+    parser.add_argument(
+        "--slurm",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another option of sbatch",
+    )
     parser.add_argument("--interactive", action="store_true", help="in this terminal, as for pdb")
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="for the experiment; or -- COMMAND ..."
@@ -68,6 +76,7 @@ def add_run_arguments(parser: CommandParser) -> None:
 def start_job(args: argparse.Namespace) -> int:
     from lab.jobs import control as jobs
     from lab.jobs import launch
+    from lab.slurm import options
     from lab.ssh import variables
 
     for word in RUN_OPTIONS & {word.partition("=")[0] for word in args.arguments}:
@@ -80,6 +89,7 @@ def start_job(args: argparse.Namespace) -> int:
     launch.check_command(command, args.gpus)
     env = variables.parse(args.env)
     secrets = variables.read_secrets(args.secret)
+    slurm = options.parse(args.slurm)
 
     def start(connection: "Connection", queue: bool) -> "Job":
         return launch.start(
@@ -92,6 +102,8 @@ def start_job(args: argparse.Namespace) -> int:
             env=env,
             inside="" if args.after_dashes is None else launch.typed_inside(),
             secrets=secrets,
+            time=args.time,
+            slurm=slurm,
         )
 
     connection, job = start_where_asked(args, start)
@@ -118,9 +130,8 @@ def start_where_asked(
     if args.machine != "any" or "any" in known or not known:
         connection = connect_and_announce(args)
         return connection, start(connection, args.queue)
-    connection, job = choice.start_on_any(
-        known.values(), launch.check_gpus(args.gpus), args.queue, start
-    )
+    plain = [machine for machine in known.values() if not machine.scheduler]
+    connection, job = choice.start_on_any(plain, launch.check_gpus(args.gpus), args.queue, start)
     announce(connection.machine)
     return connection, job
 

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, UsageError
 from lab.ground.files import parse_json
 from lab.ground.ids import FORMAT as ID
 from lab.ground.owner import is_own
@@ -17,18 +17,31 @@ from lab.ground.terminal import count_files, escape, format_duration
 from lab.jobs import job_cache, job_format
 from lab.ssh.answers import expecting, parse_number
 from lab.ssh.connection import Connection
-from lab.ssh.ssh_errors import SshError
+from lab.ssh.ssh_errors import RemoteError, SshError
 
 LISTED = 30
 LISTING = 300  # seconds that a machine may take to list its jobs
 GPUS = re.compile(r"[0-9]{1,4}(,[0-9]{1,4}){0,99}")
 BEGAN = re.compile(r"[0-9]{1,12}")  # seconds of the machine's clock
+GOES_ON = 78  # exit code of a follow.sh that prints for a while only
 COLUMNS = ("job", "state", "waited", "time", "gpu", "by", "what")
 # Why a job that has not ended has no process.
 GONE = {
     "no": "its runner was killed",
     "rebooted": "the machine was restarted",
     "never": "it never started: lab stop clears it",
+}
+
+
+# How Slurm may have ended a job, in its own words.
+SLURM_ENDS = {
+    "timeout": "its time limit was over: --time gives more",
+    "preempted": "a job of higher priority took its node",
+    "node_fail": "its node failed",
+    "cancelled": "not by lab stop: scancel or an administrator did it",
+    "out_of_memory": "it used more memory than it asked for: --slurm mem=",
+    "boot_fail": "its node did not start",
+    "deadline": "its deadline was over",
 }
 
 
@@ -44,7 +57,7 @@ class Job(NamedTuple):
     """What a machine knows about a job; times in seconds of the machine's clock."""
 
     id: str
-    state: str  # queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown
+    state: str  # queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown; ENDS
     detail: str  # what it waits for, or why it is lost
     code: int | None
     seconds: float | None  # for which its command has run; None if it never did
@@ -157,12 +170,16 @@ def _parse_spec(text: str) -> dict[str, Any]:
 
 def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tuple[str, str]:
     """Return the state and a detail; only a job that wrote its exit code has finished."""
+    if alive.startswith("slurm:") and not stopped:
+        return _find_slurm_end(alive.removeprefix("slurm:"), code)
     if code is not None and not stopped:
         if code > 128 and code - 128 in signal.valid_signals():
             return f"killed({signal.Signals(code - 128).name})", ""
         return f"finished({code})", ""
-    if code is not None or (stopped and alive in GONE):
+    if code is not None or (stopped and (alive in GONE or alive.startswith("slurm:"))):
         return "stopped", ""
+    if alive == "unasked":
+        return "unknown", "Slurm does not answer"
     if alive in GONE:
         return "lost", GONE[alive]
     if alive == "elsewhere":
@@ -171,6 +188,20 @@ def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tupl
     if stopped:
         return "running", "it is being stopped"
     return ("queued", detail) if kind == "queued" else ("running", "")
+
+
+def _find_slurm_end(words: str, code: int | None) -> tuple[str, str]:
+    """Return the state and a detail by what Slurm said of the end: its word, and a code."""
+    word, _, number = words.partition(" ")
+    code = parse_number(number, 255) if number else code
+    if word in SLURM_ENDS:
+        return word, SLURM_ENDS[word]
+    forgotten = "Slurm no longer knows how it ended" if word == "forgotten" else ""
+    if code is None:
+        return "lost", forgotten or "Slurm does not say how it ended"
+    state, _ = _find_state(code, "", False, "")
+    killed = "perhaps for memory" if state == "killed(SIGKILL)" else ""
+    return state, forgotten or killed
 
 
 def list_jobs(connection: Connection, most: int = LISTED, own: bool = False) -> Listed:
@@ -286,6 +317,9 @@ def write_logs(
         try:
             variables |= {"from": position, "last": "", "follow": "yes" if follow else ""}
             connection.run("follow.sh", receive=receive, again=False, **variables)
+        except RemoteError as error:
+            if error.code != GOES_ON:
+                raise
         except SshError as error:
             if not retry:
                 raise
@@ -295,5 +329,12 @@ def write_logs(
 
 
 def attach(connection: Connection, id: str) -> int:
-    """Show a job in this terminal, where Ctrl-C reaches it; return ssh's exit code."""
+    """Show a job in this terminal, where Ctrl-C reaches it; return ssh's exit code.
+
+    UsageError where jobs have no terminal.
+    """
+    machine = connection.machine
+    if machine.scheduler:
+        instead = f"{machine.lab} logs -f {id[-4:]} shows its output"
+        raise UsageError(f"a job of Slurm has no terminal: {instead}.")
     return connection.run_in_terminal("attach.sh", id=id, format=job_format.FORMAT)

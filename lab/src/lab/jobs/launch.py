@@ -16,7 +16,9 @@ from lab.ground.ids import new_id
 from lab.ground.owner import name_owner
 from lab.jobs import job_format, runner_scripts, settings
 from lab.jobs.control import Job, parse_one
+from lab.slurm import options
 from lab.ssh.connection import Connection
+from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import SshError
 from lab.ssh.variables import make_exports
 
@@ -62,6 +64,29 @@ def check_gpus(wanted: str) -> str:
     return wanted if wanted == "some" else str(int(wanted))
 
 
+def check_scheduler(
+    machine: Machine,
+    *,
+    interactive: bool,
+    secrets: Mapping[str, str],
+    time: str,
+    slurm: Mapping[str, str | bool],
+) -> None:
+    """Raise UsageError for what the machine's way of starting jobs cannot do."""
+    if not machine.scheduler and (time or slurm):
+        word = "--time" if time else "--slurm"
+        raise UsageError(
+            f'{word} is for a machine with scheduler = "slurm"; {machine.name} is not.'
+        )
+    if machine.scheduler and interactive:
+        raise UsageError(f"--interactive: {machine.name} runs jobs by Slurm, without a terminal.")
+    if machine.scheduler and secrets:
+        raise UsageError(f"--secret: a job of Slurm on {machine.name} cannot wait for one.")
+    rule = options.find_broken_rule("time", time) if time else None
+    if rule:
+        raise UsageError(f"--time {time}: {rule}.")
+
+
 def start(
     connection: Connection,
     command: list[str],
@@ -73,18 +98,23 @@ def start(
     env: Mapping[str, str] = MappingProxyType({}),
     inside: str = "",
     secrets: Mapping[str, str] = MappingProxyType({}),
+    time: str = "",
+    slurm: Mapping[str, str | bool] = MappingProxyType({}),
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
     them. `env`: variables of the job, which are recorded; `secrets`: others, of which only the
     names are, and which take one more round trip. `inside`: the folder of the project that it runs
-    in. The job starts once, even if the connection is lost and the script runs again.
+    in. `time` and `slurm`: the limit and other options of sbatch. The job starts once, even if the
+    connection is lost and the script runs again.
 
     Raises WrongSettings before anything is sent; RemoteError if it cannot start; SshError if it is
     not known whether it did.
     """
     gpus = check_command(command, gpus)
+    machine = connection.machine
+    check_scheduler(machine, interactive=interactive, secrets=secrets, time=time, slurm=slurm)
     with settings.checked(command):
         taken = snapshot.take(to_send=True)
     if inside and not git.run("ls-tree", "-d", taken.commit, "--", inside):
@@ -107,7 +137,15 @@ def start(
         spec["inside"] = inside
     if secrets:
         spec["secrets"] = list(secrets)
-    machine = connection.machine
+    of_scheduler: dict[str, str] = {}
+    if machine.scheduler:
+        chosen = options.choose(machine.slurm, slurm, time, gpus)
+        spec["slurm"] = chosen
+        of_scheduler = {
+            "batch": options.make_batch_script(id, chosen).rstrip("\n"),
+            "asked": " ".join(f"{name}={text}".rstrip("=") for name, text in chosen.items()),
+            "some_gpus": "yes" if gpus == "some" and not options.asks_for_gpus(chosen) else "",
+        }
     given = {**machine.env, **env}
     told = {
         "id": id,
@@ -129,10 +167,12 @@ def start(
         "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in told.items()),
         "interactive": "yes" if interactive else "",
         "secrets": "yes" if secrets else "",
-        **runner_scripts.make_variables(),
+        **runner_scripts.make_variables(machine.scheduler),
+        **of_scheduler,
     }
     # the machine has other scripts, those of the lab that ran lab setup
-    remedies = {runner_scripts.MISSING: runner_scripts.make_variables(send=True)}
+    sent_along = runner_scripts.make_variables(machine.scheduler, send=True)
+    remedies = {runner_scripts.MISSING: sent_along}
     advice = f"Job {id} may have started: check {machine.lab} jobs."
     sent = False
     try:

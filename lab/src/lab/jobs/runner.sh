@@ -16,30 +16,14 @@ mkdir once 2>/dev/null || exit 0 # a second one has nothing to do
 . ./enter_machine.sh
 . ./gpus.sh
 . ./queue.sh
+. ./job_command.sh
 trap : INT HUP TERM # they are for the command; the runner stays to see how it ends
 
-count_written() { # the files that the command has left in its checkout, which lab fetch brings
-    [ -e code/.git ] || return
-    wrote=$({
-        git -C code -c core.fsmonitor= ls-files -z --others
-        git -C code -c core.fsmonitor= diff HEAD -z --name-only --no-renames --diff-filter=d
-    } 2>/dev/null | tr '\n\0' ' \n' | grep -vc '__pycache__/\|\(^\|/\)\.')
-    [ "$wrote" = 0 ] || printf '%s\n' "$wrote" >wrote
-} 2>/dev/null
-
-end() { # CODE: the space is reserved, so this works on a full disk
+end() { # CODE: of the job
     LAB_JOB='' # lab stop does not wait for what follows
     count_written
-    ended_at=$(date +%s)
-    # with a used-up quota some disks refuse even that: wait until there is room
-    until { printf '%-40s\n' "$1 $ended_at" 1<>exit_code.new; } && mv exit_code.new exit_code; do
-        sleep 5
-    done 2>/dev/null
+    write_end "$1"
     exit "$1"
-}
-
-phase() { # WORDS: what the job is doing, for lab jobs
-    printf '%s\n' "$*" >phase.new && mv phase.new phase
 }
 
 if_stopped() { if [ -e stop ]; then end 143; fi; }
@@ -89,18 +73,8 @@ fi
 
 # --- the environment of this job's own lock, and the command in it -------------------------------
 
-# with these, Debian's bash takes a job's `bash -c` for a shell of sshd and reads ~/.bashrc, whose
-# python or CUDA_VISIBLE_DEVICES would replace the job's
-unset SSH_CLIENT SSH2_CLIENT SSH_CONNECTION SSH_TTY
 if [ -n "$prelude" ]; then phase queued "the prelude of machines.toml is run"; fi
-if ! enter_machine "$job"; then
-    echo "lab: $prelude_says"
-    end 1
-fi
-LAB_JOB=$id # by this lab stop finds every process of the job
-export LAB_JOB
-code=$job/code/$project
-find_environment "$code"
+enter_job
 if ! environment_ready; then
     phase queued "its environment is being created"
     mkdir -p "$folder/envs"
@@ -116,33 +90,8 @@ if ! environment_ready; then
     fi
 fi
 if_stopped
-VIRTUAL_ENV=$environment
-PATH=$environment/bin:$PATH
-PYTHONPATH=$code/src${PYTHONPATH:+:$PYTHONPATH}
-PYTHONUNBUFFERED=1
-LAB_PROJECT=$code
-LAB_RUNS=$folder/runs
-LAB_DATA=$data
-# in a login shell, which reads the user's profile, these still win
-LAB_GIVEN="CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES VIRTUAL_ENV PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS"
-LAB_GIVEN="$LAB_GIVEN LAB_DATA LAB_JOB $given"
-LAB_BASH_ENV=${BASH_ENV:-}
-BASH_ENV=$job/login_shell.bash
-export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA LAB_GIVEN LAB_BASH_ENV BASH_ENV
 if [ -n "$gpus" ]; then # without a GPU on the machine nothing is said about them
     CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
     export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
 fi
-mkdir -p "$LAB_RUNS" "$LAB_DATA"
-eval "set -- $command"
-if [ -n "$secrets" ]; then
-    eval "$brought"
-    unset brought
-fi
-phase running "$(date +%s)"
-cd "$code/${inside:-}" || end 1
-umask "${umask:-$(umask)}"
-"$@"
-ended=$?
-cd "$job" || exit 1
-end $ended
+run_command

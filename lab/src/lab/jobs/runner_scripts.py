@@ -13,27 +13,31 @@ import tarfile
 from lab.ssh import framing
 
 SCRIPTS = ["environment.sh", "gpus.sh", "jobs.sh", "queue.sh", "runner.sh", "view.sh"]
-SCRIPTS += ["enter_machine.sh", "login_shell.bash", "machine_prelude.bash"]
+SCRIPTS += ["job_command.sh", "enter_machine.sh", "login_shell.bash", "machine_prelude.bash"]
+SLURM_SCRIPTS = ["environment.sh", "job_command.sh", "enter_machine.sh", "login_shell.bash"]
+SLURM_SCRIPTS += ["machine_prelude.bash", "slurm_batch.sh", "slurm_clear.sh", "slurm_step.sh"]
 MISSING = 76  # exit code of runner_scripts.sh: they are not there, and were not sent
 
 
 @functools.cache
-def read_scripts() -> dict[str, str]:
+def read_scripts(scheduler: str = "") -> dict[str, str]:
     """Return the text of each script by its name."""
-    return {name: framing.read_script(name) for name in SCRIPTS}
+    names = SLURM_SCRIPTS if scheduler == "slurm" else SCRIPTS
+    return {name: framing.read_script(name) for name in names}
 
 
-def make_variables(send: bool = False) -> dict[str, str]:
+def make_variables(scheduler: str = "", send: bool = False) -> dict[str, str]:
     """Return the variables of runner_scripts.sh: a hash and, with `send`, an archive of them."""
-    digest = hashlib.sha256(repr(read_scripts()).encode()).hexdigest()[:12]
-    return {"scripts": digest, "archive": _pack() if send else ""}
+    texts = read_scripts(scheduler)
+    digest = hashlib.sha256(repr(texts).encode()).hexdigest()[:12]
+    return {"scripts": digest, "archive": _pack(texts) if send else ""}
 
 
-def _pack() -> str:
+def _pack(texts: dict[str, str]) -> str:
     """Return a tar file of them in base64; it is compressed with the script that carries it."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, text in read_scripts().items():
+        for name, text in texts.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(text.encode())
             tar.addfile(entry, io.BytesIO(text.encode()))

@@ -34,12 +34,7 @@ if ! [ -e "$job/job.json" ]; then
 fi
 
 if ! [ -e "$job/once" ]; then
-    if [ -n "$interactive" ]; then
-        tmux_session "sh $(quoted "$job/runner.sh") terminal" || undo "$tmux_says"
-    else
-        # a session of its own outlives this connection, tmux, and a Ctrl-C elsewhere
-        setsid -f sh "$job/runner.sh" <"/dev/null" >>"$job/output.log" 2>&1 9>&-
-    fi
+    start_runner
     await_start
 fi
 date +%s

@@ -1,4 +1,4 @@
-# Waits until a job's runner has said how it began. Variables: job, interactive, and those of code.sh.
+# Starts a job's runner, and waits until it has said how it began. Variables: job, interactive, and those of code.sh.
 
 remove_job() {
     rm -rf "$job"
@@ -7,6 +7,15 @@ remove_job() {
 undo() { # WHY
     remove_job
     fail "$1"
+}
+
+start_runner() {
+    if [ -n "$interactive" ]; then
+        tmux_session "sh $(quoted "$job/runner.sh") terminal" || undo "$tmux_says"
+    else
+        # a session of its own outlives this connection, tmux, and a Ctrl-C elsewhere
+        setsid -f sh "$job/runner.sh" <"/dev/null" >>"$job/output.log" 2>&1 9>&-
+    fi
 }
 
 # await_start: until the runner has written its phase; nvidia-smi, which it calls three times, may be slow

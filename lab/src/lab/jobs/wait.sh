@@ -13,7 +13,7 @@ while [ $tries -gt 0 ]; do
         describe "$folder/jobs/$id" >/dev/null
         [ "$alive" != never ] || [ $tries -lt 50 ] || alive=yes # it may just be starting
         case $fact_code:$alive in
-        :yes | :elsewhere) all='' ;;
+        :yes | :elsewhere | :unasked) all='' ;;
         *) some=yes ;;
         esac
     done

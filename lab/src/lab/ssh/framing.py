@@ -67,9 +67,12 @@ def assemble_script(script: str, variables: dict[str, object], machine: Machine)
     variables = {**about, **variables}
     if any("\0" in str(value) for value in variables.values()):
         raise LabError("an argument cannot contain a NUL character.")
-    body = read_script(script)
-    needed = re.search("^# Needs: (.*)", body, re.M)
-    names = ["prelude.sh", *(needed[1].split() if needed else [])]
+    body = read_script(find_variant(script, machine) or script)
+    names = ["prelude.sh"]
+    for name in find_needs(body):
+        variant = find_variant(name, machine)
+        more = [name, *find_needs(read_script(variant)), variant] if variant else [name]
+        names += [one for one in more if one not in names]
     text = "\n".join(_strip_comments(part) for part in [*map(read_script, names), body])
     if not machine.shared:
         text = f"{PRIVATE}\n{text}"
@@ -86,6 +89,18 @@ def read_script(name: str) -> str:
     """Return the text of a script, whichever sub-package it lies in."""
     (path,) = PACKAGE.glob(f"*/{name}")
     return path.read_text("utf-8")
+
+
+def find_needs(text: str) -> list[str]:
+    """Return the scripts of functions that a script says it needs."""
+    needed = re.search("^# Needs: (.*)", text, re.M)
+    return needed[1].split() if needed else []
+
+
+def find_variant(script: str, machine: Machine) -> str:
+    """Return the script that does the same by the machine's scheduler; "" if there is none."""
+    name = f"{machine.scheduler}_{script}"
+    return name if machine.scheduler and any(PACKAGE.glob(f"*/{name}")) else ""
 
 
 def _strip_comments(script: str) -> str:

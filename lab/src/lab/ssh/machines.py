@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, get_origin, get_type_hints
 
 from lab.ground import files, project
 from lab.ground.errors import LabError
+from lab.slurm import options as slurm_options
 from lab.ssh import variables
 
 SHARED, PERSONAL = "machines.toml", "machines.local.toml"
@@ -37,6 +38,8 @@ class Machine(NamedTuple):
     shared: bool = False  # a team uses the folders: what is made there has the modes of the login
     prelude: Sequence[str] = ()  # lines that bash runs before a job and before its environment
     env: Mapping[str, str] = MappingProxyType({})  # variables of both; [machines.NAME.env]
+    scheduler: str = ""  # slurm: it starts the jobs, and `ssh` is a login node
+    slurm: Mapping[str, Any] = MappingProxyType({})  # options of sbatch; [machines.NAME.slurm]
     lab: str = "lab"  # how a command for it begins: with -m NAME if it is not the first
 
     @property
@@ -50,12 +53,13 @@ KEYS = {
     for key, kind in get_type_hints(Machine).items()
     if key not in ("name", "lab")
 }
+TABLES = ("env", "slurm")  # of a machine, whose keys are overridden one by one
 KINDS = {
     str: "text in quotes",
     int: "a whole number",
     bool: "true or false",
     list: 'lines in quotes: ["module load cuda"]',
-    dict: "a table of its own: [machines.NAME.env]",
+    dict: "a table of its own: [machines.NAME.env], [machines.NAME.slurm]",
 }
 
 
@@ -76,8 +80,12 @@ def read_all() -> dict[str, Machine]:
         for name, table in tables.items():
             _check(file, name, table)
             before = found.setdefault(name, {})
-            env = {**before.get("env", {}), **table.get("env", {})}
-            before.update(table, **({"env": env} if env else {}))
+            merged = {
+                key: {**before.get(key, {}), **table.get(key, {})}
+                for key in TABLES
+                if key in before or key in table
+            }
+            before.update(table, **merged)
     for name, table in found.items():
         for key in ("ssh", "folder"):
             if key not in table:
@@ -111,7 +119,7 @@ def _check(file: str, name: str, table: Table) -> None:
         if type(value) is not KEYS[key]:
             raise _mistake(file, path, key, f"{key} must be {KINDS[KEYS[key]]}")
         if isinstance(value, dict):
-            _check_env(file, path, value)
+            {"env": _check_env, "slurm": _check_slurm}[key](file, path, value)
             continue
         rule = _find_broken_rule(key, value)
         if rule:
@@ -126,6 +134,16 @@ def _check_env(file: str, path: str, env: Table) -> None:
             raise _mistake(file, f"{path}.env", name, f"{name} = {value!r}: {rule}")
 
 
+def _check_slurm(file: str, path: str, options: Table) -> None:
+    """Hold the options of sbatch against the rules; those that lab does not know are passed on."""
+    for name, value in options.items():
+        rule: str | None = "text in quotes, a whole number, true or false"
+        if type(value) in (str, int, bool):
+            rule = slurm_options.find_broken_rule(name, value)
+        if rule:
+            raise _mistake(file, f"{path}.slurm", name, f"{name} = {value!r}: {rule}")
+
+
 def _find_broken_rule(key: str, value: str | int | list[Any]) -> str | None:
     """Return the rule that a value breaks.
 
@@ -138,6 +156,8 @@ def _find_broken_rule(key: str, value: str | int | list[Any]) -> str | None:
     if isinstance(value, list):
         lines = all(isinstance(one, str) and one.strip() and "\n" not in one for one in value)
         return None if lines and "\0" not in str(value) else f"it must be {KINDS[list]}"
+    if key == "scheduler" and value != "slurm":
+        return "slurm is the only one that lab knows; without it, lab starts the jobs itself"
     if key in ("ssh", "gateway") and not HOST.fullmatch(value):
         return "it must be a host or an alias; user and port have keys of their own"
     if key in ("user", "gateway_user") and not USER.fullmatch(value):

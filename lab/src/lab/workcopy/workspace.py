@@ -128,7 +128,7 @@ def setup(connection: Connection) -> None:
         "plain": os.environ.get("NO_COLOR", ""),
         "brought": "",
         "default_index": lock.find_default_index(),
-        **runner_scripts.make_variables(send=True),
+        **runner_scripts.make_variables(connection.machine.scheduler, send=True),
     }
     if _run_setup(connection, variables) == NO_INDEX:
         wheels.bring(connection)

@@ -1,0 +1,69 @@
+# The command of a job, in the environment of its lock: for runner.sh and slurm_step.sh, which define `end CODE`.
+# shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
+
+count_written() { # the files that the command has left in its checkout, which lab fetch brings
+    [ -e code/.git ] || return
+    wrote=$({
+        git -C code -c core.fsmonitor= ls-files -z --others
+        git -C code -c core.fsmonitor= diff HEAD -z --name-only --no-renames --diff-filter=d
+    } 2>/dev/null | tr '\n\0' ' \n' | grep -vc '__pycache__/\|\(^\|/\)\.')
+    [ "$wrote" = 0 ] || printf '%s\n' "$wrote" >wrote
+} 2>/dev/null
+
+write_end() { # CODE: the space is reserved, so this works on a full disk
+    ended_at=$(date +%s)
+    # with a used-up quota some disks refuse even that: wait until there is room
+    until { printf '%-40s\n' "$1 $ended_at" 1<>exit_code.new; } && mv exit_code.new exit_code; do
+        sleep 5
+    done 2>/dev/null
+}
+
+phase() { # WORDS: what the job is doing, for lab jobs
+    printf '%s\n' "$*" >phase.new && mv phase.new phase
+}
+
+# enter_job: runs the prelude; sets code, python and environment, which may not exist yet
+enter_job() {
+    # with these, Debian's bash takes a job's `bash -c` for a shell of sshd and reads ~/.bashrc, whose
+    # python or CUDA_VISIBLE_DEVICES would replace the job's
+    unset SSH_CLIENT SSH2_CLIENT SSH_CONNECTION SSH_TTY
+    if ! enter_machine "$job"; then
+        echo "lab: $prelude_says"
+        end 1
+    fi
+    LAB_JOB=$id # by this lab stop finds every process of the job
+    LAB_JOB_FOLDER=$job
+    export LAB_JOB LAB_JOB_FOLDER
+    code=$job/code/$project
+    find_environment "$code"
+}
+
+# run_command: ends with its exit code
+run_command() {
+    VIRTUAL_ENV=$environment
+    PATH=$environment/bin:$PATH
+    PYTHONPATH=$code/src${PYTHONPATH:+:$PYTHONPATH}
+    PYTHONUNBUFFERED=1
+    LAB_PROJECT=$code
+    LAB_RUNS=$folder/runs
+    LAB_DATA=$data
+    # in a login shell, which reads the user's profile, these still win
+    LAB_GIVEN="CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES VIRTUAL_ENV PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS"
+    LAB_GIVEN="$LAB_GIVEN LAB_DATA LAB_JOB LAB_JOB_FOLDER LAB_ATTEMPT $given"
+    LAB_BASH_ENV=${BASH_ENV:-}
+    BASH_ENV=$job/login_shell.bash
+    export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA LAB_GIVEN LAB_BASH_ENV BASH_ENV
+    mkdir -p "$LAB_RUNS" "$LAB_DATA"
+    eval "set -- $command"
+    if [ -n "$secrets" ]; then
+        eval "$brought"
+        unset brought
+    fi
+    phase running "$(date +%s)"
+    cd "$code/${inside:-}" || end 1
+    umask "${umask:-$(umask)}"
+    "$@"
+    ended=$?
+    cd "$job" || exit 1
+    end $ended
+}

@@ -1,0 +1,105 @@
+# One attempt of a job: its command as a step, and what follows from its end. For the job's batch script, which has
+# trapped USR1 (near) and is in the job's folder.
+# shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
+
+near=${near:-} told=''
+trap 'told=yes' TERM
+job=$(pwd)
+. ./job.sh
+. ./slurm_clear.sh
+. ./job_command.sh
+
+# whole FILE WORDS: never half a line
+whole() { printf '%s\n' "$2" >"$1.$SLURM_JOB_ID" && mv "$1.$SLURM_JOB_ID" "$1"; }
+
+finish() { # CODE [WORD]: of the job, in case the code does not say how it ended
+    [ -z "${2:-}" ] || whole slurm_end "$2"
+    write_end "$1"
+    exit 0
+}
+
+# may_write: is this still the attempt that counts? After the failure of a node there may be two
+may_write() { read -r current <attempt && [ "$current" = "$attempt" ]; }
+
+# pass_on: once the command listens, USR1 to those of its processes that have a handler for it; others it would end
+pass_on() {
+    near=yes
+    until [ -e "listens.$attempt" ]; do
+        kill -0 "$step" || return 0
+        sleep 1
+    done
+    for environ in $(grep -lzsx "LAB_JOB=$id" /proc/[0-9]*/environ); do
+        pid=${environ%/environ} pid=${pid#/proc/}
+        grep -qzsx "LAB_ATTEMPT=$attempt" "$environ" &&
+            grep -qs '^SigCgt:.*[2367abef]..$' "/proc/$pid/status" && kill -s USR1 "$pid"
+    done
+} 2>/dev/null
+
+ask_slurm() { until about=$(scontrol show job "$SLURM_JOB_ID" -o); do sleep 2; done 2>/dev/null; }
+
+# go_on: in another attempt, after this one has written its checkpoint
+go_on() {
+    ask_slurm
+    # somebody has cancelled it, or Slurm itself requeues it: our requeue would bring back what was cancelled
+    case $about in *" JobState=RUNNING "* | *" Reason=TimeLimit "*) ;; *) exit 0 ;; esac
+    phase queued "its next attempt"
+    [ ! -e stop ] || finish 143
+    scontrol requeue "$SLURM_JOB_ID" 2>/dev/null && exit 0
+    # requeue is off here
+    rm -f slurm_id
+    number=$(clear_slurm && sbatch --parsable --dependency="afterany:$SLURM_JOB_ID" --chdir="$job" \
+        --output="$job/output.log" batch.sh "$job") || {
+        echo "lab: it has written a checkpoint, but Slurm took no further attempt."
+        finish 75
+    }
+    (set -C && printf '%s\n' "${number%%;*}" >slurm_id) 2>/dev/null
+    [ ! -e stop ] || scancel "${number%%;*}"
+    exit 0
+}
+
+# --- whose turn it is -----------------------------------------------------------------------------
+
+(set -C && printf '%s\n' "$SLURM_JOB_ID" >slurm_id) 2>/dev/null
+read -r owner <slurm_id
+[ "${owner:-$SLURM_JOB_ID}" = "$SLURM_JOB_ID" ] || exit 0 # submitted twice, as an answer was lost
+[ ! -e exit_code ] || exit 0
+[ ! -e stop ] || finish 143
+attempt=0
+[ ! -e attempt ] || read -r attempt <attempt
+attempt=$((attempt + 1))
+whole attempt "$attempt"
+read -r host </proc/sys/kernel/hostname
+whole "began.$attempt" "$(date +%s) $host $SLURM_JOB_ID"
+
+# --- the command, as a step: only steps hear of a preemption in time ------------------------------
+
+# what the job has is said once more, as srun would take it from variables that anybody may have set
+set -- --jobid="$SLURM_JOB_ID" --nodes=1 --ntasks=1 --quiet --export=ALL
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || set -- "$@" --cpus-per-task="$SLURM_CPUS_PER_TASK"
+[ -z "${SLURM_MEM_PER_NODE:-}" ] || set -- "$@" --mem="$SLURM_MEM_PER_NODE"
+[ -z "${SLURM_MEM_PER_CPU:-}" ] || set -- "$@" --mem-per-cpu="$SLURM_MEM_PER_CPU"
+(clear_slurm && exec srun "$@" sh "$job/slurm_step.sh" "$attempt") &
+step=$!
+trap pass_on USR1
+[ -z "$near" ] || pass_on
+while :; do
+    wait $step
+    code=$?
+    kill -0 $step 2>/dev/null || break # else it was a signal
+done
+
+# --- its end --------------------------------------------------------------------------------------
+
+may_write || exit 0
+[ ! -e "ended.$attempt" ] || read -r code _ <"ended.$attempt"
+[ ! -e stop ] || finish 143
+[ "$code" != 75 ] || [ ! -e "listens.$attempt" ] || go_on
+if [ -n "$told" ]; then # Slurm ends the job, and knows why: after a time limit it never comes back
+    ask_slurm
+    case $about in *" Reason=TimeLimit "*) finish "$code" timeout ;; esac
+    exit 0
+fi
+if [ "$code" != 0 ] && grep -qE '^(slurmstepd|srun)[^ ]* error: .*(memory limit|oom.kill|Out Of Memory)' output.log; then
+    finish "$code" out_of_memory
+fi
+finish "$code"

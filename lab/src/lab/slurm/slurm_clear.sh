@@ -1,0 +1,7 @@
+# Variables of Slurm that a profile, or a job around this one, has set: sbatch and srun would obey them.
+
+clear_slurm() {
+    for name in $(env | sed -nE 's/^((SLURM|SBATCH|SRUN)_[A-Za-z0-9_]*)=.*/\1/p'); do
+        [ "$name" = SLURM_CONF ] || unset "$name"
+    done
+}

@@ -1,0 +1,28 @@
+# Prints a job's output as follow.sh does, which it replaces; for a minute at most, as nothing tells a script that its
+# connection was lost. Exit code 78: the job goes on, and so may its output.
+# Needs: places.sh jobs.sh
+
+job=$folder/jobs/$id
+[ -e "$job/output.log" ] || fail "job $id has no output on $hostname."
+if [ -n "$last" ]; then
+    size=$(wc -c <"$job/output.log") # it may grow meanwhile
+    shown=$(head -c "$size" "$job/output.log" | tail -n "$last" | wc -c)
+    echo "$size $((size - shown))"
+    tail -c "+$((size - shown + 1))" "$job/output.log" | head -c "$shown" |
+        LC_ALL=C sed -e 's/\r*$//' -e 's/.*\r//'
+    exit 0
+fi
+tries=60
+while :; do
+    describe "$job" >/dev/null
+    case $follow:$fact_code:$alive in yes::yes | yes::unasked) over='' ;; *) over=yes ;; esac
+    size=$(wc -c <"$job/output.log") # opened anew each time: a shared file system shows it late
+    if [ "$size" -gt "$from" ]; then
+        tail -c "+$((from + 1))" "$job/output.log" | head -c "$((size - from))"
+        from=$size
+    fi
+    [ -z "$over" ] || exit 0
+    tries=$((tries - 1))
+    [ $tries -gt 0 ] || exit 78
+    sleep 1
+done

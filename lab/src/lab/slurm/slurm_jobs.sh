@@ -1,0 +1,119 @@
+# How a job stands that Slurm runs; after jobs.sh, whose describe it replaces: the same fields. `alive` is here also
+# unasked (Slurm does not answer), or slurm:WORDS for how it ended.
+# Needs: gpus.sh slurm_clear.sh slurm_queue.sh
+
+whole() { printf '%s\n' "$2" >"$1.$hostname.$$" && mv "$1.$hostname.$$" "$1"; } 2>/dev/null # FILE WORDS
+
+# ask_end JOB-FOLDER: asks Slurm, once, about a job that is no longer in its queue; sets alive, or fact_code
+ask_end() {
+    if [ -e "$1/slurm_end" ]; then
+        alive=slurm:$(cat "$1/slurm_end")
+        return
+    fi
+    number=''
+    [ -e "$1/slurm_id" ] && read -r number <"$1/slurm_id"
+    case $number in
+    '' | *[!0-9]*)
+        alive=slurm:forgotten # its submission was interrupted, and Slurm has none of that name
+        return
+        ;;
+    esac
+    said=$(clear_slurm && limit 20 scontrol show job "$number" -o 2>&1) || {
+        case $said in
+        *"Invalid job id"*) ;;
+        *) alive=unasked && return ;;
+        esac
+        said=$(clear_slurm && limit 20 sacct -n -X -P -j "$number" -o State,ExitCode 2>/dev/null | tail -n 1)
+        said="JobState=${said%%[ |]*} ExitCode=${said##*|} "
+    }
+    word=${said##*JobState=} word=${word%% *}
+    exit=${said##* ExitCode=} exit=${exit%% *}
+    case $word in
+    PENDING | RUNNING | CONFIGURING | COMPLETING | SUSPENDED | REQUEUE* | RESIZING | SIGNALING | STAGE_OUT | STOPPED)
+        alive=yes # it is there again
+        return
+        ;;
+    COMPLETED | FAILED) ;;
+    CANCELLED | TIMEOUT | PREEMPTED | NODE_FAIL | OUT_OF_MEMORY | BOOT_FAIL | DEADLINE) ;;
+    *) word=forgotten ;;
+    esac
+    case $exit in *[!0-9:]* | '' | *:*:*) exit=0:0 ;; esac
+    code=${exit%:*}
+    [ "${exit#*:}" = 0 ] || code=$((128 + ${exit#*:}))
+    read_end "$1" # it may have been written just now
+    [ -z "$fact_code" ] || return 0
+    word=$(printf %s "$word" | tr A-Z a-z)
+    [ "$word" != forgotten ] || code=$(read_attempt "$1")
+    whole "$1/slurm_end" "$word${code:+ $code}"
+    alive="slurm:$word${code:+ $code}"
+}
+
+# read_attempt JOB-FOLDER: prints the code that the last attempt wrote, if it did
+read_attempt() {
+    [ -e "$1/attempt" ] && read -r last <"$1/attempt" && [ -e "$1/ended.$last" ] &&
+        read -r ended _ <"$1/ended.$last" && case $ended in '' | *[!0-9]*) ;; *) printf '%s\n' "$ended" ;; esac
+}
+
+describe() {
+    fact_code='' fact_end='' fact_start='' fact_phase='' fact_gpus='' fact_wrote='' alive='' stopped=''
+    read_end "$1"
+    [ -e "$1/submitted" ] && read -r fact_start <"$1/submitted"
+    [ -e "$1/gpus" ] && read -r fact_gpus <"$1/gpus"
+    [ -e "$1/wrote" ] && read -r fact_wrote <"$1/wrote"
+    [ -e "$1/stop" ] && stopped=yes
+    [ -e "$1/phase" ] && read -r fact_phase <"$1/phase"
+    case $fact_wrote in *[!0-9]*) fact_wrote='' ;; esac
+    case $fact_start in *[!0-9]*) fact_start='' ;; esac
+    if [ -n "$fact_code" ]; then
+        [ ! -e "$1/slurm_end" ] || alive=slurm:$(cat "$1/slurm_end")
+    elif [ -e "$1/slurm_end" ]; then
+        alive=slurm:$(cat "$1/slurm_end")
+    else
+        ask_queue
+        found=$(find_in_queue "${1##*/}" 2>/dev/null)
+        changed=$(stat -c %Y "$1/slurm_id" 2>/dev/null || echo "${fact_start:-0}")
+        if [ -n "$found" ] && [ "$queue_code" = 0 ]; then
+            alive=yes
+            case $found in
+            *'|PENDING|'*) fact_phase="queued $(say_why "$found")" ;;
+            *) case $fact_phase in running*) ;; *) fact_phase="queued Slurm starts it" ;; esac ;;
+            esac
+        elif [ "${changed:-0}" -ge "$queue_at" ]; then
+            alive=yes # Slurm has not been asked since
+            case $fact_phase in running*) ;; *) fact_phase="queued Slurm has it" ;; esac
+        elif [ "$queue_code" != 0 ]; then
+            alive=unasked
+        else
+            read_end "$1" # it may have ended just now
+            [ -n "$fact_code" ] || ask_end "$1"
+        fi
+    fi
+    spec=''
+    read -r spec <"$1/job.json"
+    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$fact_code" "$fact_start" "$fact_end" \
+        "$alive" "$stopped" "$fact_gpus" "$fact_phase" "$fact_wrote" "$spec"
+}
+
+# say_why LINE: why a job waits, by Slurm's reason for it
+say_why() {
+    IFS='|' read -r _ _ reason begins partition nodes <<LINE
+$1
+LINE
+    case $reason in
+    Resources) why="no idle node in $partition${nodes:+: $nodes}" ;;
+    Priority) why="jobs of higher priority in $partition come first${nodes:+: $nodes}" ;;
+    None) why="Slurm has not looked at it yet" ;;
+    BeginTime) why="it waits for its begin time, as after a requeue" ;;
+    Dependency) why="it waits for the attempt before it" ;;
+    PartitionTimeLimit) why="it never starts: its time is over the limit of $partition" ;;
+    InvalidAccount | InvalidQOS | AccountNotAllowed | QOSNotAllowed) why="it never starts: $reason" ;;
+    PartitionDown | PartitionInactive) why="partition $partition is down" ;;
+    ReqNodeNotAvail*) why="the nodes it wants are down, drained or reserved${nodes:+: $nodes}" ;;
+    JobHeldUser) why="it is held: scontrol release starts it" ;;
+    JobHeldAdmin) why="the administrator holds it" ;;
+    Assoc* | QOS*) why="your account's or QOS's limit is reached ($reason)" ;;
+    *) why="Slurm says $reason" ;;
+    esac
+    case $begins in '' | N/A) ;; *) why="$why; Slurm's estimate of its start: $begins" ;; esac
+    printf '%s\n' "$why"
+}

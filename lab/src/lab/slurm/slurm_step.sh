@@ -1,0 +1,31 @@
+# One attempt of a job's command, as a step of srun. Argument: its number.
+# shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
+
+job=$(cd "$(dirname "$0")" && pwd) || exit 1
+cd "$job" || exit 1
+exec </dev/null >>output.log 2>&1
+trap : INT HUP TERM USR1 # they are for the command; this stays to see how it ends
+attempt=$1
+given_gpus=${CUDA_VISIBLE_DEVICES:-}
+. ./job.sh
+. ./environment.sh
+. ./enter_machine.sh
+. ./job_command.sh
+
+end() { # CODE: of this attempt
+    count_written
+    printf '%s\n' "$1 $(date +%s)" >"ended.$attempt.new" && mv "ended.$attempt.new" "ended.$attempt"
+    exit 0 # srun would print every other code
+}
+
+LAB_ATTEMPT=$attempt
+export LAB_ATTEMPT
+enter_job
+if ! environment_ready; then # a job may have no network to make one
+    echo "lab: the environment $environment is gone: start the job anew."
+    end 1
+fi
+CUDA_VISIBLE_DEVICES=$given_gpus
+export CUDA_VISIBLE_DEVICES
+[ -z "$given_gpus" ] || printf '%s\n' "$given_gpus" >gpus
+run_command

@@ -1,0 +1,324 @@
+"""The Slurm bed: laptop, two login nodes, controller and two compute nodes, each in namespaces.
+
+    laptop .1 ---+--- login1 .11, login2 .12 (behind one name: cluster)
+                 +--- ctl .10 (slurmctld; the bridge is here)
+                 +--- n1 .21, n2 .22 (slurmd, 4 CPUs and 2 GPUs each)
+
+Login and compute nodes share /home and /srv. The accounts there are `ada` and `bob`, ordinary
+users; on the laptop everything is ada's. There is no accounting, no munge and no cgroup.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.hosts import Hosts
+from helpers.hosts.host import BOB, SPACES, Host
+from helpers.laptop import Laptop, find_programs, make_small_project
+
+NETWORK = "198.18.0"
+NUMBERS = {"laptop": 1, "ctl": 10, "login1": 11, "login2": 12, "n1": 21, "n2": 22}
+ADA = 2002
+SHARED = ("/home", "/srv")
+PROGRAMS = ["slurmctld", "slurmd", "sbatch", "squeue", "srun"]
+CONF = """
+ClusterName=bed
+SlurmctldHost=ctl
+AuthType=auth/none
+CredType=cred/none
+AuthInfo=cred_expire=5
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation=/run/slurmctld
+SlurmdSpoolDir=/run/slurmd
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd.pid
+SlurmctldLogFile=/run/slurmctld.log
+SlurmdLogFile=/run/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=500
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+SlurmdTimeout=15
+KillWait=5
+SlurmdParameters=config_overrides
+SchedulerParameters=bf_interval=5,sched_interval=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+GresTypes=gpu
+NodeName=n[1-2] CPUs=4 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+PartitionName=gpu Nodes=n[1-2] Default=YES MaxTime=02:00:00 PriorityTier=1 GraceTime=10
+PartitionName=urgent Nodes=n[1-2] MaxTime=02:00:00 PriorityTier=10 AllowAccounts=physics
+"""
+
+
+def missing_programs() -> list[str]:
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    return [name for name in PROGRAMS if not shutil.which(name, path=path)]
+
+
+class Node(Host):
+    """One host of the Slurm bed."""
+
+    @property
+    def is_laptop(self) -> bool:
+        return self.name == "laptop"
+
+    def path(self, inside: str) -> Path:
+        if not self.is_laptop and inside.startswith(SHARED):
+            return self.bed.folder / "shared" / inside.lstrip("/")
+        return super().path(inside)
+
+    def _known_hosts(self) -> str:
+        logins = "".join(f"{NETWORK}.{NUMBERS[name]} cluster\n" for name in ("login1", "login2"))
+        if self.is_laptop:
+            return logins
+        return "".join(f"{NETWORK}.{number} {name}\n" for name, number in NUMBERS.items())
+
+    def _preparation(self) -> str:
+        if self.is_laptop:
+            return super()._preparation()
+        shared = shlex.quote(str(self.bed.folder / "shared"))
+        conf = shlex.quote(CONF)
+        return f"""
+            mount --bind {shared}/home {shlex.quote(str(self.folder))}/home
+            mount --bind {shared}/srv /srv
+            {super()._preparation()}
+            mkdir -p /etc/slurm /run/slurmctld /run/slurmd
+            printf %s {conf} >/etc/slurm/slurm.conf
+            echo 'NodeName=n[1-2] Name=gpu File=/dev/shm/gpu[0-1]' >/etc/slurm/gres.conf
+            echo 'CgroupPlugin=cgroup/v1' >/etc/slurm/cgroup.conf
+            for n in 0 1; do mknod /dev/shm/gpu$n c 1 3 && chmod 666 /dev/shm/gpu$n; done
+            printf 'ada:x:{ADA}:\\n' >>/etc/group
+            printf '127.0.0.1 localhost\\n%s' {shlex.quote(self._known_hosts())} >/etc/hosts
+            {self._python()}
+            {self._cache() if self.name.startswith("login") else ""}
+        """
+
+    def _python(self) -> str:
+        """The script that shows the tests' Python at its own path, where it finds its library."""
+        prefix = Path(os.path.realpath(self.bed.python)).parents[1]
+        if not prefix.is_relative_to("/root"):
+            return ""
+        path = shlex.quote(str(prefix))
+        mounted = f"mkdir -p {path}; mount --bind /usr/lib/bed/python {path}"
+        return f"mount -t tmpfs -o mode=755 tmpfs /root; {mounted}"
+
+    def _cache(self) -> str:
+        """The script that lets ordinary users write into uv's cache; what they write stays here."""
+        return """
+            mkdir system/cache system/cache.work
+            layers=lowerdir=/usr/lib/bed/cache,upperdir=system/cache
+            mount -t overlay overlay -o "$layers,workdir=system/cache.work" /usr/lib/bed/cache
+            cd /usr/lib/bed/cache
+            chmod 777 . archive-v*
+            find . -path './archive-v*' -prune -o -type d -exec chmod 777 {} +
+            find . -path './archive-v*' -prune -o -name '*.lock' -exec chmod 666 {} +
+        """
+
+    def _users(self) -> list[str]:
+        if self.is_laptop:
+            return super()._users()
+        return ["root", *super()._users()]
+
+    def _passwd(self) -> str:
+        if self.is_laptop:
+            return super()._passwd()
+        ours = "root:x:0:0:root:/root:/bin/bash\n"
+        ours += f"ada:x:{ADA}:{ADA}:Ada:/home/ada:/bin/bash\n"
+        ours += f"bob:x:{BOB}:{BOB}:Bob:/home/bob:/bin/bash\n"
+        lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
+        system = "".join(line for line in lines if line.split(":")[2] != "0")
+        return f"printf %s {shlex.quote(ours + system)} >/etc/passwd"
+
+    def _serve(self, fresh=False):
+        if self.name == "ctl":
+            self._ask("start", "slurmctld", ["slurmctld", "-D"], "/run/slurmctld.pid")
+        elif self.name.startswith("n"):
+            self._ask("start", "slurmd", ["slurmd", "-D", "-N", self.name], "/run/slurmd.pid")
+        elif self.name.startswith("login"):
+            settings = """
+                ListenAddress 0.0.0.0:22
+                HostKey /etc/ssh/host_cluster
+                AuthorizedKeysFile /etc/ssh/authorized/%u
+                PasswordAuthentication no
+                KbdInteractiveAuthentication no
+                UsePAM no
+                StrictModes no
+                UseDNS no
+                PrintMotd no
+                PidFile /run/sshd.pid
+                Subsystem sftp internal-sftp
+            """
+            self._sh(f"printf %s {shlex.quote(settings)} >/etc/ssh/sshd_config")
+            self._sh("chmod 600 /etc/ssh/host_*")
+            self._ask(
+                "start", "sshd", ["/usr/sbin/sshd", "-D", "-E", "/run/sshd.log"], "/run/sshd.pid"
+            )
+
+    def enter(self, *command, user="ada", cwd=None) -> list[str]:
+        words = super().enter(
+            *command, user="ada", cwd=cwd or ("/" if user == "root" else f"/home/{user}")
+        )
+        ids = {"ada": ADA, "bob": BOB, "root": 0}
+        if not self.is_laptop and ids[user]:
+            at = words.index("setsid")
+            words[at:at] = ["--setuid", str(ids[user]), "--setgid", str(ids[user])]
+        return words
+
+    def environment(self, user: str = "ada") -> dict[str, str]:
+        if self.is_laptop:
+            return super().environment(user)
+        found = super().environment("bob")
+        home = "/root" if user == "root" else f"/home/{user}"
+        found["PATH"] = f"{home}/.local/bin:/usr/local/bin:/usr/bin:/bin"
+        return found | {"HOME": home, "USER": user, "LOGNAME": user}
+
+
+class SlurmBed:
+    """All of them; what a test asks for of Slurm itself is here."""
+
+    def __init__(self, folder: Path, uv: str, uv_cache: str, python: str):
+        self.folder, self.uv, self.uv_cache, self.python = Path(folder), uv, uv_cache, python
+        self.ctl = Node(self, "ctl")
+        self.laptop = Node(self, "laptop")
+        self.login1, self.login2, self.n1, self.n2 = (
+            Node(self, name) for name in ("login1", "login2", "n1", "n2")
+        )
+        self.all = [self.ctl, self.laptop, self.login1, self.login2, self.n1, self.n2]
+        try:
+            self._prepare()
+            for host in self.all:
+                host.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        for host in reversed(self.all):
+            host.stop()
+
+    def _prepare(self):
+        keys = self.folder / "keys"
+        keys.mkdir()
+        Path(self.uv_cache).mkdir(parents=True, exist_ok=True)
+        for name in ("id_ed25519", "id_bob", "host_cluster"):
+            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", keys / name]
+            subprocess.run(words, check=True)
+        for host in self.all:
+            shutil.copytree(keys, host.folder / "keys")
+        for name, owner in (("ada", ADA), ("bob", BOB)):
+            home = self.folder / "shared/home" / name
+            shutil.copytree("/etc/skel", home)
+            scratch = self.folder / "shared/srv" / name
+            scratch.mkdir(parents=True)
+            (home / ".config/uv").mkdir(parents=True)
+            (home / ".config/uv/uv.toml").write_text(uv_settings())
+            self._link_programs(home)
+            subprocess.run(["chown", "-R", f"{owner}:{owner}", home, scratch], check=True)
+        home = self.laptop.home
+        shutil.copytree("/etc/skel", home)
+        home.chmod(0o755)
+        self.laptop.write(".config/uv/uv.toml", uv_settings())
+        self._link_programs(home)
+        (home / ".ssh").mkdir(mode=0o700)
+        for name in ("id_ed25519", "id_bob"):
+            shutil.copy(keys / name, home / ".ssh")
+        key = " ".join((keys / "host_cluster.pub").read_text().split()[:2])
+        self.laptop.write(".ssh/known_hosts", f"cluster {key}\n", 0o600)
+        self.laptop.write(".gitconfig", "[user]\n\tname = Ada\n\temail = ada@example.org\n")
+
+    def _link_programs(self, home: Path):
+        (home / ".local/bin").mkdir(parents=True)
+        (home / ".local/bin/uv").symlink_to("/usr/lib/bed/uv")
+        python = f"/usr/lib/bed/python/bin/{Path(os.path.realpath(self.python)).name}"
+        (home / ".local/bin/python3.11").symlink_to(python)
+
+    def _wire(self, host: Node):
+        """Lay its line to the bridge, which is the controller's."""
+        if host is self.ctl:
+            host._sh(f"ip link add hub type bridge; ip addr add {NETWORK}.10/24 dev hub")
+            host._sh("ip link set hub up")
+            return
+        own, hub = (
+            f"/proc/{os.getpid()}/fd/{one._spaces[SPACES.index('net')]}" for one in (host, self.ctl)
+        )
+        self.ctl._sh(f"ip link del {host.name} 2>/dev/null || true")
+        words = f"ip link add line type veth peer name {host.name} netns {hub}".split()
+        subprocess.run(["nsenter", f"--net={own}", *words], check=True)
+        self.ctl._sh(f"ip link set {host.name} master hub up")
+        host._sh(f"ip addr add {NETWORK}.{NUMBERS[host.name]}/24 dev line; ip link set line up")
+
+    # --- Slurm
+
+    def slurm(self, *command: str, user="root", check=True) -> str:
+        """What a command of Slurm prints, on a login node."""
+        return self.login1.run(*command, user=user, check=check, timeout=60).stdout
+
+    def cut(self):
+        """The laptop has no network."""
+        self.laptop._sh("ip link set line down")
+
+    def heal(self):
+        self.laptop._sh("ip link set line up")
+
+    def clean(self):
+        """Nothing runs, and no job is left in Slurm's queue."""
+        self.slurm("scancel", "--user=ada", "--user=bob", check=False)
+
+
+MACHINES = """
+[machines.cluster]
+ssh = "cluster"
+user = "ada"
+folder = "/srv/ada/my-experiment"
+scheduler = "slurm"
+[machines.cluster.slurm]
+partition = "gpu"
+time = "01:00:00"
+mem = "300M"
+"""
+
+
+@dataclass(frozen=True)
+class ClusterLaptop(Laptop):
+    """The project on the laptop of the Slurm bed."""
+
+    def there(self, name: str) -> Path:
+        """A file in the project's folder on the cluster."""
+        return self.hosts.login1.path("/srv/ada/my-experiment") / name
+
+
+def start(folder: Path) -> SlurmBed:
+    """The bed in that folder, with the uv and the Python of the tests."""
+    return SlurmBed(folder, *find_programs())
+
+
+def settle(started: SlurmBed, folder: Path) -> ClusterLaptop:
+    """Put the small project on the laptop, and set it up on the cluster."""
+    small = make_small_project(folder, remote="cluster")
+    (small.path / "machines.toml").write_text(MACHINES)
+    shutil.move(small.path, started.laptop.home)
+    laptop = ClusterLaptop(started.laptop.home / "my-experiment", hosts=started)
+    laptop.lab("setup")
+    return laptop
+
+
+def uv_settings() -> str:
+    return Hosts._uv_settings(None)
