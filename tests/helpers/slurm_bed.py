@@ -124,6 +124,7 @@ class Node(Host):
             chmod 777 . archive-v*
             find . -path './archive-v*' -prune -o -type d -exec chmod 777 {} +
             find . -path './archive-v*' -prune -o -name '*.lock' -exec chmod 666 {} +
+            find . -maxdepth 2 -type f -exec chmod 666 {} +
         """
 
     def _users(self) -> list[str]:

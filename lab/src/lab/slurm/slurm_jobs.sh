@@ -1,6 +1,6 @@
 # How a job stands that Slurm runs; after jobs.sh, whose describe it replaces: the same fields. `alive` is here also
 # unasked (Slurm does not answer), or slurm:WORDS for how it ended.
-# Needs: gpus.sh slurm_clear.sh slurm_queue.sh
+# Needs: places.sh gpus.sh slurm_clear.sh slurm_queue.sh
 
 whole() { printf '%s\n' "$2" >"$1.$hostname.$$" && mv "$1.$hostname.$$" "$1"; } 2>/dev/null # FILE WORDS
 
@@ -62,6 +62,7 @@ describe() {
     [ -e "$1/wrote" ] && read -r fact_wrote <"$1/wrote"
     [ -e "$1/stop" ] && stopped=yes
     [ -e "$1/phase" ] && read -r fact_phase <"$1/phase"
+    [ -e "$1/began.1" ] || fact_phase=queued
     case $fact_wrote in *[!0-9]*) fact_wrote='' ;; esac
     case $fact_start in *[!0-9]*) fact_start='' ;; esac
     if [ -n "$fact_code" ]; then

@@ -11,9 +11,12 @@ take_number() { (set -C && printf '%s\n' "$1" >"$job/slurm_id") 2>/dev/null; }
 # find_submitted: is it in Slurm? An answer may have been lost. Fails with 1 if it is not, with 2 if Slurm does not say
 find_submitted() {
     [ ! -e "$job/slurm_id" ] || return 0
-    listed=$(limit 30 squeue -h -t all -n "lab-$id" -o %A 2>/dev/null) || return 2
+    listed=$(limit 30 squeue -h -t all -n "lab-$id" -o '%A|%T' 2>/dev/null) || return 2
+    # one that sbatch has refused may be there as well, as failed
+    [ -e "$job/began.1" ] || listed=$(printf '%s\n' "$listed" | grep -v '|FAILED$')
     [ -n "$listed" ] || return 1
-    take_number "$(printf '%s\n' "$listed" | sort -n | head -n 1)"
+    number=$(printf '%s\n' "$listed" | sed 's/|.*//' | sort -n | head -n 1)
+    take_number "$number" || read -r number <"$job/slurm_id"
 }
 
 # make_environment: here, as the job may have no network; what is said goes into the job's output
@@ -106,6 +109,12 @@ start_runner() {
     number=$(printf '%s\n' "$said" | sed -n 's/^\([0-9]\{1,\}\)\(;.*\)\{0,1\}$/\1/p' | tail -n 1)
     if [ -n "$number" ]; then
         take_number "$number" || read -r number <"$job/slurm_id"
+        reason=$(limit 20 squeue -h -j "$number" -o %r 2>/dev/null)
+        case $reason in
+        PartitionTimeLimit | PartitionConfig | PartitionNodeLimit | InvalidAccount | InvalidQOS | AccountNotAllowed | QOSNotAllowed)
+            limit 20 scancel "$number" && refuse "would never start it: $reason"
+            ;;
+        esac
         return 0
     fi
     find_submitted && return 0
