@@ -1,4 +1,4 @@
-"""A command that goes on: it counts in a file, writes a checkpoint on USR1 and TERM, and ends with 75.
+"""A command that goes on: it counts in a file, and ends with 75 after USR1 and TERM, at a step.
 
 Arguments: the file; how far to count; seconds for each step.
 """
