@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.jobs import job, logged
 from helpers.projects import Project
 
 WRITERS = """
@@ -176,18 +177,38 @@ def test_a_flat_script_runs_on_a_machine_comes_home_and_goes_on(laptop):
     there = laptop.there("data/digits/train")
     there.mkdir(parents=True)
     (there / "x.txt").write_text("an image")
-    record = ("run", "--follow", "--", "lab", "record")
+    record = ("run", "--follow", "--name", "try")
     printed = laptop.lab(*record, "--", "python", "train.py", "--lr", "0.5")
     assert "sees an image ['--lr', '0.5'] fine" in printed
     laptop.lab("fetch")
     (run,) = laptop.path.glob("runs/2*")
     entry = json.loads((run / "run.json").read_text())
     assert entry["status"] == "COMPLETED" and entry["meta"]["changed"] == {"lr": 0.5}
+    assert entry["meta"]["options"]["--name"] == "try"
     assert "WORD = 'fine'" in laptop.git("show", f"{entry['code']['commit']}:helper.py")
     assert points(run) == {"loss": [(0, 1.0), (1, 0.5)]}
     models = laptop.path / "data/digits/models" / run.name
     assert {path.name for path in models.rglob("*") if path.is_file()} == {"state", "weights"}
     laptop.lab(*record, "--from", run.name, "--", "python", "train.py")
+    again = ("lab", "record", "--from", run.name, "--", "python", "train.py")
+    laptop.lab("run", "--follow", "--", *again)  # has one record, not two
     laptop.lab("fetch")
-    (later,) = [path for path in laptop.path.glob("runs/2*") if path != run]
-    assert [step for step, _ in points(later)["loss"]] == [2, 3], "it went on where that ended"
+    later = [path for path in laptop.path.glob("runs/2*") if path != run]
+    steps = [[step for step, _ in points(path)["loss"]] for path in later]
+    assert steps == [[2, 3], [2, 3]], "they went on where that ended"
+    (laptop.path / "data/digits/train").mkdir(parents=True, exist_ok=True)
+    (laptop.path / "data/digits/train/x.txt").write_text("an image")
+    printed = laptop.lab("reproduce", "--yes", run.name)
+    assert "the same numbers" in printed.splitlines()[-1]
+    assert "sees an image" in printed, "also here, and in a checkout"
+
+
+def test_a_recorded_command_is_stopped_like_any_other_and_its_record_says_so(laptop):
+    id = laptop.lab("run", "--", "sh", "-c", "echo up; exec sleep 1240").split()[0]
+    logged(laptop, id, "up")
+    laptop.lab("stop", id)
+    assert job(laptop, id)["state"] == "stopped"
+    laptop.lab("fetch", id)
+    (folder,) = laptop.path.glob("runs/2*")
+    assert json.loads((folder / "run.json").read_text())["status"] == "TERMINATED"
+    assert laptop.lab("run", "--follow", "--", "sh", "-c", "exit 3", check=False).returncode == 3

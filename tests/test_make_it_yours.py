@@ -6,7 +6,7 @@ import re
 import shlex
 
 import pytest
-from lab.transfer.manifest import parse_manifest
+from lab.datasets.manifest import parse_manifest
 
 from helpers.projects import LAB, TEMPLATE
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from lab.browser import notebook
 from lab.cli import environment
+from lab.datasets import manifest
 from lab.doctor import checks
 from lab.doctor.facts import parse_facts
 from lab.ground import files
 from lab.jobs import control
 from lab.ssh import answers, framing, ssh_errors
 from lab.ssh.machines import Machine
-from lab.transfer import clean, datasets, fetch_plan, manifest, staging, tar_copy
+from lab.transfer import clean, datasets, fetch_plan, staging, tar_copy
 from lab.workcopy import workspace
 
 ID = "20261122-101530-k7xq2a"

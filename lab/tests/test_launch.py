@@ -86,7 +86,7 @@ def test_a_command_runs_in_the_folder_that_it_was_typed_in(machine, repository, 
     assert launch.typed_inside() == ""
     monkeypatch.chdir(inside)
     monkeypatch.setattr(remote, "connect_and_announce", lambda _: machine.connection)
-    words = ["run", "--gpus", "0", "--", "pwd"]
+    words = ["run", "--gpus", "0", "--no-record", "--", "pwd"]
     assert main.main(words) == 2, "nothing in that folder is sent"
     assert machine.count_calls() == 0
     (inside / "x").touch()

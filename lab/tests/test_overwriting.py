@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from lab.datasets.manifest import DatasetError
 from lab.ground import files
 from lab.ground.errors import LabError
 from lab.transfer import copying, datasets, fetch, fetch_plan, report, staging
-from lab.transfer.manifest import DatasetError
 
 RUN = "20260101-101010-worker-00000001"
 

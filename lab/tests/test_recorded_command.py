@@ -11,8 +11,10 @@ import pytest
 from git_helper import run_git
 
 import lab
+from lab.datasets import folders as datasets
 from lab.ground import project as current
 from lab.ground.errors import LabError
+from lab.ground.files import sha256
 from lab.runs import records
 
 SRC = Path(lab.__file__).resolve().parents[1]
@@ -204,6 +206,45 @@ def test_only_rank_0_makes_points_and_another_sitecustomize_is_imported(record):
     folder, printed = record("--", "bash", "-c", command)
     assert len(records.points(folder / "metrics.jsonl")) == 1
     assert printed.count("the other one") == 1
+
+
+def test_the_record_has_the_dataset_that_a_command_was_told_and_a_later_one_wants_the_same(
+    record, tmp_path
+):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/a.csv").write_text("1,2")
+    datasets.add("table", tmp_path / "tables")
+    manifest = record.project / "data/table/manifest.json"
+    data = {"dataset": "table", "manifest_sha256": sha256(manifest)}
+    record.write("read.sh", "cat data/table/a.csv; echo >$LAB_OUTPUT/state\n")
+    first, printed = record("--", "bash", "read.sh", "--data", "data/table/a.csv")
+    assert "1,2" in printed and record.entry(first)["data"] == data
+    record.write(
+        "args.py",
+        "import argparse\nparser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--dataset', default='table')\nparser.parse_args()\n",
+    )
+    folder, _ = record("--", "python", "args.py")
+    assert record.entry(folder)["data"] == data, "a default that only the script knows"
+    assert record("--from", first.name, "--", "true")[0]
+    manifest.write_text(manifest.read_text() + "\n")
+    process = record.start("--from", first.name, "--", "true")
+    _, said = process.communicate()
+    assert process.returncode == 1 and "data/table" in said, "it would go on with other data"
+    later, _ = record("--", "bash", "read.sh", "--data", "data/table/a.csv")
+    whats = [row["what"] for row in records.comparison([first, later])]
+    assert "data manifest" in whats
+
+
+def test_a_file_that_git_ignores_is_named_as_the_commit_has_it_not(record):
+    record.write(".gitignore", "/runs\n/data\n__pycache__/\nhidden.py\nignored.sh\n")
+    record.write("hidden.py", "")
+    record.write("ignored.sh", "true\n")
+    record.write("see.py", "import hidden\n")
+    folder, printed = record("--", "python", "see.py")
+    assert "hidden.py" in record.entry(folder)["code"]["problem"] and "hidden.py" in printed
+    folder, _ = record("--", "bash", "ignored.sh")
+    assert "ignored.sh" in record.entry(folder)["code"]["problem"]
 
 
 @pytest.mark.parametrize("text", ['"out"', '["../x"]', '["/x"]', "[5]", '[""]'])

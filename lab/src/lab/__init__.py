@@ -22,6 +22,8 @@ imports only those below it (lab/pyproject.toml says it, and a test checks it):
     ssh             the machines, and one connection for each
     slurm           what Slurm is told and asked, where it runs the jobs
     environment     kernel, lock, repository
+    datasets        folders of files with a manifest
+    example         taking a new project's example out
     ground          the project's folder, files, git, processes, the terminal
 
 Scripts that run on a machine (*.sh) lie beside the Python that sends them.

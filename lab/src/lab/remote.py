@@ -119,18 +119,24 @@ def run(
     machine: str | None = None,
     env: Mapping[str, str] | None = None,
     secrets: Iterable[str] = (),
+    record: bool = True,
+    earlier: str = "",
 ) -> Job:
     """Start a run of this working tree on a machine: run("with", "lr=0.01", gpus=2).
 
-    It is `lab run`. run("--", "python", "-m", "...") starts any other command. `machine`: the
-    first one by default. `env`: variables, which are recorded; `secrets`: names of others, whose
+    It is `lab run`. run("--", "python", "-m", "...") starts any other command, which is recorded
+    unless `record` is False; `earlier`: a run there whose outputs it finds. `machine`: the first
+    one by default. `env`: variables, which are recorded; `secrets`: names of others, whose
     values come from this computer's environment or keyring and are not.
     """
     given = variables.parse(f"{name}={value}" for name, value in (env or {}).items())
     brought = variables.read_secrets(secrets)
     connection = _connect(machine)
+    words: list[str] = []
     if arguments[:1] == ("--",):
         command = list(arguments[1:])
+        launch.check_command(command, str(gpus))
+        words = launch.make_record_words(command, name, earlier) if record else []
     else:
         command = launch.experiment_command(list(arguments), str(gpus))
     job = launch.start(
@@ -141,6 +147,7 @@ def run(
         name=name,
         env=given,
         secrets=brought,
+        record=words,
     )
     return Job(connection, job)
 

@@ -37,7 +37,7 @@ from lab.ground import interrupts, portable, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
 from lab.ground.terminal import print_message
-from lab.recording import code_state, named_files, nested_settings, observers, ranks
+from lab.recording import named_files, nested_settings, observers, ranks
 from lab.recording.observers import find_recorder
 from lab.recording.ranks import is_main_process
 from lab.recording.record_files import RecordError
@@ -336,7 +336,6 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     def _run(self, *arguments: Any, **options: Any) -> Run:
         if self.root.resolve() != project.root():
             raise LabError(project.describe_mismatch(self.root, project.root()))
-        code_state.begin()
         self.current_run: Run | None = None  # an earlier one says nothing about this one
         if None in (sys.stdin, sys.stdout, sys.stderr):  # files of ours would get their descriptors
             raise RecordError(

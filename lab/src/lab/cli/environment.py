@@ -1,9 +1,9 @@
-"""The commands for the environment: check, update, lock, kernel."""
+"""The commands for the environment and the project: check, update, lock, kernel, example."""
 
 import argparse
 
 from lab.cli.command import Command, CommandParser, add_json, add_machine, connect
-from lab.ground.terminal import escape, format_table, print_json
+from lab.ground.terminal import escape, format_table, print_json, print_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,6 +130,29 @@ def run_kernel_action(args: argparse.Namespace, action: str) -> str:
     return connect(args).run("kernel.sh", project=git.prefix(), action=action, within=SOON)
 
 
+def add_example_actions(parser: CommandParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    remove = actions.add_parser("remove", help="leave a skeleton of an experiment in its place")
+    remove.set_defaults(function=remove_example)
+
+
+def remove_example(args: argparse.Namespace) -> None:
+    from lab.example import removal
+    from lab.ground import project
+
+    done = removal.remove()
+    for what, names in done._asdict().items():
+        for name in names:
+            print(f"{what:<8} {name}")
+    if done.left:
+        print_message("left: edited by you, and may still tell of the example: look at them.")
+    print_message(
+        f"next: python -m {project.package()}.experiment with smoke, pytest, then git commit -a."
+        " git checkout . takes all of it back. pyproject.toml still has the example's dependencies:"
+        " remove what you do not import, then lab lock."
+    )
+
+
 COMMANDS = (
     Command("check", "check that the environment is up to date", check_environment, add_json),
     Command("update", "change to another version of lab", update_lab, add_update_arguments),
@@ -139,5 +162,6 @@ COMMANDS = (
         compile_lock,
         add_lock_arguments,
     ),
+    Command("example", "take the example out of a fresh project", None, add_example_actions),
     Command("kernel", "manage the project's Jupyter kernel", None, add_kernel_actions),
 )

@@ -335,12 +335,20 @@ def add_record_arguments(parser: CommandParser) -> None:
 
 def record_command(args: argparse.Namespace) -> int:
     from lab.recording.command import record
-    from lab.runs import records
 
     if not args.after_dashes:
         raise errors.UsageError("there is no command: lab record -- python train.py.")
-    earlier = records.find(args.earlier).name if args.earlier else ""
+    earlier = find_earlier(args.earlier) if args.earlier else ""
     return record.record(args.after_dashes, args.name, args.comment or "", args.id, earlier)
+
+
+def find_earlier(wanted: str) -> str:
+    """Find the run whose outputs go on; LabError if its dataset is another one by now."""
+    from lab.runs import reading, records, reproduce
+
+    folder = records.find(wanted)
+    reproduce.check_manifest(reading.read_json(folder / "run.json"))
+    return folder.name
 
 
 COMMANDS = (

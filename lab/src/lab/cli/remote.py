@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # of lab run; Sacred's own -m, for a MongoDB, can only be given to `lab run -- COMMAND`
 RUN_OPTIONS = {"--gpus", "--queue", "--name", "--env", "--secret", "--follow", "--interactive"}
-RUN_OPTIONS |= {"--machine", "-m", "--time", "--slurm"}
+RUN_OPTIONS |= {"--machine", "-m", "--time", "--slurm", "--no-record", "--from"}
 
 
 def add_job(parser: CommandParser) -> None:
@@ -50,7 +50,11 @@ def add_run_arguments(parser: CommandParser) -> None:
     parser.runs_another_program = True
     parser.add_argument("--gpus", default="some", metavar="N", help="free GPUs to take [1, if any]")
     parser.add_argument("--queue", action="store_true", help="wait for GPUs if none are free")
-    parser.add_argument("--name", default="", metavar="TEXT", help="shown by lab jobs")
+    parser.add_argument("--name", default="", metavar="TEXT", help="shown by lab jobs and lab runs")
+    parser.add_argument("--no-record", action="store_true", help="make no record of -- COMMAND")
+    parser.add_argument(
+        "--from", dest="earlier", default="", metavar="RUN", help="-- COMMAND finds its outputs"
+    )
     parser.add_argument("--follow", action="store_true", help="show its output until it ends")
     parser.add_argument(
         "--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable, recorded"
@@ -84,9 +88,16 @@ def start_job(args: argparse.Namespace) -> int:
     if args.interactive:
         require_terminal("--interactive", "leave that out")
     command = args.after_dashes
+    recorded = command is not None and not args.no_record
+    if args.earlier and not recorded:
+        raise UsageError("--from is for a recorded command: lab run --from RUN -- COMMAND.")
     if command is None:
         command = launch.experiment_command(args.arguments, args.gpus)
     launch.check_command(command, args.gpus)
+    inside = "" if args.after_dashes is None else launch.typed_inside()
+    record: list[str] = []
+    if recorded:
+        record = launch.make_record_words(command, args.name, args.earlier, inside)
     env = variables.parse(args.env)
     secrets = variables.read_secrets(args.secret)
     slurm = options.parse(args.slurm)
@@ -100,10 +111,11 @@ def start_job(args: argparse.Namespace) -> int:
             name=args.name,
             interactive=args.interactive,
             env=env,
-            inside="" if args.after_dashes is None else launch.typed_inside(),
+            inside=inside,
             secrets=secrets,
             time=args.time,
             slurm=slurm,
+            record=record,
         )
 
     connection, job = start_where_asked(args, start)

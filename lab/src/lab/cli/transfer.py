@@ -91,6 +91,36 @@ def fetch_data(args: argparse.Namespace) -> None:
     print(datasets.fetch(connect(args), args.dataset))
 
 
+def add_data_actions(parser: CommandParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="make a dataset of the files in a folder, as they are")
+    add.add_argument("name", metavar="NAME", help="of the new folder in data/")
+    add.add_argument("folder", metavar="FOLDER", help="with or without train/, val/ and test/")
+    add.add_argument("--copy", action="store_true", help="copy the files [links to FOLDER]")
+    add.set_defaults(function=add_dataset)
+    verify = actions.add_parser("verify", help="check every file of a dataset; 1: it is changed")
+    verify.add_argument("dataset", nargs="?", metavar="DATASET", help="[the default]")
+    verify.set_defaults(function=verify_dataset)
+
+
+def add_dataset(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from lab.datasets import folders
+
+    print(folders.add(args.name, Path(args.folder).expanduser(), args.copy))
+
+
+def verify_dataset(args: argparse.Namespace) -> int:
+    from lab.datasets import folders
+    from lab.ground import project
+
+    dataset = args.dataset or project.default_dataset()
+    problems = folders.verify(dataset)
+    print("\n".join(problems) or f"{dataset} is as its manifest says")
+    return 1 if problems else 0
+
+
 def add_clean_arguments(parser: CommandParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
     parser.add_argument("--models", action="store_true", help="also records with models")
@@ -130,6 +160,7 @@ COMMANDS = (
         clean_machine,
         add_clean_arguments,
     ),
+    Command("data", "make a dataset of a folder, and check one", None, add_data_actions),
     Command("push-data", "send a dataset to a machine", push_data, add_dataset_arguments),
     Command("fetch-data", "fetch a dataset from a machine", fetch_data, add_dataset_arguments),
 )

@@ -202,12 +202,14 @@ def measure_dataset(folder: Path) -> list[str]:
     except OSError:
         return []
     sizes, deadline = [], time.monotonic() + COUNTING
-    for split in project.SPLITS:
-        for parent, _, names in os.walk(folder / split):
-            paths = [os.path.join(parent, name) for name in names if not name.startswith(".")]
-            sizes += [os.lstat(path).st_size for path in paths]
-            if time.monotonic() > deadline:
-                return [manifest]
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        own = parent == str(folder)
+        skipped = ("models", "manifest.json") if own else ()
+        folders[:] = [one for one in folders if not one.startswith(".") and one not in skipped]
+        paths = [Path(parent, one) for one in names if one[0] != "." and one not in skipped]
+        sizes += [path.stat().st_size for path in paths if path.is_file()]
+        if time.monotonic() > deadline:
+            return [manifest]
     return [manifest, f"{len(sizes)} {sum(sizes)}"]
 
 

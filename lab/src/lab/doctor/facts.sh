@@ -101,8 +101,8 @@ files() {
     cd "$data/$dataset" || return
     sha256sum <manifest.json | cut -c 1-12
     {
-        # shellcheck disable=SC2086  # they are several words
-        limit 8 find $splits -type f ! -name '.*' -exec ls -ln {} +
+        limit 8 find -L . -mindepth 1 \( -name '.*' -o -path ./models -o -path ./manifest.json \) -prune \
+            -o -type f -exec ls -Lln {} +
         case $? in 124 | 137) echo incomplete ;; esac
     } | awk '/^-/ { n += 1; bytes += $5 } /^incomplete/ { bad = 1 }
         END { if (bad) print "too many to count"; else printf "%d %.0f\n", n, bytes }'

@@ -55,6 +55,11 @@ run_command() {
     export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA LAB_GIVEN LAB_BASH_ENV BASH_ENV
     mkdir -p "$LAB_RUNS" "$LAB_DATA"
     eval "set -- $command"
+    if [ -n "${record:-}" ] && [ -x "$environment/bin/lab" ]; then
+        eval "set -- \"\$environment/bin/lab\" $record \"\$@\""
+    elif [ -n "${record:-}" ]; then
+        echo "lab: the environment of this job has no lab: the command is not recorded."
+    fi
     if [ -n "$secrets" ]; then
         eval "$brought"
         unset brought

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from lab.ground.ids import new_id
 from lab.ground.owner import name_owner
 from lab.jobs import job_format, runner_scripts, settings
 from lab.jobs.control import Job, parse_one
+from lab.recording.command.own_record import records_itself
 from lab.slurm import options
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
@@ -55,6 +56,22 @@ def check_command(command: list[str], gpus: str) -> str:
     if not command:
         raise UsageError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
     return check_gpus(gpus)
+
+
+def make_record_words(
+    command: list[str], name: str = "", earlier: str = "", inside: str = ""
+) -> list[str]:
+    """Return the words of `lab` that record a command in this folder of the project.
+
+    [] for a command that records itself. `earlier`: a run on the machine, whose outputs it finds;
+    UsageError for that with a command that records itself.
+    """
+    if records_itself(command, project.root(), project.root() / inside):
+        if earlier:
+            raise UsageError("--from is for a command that does not record itself.")
+        return []
+    named = ["--name", name] if name else []
+    return ["record", *named, *(["--from", earlier] if earlier else []), "--"]
 
 
 def check_gpus(wanted: str) -> str:
@@ -100,14 +117,16 @@ def start(
     secrets: Mapping[str, str] = MappingProxyType({}),
     time: str = "",
     slurm: Mapping[str, str | bool] = MappingProxyType({}),
+    record: Sequence[str] = (),
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
     them. `env`: variables of the job, which are recorded; `secrets`: others, of which only the
     names are, and which take one more round trip. `inside`: the folder of the project that it runs
-    in. `time` and `slurm`: the limit and other options of sbatch. The job starts once, even if the
-    connection is lost and the script runs again.
+    in. `time` and `slurm`: the limit and other options of sbatch. `record`: what
+    make_record_words() says; where the environment has no `lab`, the command runs without. The job
+    starts once, even if the connection is lost and the script runs again.
 
     Raises WrongSettings before anything is sent; RemoteError if it cannot start; SshError if it is
     not known whether it did.
@@ -152,6 +171,7 @@ def start(
         "project": taken.folder,
         "inside": inside,
         "command": shlex.join(command),
+        "record": shlex.join(record),
         "gpus": gpus,
         "queue": "yes" if queue else "",
         "lab": machine.lab,

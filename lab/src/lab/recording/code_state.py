@@ -1,14 +1,18 @@
 """The code of a run: its snapshot, and whether that holds what the process has imported.
 
-Files are edited at any time, but imported once. So the times at which they were written are noted
-before the imports, and compared when the snapshot has been taken.
+Files are edited at any time, but imported once. So when each file that is imported was written is
+noted at its import, and compared when the snapshot has been taken.
 """
 
+import importlib.machinery
 import os
+import site
 import sys
-from collections.abc import Mapping, Set
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from lab.code import snapshot
@@ -16,42 +20,53 @@ from lab.ground import git, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
 
+INSTALLED = (str(Path(os.__file__).parent), *site.getsitepackages())
+loaded: dict[str, int | None] = {}  # when each imported file was written, in ns; autoreload renews
+
 
 class Imports:
-    """The imports of a process, or of a notebook's cell, between two of which autoreload renews."""
+    """What this process has imported from the project, and the commit that holds it."""
 
     def __init__(self) -> None:
-        self.cell = current_cell()
-        self.before = list_write_times()
         self.code: dict[str, Any] = {}  # of the last run
-        self.in_snapshot: set[str] = set()  # the imported files that it holds
-        self.since = self.before  # when it was taken
-
-    def begin(self) -> None:
-        """Start a run: what is not imported yet will be imported as it is now."""
-        files = list_imported()
-        self.before |= {file: t for file, t in list_write_times().items() if file not in files}
+        self.held: set[str] = set()  # the imported files that its snapshot holds
+        self.taken = 0  # when it was taken, in ns
+        self.written: dict[str, int | None] = {}  # when the sources had been written by then
 
     def take_snapshot(self) -> dict[str, Any]:
         """Return the snapshot that holds what is imported; LabError if there is none.
 
         Where a file was edited between two runs of one process, it is that of the run before.
         """
-        since, code = list_write_times(), take_snapshot()
-        changed = describe_edited(self.before)
-        if changed and not self.code:
-            raise LabError(f"{changed} was edited while the run was starting: start it again.")
-        if not changed:
-            self.code, self.in_snapshot, self.since = code, list_imported(), since
+        taken, written, code = time.time_ns(), list_write_times(), take_snapshot()
+        imported = list_imported()
+        edited = [file for file, when in imported.items() if find_write_time(file) != when]
+        if edited and not self.code:
+            raise LabError(
+                f"{join_names(edited)} was edited while the run was starting, or in a notebook"
+                " since its import: start it again."
+            )
+        if not edited:
+            self.code, self.held = code, set(imported)
+            self.taken, self.written = taken, written
         return dict(self.code)
 
     def problem(self) -> str:
         """Why the snapshot may not hold all that ran, or ""."""
-        late = describe_edited(self.since, besides=self.in_snapshot)
-        return late and (
-            f"{late} was imported after the snapshot and edited since, so the commit may hold"
-            " another version; add it to `modules` of tracking.Experiment."
-        )
+        imported = list_imported()
+        late = [file for file in imported.keys() - self.held if self.is_newer(file, imported[file])]
+        if late:
+            return (
+                f"{join_names(late)} was imported after the snapshot and edited since, so the"
+                " commit may hold another version; add it to `modules` of tracking.Experiment."
+            )
+        return describe_absent(self.code, map(name_in_project, imported))
+
+    def is_newer(self, file: str, when: int | None) -> bool:
+        """Whether a file was written after the snapshot."""
+        if file in self.written:
+            return when != self.written[file]
+        return when is None or when > self.taken
 
 
 def take_snapshot() -> dict[str, Any]:
@@ -68,54 +83,84 @@ def take_snapshot() -> dict[str, Any]:
         return {**dict.fromkeys(names), "remotes": {}, "diff": "", "problem": str(error)}
 
 
-def current_cell() -> int | None:
-    """Return the number of the notebook's cell that runs; None outside a notebook."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython and ipython.get_ipython()
-    return shell.execution_count if shell else None
-
-
-def sources_folder() -> str:
-    """Return the folder src/ of the project, with links resolved; "" where there is no project."""
+def describe_absent(code: Mapping[str, Any], names: Iterable[str]) -> str:
+    """Say which files of the project the commit of a run does not hold; "" if it holds all."""
+    files = sorted({name for name in names if "\n" not in name})
+    commit, folder = code.get("commit"), code.get("folder") or "."
+    if not commit or not files:
+        return ""
+    asked = (f"{commit}:{os.path.normpath(f'{folder}/{name}')}" for name in files)
     try:
-        return str(project.root() / "src")
+        answers = git.run("cat-file", "--batch-check", stdin="".join(f"{one}\n" for one in asked))
     except LabError:
         return ""
+    lines = answers.splitlines()
+    absent = [name for name, line in zip(files, lines, strict=False) if line.endswith(" missing")]
+    what = "was imported and is not in the commit: git ignores it, or it is one of `outputs`."
+    return f"{', '.join(absent[:5])} {what}" if absent else ""
 
 
-def list_write_times() -> dict[str, int]:
-    """List when each Python file of src/ was last written, in ns."""
-    times = {}
-    for folder, _, names in os.walk(sources_folder()):
-        for name in names:
-            if name.endswith(".py"):
-                with suppress(OSError):  # an editor's lock is a dangling link
-                    times[f"{folder}/{name}"] = os.stat(f"{folder}/{name}").st_mtime_ns
-    return times
+# --- imported files ------------------------------------------------------------------------------
 
 
-def list_imported() -> set[str]:
-    """List the files of src/ that this process has imported."""
-    files = (str(getattr(module, "__file__", "")) for module in list(sys.modules.values()))
-    installed = (sys.prefix, sys.base_prefix)  # most files, of which the links need no resolving
-    resolved = (os.path.realpath(file) for file in files if not file.startswith(installed))
-    inside = f"{sources_folder()}/"
-    return {file for file in resolved if file.startswith(inside)}
+def note_imports() -> None:
+    """Note from now on when each imported file was written; of those imported before, too."""
+    loader: Any = importlib.machinery.SourceFileLoader
+    original = loader.get_code
+
+    def get_code(self: Any, fullname: str) -> Any:
+        when = find_write_time(self.path)
+        code = original(self, fullname)
+        note(self.path, when)
+        return code
+
+    loader.get_code = get_code
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str):
+            note(file, find_write_time(file))
 
 
-def describe_edited(since: Mapping[str, int], besides: Set[str] = frozenset()) -> str:
-    """Name the imported files that were edited since these times; "" if there are none."""
-    now = list_write_times()
-    files = (file for file in list_imported() - besides if now.get(file) != since.get(file))
-    return ", ".join(os.path.relpath(file, project.root()) for file in sorted(files))
+def note(file: str, when: int | None) -> None:
+    if not file.startswith(INSTALLED):  # most are, and their links need no resolving
+        loaded[os.path.realpath(file)] = when
 
 
-imports = Imports()  # on a command line, everything is imported after this
+def find_write_time(file: str) -> int | None:
+    """When a file was last written, in ns; None if it is gone."""
+    with suppress(OSError):
+        return os.stat(file).st_mtime_ns
+    return None
 
 
-def begin() -> None:
-    """Start a run; in a new cell of a notebook, what has been imported counts from now on."""
-    global imports  # noqa: PLW0603 # one per process, or cell
-    if current_cell() != imports.cell:
-        imports = Imports()
-    imports.begin()
+def list_imported() -> dict[str, int | None]:
+    """List the imported files of the project, and when what was imported had been written."""
+    try:
+        top = f"{project.root()}/"
+    except LabError:
+        return {}
+    inside = {file: when for file, when in list(loaded.items()) if file.startswith(top)}
+    return {file: when for file, when in inside.items() if file.endswith(".py")}
+
+
+def list_write_times() -> dict[str, int | None]:
+    """List when each Python file of src/, and of the project's own folder, was last written."""
+    try:
+        top = str(project.root())
+    except LabError:
+        return {}
+    names = [entry.path for entry in os.scandir(top)]
+    names += (f"{folder}/{one}" for folder, _, found in os.walk(f"{top}/src") for one in found)
+    return {name: find_write_time(name) for name in names if name.endswith(".py")}
+
+
+def join_names(files: Iterable[str]) -> str:
+    return ", ".join(sorted(map(name_in_project, files)))
+
+
+def name_in_project(file: str) -> str:
+    return os.path.relpath(file, project.root())
+
+
+note_imports()  # here, as whatever is imported later counts
+imports = Imports()

@@ -14,6 +14,7 @@ from shlex import quote
 from typing import Any, NamedTuple
 
 from lab.code import snapshot
+from lab.datasets import folders
 from lab.environment.check import read_stamp
 from lab.environment.installed import find_differences
 from lab.ground import files, git, interrupts, plain_json, portable, project
@@ -238,10 +239,14 @@ def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
 def verify_data(
     python: str, code: Path, module: str, record: dict[str, Any], variables: dict[str, str]
 ) -> None:
-    """Let the run's own code check every file of the dataset against the manifest."""
-    dataset = reading.get_text(reading.get_dict(record, "data"), "dataset")
+    """Check every file of the dataset against the manifest: by the run's own code, if it can."""
+    data = reading.get_dict(record, "data")
+    dataset, manifest = reading.get_text(data, "dataset"), data.get("manifest_sha256")
     package = module.partition(".")[0]
-    if not dataset or not package or not (code / "src" / package / "data.py").exists():
+    if not dataset or not manifest:
+        return
+    if folders.is_any_kind(dataset) or not (code / "src" / (package or "-") / "data.py").exists():
+        refuse_problems(dataset, folders.verify(dataset))
         return
     command = [python, "-m", f"{package}.data", "verify", "--dataset", dataset]
     done = subprocess.run(
@@ -253,8 +258,12 @@ def verify_data(
         text=True,
         check=False,
     )
-    if done.returncode:
-        lines = done.stdout.strip().splitlines()
+    refuse_problems(dataset, done.stdout.strip().splitlines() if done.returncode else [])
+
+
+def refuse_problems(dataset: str, lines: list[str]) -> None:
+    """Raise LabError if there are lines about what is wrong with a dataset."""
+    if lines:
         more = f"... {len(lines) - 20} more" if len(lines) > 20 else ""
         print_text(*lines[:20], more, sep="\n")
         raise LabError(

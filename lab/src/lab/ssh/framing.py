@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from lab.ground import project
 from lab.ground.errors import LabError, UsageError
 from lab.ssh.machines import Machine
 from lab.ssh.variables import make_exports
@@ -80,8 +79,6 @@ def assemble_script(script: str, variables: dict[str, object], machine: Machine)
         variables["prelude"] = shlex.join(machine.prelude)
     if "$exports" in text:
         variables["exports"] = make_exports(machine.env)
-    if "$splits" in text:  # each byte may be one too many for a packet
-        variables["splits"] = " ".join(project.SPLITS)
     return "\n".join([*(f"{k}={shlex.quote(str(v))}" for k, v in variables.items()), text])
 
 

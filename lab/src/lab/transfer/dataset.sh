@@ -13,11 +13,10 @@ printf '%s\0' "$target" "$stage" "$(rsync --version 2>/dev/null | head -n 1)"
 cat "$target/manifest.json" 2>/dev/null
 printf '\0'
 
-files() { # KIND FOLDER: of the splits, also where they are links
+files() { # KIND FOLDER: all but what is hidden, models/ and the manifest; also where they are links
     cd "$2" 2>/dev/null || return
-    for split in $splits; do
-        if [ -d "$split" ]; then find -L "$split" -type f -printf "$1 %s %T@ %p\0" 2>/dev/null; fi
-    done
+    find -L . -mindepth 1 \( -name '.*' -o -path ./models -o -path ./manifest.json \) -prune \
+        -o -type f -printf "$1 %s %T@ %P\0" 2>/dev/null
 }
 (files present "$target")
 [ -z "$stage" ] || (files staged "$stage/files")

@@ -1,9 +1,9 @@
 """Sends datasets to a machine or brings them home: as their manifest says, or not at all.
 
-A dataset lies in <data>/<dataset>/: manifest.json with the sha256 of every file, and the files in
-train/, val/ and test/. It is gathered in a staging folder beside its destination and checked there;
-manifest.json comes last, so that an incomplete dataset is never taken for one. Nothing is ever
-overwritten.
+A dataset lies in <data>/<dataset>/: manifest.json with the sha256 of every file, and the files,
+often in train/, val/ and test/. It is gathered in a staging folder beside its destination and
+checked there; manifest.json comes last, so that an incomplete dataset is never taken for one.
+Nothing is ever overwritten.
 """
 
 import os
@@ -15,6 +15,17 @@ from getpass import getuser
 from pathlib import Path
 from typing import NamedTuple
 
+from lab.datasets.manifest import (
+    DatasetError,
+    Manifest,
+    checksum_line,
+    encode,
+    find_missing,
+    hash_text,
+    parse_manifest,
+    read_text,
+    require_none,
+)
 from lab.ground import files, project
 from lab.ground.project import dataset_folder
 from lab.ground.terminal import count_files
@@ -22,22 +33,12 @@ from lab.ssh.answers import expecting, parse_number, parse_path
 from lab.ssh.connection import Connection
 from lab.ssh.shared import hold_lock
 from lab.transfer import copying
-from lab.transfer.manifest import (
-    DatasetError,
-    Manifest,
-    checksum_line,
-    find_missing,
-    hash_text,
-    parse_manifest,
-    require_none,
-)
 from lab.transfer.rsync_copy import can_rsync
 from lab.transfer.staging import (
     LOCAL,
     DiskFull,
     Fingerprint,
     disk_usage,
-    encode,
     explain_os_errors,
     fingerprint,
     free_bytes,
@@ -65,7 +66,7 @@ def push(connection: Connection, dataset: str) -> str:
     """
     folder, machine = dataset_folder(dataset), connection.name
     with explain_os_errors(), hold_lock(_lock_file(connection, dataset)):
-        manifest = parse_manifest(_read_manifest(folder), str(project.relative(folder)))
+        manifest = parse_manifest(read_text(folder), str(project.relative(folder)))
         local = _find_local(folder, manifest)
         absent = [path for path in manifest.files if path not in local]
         require_none(f"missing on {LOCAL}", absent)
@@ -98,7 +99,7 @@ def fetch(connection: Connection, dataset: str) -> str:
         manifest = parse_manifest(remote.manifest, f"{machine}:{remote.folder}")
         absent = [path for path in manifest.files if path not in remote.files]
         require_none(f"missing on {machine}", absent)
-        local_manifest = _read_manifest(folder)
+        local_manifest = read_text(folder)
         _require_same(dataset, local_manifest, remote.manifest, LOCAL)
         local = _find_local(folder, manifest)
         to_bring = find_missing(manifest, _sizes(remote.files), _sizes(local))
@@ -175,7 +176,8 @@ def _find_local(folder: Path, manifest: Manifest) -> dict[str, Fingerprint]:
 
 def _find_own(folder: Path, manifest: Manifest) -> list[str]:
     """Return files that are not in the manifest: somebody is preparing a dataset here."""
-    paths = (path for split in project.SPLITS for path in (folder / split).rglob("*"))
+    tops = {*project.SPLITS, *(path.split("/")[0] for path in manifest.files)}
+    paths = (path for top in sorted(tops) for path in (folder / top).rglob("*"))
     names = (path.relative_to(folder).as_posix() for path in paths if not path.is_dir())
     return sorted(
         name for name in names if name not in manifest.files and files.is_plain_path(name)
@@ -210,13 +212,6 @@ def _find_damaged(folder: Path, manifest: Manifest, names: Iterable[str]) -> lis
         for path in _show_progress(names)
         if not is_file(folder / path) or files.sha256(folder / path) != manifest.files[path]
     ]
-
-
-def _read_manifest(folder: Path) -> str:
-    try:
-        return files.read(folder / "manifest.json").decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
 
 
 def _lock_file(connection: Connection, dataset: str) -> Path:

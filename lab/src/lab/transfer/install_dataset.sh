@@ -22,7 +22,7 @@ fi
 cd "$stage/files" || exit 1
 find . -name .lab-partial -prune -exec rm -rf {} +
 present=''
-for split in $splits; do [ -e "$target/$split" ] && present=yes; done
+for entry in ./*; do [ "$entry" != ./manifest.json ] && [ -e "$target/$entry" ] && present=yes; done
 wrong=''
 [ -z "$present" ] || wrong=$(cd "$target" && damaged --ignore-missing)
 [ -z "$wrong" ] ||
@@ -34,13 +34,13 @@ if [ -n "$wrong" ]; then
     fail "arrived damaged on $hostname, nothing was put in place, try again: $(in_one_line "$wrong")"
 fi
 mkdir -p "$target" || fail "$target cannot be created on $hostname: may you write there?"
-for split in $splits; do
-    if [ ! -d "$split" ]; then
+for entry in ./*; do
+    if [ "$entry" = ./manifest.json ]; then
         continue
-    elif [ -e "$target/$split" ]; then
-        cp -Rln "$split" "$target/" 2>/dev/null
+    elif [ -e "$target/$entry" ]; then
+        cp -Rln "$entry" "$target/" 2>/dev/null
     else
-        mv -T "$split" "$target/$split" || fail "$target/$split cannot be created on $hostname."
+        mv -T "$entry" "$target/$entry" || fail "$target/${entry#./} cannot be created on $hostname."
     fi
 done
 if [ -n "$present" ] && ! (cd "$target" && sha256sum -c --status "$stage/hashes" 2>/dev/null); then

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeAlias
 
+from lab.datasets.manifest import encode
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ConnectionLost, SshError
@@ -84,11 +85,6 @@ def parse_time(seconds: str) -> int:
 def is_file(path: Path) -> bool:
     """Return whether it is a file itself, not a link to one."""
     return path.is_file() and not path.is_symlink()
-
-
-def encode(name: str) -> bytes:
-    """Return the bytes of a name, which may be anything but UTF-8."""
-    return name.encode("utf-8", "surrogateescape")
 
 
 @contextmanager

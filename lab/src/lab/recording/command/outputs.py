@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from lab.datasets.links import link_tree
 from lab.ground import git, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
@@ -66,16 +67,6 @@ def link_data() -> None:
         own, data = project.root() / "data", project.data_folder()
         if own.resolve() != data.resolve():
             link_tree(data.resolve(), own)
-
-
-def link_tree(source: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for entry in source.iterdir():
-        there = target / entry.name
-        if not there.exists() and not there.is_symlink():
-            there.symlink_to(entry)
-        elif entry.is_dir() and there.is_dir() and not there.is_symlink():
-            link_tree(entry, there)
 
 
 def list_untracked() -> set[str]:

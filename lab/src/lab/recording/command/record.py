@@ -10,12 +10,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab.ground import interrupts, project
+from lab.ground import interrupts, portable, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
+from lab.recording import code_state, named_files, provenance
 from lab.recording.command import outputs, settings
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
@@ -59,6 +62,8 @@ def record(
             meta_info=facts,
             _id=id,
         )
+        used = find_dataset(typed)
+        recorder.run_entry["data"] = provenance.identify_data(used)
         output, report = outputs.folder_of(run_id), Path(scratch, "report")
         report.touch()
         beats = Beats(recorder, report)
@@ -70,7 +75,9 @@ def record(
             end_interrupted(recorder, error)
             raise
         beats.stop()
-        describe_late_imports(recorder, report)
+        if used is None:  # the command may have told more than was typed
+            recorder.run_entry["data"] = provenance.identify_data(find_dataset(recorder.config))
+        describe_imports(recorder, report, words)
         outputs.collect(declared, output, taken)
         if code and interrupts.received_signal():
             end_interrupted(recorder, interrupts.to_exception(interrupts.received_signal()))
@@ -136,6 +143,20 @@ class Beats(threading.Thread):
         self.save()
 
 
+def find_dataset(config: Mapping[str, Any]) -> str | None:
+    """Find the dataset that a command was told to use: `dataset`, or the first data/NAME/... ."""
+    texts = [text for _, text in named_files.list_texts(config)]
+    told = config.get("dataset")
+    if isinstance(told, str) and project.DATASET.fullmatch(told):
+        return told
+    for text in texts:
+        with suppress(ValueError):
+            parts = Path(portable.to_portable(text)).parts
+            if parts[:1] == ("data",) and project.DATASET.fullmatch(parts[1] if parts[1:] else ""):
+                return parts[1]
+    return None
+
+
 def read_report(report: Path, kind: str) -> list[Any]:
     """Read what the command's Python processes have reported of one kind."""
     found = []
@@ -149,12 +170,24 @@ def read_report(report: Path, kind: str) -> list[Any]:
     return found
 
 
-def describe_late_imports(recorder: RunFolder, report: Path) -> None:
-    """Say in the record which files were edited between the snapshot and their import."""
-    late = sorted({str(name) for name in read_report(report, "late")})
-    if late and not recorder.run_entry["code"].get("problem"):
-        problem = f"{', '.join(late)}: edited after the start, before it was imported; the commit"
-        recorder.run_entry["code"]["problem"] = problem = f"{problem} holds another version."
+def describe_imports(recorder: RunFolder, report: Path, words: list[str]) -> None:
+    """Say in the record which imported files its commit does not hold, or in another version."""
+    if recorder.run_entry["code"].get("problem"):
+        return
+    late = {str(name) for name in read_report(report, "late")}
+    problem = ""
+    if late:
+        problem = f"{', '.join(sorted(late))}: edited after the start, before it was imported; the"
+        problem += " commit holds another version."
+    else:
+        program = Path(words[settings.find_program(words)]).resolve()
+        own = [program] if program.is_file() and program.is_relative_to(project.root()) else []
+        own = [path for path in own if not path.is_relative_to(Path(sys.prefix).resolve())]
+        names = {str(name) for name in read_report(report, "imported")}
+        names |= {str(path.relative_to(project.root())) for path in own}
+        problem = code_state.describe_absent(recorder.run_entry["code"], names)
+    if problem:
+        recorder.run_entry["code"]["problem"] = problem
         print_message(f"warning: {problem}")
 
 

@@ -7,6 +7,7 @@ of the command's. The command may run in any Python 3.8 or newer: standard libra
 import importlib.machinery
 import importlib.util
 import os
+import site
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -80,18 +81,19 @@ class EmptyLoader:
         pass
 
 
-def report_late_imports(report: Any) -> None:
-    """Report each file of the project that is imported in a version newer than the snapshot."""
+def report_imports(report: Any) -> None:
+    """Report each file of the project that is imported, and those newer than the snapshot."""
     loader: Any = importlib.machinery.SourceFileLoader
     original = loader.get_code
+    installed = (str(Path(os.__file__).parent), *site.getsitepackages())
 
     def get_code(self: Any, fullname: str) -> Any:
         code = original(self, fullname)
         with suppress(Exception):
-            path = os.path.realpath(self.path)
-            inside = path.startswith(PROJECT + os.sep)
-            if inside and os.stat(path).st_mtime_ns > TAKEN:
-                report(late=os.path.relpath(path, PROJECT))
+            path = self.path if self.path.startswith(installed) else os.path.realpath(self.path)
+            if path.startswith(PROJECT + os.sep) and not path.startswith(installed):
+                is_late = os.stat(path).st_mtime_ns > TAKEN
+                report(**{"late" if is_late else "imported": os.path.relpath(path, PROJECT)})
         return code
 
     loader.get_code = get_code
@@ -113,5 +115,5 @@ if os.environ.get("LAB_METRICS") and os.environ.get("LAB_REPORT"):
         for name in hooks.HOOKS.keys() & sys.modules.keys():
             hooks.HOOKS[name](sys.modules[name])
         if PROJECT and TAKEN:
-            report_late_imports(hooks.report)
+            report_imports(hooks.report)
 import_next()

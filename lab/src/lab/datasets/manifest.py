@@ -3,12 +3,14 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-from lab.ground import project
+from lab.ground import files
 from lab.ground.errors import LabError
 from lab.ground.files import is_plain_path, parse_json
-from lab.transfer.staging import encode
+
+MANIFEST = "manifest.json"
 
 
 class DatasetError(LabError):
@@ -24,17 +26,13 @@ class Manifest(NamedTuple):
 
 
 def parse_manifest(text: str, folder: str) -> Manifest:
-    """Read the manifest.json of that folder. DatasetError if a path leads out of the splits."""
+    """Read the manifest.json of that folder. DatasetError if a path is none that a dataset has."""
     if not text:
         raise DatasetError(f"there is no dataset in {folder}: it has no manifest.json.")
     try:
         files = parse_json(text)["files"]
         good = all(
-            path.split("/")[0] in project.SPLITS
-            and "/" in path
-            and is_plain_path(path)
-            and encode(path)
-            and re.fullmatch("[0-9a-f]{64}", digest)
+            is_file_of_dataset(path) and encode(path) and re.fullmatch("[0-9a-f]{64}", digest)
             for path, digest in files.items()
         )
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -42,6 +40,28 @@ def parse_manifest(text: str, folder: str) -> Manifest:
     if not good:
         raise DatasetError(f"manifest.json in {folder} is damaged: prepare the dataset again.")
     return Manifest(text, hash_text(text), files)
+
+
+def is_file_of_dataset(path: str) -> bool:
+    """Whether a dataset may have a file of this name: plain, and not in models/, which runs fill.
+
+    Nor does it begin with -, by which a program would take it for an option.
+    """
+    top = path.partition("/")[0].casefold()
+    return is_plain_path(path) and not path.startswith("-") and top not in ("models", MANIFEST)
+
+
+def read_text(folder: Path) -> str:
+    """Read the manifest of a dataset's folder; "" if it has none."""
+    try:
+        return files.read(folder / MANIFEST).decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def encode(name: str) -> bytes:
+    """Return the bytes of a name, which may be anything but UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def hash_text(text: str) -> str:

@@ -1,0 +1,192 @@
+"""Makes a dataset of any folder, and checks one: files as they are, with or without splits.
+
+The same files give the same manifest, whatever folder they came from.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab.datasets.links import link_tree
+from lab.datasets.manifest import (
+    MANIFEST,
+    DatasetError,
+    hash_text,
+    is_file_of_dataset,
+    parse_manifest,
+    read_text,
+)
+from lab.ground import files, project
+from lab.ground.terminal import count_files
+
+KIND = "files"  # of a manifest; one without a kind is the project's own
+
+
+def add(dataset: str, source: Path, copy: bool = False) -> str:
+    """Make a dataset of the files in a folder; return a line about it.
+
+    They are linked, or copied if `copy`; those that are in the dataset's folder already stay there.
+    Hidden files are left out. Nothing is overwritten: DatasetError for what is in the way, and for
+    another dataset of this name.
+    """
+    folder = project.dataset_folder(dataset)
+    if not source.is_dir():
+        raise DatasetError(f"{source} is not a folder: name the one that holds the files.")
+    in_place = source.resolve() == folder.resolve()
+    if folder.resolve().is_relative_to(source.resolve()) and not in_place:
+        raise DatasetError(f"{source} contains the data folder: name a folder beside it.")
+    found = find_files(source, in_place)
+    if not found:
+        raise DatasetError(f"{source} has no files.")
+    foreign = sorted(set(find_files(folder, True)) - set(found)) if folder.exists() else []
+    if foreign:
+        raise DatasetError(
+            f"{project.relative(folder)} has files that {source} has not, such as {foreign[0]}:"
+            " choose another name."
+        )
+    sizes = {name: path.stat().st_size for name, path in found.items()}
+    hashes = hash_files(found, sizes, "reading")
+    content = {"kind": KIND, "size": sum(sizes.values()), "files": hashes}
+    text = json.dumps(content, indent=1) + "\n"
+    before = read_text(folder)
+    if before and before != text:
+        raise DatasetError(
+            f"{dataset} is another dataset, of manifest {hash_text(before)[:12]}: choose another"
+            " name, as runs know a dataset by its manifest."
+        )
+    there = {name: folder / name for name in found if os.path.lexists(folder / name)}
+    different = [] if in_place else find_changed(there, hashes)
+    if different:
+        raise DatasetError(
+            f"{project.relative(folder / different[0])} has other content, and was kept: move it"
+            " away, or choose another name."
+        )
+    if copy and not in_place:
+        copy_files(found, folder, sizes, hashes)
+    elif not in_place:
+        link_tree(source.resolve(), folder)
+    lacking = [name for name in found if not (folder / name).is_file()]
+    if lacking:
+        where = project.relative(folder / lacking[0])
+        raise DatasetError(f"{where} cannot be linked, as a link is in the way: use --copy.")
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    files.write(folder / MANIFEST, text)
+    how = "" if in_place or copy else f", linked to {source.resolve()}"
+    what = f"{count_files(len(found))}, {sum(sizes.values()) / 1e6:.1f} MB"
+    return f"{project.relative(folder)}: {what}{how}; manifest {hash_text(text)[:12]}"
+
+
+def verify(dataset: str) -> list[str]:
+    """Find what is not as the manifest says, one line each. DatasetError if there is none."""
+    folder = project.dataset_folder(dataset)
+    manifest = parse_manifest(read_text(folder), project.relative(folder))
+    present = find_files(folder, True)
+    tops = {*project.SPLITS, *(name.split("/")[0] for name in manifest.files)}
+    known = {name: present[name] for name in manifest.files if name in present}
+    problems = [f"missing   {name}" for name in manifest.files if name not in present]
+    problems += [
+        f"foreign   {name}"
+        for name in present
+        if name not in manifest.files and name.split("/")[0] in tops
+    ]
+    return sorted(problems) + [f"changed   {one}" for one in find_changed(known, manifest.files)]
+
+
+def is_any_kind(dataset: str) -> bool:
+    """Whether the manifest is one of `lab data add`: verify() knows all that it says."""
+    try:
+        content = files.parse_json(read_text(project.dataset_folder(dataset)))
+        return bool(content.get("kind") == KIND)
+    except (ValueError, AttributeError):
+        return False
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def find_files(source: Path, is_dataset: bool) -> dict[str, Path]:
+    """Find the files in a folder, by their names in the dataset, in order; links are followed.
+
+    In the folder of a dataset models/ and the manifest are not its files; elsewhere they are
+    refused. DatasetError for what no dataset can have.
+    """
+    found = {}
+    for name, path in sorted(walk(source, "", ())):
+        own = name == MANIFEST or name.startswith("models/")
+        if is_dataset and own:
+            continue
+        if not is_file_of_dataset(name):
+            raise DatasetError(f"{path} cannot be in a dataset under that name: rename it.")
+        if not path.is_file():
+            raise DatasetError(f"{path} is no file, or a link that leads nowhere: remove it.")
+        found[name] = path
+    return found
+
+
+def walk(folder: Path, inside: str, above: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Yield name and path of all that is no folder and not hidden."""
+    real = os.path.realpath(folder)
+    if real in above:
+        raise DatasetError(f"{folder} is a link to a folder that it lies in: remove it.")
+    with os.scandir(folder) as entries:
+        listed = list(entries)
+    for entry in listed:
+        name = f"{inside}{entry.name}"
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from walk(Path(entry.path), f"{name}/", (*above, real))
+        else:
+            yield name, Path(entry.path)
+
+
+def hash_files(paths: Mapping[str, Path], sizes: Mapping[str, int], action: str) -> dict[str, str]:
+    """Hash files, several at once, with a progress bar in bytes once it takes over a second."""
+    hashes = {}
+    with (
+        show_progress(sum(sizes.values()), action) as advance,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+    ):
+        for name, digest in zip(paths, pool.map(files.sha256, paths.values()), strict=True):
+            hashes[name] = digest
+            advance(sizes[name])
+    return hashes
+
+
+@contextmanager
+def show_progress(total: int, action: str) -> Iterator[Callable[[int], object]]:
+    """Give a function that moves a progress bar on a terminal, by so many of `total` bytes."""
+    if not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    from tqdm import tqdm
+
+    options = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False}
+    with tqdm(total=total, desc=action, **options) as bar:
+        yield bar.update
+
+
+def find_changed(paths: Mapping[str, Path], expected: Mapping[str, str]) -> list[str]:
+    """Return the names of the files that have another hash."""
+    sizes = {name: path.stat().st_size for name, path in paths.items()}
+    hashes = hash_files(paths, sizes, "checking")
+    return [name for name, digest in hashes.items() if digest != expected[name]]
+
+
+def copy_files(
+    found: Mapping[str, Path], folder: Path, sizes: Mapping[str, int], hashes: Mapping[str, str]
+) -> None:
+    """Copy what is not there yet; an interrupted call can be repeated."""
+    missing = {name: path for name, path in found.items() if not (folder / name).exists()}
+    for name, path in missing.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(folder / name) as draft:
+            shutil.copyfile(path, draft)
+    wrong = find_changed({name: folder / name for name in missing}, hashes)
+    if wrong:
+        raise DatasetError(f"{found[wrong[0]]} changed while it was copied: try again.")

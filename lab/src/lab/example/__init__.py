@@ -1,0 +1,1 @@
+"""The example of a new project, taken out by one command; a skeleton in its place."""

@@ -1,0 +1,129 @@
+"""`lab data add` makes a dataset of any folder; `lab data verify` finds what has changed."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lab.cli import main
+from lab.datasets import folders
+from lab.datasets.manifest import DatasetError, is_file_of_dataset, parse_manifest
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    folder = tmp_path / "tables"
+    for name, text in {"a.csv": "1,2", "deep/b c.bin": "\0", "train/x": "x", ".git/x": ""}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    names = (path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    linked = (folder / name for name in ("deep/b c.bin", "train/x"))
+    found = {*names, *(path for path in linked if path.is_file())}
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in found}
+
+
+@pytest.mark.parametrize("way", [[], ["--copy"]])
+def test_files_are_a_dataset_as_they_are_and_the_same_files_are_the_same_one(
+    project, source, way, capsys
+):
+    assert main.main(["data", "add", "table", str(source), *way]) == 0
+    folder = project / "data/table"
+    files = {"a.csv": "1,2", "deep/b c.bin": "\0", "train/x": "x"}
+    assert content(folder) == files
+    assert (folder / "a.csv").is_symlink() is not bool(way)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert list(manifest["files"]) == sorted(files) and manifest["size"] == 5
+    assert main.main(["data", "verify", "table"]) == 0
+    before = (folder / "manifest.json").read_bytes()
+    assert main.main(["data", "add", "table", str(source), *way]) == 0, "again it changes nothing"
+    shutil.copytree(source, project / "elsewhere")
+    folders.add("other", project / "elsewhere")
+    assert (project / "data/other/manifest.json").read_bytes() == before
+
+
+def test_what_changed_is_named_and_the_exit_code_is_1(project, source, capsys):
+    folders.add("table", source, copy=True)
+    folder = project / "data/table"
+    (folder / "a.csv").write_text("1,3")
+    (folder / "train/x").unlink()
+    (folder / "deep/new").touch()
+    (folder / "models/run").mkdir(parents=True)
+    (folder / "models/run/weights").touch()
+    capsys.readouterr()
+    assert main.main(["data", "verify", "table"]) == 1
+    said = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(said) == [["changed", "a.csv"], ["foreign", "deep/new"], ["missing", "train/x"]]
+    with pytest.raises(DatasetError):
+        folders.verify("nothing")
+
+
+def test_files_that_lie_in_the_data_folder_already_stay_there(project, source):
+    folder = project / "data/table"
+    folder.parent.mkdir()
+    source.rename(folder)
+    (folder / "models").mkdir()
+    (folder / "models/weights").touch()
+    folders.add("table", folder)
+    assert not (folder / "a.csv").is_symlink() and folders.verify("table") == []
+
+
+def test_the_placeholders_of_a_project_are_no_obstacle(project, source):
+    for split in ("train", "val", "models"):
+        (project / "data/digits" / split).mkdir(parents=True)
+        (project / "data/digits" / split / ".gitkeep").touch()
+    folders.add("digits", source)
+    assert (project / "data/digits/train/x").read_text() == "x"
+    assert (project / "data/digits/train/.gitkeep").exists() and folders.verify("digits") == []
+
+
+def test_nothing_is_overwritten_and_another_dataset_is_refused(project, source):
+    folders.add("table", source, copy=True)
+    (source / "a.csv").write_text("another")
+    before = content(project / "data/table")
+    for copy in (True, False):
+        with pytest.raises(DatasetError):
+            folders.add("table", source, copy)
+    (project / "data/table/manifest.json").unlink()
+    with pytest.raises(DatasetError, match=r"a\.csv"):
+        folders.add("table", source)
+    (project / "data/table/mine").touch()
+    with pytest.raises(DatasetError, match="mine"):
+        folders.add("table", source)
+    assert content(project / "data/table").items() >= before.items()
+
+
+def test_what_no_dataset_can_have_is_refused_by_name(project, source, tmp_path):
+    def refused(folder: Path = source) -> str:
+        with pytest.raises(DatasetError) as caught:
+            folders.add("table", folder)
+        assert not (project / "data/table").exists()
+        return str(caught.value)
+
+    assert "nowhere" in refused(tmp_path / "nowhere")
+    for name in ("models/x", "-x", "manifest.json"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).touch()
+        assert name in refused()
+        (source / name).unlink()
+    (source / "models").rmdir()
+    os.mkfifo(source / "pipe")
+    assert "pipe" in refused()
+    (source / "pipe").unlink()
+    (source / "up").symlink_to(source)
+    assert "up" in refused()
+    (source / "up").unlink()
+    assert "data" in refused(project), "the data folder lies in it"
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "-x", "models/x", "Models/x", "a/.x", "", "x/HEAD"])
+def test_a_manifest_from_elsewhere_names_no_file_that_programs_would_take_for_more(name):
+    assert not is_file_of_dataset(name)
+    text = json.dumps({"files": {name: "0" * 64}})
+    with pytest.raises(DatasetError):
+        parse_manifest(text, "x")

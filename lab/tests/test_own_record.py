@@ -1,0 +1,87 @@
+"""`lab run -- COMMAND` records by itself, unless the command does or nobody wants it."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from fake_machine import until
+from test_launch import repository  # noqa: F401 - a fixture
+
+from lab.cli import main, remote
+from lab.ground.errors import UsageError
+from lab.jobs import control, launch
+
+EXPERIMENT = "from lab import project, tracking\nex = tracking.Experiment(int)\n"
+
+
+@pytest.fixture
+def scripts(project) -> Path:
+    """A project with an experiment, a second one, another module, and a script."""
+    package = project / "src/my_experiment"
+    package.mkdir(parents=True)
+    (package / "experiment.py").write_text(EXPERIMENT)
+    (package / "baseline.py").write_text("import lab.tracking as t\nt.Experiment(int)\n")
+    (package / "data.py").write_text("from lab import project\n")
+    (project / "other.py").write_text("from sacred import Experiment\nex = Experiment('x')\n")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("command", "recorded"),
+    [
+        ("python train.py --lr 0.1", True),
+        ("python -m my_experiment.data prepare", True),
+        ("python other.py", True),
+        ("bash -c 'lab runs'", True),
+        ("ls lab", True),
+        ("lab record -- python train.py", False),
+        (".venv/bin/lab record -- python train.py", False),
+        ("python -m lab.cli record -- python train.py", False),
+        ("python -m my_experiment.experiment with lr=0.1", False),
+        ("torchrun --nproc-per-node=2 -m my_experiment.experiment", False),
+        ("python src/my_experiment/experiment.py", False),
+        ("python -m my_experiment.baseline", False),
+    ],
+)
+def test_what_records_itself_is_not_recorded_twice(scripts, command, recorded):
+    words = launch.make_record_words(shlex.split(command), "try")
+    assert words == (["record", "--name", "try", "--"] if recorded else [])
+
+
+def test_outputs_of_an_earlier_run_are_only_for_what_is_recorded(scripts):
+    assert launch.make_record_words(["true"], earlier="RUN") == ["record", "--from", "RUN", "--"]
+    with pytest.raises(UsageError):
+        launch.make_record_words(["lab", "runs"], earlier="RUN")
+    for words in (["--from", "X", "with", "lr=1"], ["--from", "X", "--no-record", "--", "true"]):
+        assert main.main(["run", *words]) == 2
+
+
+@pytest.fixture
+def run(machine, repository, monkeypatch, capsys):  # noqa: F811
+    """A function that does `lab run` and returns the job's output, calls, and spec."""
+    monkeypatch.setattr(remote, "connect_and_announce", lambda _: machine.connection)
+
+    def run(*words: str) -> tuple[str, int, dict]:
+        calls = machine.count_calls()
+        assert main.main(["run", "--gpus", "0", *words]) == 0
+        calls = machine.count_calls() - calls
+        job = control.list_jobs(machine.connection)[-1]
+        until(lambda: machine.get(job.id).ended)
+        output = (machine.folder / "jobs" / job.id / "output.log").read_text()
+        return output, calls, job.spec
+
+    return run
+
+
+def test_the_job_records_where_its_environment_has_lab(machine, run):
+    lab = machine.folder / "envs/3.11-e3b0c44298fc/bin/lab"
+    output, _, _ = run("--", "echo", "bare")
+    assert output.splitlines()[-1] == "bare" and len(output.splitlines()) == 2, "and it says so"
+    lab.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
+    lab.chmod(0o755)
+    output, calls, spec = run("--name", "it's", "--from", "a b", "--", "echo", "$HOME ü", "--")
+    assert output == "<record><--name><it's><--from><a b><--><echo><$HOME ü><-->"
+    assert spec["command"] == ["echo", "$HOME ü", "--"], "what was typed is shown"
+    assert calls == 1
+    assert run("--no-record", "--", "echo", "bare")[0] == "bare\n"
+    assert run("--", "lab", "runs")[0] != "<record>"
