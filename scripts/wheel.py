@@ -26,7 +26,7 @@ def build_wheel(folder: Path) -> Path:
         for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
             shutil.copyfile(ROOT / "lab" / name, source / name)
         for path in sorted((ROOT / "lab/src/lab").rglob("*")):
-            if path.suffix in (".py", ".sh", ".bash") or path.name == "py.typed":
+            if path.suffix in (".py", ".sh", ".bash", ".txt") or path.name == "py.typed":
                 target = source / path.relative_to(ROOT / "lab")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
