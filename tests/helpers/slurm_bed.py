@@ -58,7 +58,8 @@ PreemptMode=REQUEUE
 GresTypes=gpu
 NodeName=n[1-2] CPUs=4 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
 PartitionName=gpu Nodes=n[1-2] Default=YES MaxTime=02:00:00 PriorityTier=1 GraceTime=10
-PartitionName=urgent Nodes=n[1-2] MaxTime=02:00:00 PriorityTier=10 AllowAccounts=physics
+PartitionName=urgent Nodes=n[1-2] MaxTime=02:00:00 PriorityTier=10
+PartitionName=closed Nodes=n[1-2] MaxTime=02:00:00 PriorityTier=1 AllowAccounts=physics
 """
 
 

@@ -28,7 +28,7 @@ pass_on() {
         kill -0 "$step" || return 0
         sleep 1
     done
-    for environ in $(grep -lzsx "LAB_JOB=$id" /proc/[0-9]*/environ); do
+    for environ in $(grep -lzsx "LAB_JOB=$job" /proc/[0-9]*/environ); do
         pid=${environ%/environ} pid=${pid#/proc/}
         grep -qzsx "LAB_ATTEMPT=$attempt" "$environ" &&
             grep -qs '^SigCgt:.*[2367abef]..$' "/proc/$pid/status" && kill -s USR1 "$pid"
@@ -47,7 +47,8 @@ go_on() {
     scontrol requeue "$SLURM_JOB_ID" 2>/dev/null && exit 0
     # requeue is off here
     rm -f slurm_id
-    number=$(clear_slurm && sbatch --parsable --dependency="afterany:$SLURM_JOB_ID" --chdir="$job" \
+    number=$SLURM_JOB_ID
+    number=$(clear_slurm && sbatch --parsable --dependency="afterany:$number" --chdir="$job" \
         --output="$job/output.log" batch.sh "$job") || {
         echo "lab: it has written a checkpoint, but Slurm took no further attempt."
         finish 75
@@ -91,7 +92,12 @@ done
 # --- its end --------------------------------------------------------------------------------------
 
 may_write || exit 0
-[ ! -e "ended.$attempt" ] || read -r code _ <"ended.$attempt"
+if [ -e "ended.$attempt" ]; then
+    read -r code _ <"ended.$attempt"
+else # srun says 0 when the node failed, and the command may go on
+    ask_slurm
+    case $code:$about in 0:*) exit 1 ;; *" JobState=RUNNING "*) ;; *) [ -e stop ] || [ -n "$told" ] || exit 1 ;; esac
+fi
 [ ! -e stop ] || finish 143
 [ "$code" != 75 ] || [ ! -e "listens.$attempt" ] || go_on
 if [ -n "$told" ]; then # Slurm ends the job, and knows why: after a time limit it never comes back

@@ -75,9 +75,11 @@ describe() {
         changed=$(stat -c %Y "$1/slurm_id" 2>/dev/null || echo "${fact_start:-0}")
         if [ -n "$found" ] && [ "$queue_code" = 0 ]; then
             alive=yes
+            since=${fact_phase#running }
+            case $since in *[!0-9]*) since=0 ;; esac
             case $found in
-            *'|PENDING|'*) fact_phase="queued $(say_why "$found")" ;;
-            *) case $fact_phase in running*) ;; *) fact_phase="queued Slurm starts it" ;; esac ;;
+            *'|PENDING|'*) [ "${since:-0}" -ge "$queue_at" ] || fact_phase="queued $(say_why "$found")" ;;
+            *) [ "${since:-0}" != 0 ] || fact_phase="queued Slurm starts it" ;;
             esac
         elif [ "${changed:-0}" -ge "$queue_at" ]; then
             alive=yes # Slurm has not been asked since
@@ -107,7 +109,7 @@ LINE
     BeginTime) why="it waits for its begin time, as after a requeue" ;;
     Dependency) why="it waits for the attempt before it" ;;
     PartitionTimeLimit) why="it never starts: its time is over the limit of $partition" ;;
-    InvalidAccount | InvalidQOS | AccountNotAllowed | QOSNotAllowed) why="it never starts: $reason" ;;
+    InvalidAccount | InvalidQOS | AccountNotAllowed | QOSNotAllowed | "Job's account not"*) why="it never starts: $reason" ;;
     PartitionDown | PartitionInactive) why="partition $partition is down" ;;
     ReqNodeNotAvail*) why="the nodes it wants are down, drained or reserved${nodes:+: $nodes}" ;;
     JobHeldUser) why="it is held: scontrol release starts it" ;;

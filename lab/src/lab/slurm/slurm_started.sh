@@ -111,7 +111,7 @@ start_runner() {
         take_number "$number" || read -r number <"$job/slurm_id"
         reason=$(limit 20 squeue -h -j "$number" -o %r 2>/dev/null)
         case $reason in
-        PartitionTimeLimit | PartitionConfig | PartitionNodeLimit | InvalidAccount | InvalidQOS | AccountNotAllowed | QOSNotAllowed)
+        PartitionTimeLimit | PartitionConfig | PartitionNodeLimit | InvalidAccount | InvalidQOS | AccountNotAllowed | QOSNotAllowed | "Job's account not"*)
             limit 20 scancel "$number" && refuse "would never start it: $reason"
             ;;
         esac

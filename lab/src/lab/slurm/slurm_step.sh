@@ -18,9 +18,10 @@ end() { # CODE: of this attempt
     exit 0 # srun would print every other code
 }
 
+enter_job
+LAB_JOB=$job # the folder, where the command finds whether its attempt still counts
 LAB_ATTEMPT=$attempt
 export LAB_ATTEMPT
-enter_job
 if ! environment_ready; then # a job may have no network to make one
     echo "lab: the environment $environment is gone: start the job anew."
     end 1

@@ -1,0 +1,424 @@
+"""Jobs of Slurm: what is made of its answers, and when it is asked."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from fake_machine import UNIQUE, until
+
+from lab.ground.errors import LabError, UsageError
+from lab.jobs import control, launch, runner_scripts
+from lab.ssh.connection import Connection
+
+ID, OTHER = f"20260101-000000-{UNIQUE}", f"20260101-000001-{UNIQUE}"
+ABOUT = "JobId=7 JobName=x JobState={} Reason={} Requeue=1 ExitCode={} RunTime=00:01:00"
+
+
+class Cluster:
+    """The fake machine as a login node; its Slurm is what a test says it is."""
+
+    def __init__(self, machine, log: Path):
+        self.machine, self.log = machine, log
+        for name in ("sbatch", "scancel", "sinfo", "squeue", "sacct", "scontrol", "srun"):
+            self.program(name, "exit 1")
+
+    def __getattr__(self, name):
+        return getattr(self.machine, name)
+
+    def program(self, name: str, script: str) -> None:
+        self.machine.program(name, f'echo "{name} $*" >>{self.log}\n{script}')
+
+    def calls(self, name: str) -> list[str]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line for line in lines if line.startswith(f"{name} ")]
+
+    def queue(self, *lines: str) -> None:
+        """Let squeue list these, and forget what it listed before."""
+        text = "\n".join(lines)
+        self.program("squeue", f"cat <<'END'\n{text}\nEND")
+        (self.ours / "slurm/queue").unlink(missing_ok=True)
+
+    def submitted(self, id: str = ID, **files: str) -> Path:
+        """A job that was submitted long ago, as number 7."""
+        job = self.machine.job(id, **{"submitted": "1000\n", "slurm_id": "7\n", **files})
+        for name, text in runner_scripts.read_scripts("slurm").items():
+            (job / name).write_text(text)
+        os.utime(job / "slurm_id", (1000, 1000))
+        return job
+
+
+@pytest.fixture
+def cluster(machine, tmp_path):
+    slurm = machine.connection.machine._replace(scheduler="slurm")
+    object.__setattr__(machine, "connection", Connection(slurm))
+    return Cluster(machine, tmp_path / "slurm.log")
+
+
+# --- how a job stands -----------------------------------------------------------------------------
+
+
+def test_slurm_is_asked_once_a_minute_whatever_asks(cluster):
+    for id in (ID, OTHER):
+        cluster.submitted(id)
+    cluster.queue(*(f"{n}|lab-{id}|RUNNING|None|N/A|gpu" for n, id in enumerate((ID, OTHER), 7)))
+    for _ in range(3):
+        assert [job.state for job in control.list_jobs(cluster.connection)] == ["queued"] * 2
+        control.get(cluster.connection, ID)
+    assert len(cluster.calls("squeue")) == 1
+
+
+def test_a_job_whose_files_say_how_it_ended_needs_no_answer_of_slurm(cluster):
+    cluster.submitted(exit_code="3 1100\n", phase="running 1010\n", **{"began.1": "1010 n1 7\n"})
+    job = cluster.get(ID)
+    assert (job.state, job.waited, job.seconds) == ("finished(3)", 10, 90)
+    assert not cluster.calls("squeue") and not cluster.calls("scontrol")
+
+
+def test_an_unanswered_slurm_makes_a_job_unknown_and_is_not_asked_again_at_once(cluster):
+    cluster.submitted()
+    for _ in range(2):
+        job = cluster.get(ID)
+        assert job.state == "unknown" and not job.ended
+    assert len(cluster.calls("squeue")) == 1 and not cluster.calls("scontrol")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("Resources|2026-11-29T17:00:00", ["gpu: 3 nodes, 1 allocated, 2 down", "17:00:00"]),
+        ("PartitionTimeLimit|N/A", ["never starts"]),
+        ("QOSMaxJobsPerUserLimit|N/A", ["QOSMaxJobsPerUserLimit"]),
+        ("SomethingNew|N/A", ["SomethingNew"]),
+    ],
+)
+def test_why_a_job_waits_is_in_words(cluster, line, words):
+    cluster.submitted()
+    cluster.queue(f"7|lab-{ID}|PENDING|{line}|gpu")
+    cluster.program("sinfo", "echo 'nodes|gpu|1|allocated'; echo 'nodes|gpu|2|down'")
+    job = cluster.get(ID)
+    assert job.state == "queued" and all(word in job.detail for word in words)
+    assert "estimate" in job.detail or "N/A" in line
+
+
+@pytest.mark.parametrize(
+    ("state", "exit", "expected", "code"),
+    [
+        ("COMPLETED", "0:0", "finished(0)", 0),
+        ("FAILED", "3:0", "finished(3)", 3),
+        ("FAILED", "0:9", "killed(SIGKILL)", 1),
+        ("TIMEOUT", "0:15", "timeout", 1),
+        ("CANCELLED", "0:15", "cancelled", 1),
+        ("PREEMPTED", "0:0", "preempted", 1),
+        ("NODE_FAIL", "0:0", "node_fail", 1),
+        ("OUT_OF_MEMORY", "0:125", "out_of_memory", 1),
+        ("SOMETHING", "1:0", "lost", 1),
+    ],
+)
+def test_an_end_that_the_job_could_not_write_is_slurms_word_and_asked_once(
+    cluster, state, exit, expected, code
+):
+    cluster.submitted()
+    cluster.queue()
+    cluster.program("scontrol", f"echo '{ABOUT.format(state, 'None', exit)}'")
+    for _ in range(2):
+        job = cluster.get(ID)
+        assert job.state == expected and job.ended
+        assert job.exit_code == code or job.code is None
+    assert len(cluster.calls("scontrol")) == 1
+
+
+def test_a_job_that_was_requeued_meanwhile_has_not_ended(cluster):
+    cluster.submitted()
+    cluster.queue()
+    cluster.program("scontrol", f"echo '{ABOUT.format('PENDING', 'BeginTime', '0:0')}'")
+    assert not cluster.get(ID).ended
+
+
+@pytest.mark.parametrize(("ended", "expected"), [("", "lost"), ("143 1100\n", "killed(SIGTERM)")])
+def test_what_slurm_has_forgotten_is_not_guessed(cluster, ended, expected):
+    attempt = {"attempt": "2\n", "ended.1": "0 1\n", **({"ended.2": ended} if ended else {})}
+    cluster.submitted(**attempt)
+    cluster.queue()
+    cluster.program("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified'; exit 1")
+    job = cluster.get(ID)
+    assert job.state == expected and "no longer knows" in job.detail
+
+
+def test_with_accounting_it_tells_what_the_controller_has_forgotten(cluster):
+    cluster.submitted()
+    cluster.queue()
+    cluster.program("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified'; exit 1")
+    cluster.program("sacct", "echo 'CANCELLED by 0|0:15'")
+    assert cluster.get(ID).state == "cancelled"
+
+
+def test_a_job_that_was_submitted_after_slurm_was_asked_is_not_lost(cluster):
+    cluster.queue()
+    cluster.submitted(OTHER)
+    cluster.get(OTHER)
+    job = cluster.submitted()
+    os.utime(job / "slurm_id")
+    assert cluster.get(ID).state == "queued"
+
+
+# --- stopping -------------------------------------------------------------------------------------
+
+
+def test_a_stop_leaves_its_mark_first_and_looks_again_after_a_requeue(cluster):
+    job = cluster.submitted()
+    # a requeue beats the first scancel
+    cancelled = f"grep -c ^scancel {cluster.log}"
+    cluster.program("squeue", f"case $({cancelled}) in 0 | 1) echo '7|PENDING' ;; esac")
+    cluster.program("scancel", f"[ -e {job}/stop ]")
+    assert control.stop(cluster.connection, ID).state == "stopped"
+    assert len(cluster.calls("scancel")) == 2 and cluster.get(ID).ended
+
+
+def test_a_stop_that_slurm_does_not_answer_says_so_and_leaves_its_mark(cluster):
+    job = cluster.submitted()
+    with pytest.raises(LabError):
+        control.stop(cluster.connection, ID)
+    assert (job / "stop").exists() and not (job / "exit_code").exists()
+
+
+# --- one attempt ----------------------------------------------------------------------------------
+
+
+def attempt(cluster, job: Path, number: str = "7", near: str = "") -> subprocess.Popen:
+    """The batch script of Slurm's job of that number."""
+    settings = f"id={job.name} folder={cluster.folder} hostname=x lab=lab\n"
+    (job / "job.sh").write_text(settings)
+    path = f"{cluster.home}/.local/bin:{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["sh", "-c", f"{near}. ./slurm_batch.sh"],
+        cwd=job,
+        env={**os.environ, "PATH": path, "SLURM_JOB_ID": number},
+    )
+
+
+def run_attempt(cluster, job: Path, srun: str, **options) -> None:
+    """Run one to its end; `srun` is what it calls, its last argument the attempt's number."""
+    cluster.program("srun", f"for n; do :; done\n{srun}")
+    assert attempt(cluster, job, **options).wait(30) in (0, 1)
+
+
+def end(job: Path) -> str:
+    return (job / "exit_code").read_text().split()[0] if (job / "exit_code").exists() else ""
+
+
+def test_an_attempt_writes_its_number_its_start_and_the_end_of_the_job(cluster):
+    job = cluster.submitted()
+    (job / "exit_code.new").touch()
+    run_attempt(cluster, job, "echo 3 1 >ended.$n")
+    assert (end(job), (job / "attempt").read_text()) == ("3", "1\n")
+    assert (job / "began.1").read_text().split()[1:] == [cluster.hostname, "7"]
+
+
+def test_of_a_job_that_was_submitted_twice_one_runs(cluster):
+    job = cluster.submitted()
+    run_attempt(cluster, job, "exit 0", number="8")
+    assert not (job / "attempt").exists() and not cluster.calls("srun")
+
+
+def test_a_stopped_job_does_not_begin(cluster):
+    job = cluster.submitted(stop="")
+    run_attempt(cluster, job, "exit 0")
+    assert end(job) == "143" and not cluster.calls("srun")
+
+
+GOES_ON = ">listens.$n; echo 75 1 >ended.$n"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "goes_on"),
+    [
+        ("RUNNING", "None", True),
+        ("COMPLETING", "TimeLimit", True),
+        ("COMPLETING", "None", False),  # somebody has cancelled it
+        ("PENDING", "BeginTime", False),  # Slurm itself has requeued it
+    ],
+)
+def test_what_wrote_a_checkpoint_is_requeued_unless_somebody_cancelled_it(
+    cluster, state, reason, goes_on
+):
+    job = cluster.submitted()
+    about = ABOUT.format(state, reason, "0:0")
+    cluster.program("scontrol", f"case $1 in show) echo '{about}' ;; esac")
+    run_attempt(cluster, job, GOES_ON)
+    assert ("scontrol requeue 7" in cluster.calls("scontrol")) == goes_on
+    assert end(job) == ""
+
+
+def test_a_stop_mark_wins_over_a_requeue(cluster):
+    job = cluster.submitted()
+    cluster.program(
+        "scontrol", f"echo '{ABOUT.format('RUNNING', 'None', '0:0')}'; touch {job}/stop"
+    )
+    run_attempt(cluster, job, GOES_ON)
+    assert end(job) == "143" and "scontrol requeue 7" not in cluster.calls("scontrol")
+
+
+def test_where_requeue_is_off_the_job_is_sent_anew_and_goes_on_as_another_number(cluster):
+    job = cluster.submitted()
+    about = ABOUT.format("RUNNING", "None", "0:0")
+    cluster.program("scontrol", f"case $1 in show) echo '{about}' ;; *) exit 1 ;; esac")
+    cluster.program("sbatch", "env | grep ^SLURM_ || :; echo 8")
+    run_attempt(cluster, job, GOES_ON)
+    assert (job / "slurm_id").read_text() == "8\n"
+    assert "afterany:7" in cluster.calls("sbatch")[0]
+    run_attempt(cluster, job, "echo 0 1 >ended.$n", number="8")
+    assert (end(job), (job / "attempt").read_text()) == ("0", "2\n")
+
+
+def test_a_command_that_ends_with_75_and_writes_no_checkpoint_has_failed(cluster):
+    job = cluster.submitted()
+    run_attempt(cluster, job, "echo 75 1 >ended.$n")
+    assert end(job) == "75"
+
+
+def test_an_older_attempt_decides_nothing(cluster):
+    job = cluster.submitted()
+    run_attempt(cluster, job, "echo 2 >attempt; echo 1 1 >ended.$n")
+    assert end(job) == ""
+
+
+def test_the_failure_of_a_node_is_no_end_of_the_command(cluster):
+    job = cluster.submitted()
+    cluster.program("scontrol", f"echo '{ABOUT.format('PENDING', 'BeginTime', '0:0')}'")
+    for code in (0, 1):  # of srun, which has lost the node
+        run_attempt(cluster, job, f"exit {code}")
+    assert end(job) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("slurmstepd-n2: error: Exceeded job memory limit", "out_of_memory"),
+        ("I am out of memory limit", "killed(SIGKILL)"),
+    ],
+)
+def test_memory_is_the_cause_where_slurm_says_so(cluster, said, expected):
+    job = cluster.submitted()
+    run_attempt(cluster, job, f"echo '{said}' >>output.log; echo 137 1 >ended.$n")
+    assert cluster.get(ID).state == expected
+
+
+def test_a_signal_that_comes_before_the_command_listens_is_kept_for_it(cluster):
+    job = cluster.submitted()
+    listening = "trap 'echo told >told; echo 0 1 >ended.1; exit' USR1; touch ready"
+    listening += "; until [ -e told ]; do sleep 0.05; done"
+    command = f'LAB_JOB={job} LAB_ATTEMPT=1 exec sh -c "{listening}"'
+    cluster.program("srun", f"cd {job}; {command}")
+    process = attempt(cluster, job, near="near=yes; ")
+    until((job / "ready").exists)
+    assert not (job / "told").exists()
+    (job / "listens.1").touch()
+    assert process.wait(30) == 0 and (job / "told").exists() and end(job) == "0"
+
+
+# --- starting -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(cluster, project):
+    """The project as a repository, and a cluster that has its environment."""
+    (project / "requirements.txt").touch()
+    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    scripts = cluster.folder / "lab" / runner_scripts.make_variables("slurm")["scripts"]
+    scripts.mkdir(parents=True)
+    for name, text in runner_scripts.read_scripts("slurm").items():
+        (scripts / name).write_text(text)
+    cluster.program("squeue", "exit 0")
+    return cluster
+
+
+def test_a_submission_whose_answer_was_lost_is_found_by_its_name(repository, monkeypatch):
+    monkeypatch.setattr(launch, "new_id", lambda: ID)
+    repository.program("squeue", 'case "$*" in *"-t all"*) echo "12|PENDING" ;; esac')
+    launch.start(repository.connection, ["true"])
+    assert (repository.folder / "jobs" / ID / "slurm_id").read_text() == "12\n"
+    assert any(f"-n lab-{ID}" in call for call in repository.calls("squeue"))
+    launch.start(repository.connection, ["true"])  # as after a lost connection
+    assert len(repository.calls("sbatch")) == 1
+
+
+def test_a_submission_of_which_nothing_is_known_is_not_repeated(repository, monkeypatch):
+    monkeypatch.setattr(launch, "new_id", lambda: ID)
+    repository.program("squeue", "exit 1")
+    for _ in range(2):
+        with pytest.raises(LabError):
+            launch.start(repository.connection, ["true"])
+    assert len(repository.calls("sbatch")) == 1
+    assert (repository.folder / "jobs" / ID).exists()
+
+
+def test_variables_of_slurm_in_a_profile_reach_neither_sbatch_nor_srun(repository, monkeypatch):
+    monkeypatch.setattr(launch, "new_id", lambda: ID)
+    for name in ("SLURM_NTASKS", "SBATCH_PARTITION", "SRUN_CPUS_PER_TASK"):
+        monkeypatch.setenv(name, "7")
+    monkeypatch.setenv("SLURM_CONF", "/etc/x")
+    seen = repository.home / "seen"
+    shown = f"env | grep -E '^(SLURM|SBATCH|SRUN)_' | cut -d = -f 1 >>{seen}"
+    repository.program("sbatch", f"{shown}; echo 7")
+    launch.start(repository.connection, ["true"])
+    repository.program("srun", f"{shown}; for n; do :; done; echo 0 1 >ended.$n")
+    attempt(repository, repository.folder / "jobs" / ID).wait(30)
+    assert set(seen.read_text().split()) == {"SLURM_CONF"}
+
+
+def test_a_refusal_is_one_line_with_what_was_sent_and_what_there_is(repository):
+    repository.program(
+        "sbatch", "echo 'sbatch: error: invalid partition specified: foo' >&2; exit 1"
+    )
+    repository.program("sinfo", "echo 'gpu|1:00:00|2|4|4000|gpu:2'")
+    with pytest.raises(LabError) as refused:
+        launch.start(repository.connection, ["true"], slurm={"partition": "foo"})
+    said = str(refused.value)
+    assert "partition=foo" in said and "gpu (" in said and "1:00:00" in said and "\n" not in said
+    assert not list((repository.folder / "jobs").glob("2*"))
+
+
+PARTITION = "PartitionName={} AllowAccounts={} Default={} MaxTime={} State={}"
+
+
+@pytest.mark.parametrize(
+    ("partition", "options", "refused"),
+    [
+        (("gpu", "ALL", "YES", "02:00:00", "UP"), {"time": "3:00:00"}, True),
+        (("gpu", "ALL", "YES", "02:00:00", "UP"), {"time": "2:00:00"}, False),
+        (("gpu", "ALL", "YES", "1-00:00:00", "UP"), {"time": "1441"}, True),
+        (("gpu", "ALL", "YES", "1-00:00:00", "UP"), {"time": "1-0"}, False),
+        (("gpu", "ALL", "YES", "UNLIMITED", "UP"), {"time": "99-00:00:00"}, False),
+        (("gpu", "ALL", "NO", "00:10:00", "UP"), {"time": "20"}, False),  # another one is taken
+        (("gpu", "ALL", "NO", "00:10:00", "UP"), {"time": "20", "partition": "gpu"}, True),
+        (("gpu", "a,b", "YES", "UNLIMITED", "UP"), {"account": "c"}, True),
+        (("gpu", "a,b", "YES", "UNLIMITED", "UP"), {"account": "b"}, False),
+        (("gpu", "ALL", "YES", "UNLIMITED", "DOWN"), {}, True),
+    ],
+)
+def test_what_slurm_would_accept_and_never_start_is_not_sent(
+    repository, partition, options, refused
+):
+    repository.program("scontrol", f"echo '{PARTITION.format(*partition)}'")
+    repository.program("sbatch", "echo 7")
+    if refused:
+        with pytest.raises(LabError):
+            launch.start(repository.connection, ["true"], slurm=options)
+    else:
+        launch.start(repository.connection, ["true"], slurm=options)
+    assert len(repository.calls("sbatch")) == (not refused)
+
+
+def test_what_a_job_of_slurm_cannot_have_is_refused_before_anything_is_sent(cluster, project):
+    for given in ({"interactive": True}, {"secrets": {"A": "b"}}, {"time": "a b"}):
+        with pytest.raises(UsageError):
+            launch.start(cluster.connection, ["true"], **given)
+    plain = Connection(cluster.connection.machine._replace(scheduler=""))
+    for given in ({"time": "10"}, {"slurm": {"mem": "1G"}}):
+        with pytest.raises(UsageError):
+            launch.start(plain, ["true"], **given)
+    with pytest.raises(UsageError):
+        control.attach(cluster.connection, ID)
+    assert cluster.count_calls() == 0
