@@ -5,9 +5,9 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from lab.ground import git, project
 from lab.ground.errors import LabError
@@ -35,8 +35,7 @@ UNFINISHED = {
 Git = Callable[..., str]  # git.run at the top of the working tree, on the temporary index
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """A commit that holds everything in the working tree that git does not ignore."""
 
     commit: str
@@ -73,11 +72,14 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
             inside = submodules + [name for name in changed if name.endswith("/")]
             advice = "ignore them (submodules: git rm --cached first), or remove their .git."
             _refuse("a snapshot cannot contain other repositories", inside, advice)
-            tree = _write_tree(run, top, changed, paths, limit_mb * MEGABYTE)
-            if to_send:
-                _say_unfinished(index.parent, conflicts)
-                tree = _smudge(run, top, limit_mb * MEGABYTE) or tree
-            commit = _write_commit(run, tree, head)
+            if head and not changed and not to_send:
+                commit = _keep(run, head)
+            else:
+                tree = _write_tree(run, top, changed, paths, limit_mb * MEGABYTE)
+                if to_send:
+                    _say_unfinished(index.parent, conflicts)
+                    tree = _smudge(run, top, limit_mb * MEGABYTE) or tree
+                commit = _keep(run, _write_commit(run, tree, head))
     except OSError as error:
         raise LabError(f"no snapshot can be taken: {error}.") from None
     return Snapshot(commit, head, commit != head, branch, os.path.relpath(project.root(), top))
@@ -237,5 +239,10 @@ def _write_commit(run: Git, tree: str, head: str | None) -> str:
         parents = ["-p", head] if head else []
         message = ["--no-gpg-sign", "-m", "The working tree of a run"]
         commit = run("commit-tree", *parents, *message, tree, **dates).strip()
+    return commit
+
+
+def _keep(run: Git, commit: str) -> str:
+    """Keep a commit from git's garbage collection; return it."""
     run("update-ref", f"{REFS}/{commit}", commit)
     return commit

@@ -1,6 +1,7 @@
 """Compare what is installed in an environment with the project's lock."""
 
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +37,26 @@ def find_differences(environment: Path, locked_by: Path | None = None) -> list[s
         elif found and wanted and found.partition("+")[0] != wanted.partition("+")[0]:
             differences.append(f"{name} {found}, locked {wanted}")
     return differences
+
+
+def find_dist_info(name: str) -> Path | None:
+    """Find what an installer has noted of a package, among what this process can import.
+
+    As importlib.metadata does, whose own import takes longer than all else of a record.
+    """
+    for folder in sys.path:
+        for path in Path(folder).glob("*.dist-info"):
+            found = DIST_INFO.fullmatch(path.name)
+            if found and normalize(found["name"]) == name:
+                return path
+    return None
+
+
+def find_version(name: str) -> str | None:
+    """Find the version of an installed package; None if there is none."""
+    path = find_dist_info(name)
+    found = path and DIST_INFO.fullmatch(path.name)
+    return found["version"] if found else None
 
 
 def find_own(environment: Path) -> set[str]:

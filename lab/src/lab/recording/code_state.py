@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +75,15 @@ def take_snapshot() -> dict[str, Any]:
     """
     try:
         taken = snapshot.take()
-        return {**asdict(taken), "remotes": git.remote_urls(), "diff": snapshot.diff(taken)}
+        return {**taken._asdict(), "remotes": git.remote_urls(), "diff": snapshot.diff(taken)}
     except LabError as error:
         print_message(f"warning: the code of this run is not recorded: {error}")
-        names = [field.name for field in fields(snapshot.Snapshot)]
-        return {**dict.fromkeys(names), "remotes": {}, "diff": "", "problem": str(error)}
+        return {
+            **dict.fromkeys(snapshot.Snapshot._fields),
+            "remotes": {},
+            "diff": "",
+            "problem": str(error),
+        }
 
 
 def describe_absent(code: Mapping[str, Any], names: Iterable[str]) -> str:

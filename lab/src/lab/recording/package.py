@@ -3,12 +3,11 @@
 import base64
 import csv
 import hashlib
-import importlib.metadata
-import json
-import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lab.environment.installed import find_dist_info, find_version
 from lab.ground import files, project
 from lab.ground.errors import LabError
 
@@ -17,16 +16,14 @@ DISTRIBUTION = "dl-remote-lab"
 
 def identify() -> dict[str, Any]:
     """Return `version`, `wheel_sha256` (None without a wheel in vendor/) and `problem`, if any."""
-    try:
-        installed = importlib.metadata.distribution(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
+    noted, version = find_dist_info(DISTRIBUTION), find_version(DISTRIBUTION)
+    if not noted or not version:
         return {"version": None, "wheel_sha256": None, "problem": "lab is not installed."}
-    version = installed.version
     wheel = find_wheel(version)
     facts = {"version": version, "wheel_sha256": wheel and files.sha256_or_none(wheel)}
-    if is_editable(installed):
+    if is_editable(noted):
         return {**facts, "problem": "lab is installed as editable: its code is not recorded."}
-    changed = find_changed_files(Path(str(installed.locate_file(""))), wheel, installed)
+    changed = find_changed_files(noted.parent, wheel, noted)
     problem = (
         f"lab was changed after its installation: {', '.join(changed[:3])}." if changed else ""
     )
@@ -42,20 +39,22 @@ def find_wheel(version: str) -> Path | None:
     return next(iter(vendor.glob(f"dl_remote_lab-{version}-*.whl")), None)
 
 
-def is_editable(installed: importlib.metadata.Distribution) -> bool:
+def is_editable(noted: Path) -> bool:
     try:
-        origin = json.loads(installed.read_text("direct_url.json") or "{}")
-    except ValueError:
+        origin = files.read_json(noted / "direct_url.json")
+    except (OSError, ValueError):
         return False
     return bool(origin.get("dir_info", {}).get("editable"))
 
 
-def find_changed_files(
-    folder: Path, wheel: Path | None, installed: importlib.metadata.Distribution
-) -> list[str]:
+def find_changed_files(folder: Path, wheel: Path | None, noted: Path) -> list[str]:
     """Find the files of lab that differ from the wheel's list, or without one, the installer's."""
-    text = installed.read_text("RECORD") or ""
+    text = ""
+    with suppress(OSError):
+        text = files.read_text(noted / "RECORD")
     if wheel:
+        import zipfile  # slow to import
+
         try:
             with zipfile.ZipFile(wheel) as archive:
                 (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/RECORD")]

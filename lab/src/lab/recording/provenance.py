@@ -4,7 +4,6 @@ The variables of the environment are never recorded: they hold secrets. Nothing 
 for long: what cannot be found out is None.
 """
 
-import importlib.metadata
 import os
 import platform
 import re
@@ -29,17 +28,40 @@ SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s\"]*@")
 
 
-def collect_at_start(config: Mapping[str, Any]) -> dict[str, Any]:
+class Software(threading.Thread):
+    """Finds out what is installed, while git takes the snapshot."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.found: dict[str, Any] = {}
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.found = {
+                "python": platform.python_version(),
+                "torch": installed.find_version("torch"),
+                "lab": package.identify(),
+                "lock_sha256": files.sha256_or_none(project.root() / "requirements.txt"),
+                "not_as_locked": find_differences(),
+            }
+        except BaseException as error:  # noqa: BLE001 # it is raised where it is waited for
+            self.error = error
+
+    def facts(self) -> dict[str, Any]:
+        """Return what it found, once it has; or raise what stopped it."""
+        self.join()
+        if self.error:
+            raise self.error
+        return self.found
+
+
+def collect_at_start(config: Mapping[str, Any], software: Software) -> dict[str, Any]:
     """Collect what is known when a run starts, except its code."""
     return {
         "process": liveness.identify_process(),
-        "software": {
-            "python": platform.python_version(),
-            "torch": installed_version("torch"),
-            "lab": package.identify(),
-            "lock_sha256": files.sha256_or_none(project.root() / "requirements.txt"),
-            "not_as_locked": find_differences(),
-        },
+        "software": software.facts(),
         "job": {
             "lab": os.environ.get("LAB_JOB"),
             "slurm": {name: os.environ[name] for name in SLURM if name in os.environ},
@@ -78,13 +100,6 @@ def read_output(*command: str) -> str | None:
 def remove_credentials(text: str) -> str:
     """Remove the user:password@ of every address in a text."""
     return CREDENTIALS.sub("", text)
-
-
-def installed_version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def identify_data(dataset: Any) -> dict[str, str | None]:

@@ -167,7 +167,7 @@ class RunFolder(RecordFiles):
         self.capture = capture.start(output)
         try:
             self.start = time.monotonic()
-            self.gpus = provenance.Gpus()
+            self.gpus, software = provenance.Gpus(), provenance.Software()
             self.metrics = metrics_file.Metrics(self.folder)
             ex_info = {**ex_info, "sources": self.save_sources(ex_info)}  # others want Sacred's
             self.config: dict[str, Any] = config
@@ -189,7 +189,7 @@ class RunFolder(RecordFiles):
                 "resources": [],
                 "artifacts": [],
                 "code": code,
-                **provenance.collect_at_start(config),
+                **provenance.collect_at_start(config, software),
             }
             if "files" in meta_info:  # of an experiment; another command has no typed settings
                 named_files.warn_of_lost(config, meta_info["files"])

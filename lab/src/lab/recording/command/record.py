@@ -238,7 +238,7 @@ def describe_host() -> dict[str, Any]:
     """Describe this computer with the keys of Sacred that take no time."""
     return {
         "hostname": platform.node(),
-        "os": [platform.system(), platform.platform()],
+        "os": [platform.system(), f"{platform.system()}-{platform.release()}-{platform.machine()}"],
         "python_version": platform.python_version(),
         "ENV": {},
     }

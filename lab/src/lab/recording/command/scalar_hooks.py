@@ -1,18 +1,21 @@
 """In a recorded command: scalars given to writers, loggers and trackers become points.
 
 Loaded by inside/sitecustomize.py, in any Python 3.8 or newer. No call of the command fails
-or changes by this: what is hooked into goes on and writes its own files.
+or changes by this: what is hooked into goes on and writes its own files. What takes time to import
+is imported where it is needed: every process of the command waits for this.
 """
 
-import json
+from __future__ import annotations
+
 import os
 import sys
 import time
 import types
 from contextlib import suppress
-from typing import Any, Dict, Tuple
 
-from lab.ground.terminal import print_message
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Tuple
 
 METRICS = os.environ.get("LAB_METRICS", "")  # the record's metrics.jsonl
 REPORT = os.environ.get("LAB_REPORT", "")  # for settings, and files that were edited too late
@@ -39,6 +42,8 @@ def append(path: str, text: str) -> None:
 
 def report(**facts: Any) -> None:
     """Tell `lab record` something about this process."""
+    import json
+
     append(REPORT, json.dumps(facts, default=str) + "\n")
 
 
@@ -52,6 +57,8 @@ def add_point(name: Any, value: Any, step: Any = None) -> None:
         step = next_step.get(name, 0) if step is None else int(step)
     except Exception:  # noqa: BLE001 - an image, a table, a tensor with several elements
         return
+    import json
+
     next_step[name] = step + 1
     if last.get(name) == (step, number):
         return
@@ -166,7 +173,7 @@ def hook_hydra(module: Any) -> None:
     call_before(module, "run_job", run_job)
 
 
-class Attributes(Dict[str, Any]):
+class Attributes(dict):  # type: ignore[type-arg] # of Python 3.8
     """A dictionary whose values are attributes, too."""
 
     def __getattr__(self, name: str) -> Any:
@@ -206,7 +213,10 @@ def fill_wandb(module: Any) -> None:
     module.run, module.init, module.config, module.summary = run, init, run.config, run.summary
     module.log = run.log
     module.__getattr__ = lambda name: getattr(run, name)
-    print_message("lab: wandb is not installed: what it logs is in the record only.")
+    with suppress(ImportError):  # in another environment than the project's
+        from lab.ground.terminal import print_message
+
+        print_message("lab: wandb is not installed: what it logs is in the record only.")
 
 
 CONNECTOR = "trainer.connectors.logger_connector.logger_connector"

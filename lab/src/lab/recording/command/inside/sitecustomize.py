@@ -1,8 +1,11 @@
 """Python imports this when it starts in a recorded command: it hooks into what logs scalars.
 
 `lab record` puts this folder into PYTHONPATH, so nothing else may lie here: it would hide modules
-of the command's. The command may run in any Python 3.8 or newer: standard library only.
+of the command's. The command may run in any Python 3.8 or newer: standard library only, and of that
+what Python has loaded by now, as every process of the command waits for this.
 """
+
+from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
@@ -10,15 +13,17 @@ import os
 import site
 import sys
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).resolve().parent
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HERE = os.path.realpath(__file__).rpartition(os.sep)[0]
 PROJECT = os.environ.get("LAB_PROJECT_FOLDER", "")
 TAKEN = int(os.environ.get("LAB_SNAPSHOT_TIME") or 0)  # when the code was recorded, in ns
 
 
-def load(name: str, path: Path) -> Any:
+def load(name: str, path: str) -> Any:
     """Load a file as a module of this name."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec
@@ -85,7 +90,7 @@ def report_imports(report: Any) -> None:
     """Report each file of the project that is imported, and those newer than the snapshot."""
     loader: Any = importlib.machinery.SourceFileLoader
     original = loader.get_code
-    installed = (str(Path(os.__file__).parent), *site.getsitepackages())
+    installed = (os.__file__.rpartition(os.sep)[0], *site.getsitepackages())
 
     def get_code(self: Any, fullname: str) -> Any:
         code = original(self, fullname)
@@ -101,15 +106,15 @@ def report_imports(report: Any) -> None:
 
 def import_next() -> None:
     """Import the sitecustomize that Python would have found without this one."""
-    others = [path for path in sys.path if Path(path or ".").resolve() != HERE]
+    others = [path for path in sys.path if os.path.realpath(path or ".") != HERE]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
     if spec and spec.origin:
-        load("sitecustomize", Path(spec.origin))
+        load("sitecustomize", spec.origin)
 
 
 if os.environ.get("LAB_METRICS") and os.environ.get("LAB_REPORT"):
     with suppress(Exception):
-        hooks = load("_lab_scalar_hooks", HERE.parent / "scalar_hooks.py")
+        hooks = load("_lab_scalar_hooks", f"{HERE.rpartition(os.sep)[0]}/scalar_hooks.py")
         finder: Any = Finder(hooks)
         sys.meta_path.insert(0, finder)
         for name in hooks.HOOKS.keys() & sys.modules.keys():
