@@ -919,16 +919,26 @@ def package(clone, tiny):
     return start
 
 
-@pytest.mark.parametrize("name", ["experiment.py", "part.py"])
-def test_what_is_edited_while_a_run_loads_it_is_not_run(package, clone, tiny, name):
-    """experiment.py is loaded by then, part.py is not; which text ran would not be known."""
+def test_what_is_edited_after_it_was_loaded_is_not_run(package, clone, tiny):
     process = package()
     read_until(process, "loading")
-    (clone.path / "src/my_experiment" / name).write_text("TEXT = 'new'")
+    (clone.path / "src/my_experiment/experiment.py").write_text("TEXT = 'new'")
     shown, _ = process.communicate("\n")
     assert process.returncode == 1
-    assert f"error: src/my_experiment/{name} was edited while the run was starting" in shown
+    assert "error: src/my_experiment/experiment.py was edited while the run was starting" in shown
     assert not tiny.records()
+
+
+def test_what_is_edited_before_it_is_loaded_is_in_the_commit_as_it_ran(package, clone, tiny):
+    process = package()
+    read_until(process, "loading")
+    (clone.path / "src/my_experiment/part.py").write_text("TEXT = 'edited before'")
+    shown, _ = process.communicate("\n\n")
+    assert process.returncode == 0 and "part is edited before" in shown
+    kept = clone.git("show", f"{tiny.json()['code']['commit']}:src/my_experiment/part.py")
+    assert kept == "TEXT = 'edited before'" and "part.py" not in tiny.json()["code"].get(
+        "problem", ""
+    )
 
 
 def test_the_recorded_commit_holds_what_was_loaded_and_a_later_import_is_looked_at(

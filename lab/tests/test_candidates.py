@@ -57,6 +57,10 @@ def test_names_of_runs_datasets_and_machines_are_offered(complete, project):
     assert complete("--machine=o") == ["--machine=other"]
     assert complete("jobs", "--machine", "=", "g") == ["gpu"], "bash makes three words of it"
     assert complete("kernel", "") == ["list", "install", "remove"]
+    assert complete("data", "") == ["add", "verify"]
+    assert complete("data", "verify", "") == ["zebras"]
+    assert complete("example", "") == ["remove"]
+    assert complete("run", "--from", "2026") == complete("record", "--from", "") == [RUN]
     assert complete("completion", "z") == ["zsh"]
 
 
