@@ -244,3 +244,25 @@ def test_room_is_compared_with_what_an_environment_needs(free, there, verdict):
     found = judge({"disk": disk, "needed": [str(8 * GIB)], "environment": [there]})
     assert found["room"].verdict == verdict
     assert judge({"disk": ["?"], "needed": ["1"]})["room"].verdict == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("partitions", "check", "verdict", "words"),
+    [
+        (["gpu 3 1 12 5 2:00:00"], "partition gpu", "ok", ["5 of 12 GPUs", "1 of 3 nodes"]),
+        (["gpu 3 0 12 0 2:00:00"], "partition gpu", "warning", ["0 of 12"]),
+        (["cpu 3 2 0 0 infinite"], "partition cpu", "ok", ["no GPUs"]),
+        ([], "Slurm", "failed", ["22.05"]),
+        (["nonsense"], "Slurm", "failed", ["22.05"]),
+    ],
+)
+def test_on_a_login_node_the_partitions_count_and_not_its_own_gpus(
+    partitions, check, verdict, words
+):
+    found = judge({"slurm": ["slurm 22.05.8"], "partitions": partitions, "limits": ["none"]})
+    assert found[check].verdict == verdict and all(w in found[check].remote for w in words)
+    assert "GPUs" not in found and "at logout" not in found
+
+
+def test_without_sbatch_a_machine_of_slurm_is_no_login_node():
+    assert judge({"slurm": [], "partitions": []})["Slurm"].verdict == "failed"

@@ -308,7 +308,7 @@ def test_a_signal_that_comes_before_the_command_listens_is_kept_for_it(cluster):
     job = cluster.submitted()
     listening = "trap 'echo told >told; echo 0 1 >ended.1; exit' USR1; touch ready"
     listening += "; until [ -e told ]; do sleep 0.05; done"
-    command = f'LAB_JOB={job} LAB_ATTEMPT=1 exec sh -c "{listening}"'
+    command = f'LAB_JOB={job.name} LAB_ATTEMPT=1 exec sh -c "{listening}"'
     cluster.program("srun", f"cd {job}; {command}")
     process = attempt(cluster, job, near="near=yes; ")
     until((job / "ready").exists)

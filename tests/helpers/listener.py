@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 file, last, pause = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-job, attempt = Path(os.environ["LAB_JOB"]), os.environ["LAB_ATTEMPT"]
+job, attempt = Path(os.environ["LAB_JOB_FOLDER"]), os.environ["LAB_ATTEMPT"]
 told = []
 for number in (signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, lambda number, _: told.append(number))

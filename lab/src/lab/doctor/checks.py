@@ -3,6 +3,7 @@
 import re
 from typing import Literal, NamedTuple
 
+from lab.doctor.cluster_checks import check_cluster
 from lab.doctor.facts import (
     FAILED,
     OK,
@@ -32,8 +33,10 @@ def judge(local: Facts, remote: Facts | None) -> list[Check]:
     checks = [*check_programs(local, remote), *check_environment(local, remote)]
     checks += check_local(local)
     if remote is not None:
-        checks += [*check_gpus(remote), *check_disks(remote), *check_clock(remote)]
-        checks += [check_index(local, remote), *check_sessions(local, remote)]
+        by_slurm = "slurm" in remote
+        checks += check_cluster(remote) if by_slurm else check_gpus(remote)
+        checks += [*check_disks(remote), *check_clock(remote), check_index(local, remote)]
+        checks += [] if by_slurm else check_sessions(local, remote)
     return [*checks, check_dataset(local, remote)]
 
 

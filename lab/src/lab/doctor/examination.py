@@ -121,6 +121,8 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
     with suppress(ValueError):  # of a date without %N
         difference = float(first_line(remote, "clock")) - (began + answered) / 2
         remote["difference"] = [f"{difference} {(answered - began) / 2}"]
+    if connection.machine.scheduler:
+        remote |= parse_facts(connection.run("cluster_facts.sh", within=ALL))
     return remote, 1000 * (answered - began)
 
 

@@ -32,7 +32,8 @@ enter_job() {
         end 1
     fi
     LAB_JOB=$id # by this lab stop finds every process of the job
-    export LAB_JOB
+    LAB_JOB_FOLDER=$job
+    export LAB_JOB LAB_JOB_FOLDER
     code=$job/code/$project
     find_environment "$code"
 }
@@ -48,7 +49,7 @@ run_command() {
     LAB_DATA=$data
     # in a login shell, which reads the user's profile, these still win
     LAB_GIVEN="CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES VIRTUAL_ENV PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS"
-    LAB_GIVEN="$LAB_GIVEN LAB_DATA LAB_JOB LAB_ATTEMPT $given"
+    LAB_GIVEN="$LAB_GIVEN LAB_DATA LAB_JOB LAB_JOB_FOLDER LAB_ATTEMPT $given"
     LAB_BASH_ENV=${BASH_ENV:-}
     BASH_ENV=$job/login_shell.bash
     export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA LAB_GIVEN LAB_BASH_ENV BASH_ENV

@@ -10,6 +10,7 @@ the files of lab.jobs.job_format:
     attempt       number of the attempt that may write
     began.N       TIME HOST SLURM-ID of attempt N
     listens.N     made by the command of attempt N: it writes a checkpoint on USR1 and TERM
+    interrupted.N made by it as well: it has written one, and can go on
     ended.N       CODE TIME of attempt N
     slurm_end     how it ended, where an exit code does not say it: a word of Slurm, or "forgotten"
 """

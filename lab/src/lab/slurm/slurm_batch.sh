@@ -28,7 +28,7 @@ pass_on() {
         kill -0 "$step" || return 0
         sleep 1
     done
-    for environ in $(grep -lzsx "LAB_JOB=$job" /proc/[0-9]*/environ); do
+    for environ in $(grep -lzsx "LAB_JOB=$id" /proc/[0-9]*/environ); do
         pid=${environ%/environ} pid=${pid#/proc/}
         grep -qzsx "LAB_ATTEMPT=$attempt" "$environ" &&
             grep -qs '^SigCgt:.*[2367abef]..$' "/proc/$pid/status" && kill -s USR1 "$pid"
@@ -99,6 +99,7 @@ else # srun says 0 when the node failed, and the command may go on
     case $code:$about in 0:*) exit 1 ;; *" JobState=RUNNING "*) ;; *) [ -e stop ] || [ -n "$told" ] || exit 1 ;; esac
 fi
 [ ! -e stop ] || finish 143
+[ "$code" = 0 ] || [ ! -e "interrupted.$attempt" ] || code=75 # torchrun has an exit code of its own
 [ "$code" != 75 ] || [ ! -e "listens.$attempt" ] || go_on
 if [ -n "$told" ]; then # Slurm ends the job, and knows why: after a time limit it never comes back
     ask_slurm

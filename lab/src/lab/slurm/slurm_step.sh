@@ -19,8 +19,7 @@ end() { # CODE: of this attempt
 }
 
 enter_job
-LAB_JOB=$job # the folder, where the command finds whether its attempt still counts
-LAB_ATTEMPT=$attempt
+LAB_ATTEMPT=$attempt # LAB_JOB_FOLDER tells the command whether it still counts
 export LAB_ATTEMPT
 if ! environment_ready; then # a job may have no network to make one
     echo "lab: the environment $environment is gone: start the job anew."

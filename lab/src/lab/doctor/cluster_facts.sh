@@ -1,0 +1,46 @@
+# What lab doctor asks a login node about Slurm: prints facts as facts.sh does.
+# Needs: gpus.sh slurm_clear.sh
+
+clear_slurm
+# fact NAME COMMAND ...: what the command prints is the fact
+fact() {
+    printf '%s:\n' "$1"
+    shift
+    ("$@") 2>/dev/null </dev/null | head -n 200 | sed 's/^/ /'
+}
+
+# partitions: "NAME NODES IDLE GPUS FREE TIMELIMIT" of each; free are only those of nodes that work
+partitions() {
+    limits=$(limit 20 sinfo -h -o '%R %l' | sort -u) || return
+    nodes=$(limit 20 sinfo -h -N -O 'Partition:60,NodeList:60,Gres:100,GresUsed:100,StateLong:30') || return
+    printf '%s\n' "$limits" "$nodes" | awk '
+        function gpus(text,  parts, n, i, words, sum) {
+            gsub(/\([^)]*\)/, "", text)
+            n = split(text, parts, ","); sum = 0
+            for (i = 1; i <= n; i++) if (parts[i] ~ /^gpu/) sum += split(parts[i], words, ":") > 1 ? words[split(parts[i], words, ":")] : 1
+            return sum
+        }
+        NF == 2 { time[$1] = $2; names[++count] = $1; next }
+        NF == 5 {
+            sub(/\*$/, "", $1); nodes[$1]++; total[$1] += gpus($3)
+            if ($5 ~ /^(idle|mixed|allocated)$/) free[$1] += gpus($3) - gpus($4)
+            if ($5 == "idle") idle[$1]++
+        }
+        END { for (i = 1; i <= count; i++) { one = names[i]; print one, nodes[one] + 0, idle[one] + 0, total[one] + 0, free[one] + 0, time[one] } }'
+}
+
+# limits: of this user; "none" without accounting
+limits() {
+    if has sacctmgr && found=$(limit 20 sacctmgr -n -P show assoc "user=$(id -un)" format=Account,Partition,QOS,GrpTRES,MaxTRES,MaxJobs,MaxSubmit,MaxWall); then
+        printf '%s\n' "$found" | awk -F '|' '
+            BEGIN { split("account partition qos GrpTRES MaxTRES MaxJobs MaxSubmit MaxWall", names, " ") }
+            { line = ""; for (i = 1; i <= NF && i <= 8; i++) if ($i != "") line = line (line ? " " : "") names[i] "=" $i; print line }'
+    else
+        echo none
+    fi
+}
+
+fact slurm sbatch --version
+fact partitions partitions
+fact limits limits
+exit 0
