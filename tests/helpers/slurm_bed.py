@@ -168,6 +168,10 @@ class Node(Host):
                 "start", "sshd", ["/usr/sbin/sshd", "-D", "-E", "/run/sshd.log"], "/run/sshd.pid"
             )
 
+    def lose_slurm(self):
+        """The node's daemon is killed; the processes of its jobs go on."""
+        self._sh("pkill -9 -x slurmd")
+
     def enter(self, *command, user="ada", cwd=None) -> list[str]:
         words = super().enter(
             *command, user="ada", cwd=cwd or ("/" if user == "root" else f"/home/{user}")
