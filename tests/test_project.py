@@ -472,6 +472,44 @@ def test_a_full_disk_is_named_and_prepare_can_be_repeated(project, tmp_path):
 # --- for the people who work in it -----------------------------------------------------------
 
 
+COUNT_READS = """
+import multiprocessing, os, sys
+from my_experiment import data, loading
+from my_experiment.experiment import Config
+
+def count(event, arguments):  # in each worker, too, as it imports this file or inherits it
+    if event == "open" and "/digits/train/" in str(arguments[0]):
+        with open(os.environ["READS"], "a") as reads:
+            reads.write(f"{os.getpid()} {arguments[0]}\\n")
+
+if __name__ == "__main__":
+    samples = data.load_digits()[:200]
+    data.write_dataset("digits", "the first digits", samples, seed=0, val=0.2, test=0.2)
+sys.addaudithook(count)
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    train = data.ImageSplit("digits", "train", 8, 1)
+    first = train[0]  # what is in memory before goes along
+    loaders, order = loading.make_loaders({"train": train}, Config(workers=2))
+    for order.epoch in range(4):
+        assert sum(len(labels) for _, labels in loaders["train"]) == len(train)
+    print(len(train))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_images_that_workers_load_are_read_once_in_each_of_them(project, tmp_path, method):
+    """Not once in every epoch, whose workers would be new ones; however they are started."""
+    (tmp_path / "count.py").write_text(COUNT_READS)
+    folders = {"LAB_DATA": tmp_path / "data", "READS": tmp_path / "reads"}
+    env = {**{name: str(path) for name, path in folders.items()}, "LAB_PROJECT": str(project.path)}
+    (images,) = project.run("python", tmp_path / "count.py", method, env=env).stdout.split()
+    reads = [line.split(" ", 1) for line in (tmp_path / "reads").read_text().splitlines()]
+    assert len({process for process, _ in reads}) == 3, "two workers, and what started them"
+    assert len(reads) == len({(process, path) for process, path in reads})
+    assert int(images) <= len(reads) <= 2 * int(images) - 1, "the first one nobody read again"
+
+
 @pytest.mark.parametrize("name", ["Aaa", "Zebra", 'It\'s "quoted" \\ 日本 🚀'])
 def test_a_fresh_project_is_ruff_clean_whatever_it_is_called(bake, name):
     slug = {"project_slug": "x-1"} if "quoted" in name else {}

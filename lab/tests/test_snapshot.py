@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import zipfile
@@ -365,6 +366,33 @@ def test_submodules_and_repositories_inside_are_refused_by_name(repository, tmp_
         path = repository.path / name
         path.unlink() if path.is_file() else shutil.rmtree(path)
     assert "copied/a.py" in repository.files(repository.take().commit)
+
+
+def test_an_environment_that_git_does_not_ignore_is_left_out_and_named(repository, capsys):
+    """Not even its large libraries, or repositories inside, keep the code from being kept."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "env"], cwd=repository.path)
+    (repository.path / "env/.gitignore").unlink(missing_ok=True)  # later versions write one
+    repository.write({"conda/conda-meta/history": "", "conda/bin/python": "", "train.py": "1"})
+    for name in ("env/lib/libtorch.so", "conda/lib/libcuda.so"):
+        (repository.path / name).parent.mkdir(exist_ok=True)
+        repository.large(name)
+    subprocess.run(["git", "init", "-q", "env/src/edited"], cwd=repository.path, check=True)
+    repository.write({"env/src/edited/a": ""})
+    files = repository.files(repository.take().commit)
+    assert files["train.py"] == b"1"
+    assert not [name for name in files if name.startswith(("env/", "conda/"))]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in said] == ["conda", "env"]
+    assert "/conda/ to .gitignore" in said[0] and "/env/ to .gitignore" in said[1]
+    assert repository.take().commit == repository.take().commit
+    repository.write({".gitignore": "/conda/\n/env/\n"})
+    capsys.readouterr()
+    assert repository.files(repository.take().commit).keys() == files.keys() | {".gitignore"}
+    assert not capsys.readouterr().err
+    # one that git has is the user's choice, and one around the code holds it
+    repository.commit({"mine/pyvenv.cfg": "", "pyvenv.cfg": ""})
+    repository.write({"mine/new": "", "new": ""})
+    assert {"mine/new", "new"} <= repository.files(repository.take().commit).keys()
 
 
 def test_many_refused_files_are_one_short_line(repository):

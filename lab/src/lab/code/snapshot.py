@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from lab.ground import git, project
 from lab.ground.errors import LabError
-from lab.ground.terminal import print_message
+from lab.ground.terminal import escape, print_message
 
 REFS = "refs/lab/snapshots"  # a ref for each keeps them from git's garbage collection
 MEGABYTE = 1_000_000
@@ -32,6 +32,8 @@ UNFINISHED = {
     "CHERRY_PICK_HEAD": "cherry-pick",
     "REVERT_HEAD": "revert",
 }
+EVERYTHING = ["--", ":/"]
+ENVIRONMENT_MARKS = ("/pyvenv.cfg", "/conda-meta/history")  # in the folder of venv and of conda
 Git = Callable[..., str]  # git.run at the top of the working tree, on the temporary index
 
 
@@ -52,6 +54,8 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
     same commit, and a tree that equals HEAD's gives HEAD. A bigger repository around the project
     is taken whole: the code may use what lies beside the project.
 
+    An environment that git does not ignore is left out, and said.
+
     Raises LabError, before anything is written, for submodules, other repositories inside this
     one, and new or changed files above `limit_mb`. For a file with a filter, as with git-lfs, the
     size of what git stores counts, unless it is `to_send`. LabError also if git is missing or
@@ -68,7 +72,12 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
             run = partial(git.run, *SETTINGS, cwd=top, GIT_INDEX_FILE=str(copy))
             submodules, conflicts = _unhide_files(run, top)
             paths = _exclude_outputs(top)
-            head, branch, changed = _read_status(run, paths)
+            head, branch, changed, untracked = _read_status(run, paths)
+            if environments := _find_environments(top, untracked):
+                _say_not_ignored(top, environments)
+                below = tuple(f"{folder}/" for folder in environments)
+                changed = [name for name in changed if not name.startswith(below)]
+                paths = [*(paths or EVERYTHING), *map(_exclude, environments)]
             inside = submodules + [name for name in changed if name.endswith("/")]
             advice = "ignore them (submodules: git rm --cached first), or remove their .git."
             _refuse("a snapshot cannot contain other repositories", inside, advice)
@@ -161,22 +170,50 @@ def _exclude_outputs(top: Path) -> list[str]:
     """Return the paths to take: all but the outputs of [tool.lab], which stay as in HEAD."""
     folder = os.path.relpath(project.root(), top)
     names = (os.path.normpath(f"{folder}/{name}") for name in project.outputs())
-    excluded = [f":(top,literal,exclude){name}" for name in names]
-    return ["--", ":/", *excluded] if excluded else []
+    excluded = [_exclude(name) for name in names]
+    return [*EVERYTHING, *excluded] if excluded else []
 
 
-def _read_status(run: Git, paths: list[str]) -> tuple[str | None, str | None, list[str]]:
-    """Return HEAD, its branch, and what differs from it or is untracked ("name/": a repository)."""
+def _exclude(name: str) -> str:
+    """Return the pathspec that leaves out a file or folder."""
+    return f":(top,literal,exclude){name}"
+
+
+def _find_environments(top: Path, untracked: list[str]) -> list[str]:
+    """Return the folders with an environment of venv or conda that git does not ignore."""
+    found = []
+    for mark in ENVIRONMENT_MARKS:
+        found += [name.removesuffix(mark) for name in untracked if name.endswith(mark)]
+    # an environment that the project is in holds the code as well
+    return sorted(name for name in set(found) if not project.root().is_relative_to(top / name))
+
+
+def _say_not_ignored(top: Path, environments: list[str]) -> None:
+    """Name the environments, and the line for .gitignore, as it stands beside them or above."""
+    for name in environments:
+        inside = os.path.relpath(top / name, project.root())
+        line = f"/{name if inside.startswith('..') else inside}/"
+        print_message(
+            f"{escape(inside)} is an environment, and no part of the code: left out; add"
+            f" {escape(line)} to .gitignore"
+        )
+
+
+def _read_status(
+    run: Git, paths: list[str]
+) -> tuple[str | None, str | None, list[str], list[str]]:
+    """Return HEAD, its branch, what differs from HEAD ("name/": a repository), what is untracked."""
     options = ["--branch", "--no-ahead-behind", "--no-renames", "--ignore-submodules=all"]
     listed = git.split_null(
         run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options, *paths)
     )
     fields = {"1": 8, "u": 10, "?": 1}  # before the name, by the kind of entry
     changed = [entry.split(" ", fields[entry[0]])[-1] for entry in listed if entry[0] != "#"]
+    untracked = [entry[2:] for entry in listed if entry[0] == "?"]
     about = dict(entry.split(" ", 2)[1:] for entry in listed if entry[0] == "#")
     head = about["branch.oid"].replace("(initial)", "") or None
     branch = about["branch.head"].replace("(detached)", "") or None
-    return head, branch, changed
+    return head, branch, changed, untracked
 
 
 def _write_tree(run: Git, top: Path, changed: list[str], paths: list[str], limit: float) -> str:
