@@ -19,7 +19,7 @@ from lab.ground import files
 from lab.jobs import control
 from lab.ssh import answers, framing, ssh_errors
 from lab.ssh.machines import Machine
-from lab.transfer import clean, datasets, fetch_plan, staging, tar_copy
+from lab.transfer import clean, datasets, fetch_plan, models, staging, tar_copy
 from lab.workcopy import workspace
 
 ID = "20261122-101530-k7xq2a"
@@ -118,6 +118,14 @@ def test_of_a_dataset_and_its_manifest(text):
         with suppress(manifest.DatasetError):
             for name in manifest.parse_manifest(described.manifest, "x").files:
                 assert files.is_plain_path(name) and staging.encode(name)
+
+
+@quickly
+@given(outside("/d/.x.incoming-0-1\0rsync  version 3.2.7\0present 1 1.5 a\0staged 2 2.5 b/c\0"))
+def test_of_the_model_of_a_run(text):
+    with suppress(ValueError):
+        stage = models.parse_model(text).stage
+        assert stage == "" or stage[0] == "/"
 
 
 @quickly

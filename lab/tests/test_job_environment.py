@@ -1,6 +1,8 @@
 """A job's environment: what machines.toml, lab run and lab itself give, and which of them wins."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -11,6 +13,9 @@ from types import ModuleType
 import pytest
 from fake_machine import start_time, until
 
+from lab.browser import notebook
+from lab.cli import main, remote
+from lab.ground import project as current
 from lab.ground.errors import UsageError
 from lab.jobs import launch
 from lab.ssh import variables
@@ -104,6 +109,87 @@ def test_variables_of_lab_run_win_over_those_of_the_machine_and_are_recorded(run
 def test_a_variable_that_cannot_be_given_is_refused(word):
     with pytest.raises(UsageError, match=f"^--env {word.partition('=')[0]}: "):
         variables.parse([word])
+
+
+# --- shells and notebooks -------------------------------------------------------------------------
+
+SHOW = """#!/bin/sh
+printf '%s|' "$LOADED" "$A" "$D" "$VIRTUAL_ENV" "$LAB_RUNS" "${PATH%%:*}" >$HOME/seen
+"""
+ANSWER = {"token": "ab" * 24, "started": True, "socket": "/run/x", "port": 0}
+
+
+@pytest.fixture
+def furnished(machine, monkeypatch) -> Connection:
+    """A connection to a machine with a working copy, a prelude and variables of its own."""
+    (machine.home / ".bash_profile").write_text("load() { export LOADED=$1 A=3; }; echo noise\n")
+    (machine.folder / "work/.venv/bin").mkdir(parents=True)
+    lines = ('load "$A"', "export D=\"it's\"$'\\nü'")
+    about = machine.connection.machine._replace(prelude=list(lines), env={"A": "machine's"})
+    subprocess.run(["git", "init", "-q"], cwd=current.root(), check=True)
+    shutil.rmtree(machine.folder / "lab")  # this lab's scripts have not been there yet
+    connection = Connection(about)
+    monkeypatch.setattr(remote, "connect", lambda _: connection)
+    monkeypatch.setattr(remote, "require_terminal", lambda *_: None)
+    return connection
+
+
+def seen(machine) -> list[str]:
+    return (machine.home / "seen").read_text().split("|")
+
+
+@pytest.mark.parametrize("tmux", [True, False])
+def test_a_shell_has_what_the_prelude_and_machines_toml_give(machine, furnished, monkeypatch, tmux):
+    shell = machine.home / "shell"
+    shell.write_text(SHOW)
+    shell.chmod(0o755)
+    monkeypatch.setenv("SHELL", str(shell))
+    if tmux:
+        machine.program(
+            "tmux", 'for last; do :; done; exec env -i HOME="$HOME" SHELL="$SHELL" sh -c "$last"'
+        )
+    else:
+        monkeypatch.setenv("PATH", hide(machine, "tmux"))
+    assert main.main(["shell"]) == 0
+    work = machine.folder / "work"
+    wanted = ["machine's", "machine's", "it's\nü", f"{work}/.venv", f"{machine.folder}/runs"]
+    assert seen(machine)[:-1] == [*wanted, f"{work}/.venv/bin"]
+    (opens,) = machine.ours.glob("open-*")
+    assert opens.stat().st_mode & 0o777 == 0o600, "machines.toml may hold what others must not see"
+
+
+def hide(machine, name: str) -> str:
+    """A PATH in which a program is missing."""
+    (machine.home / ".local/bin" / name).unlink()
+    folder = machine.home / "all"
+    folder.mkdir()
+    for path in map(Path, reversed(os.environ["PATH"].split(":"))):
+        for file in path.glob("*"):
+            if file.name != name:
+                (folder / file.name).unlink(missing_ok=True)
+                (folder / file.name).symlink_to(file)
+    return str(folder)
+
+
+def test_a_notebook_whose_prelude_fails_does_not_start(machine, furnished):
+    about = furnished.machine._replace(prelude=["nonsense x"])
+    (machine.folder / "work/.venv/bin/python").symlink_to("/bin/true")
+    with pytest.raises(RemoteError, match=": nonsense x"):
+        notebook.start_server(Connection(about))
+
+
+def test_the_kernels_of_a_notebook_have_what_the_prelude_and_machines_toml_give(machine, furnished):
+    python = machine.folder / "work/.venv/bin/python"
+    first, _, show = SHOW.partition("\n")
+    asked = f"{first}\n[ $1 = -I ] || exit 0\n{show}echo '{json.dumps(ANSWER)}'\n"
+    python.write_text(asked)
+    python.chmod(0o755)
+    assert notebook.start_server(furnished).token == ANSWER["token"]
+    assert seen(machine)[:3] == ["machine's", "machine's", "it's\nü"]
+    calls = machine.count_calls()
+    plain = Connection(furnished.machine._replace(prelude=[]))
+    notebook.start_server(plain)
+    assert seen(machine)[:2] == ["", "machine's"] and machine.count_calls() == calls + 1
 
 
 # --- secrets --------------------------------------------------------------------------------------

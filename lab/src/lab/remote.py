@@ -21,6 +21,7 @@ from lab.ssh import machines, variables
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, SshError
 from lab.transfer import fetch as _fetch
+from lab.transfer import models
 from lab.transfer import report as _report
 
 __all__ = [
@@ -127,7 +128,8 @@ def run(
     It is `lab run`. run("--", "python", "-m", "...") starts any other command, which is recorded
     unless `record` is False; `earlier`: a run there whose outputs it finds. `machine`: the first
     one by default. `env`: variables, which are recorded; `secrets`: names of others, whose
-    values come from this computer's environment or keyring and are not.
+    values come from this computer's environment or keyring and are not. A model that a setting
+    names comes along, if the machine lacks it.
     """
     given = variables.parse(f"{name}={value}" for name, value in (env or {}).items())
     brought = variables.read_secrets(secrets)
@@ -148,6 +150,7 @@ def run(
         env=given,
         secrets=brought,
         record=words,
+        bring=models.bring_named,
     )
     return Job(connection, job)
 

@@ -10,6 +10,8 @@ What experiments may use; a change of what is listed here is a new major version
     is_main_process()            whether this process records: the only one, or rank 0
     File                         the type of a setting that names a file: data/X in the data folder,
                                  runs/X in that of the records, or a file of the project
+    Model                        the type of a setting that names a run, to use its weights or its
+                                 checkpoint: lab run brings a machine what it lacks of it
     check(Config, values)        the values, checked and converted; ConfigError for a wrong one
     new_id()                     an id in the format of runs and jobs
     Run                          the type of Sacred's _run
@@ -49,6 +51,7 @@ __all__ = [
     "Experiment",
     "File",
     "Log",
+    "Model",
     "RecordError",
     "Run",
     "RunFolder",
@@ -108,6 +111,9 @@ def check_file(text: str, info: ValidationInfo) -> str:
 
 # project.find_file() gives the path; "" names none. The record has the file's hash.
 File = Annotated[str, AfterValidator(check_file)]
+
+# The id of a run, or its beginning; "" names none. lab.jobs.settings knows the type by its name.
+Model = Annotated[str, "model"]
 
 
 class ConfigFunction(sacred.config.ConfigScope):  # type: ignore[misc] # Sacred has no types
@@ -434,7 +440,8 @@ def check(
     checked = {}
     for name, value in values.items():
         # Sacred takes resume=20261122 for a number
-        given = str(value) if types[name] is str and type(value) is int else value
+        is_text = getattr(types[name], "__origin__", types[name]) is str  # File and Model, too
+        given = str(value) if is_text and type(value) is int else value
         try:  # as JSON, which has tuples, paths and enumerations in the form that Sacred knows
             text = json.dumps(to_builtin(given), default=str)
             checked[name] = TypeAdapter(types[name]).validate_json(text, strict=True, context=files)

@@ -38,8 +38,8 @@ class Config:
     workers: Annotated[int, Ge(0)] = 0  # processes that load data; 0: the training process itself
 
     seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
-    resume: str = ""  # the id of a run to continue as a new run, with its settings
-    pretrained: str = ""  # the id of a run whose best weights are the first ones of this run
+    resume: tracking.Model = ""  # the id of a run to continue as a new run, with its settings
+    pretrained: tracking.Model = ""  # the id of a run from whose best weights this one starts
     checkpoint_minutes: Annotated[float, Ge(0)] = 10  # between checkpoints within an epoch
 
 

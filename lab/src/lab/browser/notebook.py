@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lab.browser import tunnels
 from lab.browser.tunnels import Tunnel
 from lab.ground import files, git, owner, project
 from lab.ground.errors import LabError
+from lab.jobs import runner_scripts
 from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ForwardingForbidden
@@ -84,6 +85,8 @@ def parse_server(answer: str) -> Server:
 def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
     """Let notebook_server.py do this on the machine, and return its answer."""
     program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
+    send = action == "start" and bool(connection.machine.prelude)
+    scripts: dict[str, Any] = {**runner_scripts.make_variables(send)}
     return connection.run(
         "notebook.sh",
         project=git.prefix(),
@@ -92,6 +95,7 @@ def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
         tcp="yes" if tcp else "",
         program=program,
         within=LONGEST,
+        **scripts,
     )
 
 

@@ -1,7 +1,7 @@
 # Starts this project's JupyterLab, reuses the one that runs, or ends it.
 # Variables: project, owner (whose it is: each has one of their own), action (start or stop), tcp (yes: sshd here forwards no sockets), program (the
-# text of notebook_server.py, which does it and prints the answer).
-# Needs: places.sh tmux.sh
+# text of notebook_server.py, which does it and prints the answer), and those of runner_scripts.sh.
+# Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh
 
 cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
     fail "the project is not on $hostname yet: $lab setup."
@@ -13,6 +13,10 @@ own=$ours/j$(checksum_of "$hostname:$folder $owner") # a short path, for its soc
 session=$(session_name notebook)
 # not as a file: the one in work/ may be of another version
 (
+    if [ "$action" = start ]; then # the kernels have what jobs have
+        [ -z "$prelude" ] || write_scripts
+        enter_machine "${scripts_folder:-}" || fail "$prelude_says"
+    fi
     umask "${login_umask:-$(umask)}" # the kernels are the user's
     printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$own" "$folder" "$data" "$tcp" "$lab"
 ) || exit 1

@@ -82,6 +82,7 @@ def start_job(args: argparse.Namespace) -> int:
     from lab.jobs import launch
     from lab.slurm import options
     from lab.ssh import variables
+    from lab.transfer import models
 
     for word in RUN_OPTIONS & {word.partition("=")[0] for word in args.arguments}:
         raise UsageError(f"{word} is an option of lab run: it comes before {args.arguments[0]}.")
@@ -116,6 +117,7 @@ def start_job(args: argparse.Namespace) -> int:
             time=args.time,
             slurm=slurm,
             record=record,
+            bring=models.bring_named,
         )
 
     connection, job = start_where_asked(args, start)
@@ -258,10 +260,12 @@ def sync_working_copy(args: argparse.Namespace) -> None:
 
 def open_shell(args: argparse.Namespace) -> int:
     from lab.ground import git, owner
+    from lab.jobs import runner_scripts
 
     require_terminal("lab shell", "lab run -- COMMAND runs one without")
-    own = owner.shorten(owner.name_owner())
-    return connect(args).run_in_terminal("shell.sh", project=git.prefix(), owner=own)
+    own, connection = owner.shorten(owner.name_owner()), connect(args)
+    scripts = runner_scripts.make_variables(send=bool(connection.machine.prelude))
+    return connection.run_in_terminal("shell.sh", project=git.prefix(), owner=own, **scripts)
 
 
 COMMANDS = (

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -118,6 +118,7 @@ def start(
     time: str = "",
     slurm: Mapping[str, str | bool] = MappingProxyType({}),
     record: Sequence[str] = (),
+    bring: Callable[[Connection, list[str]], list[str]] | None = None,
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
@@ -125,8 +126,11 @@ def start(
     them. `env`: variables of the job, which are recorded; `secrets`: others, of which only the
     names are, and which take one more round trip. `inside`: the folder of the project that it runs
     in. `time` and `slurm`: the limit and other options of sbatch. `record`: what
-    make_record_words() says; where the environment has no `lab`, the command runs without. The job
-    starts once, even if the connection is lost and the script runs again.
+    make_record_words() says; where the environment has no `lab`, the command runs without. `bring`
+    is called when nothing speaks against a start: it brings the machine what the command needs
+    beside the code, and returns the command with whole ids of runs.
+
+    The job starts once, even if the connection is lost and the script runs again.
 
     Raises WrongSettings before anything is sent; RemoteError if it cannot start; SshError if it is
     not known whether it did.
@@ -138,6 +142,7 @@ def start(
         taken = snapshot.take(to_send=True)
     if inside and not git.run("ls-tree", "-d", taken.commit, "--", inside):
         raise UsageError(f"{inside}/ is ignored or empty, so it is not sent: cd elsewhere first.")
+    command = bring(connection, command) if bring else command
     id = new_id()
     spec: dict[str, object] = {
         "format": job_format.FORMAT,

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from lab.ground import files, project
 from lab.ground.errors import UsageError
@@ -33,6 +34,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "Model": (str, int),  # of lab.tracking
 }
 LIMITS = {
     "Ge": lambda value, limit: value >= limit,
@@ -123,22 +125,56 @@ def are_plainly_right(words: list[str], file: Path) -> bool:
     """
     if words and words[0] != "with":
         return False
-    try:
-        fields, named = _read_settings(ast.parse(files.read(file)))
-    except (OSError, ValueError, SyntaxError, RecursionError):
-        return False
+    fields, named = _read_settings(file)
     for word in words[1:]:
         name, equals, text = word.partition("=")
         if equals:
-            if name not in fields or not _fits(_read_value(text.strip()), fields[name]):
+            if name not in fields or not _fits(_read_value(text.strip()), fields[name].annotation):
                 return False
         elif word not in named:
             return False
     return True
 
 
-def _read_settings(module: ast.Module) -> tuple[dict[str, ast.expr], set[str]]:
-    """Return the annotation of each setting, and the named configurations; none if in doubt."""
+class Named(NamedTuple):
+    """A run whose model a setting names."""
+
+    run: str  # its id, as it was typed: the beginning of one, or last
+    setting: str
+    word: int  # the number of the word of the command that says so; -1: the experiment itself
+
+
+def find_models(command: list[str]) -> list[Named]:
+    """Find the runs that the settings of a command of the type tracking.Model name."""
+    words = find_words(command)
+    if words is None:
+        return []
+    fields, named = _read_settings(_experiment_file())
+    of_models = {name for name, one in fields.items() if _last_name(one.annotation) == "Model"}
+    found: dict[str, tuple[object, int]] = {}
+    for name in of_models:
+        found[name] = _read_constant(fields[name].value), -1
+    for place, word in enumerate(words, len(command) - len(words)):
+        name, equals, text = word.partition("=")
+        if equals and name in of_models:
+            found[name] = _read_value(text.strip()), place
+        one = named.get(word, ast.Dict([], []))
+        for key, value in zip(one.keys, one.values, strict=True):
+            if (name := str(_read_constant(key))) in of_models and found[name][1] < 0:
+                found[name] = _read_constant(value), -1
+    return [Named(str(run), name, place) for name, (run, place) in sorted(found.items()) if run]
+
+
+def _read_constant(node: ast.expr | None) -> object:
+    return node.value if isinstance(node, ast.Constant) else ""
+
+
+def _read_settings(file: Path) -> tuple[dict[str, ast.AnnAssign], dict[str, ast.Dict]]:
+    """Return each setting of an experiment, and its named configurations; none if in doubt."""
+    try:
+        module = ast.parse(files.read(file))
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return {}, {}
     classes = {one.name: one for one in module.body if isinstance(one, ast.ClassDef)}
     for node in ast.walk(module):
         if not isinstance(node, ast.Call) or _last_name(node.func) != "Experiment" or not node.args:
@@ -146,13 +182,17 @@ def _read_settings(module: ast.Module) -> tuple[dict[str, ast.expr], set[str]]:
         settings = classes.get(_last_name(node.args[0]))
         if settings:
             fields = {
-                part.target.id: part.annotation
+                part.target.id: part
                 for part in settings.body
                 if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
             }
-            named = {key.arg for key in node.keywords if isinstance(key.value, ast.Dict)}
-            return fields, {name for name in named if name}
-    return {}, set()
+            named = {
+                key.arg: key.value
+                for key in node.keywords
+                if key.arg and isinstance(key.value, ast.Dict)
+            }
+            return fields, named
+    return {}, {}
 
 
 def _last_name(node: ast.expr) -> str:
@@ -170,8 +210,8 @@ def _read_value(text: str) -> object:
 
 def _fits(value: object, annotation: ast.expr) -> bool:
     """Return whether a value certainly fits a plain annotation."""
-    if isinstance(annotation, ast.Name):
-        return type(value) in TYPES.get(annotation.id, ())
+    if isinstance(annotation, ast.Name) or _last_name(annotation) == "Model":
+        return type(value) in TYPES.get(_last_name(annotation), ())
     if not isinstance(annotation, ast.Subscript):
         return False
     kind, inside = _last_name(annotation.value), annotation.slice

@@ -65,7 +65,7 @@ def push(connection: Connection, dataset: str) -> str:
     Raises DatasetError if it is damaged, or the machine has a different one; SshError; DiskFull.
     """
     folder, machine = dataset_folder(dataset), connection.name
-    with explain_os_errors(), hold_lock(_lock_file(connection, dataset)):
+    with explain_os_errors(), hold_lock(lock_file(connection, dataset)):
         manifest = parse_manifest(read_text(folder), str(project.relative(folder)))
         local = _find_local(folder, manifest)
         absent = [path for path in manifest.files if path not in local]
@@ -77,8 +77,7 @@ def push(connection: Connection, dataset: str) -> str:
             same = f"manifest {manifest.hash[:12]}, and every file has the size of the local one"
             return f"{dataset} is already on {machine}: {same}"
         _require_intact(folder, manifest, to_send, "different from the manifest")
-        user = re.sub(r"[^\w-]", "", f"{getuser()}-{socket.gethostname()}")
-        stage = f".{dataset}.incoming-{manifest.hash[:12]}-{user}"
+        stage = name_stage(dataset, manifest.hash)
         remote = inspect_remote(connection, dataset, stage)
         unsent = [path for path in to_send if remote.staged.get(path) != local[path]]
         try:
@@ -91,10 +90,16 @@ def push(connection: Connection, dataset: str) -> str:
     return _summarize(dataset, machine, [local[path] for path in to_send])
 
 
+def name_stage(name: str, digest: str) -> str:
+    """Return the name of the folder on a machine in which files of this content are gathered."""
+    user = re.sub(r"[^\w-]", "", f"{getuser()}-{socket.gethostname()}")
+    return f".{name}.incoming-{digest[:12]}-{user}"
+
+
 def fetch(connection: Connection, dataset: str) -> str:
     """Bring a dataset home; return a line about it. Raises as `push` does."""
     folder, machine = dataset_folder(dataset), connection.name
-    with explain_os_errors(), hold_lock(_lock_file(connection, dataset)):
+    with explain_os_errors(), hold_lock(lock_file(connection, dataset)):
         remote = inspect_remote(connection, dataset)
         manifest = parse_manifest(remote.manifest, f"{machine}:{remote.folder}")
         absent = [path for path in manifest.files if path not in remote.files]
@@ -157,15 +162,18 @@ def parse_dataset(output: str) -> RemoteDataset:
     """Read the output of dataset.sh. ValueError if it is none of it."""
     folder, stage, version, manifest, *entries = output.split("\0")[:-1]
     folder, stage = parse_path(folder), stage and parse_path(stage)
+    return RemoteDataset(folder, stage, can_rsync(version), manifest, *parse_files(entries))
+
+
+def parse_files(entries: Iterable[str]) -> tuple[dict[str, Fingerprint], dict[str, Fingerprint]]:
+    """Read lines "present SIZE TIME PATH" or "staged ...". ValueError if they are none of it."""
     found: dict[str, dict[str, Fingerprint]] = {"present": {}, "staged": {}}
     for entry in entries:
         kind, size, time, path = entry.split(" ", 3)
         if kind not in found:
             raise ValueError("no kind of files")
         found[kind][path] = (parse_number(size, 2**63), parse_time(time))
-    return RemoteDataset(
-        folder, stage, can_rsync(version), manifest, found["present"], found["staged"]
-    )
+    return found["present"], found["staged"]
 
 
 def _find_local(folder: Path, manifest: Manifest) -> dict[str, Fingerprint]:
@@ -214,7 +222,7 @@ def _find_damaged(folder: Path, manifest: Manifest, names: Iterable[str]) -> lis
     ]
 
 
-def _lock_file(connection: Connection, dataset: str) -> Path:
+def lock_file(connection: Connection, dataset: str) -> Path:
     """Return what two transfers of a dataset lock, as they would share a staging folder."""
     return connection.socket.with_name(f"{dataset[:50]}.lock")
 

@@ -113,10 +113,15 @@ def push(connection: Connection, base: Path, names: list[str], stage: str) -> No
         packed = tar.stdout
         assert packed is not None
 
+        problems: list[Exception] = []
+
         def pass_on() -> None:
-            with suppress(BrokenPipeError), _open_pipe(writing, "sending") as send:
-                for chunk in iter(lambda: packed.read(1 << 16), b""):
-                    send(chunk)
+            try:
+                with suppress(BrokenPipeError), _open_pipe(writing, "sending") as send:
+                    for chunk in iter(lambda: packed.read(1 << 16), b""):
+                        send(chunk)
+            except Exception as problem:  # noqa: BLE001 - the machine only sees half of an archive
+                problems.append(problem)
 
         thread = threading.Thread(target=pass_on)
         thread.start()
@@ -134,14 +139,16 @@ def push(connection: Connection, base: Path, names: list[str], stage: str) -> No
             tar.wait()
             thread.join()
             packed.close()
+            for problem in problems:
+                raise problem
 
 
 @contextmanager
 def _open_pipe(writing: int, action: str) -> Iterator[Callable[[bytes], None]]:
     """Yield a function that writes into a pipe; on a terminal a progress bar shows it."""
-    from tqdm import tqdm
+    with os.fdopen(writing, "wb", buffering=0) as pipe:  # whatever happens, its reader sees an end
+        from tqdm import tqdm
 
-    with os.fdopen(writing, "wb", buffering=0) as pipe:
         options = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False, "disable": None}
         with tqdm(desc=action, **options) as bar:
 

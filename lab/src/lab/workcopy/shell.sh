@@ -1,19 +1,30 @@
-# Opens a shell in the working copy, with the environment active; in tmux, so that it stays.
-# Variables: project, term, owner (whose shell it is: nobody else's is opened).
-# Needs: places.sh tmux.sh
+# Opens a shell in the working copy, with the environment active and what machines.toml gives to jobs; in tmux, so
+# that it stays.
+# Variables: project, term, owner (whose shell it is: nobody else's is opened), and those of runner_scripts.sh.
+# Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh
 
 cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $hostname yet: $lab setup."
+[ -z "$prelude" ] || write_scripts
 choose_terminal
-SHELL=${SHELL:-/bin/sh}
-# no login shell, as its profile would put the system's Python first again
-set -- env "VIRTUAL_ENV=$PWD/.venv" "PATH=$PWD/.venv/bin:$PATH" "LAB_RUNS=$folder/runs" \
-    "LAB_DATA=$data" "$SHELL"
-umask=${login_umask:-$(umask)}
+# a file, as everybody sees the arguments of a process; the shell is no login shell, as its profile would put the
+# system's Python first again
+mkdir -p "$ours"
+opens=$ours/$(session_name open)
+{
+    for name in PATH folder hostname scripts_folder exports prelude; do
+        eval "printf '%s=%s\n' $name \"\$(quoted \"\${$name:-}\")\""
+    done
+    [ -z "$prelude" ] || cat "$scripts_folder/enter_machine.sh"
+    [ -n "$prelude" ] || echo 'enter_machine() { eval "$exports"; }'
+    printf 'umask %s\n' "${login_umask:-$(umask)}" # that of our tmux is another
+    # shellcheck disable=SC2016  # they are variables of the file
+    printf '%s\n' 'enter_machine "$scripts_folder" || printf "lab: %s\n" "$prelude_says" >&2'
+    printf 'export VIRTUAL_ENV=%s PATH=%s:"$PATH"\n' "$(quoted "$PWD/.venv")" "$(quoted "$PWD/.venv/bin")"
+    printf 'export LAB_RUNS=%s LAB_DATA=%s\n' "$(quoted "$folder/runs")" "$(quoted "$data")"
+    printf 'exec "${SHELL:-/bin/sh}" "$@"\n'
+} >"$opens.new" && mv "$opens.new" "$opens" || fail "$ours cannot be written on $hostname: is the disk full?"
 if ! has tmux; then
-    umask "$umask"
     echo "$hostname has no tmux: this shell ends with the connection." >&2
-    exec "$@" -i
+    exec sh "$opens" -i
 fi
-command="umask $umask; exec" # the umask of our tmux is another
-for word; do command="$command $(quoted "$word")"; done
-our_tmux new-session -A -s "$(session_name shell)" "$command"
+our_tmux new-session -A -s "$(session_name shell)" "exec sh $(quoted "$opens")"

@@ -1,0 +1,17 @@
+# Prints what there is of the model of a run. Variables: run (its id), more (* for all whose ids begin so), stage (the
+# name of a staging folder, which is made; or "").
+# Each ended by a NUL: the staging folder, rsync's version, and for every file "present SIZE TIME PATH" or, in
+# the staging folder, "staged SIZE TIME PATH".
+# Needs: places.sh
+
+if [ -n "$stage" ]; then
+    stage=$data/$stage-$(id -u) # users of two laptops may have the same name
+    mkdir -p "$stage/files" "$stage/tmp" 2>/dev/null ||
+        fail "$stage cannot be created on $hostname: is the disk full, or may you not write there?"
+fi
+printf '%s\0' "$stage" "$(rsync --version 2>/dev/null | head -n 1)"
+for model in "$data"/*/models/"$run"$more; do
+    [ ! -d "$model" ] || find -L "$model" -type f -printf 'present %s %T@ %P\0' 2>/dev/null
+done
+[ -z "$stage" ] || find "$stage/files" -type f -printf 'staged %s %T@ %P\0' 2>/dev/null
+exit 0

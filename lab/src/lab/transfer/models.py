@@ -1,0 +1,136 @@
+"""Brings a machine the models of earlier runs that a job's settings name, if it lacks them.
+
+They are gathered in a staging folder, checked there by their sha256, and renamed: whole, or not at
+all. A model that the machine has stays as it is.
+"""
+
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from lab.datasets.manifest import checksum_line
+from lab.ground import files, project
+from lab.ground.errors import UsageError
+from lab.ground.terminal import count_files, escape, print_message
+from lab.jobs import settings
+from lab.runs import records
+from lab.ssh.answers import expecting, parse_path
+from lab.ssh.connection import Connection
+from lab.ssh.shared import hold_lock
+from lab.transfer import copying
+from lab.transfer.datasets import lock_file, name_stage, parse_files
+from lab.transfer.rsync_copy import can_rsync
+from lab.transfer.staging import DiskFull, Fingerprint, encode, explain_os_errors, fingerprint
+
+LAST = re.compile("last(~[0-9]+)?")
+
+
+class RemoteModel(NamedTuple):
+    """What a machine has of a model."""
+
+    stage: str
+    rsync: bool
+    files: dict[str, Fingerprint]
+    staged: dict[str, Fingerprint]
+
+
+def bring_named(connection: Connection, command: list[str]) -> list[str]:
+    """Bring the models of the runs that a command names; return it with their whole ids.
+
+    The beginning of an id, or last, means a run on this computer, or else one on the machine.
+    Raises UsageError for the beginning of several; LabError if a file cannot be read or arrives
+    damaged; SshError; DiskFull.
+    """
+    command = list(command)
+    for named in settings.find_models(command):
+        run = records.find(named.run).name if LAST.fullmatch(named.run) else named.run
+        folder = find_local(run)
+        if folder:
+            run = folder.name
+            bring(connection, folder)
+        elif not inspect(connection, run, more="*").files:
+            print_message(
+                f"warning: neither this computer nor {connection.name} has a model of run"
+                f" {escape(run)} yet"
+            )
+        if named.word >= 0:
+            command[named.word] = f"{named.setting}={run}"
+    return command
+
+
+def find_local(wanted: str) -> Path | None:
+    """Return the folder with the model of a run, by its id or the beginning of it."""
+    folders = {path.name: path for path in project.data_folder().glob("*/models/*/")}
+    matching = [name for name in sorted(folders) if name.startswith(wanted)]
+    if wanted not in folders and len(matching) > 1:
+        raise UsageError(f"{wanted} begins several runs: {', '.join(matching[:5])}.")
+    return folders[wanted if wanted in folders else matching[0]] if matching else None
+
+
+def bring(connection: Connection, folder: Path) -> None:
+    """Bring a model to the machine, and say how much that is, unless it is there."""
+    run, dataset = folder.name, folder.parent.parent.name
+    with explain_os_errors(), hold_lock(lock_file(connection, run)):
+        local = list_files(folder)
+        there = inspect(connection, run)
+        if there.files:
+            if _in_seconds(there.files) != _in_seconds(local):
+                print_message(f"{connection.name} has another state of the model of {run}: kept")
+            return
+        lines = [checksum_line(path, files.sha256(folder / path)) for path in sorted(local)]
+        listed = encode("".join(lines))
+        there = inspect(connection, run, stage=name_stage(run, hashlib.sha256(listed).hexdigest()))
+        unsent = [path for path in local if there.staged.get(path) != local[path]]
+        try:
+            copying.push(connection, folder, unsent, there.stage, rsync=there.rsync)
+        except DiskFull:
+            connection.run("discard.sh", stage=there.stage)
+            raise
+        with tempfile.TemporaryFile() as file:
+            file.write(listed)
+            file.seek(0)
+            connection.run(
+                "take_model.sh",
+                stdin=file,
+                again=False,
+                run=run,
+                dataset=dataset,
+                stage=there.stage,
+            )
+    size = sum(size for size, _ in local.values()) / 1e6
+    copied = f"{count_files(len(local))}, {size:.1f} MB copied"
+    print_message(f"the model of {run} is on {connection.name}: {copied}")
+
+
+def list_files(folder: Path) -> dict[str, Fingerprint]:
+    """List the files of a model, without those that are being written."""
+    found = {}
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        one = fingerprint(path) if path.is_file() else None
+        if one and not any(part.startswith(".") or part.endswith(".new") for part in parts):
+            found["/".join(parts)] = one
+    return found
+
+
+def inspect(connection: Connection, run: str, stage: str = "", more: str = "") -> RemoteModel:
+    """Return what a machine has of the model of a run, or with "*" of those that begin so.
+
+    A folder named `stage` is made, if any.
+    """
+    output = connection.run("model.sh", run=run, more=more, stage=stage)
+    with expecting(connection.name, "the description of a model"):
+        return parse_model(output)
+
+
+def parse_model(output: str) -> RemoteModel:
+    """Read the output of model.sh. ValueError if it is none of it."""
+    stage, version, *entries = output.split("\0")[:-1]
+    return RemoteModel(stage and parse_path(stage), can_rsync(version), *parse_files(entries))
+
+
+def _in_seconds(fingerprints: dict[str, Fingerprint]) -> dict[str, Fingerprint]:
+    """Round the times, as a tar stream may have done."""
+    return {path: (size, time // 10**9) for path, (size, time) in fingerprints.items()}

@@ -1,0 +1,49 @@
+"""A copy ends, with the cause, whatever fails on this side of it."""
+
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from lab.transfer import tar_copy
+
+
+class Broken:
+    """A progress bar that fails, unless `update` is replaced."""
+
+    def __init__(self, *_: object, **__: object):
+        pass
+
+    def __enter__(self) -> "Broken":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, _: int) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("what", ["its first line", "its last"])
+def test_a_tar_stream_whose_writer_dies_is_given_up(machine, tmp_path, monkeypatch, what):
+    stage = machine.home / "stage"
+    (stage / "files").mkdir(parents=True)
+    (tmp_path / "file").write_bytes(b"x" * 1_000_000)
+    if what == "its first line":
+        monkeypatch.setitem(sys.modules, "tqdm", None)  # it is imported by the writer
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(tqdm=Broken))
+    raised: list[BaseException] = []
+
+    def push() -> None:
+        try:
+            tar_copy.push(machine.connection, tmp_path, ["file"], str(stage))
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            raised.append(error)
+
+    thread = threading.Thread(target=push, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive(), "it waits for ever"
+    assert [type(error) for error in raised] in ([ModuleNotFoundError], [ZeroDivisionError])
