@@ -272,6 +272,11 @@ for file in place.iterdir():
 for act in (halve, type(place).unlink):
     said = change(place.parent, "best.safetensors", act)
     assert "are damaged, or of another model" in said, said
+for place_of in ("progress epoch", "progress step", "config epochs", "config dataset"):
+    part, name = place_of.split()
+    for value in ("two", None, [1], {}):
+        said = change(place, "state.json", edit(lambda state: state[part].update({name: value})))
+        assert "damaged" in said or name == "dataset", said
 said = change(place, "state.json", edit(lambda state: state.update(processes=2)))
 assert "it had 2 processes, now 1" in said
 said = change(place, "state.json", edit(lambda state: state["config"].pop("width")))
@@ -530,6 +535,15 @@ def test_vs_code_is_pointed_to_the_environment(project):
     settings = json.loads((project.path / ".vscode" / "settings.json").read_text())
     path = settings["python.defaultInterpreterPath"]
     assert os.access(path.replace("${workspaceFolder}", str(project.path)), os.X_OK)
+    smoke = settings["launch"]["configurations"][0]  # as the editor's run button does it
+    program = smoke["program"].replace("${workspaceFolder}", str(project.path))
+    shown = project.run(
+        path.replace("${workspaceFolder}", str(project.path)),
+        program,
+        "print_config",
+        *smoke["args"],
+    )
+    assert "epochs = 1" in shown.stdout
 
 
 # --- notebooks --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import pytest
 
 from lab.environment import installed
+from lab.runs import reproduce
 
 LOCK = """\
 # a comment
@@ -62,3 +63,18 @@ def test_a_renamed_project_is_not_an_extra_package_and_another_editable_one_is(p
 
 def test_a_project_without_a_lock_has_nothing_to_differ_from(project, tmp_path):
     assert installed.find_differences(tmp_path) == []
+
+
+@pytest.mark.parametrize("differences", [[], ["numpy is 1.0, not 2.4.6"]])
+def test_reproduce_takes_an_environment_only_if_all_in_it_is_as_locked(
+    project, monkeypatch, differences
+):
+    """The hash of the lock that it was made from says nothing of what pip has done since."""
+    (project / "requirements.txt").write_text(LOCK)
+    stamp = {"lock": reproduce.sha256_or_none(project / "requirements.txt"), "python": "3.11"}
+    built = []
+    monkeypatch.setattr(reproduce, "read_stamp", lambda _: stamp)
+    monkeypatch.setattr(reproduce, "find_differences", lambda *_: differences)
+    monkeypatch.setattr(reproduce, "run_command", lambda *words, **_: built.append(words))
+    python = reproduce.prepare_environment(project, {})
+    assert (python == reproduce.sys.executable) == (not built) == (not differences)

@@ -422,8 +422,27 @@ def test_show_tells_settings_results_last_values_and_why_it_failed(three):
     assert shown["metrics"] == {"val/loss": 0.25, "val/accuracy": "NaN"}
 
 
+def test_show_names_artifacts_what_is_repeated_and_no_number_of_sixteen_digits(three):
+    name = "20261105-120000-gpu1-00000005"
+    about = {"meta": {"comment": f"reproduces {OLDEST}"}, "job": {"lab": None, "processes": 1}}
+    three.record(name, [("loss", 1, 0.1 + 0.2)], artifacts=["figure.png", "a.csv"], **about)
+    shown = three("show", name)
+    assert "figure.png, a.csv" in shown and f"reproduces {OLDEST}" in shown
+    assert "0.3\n" in shown and "None" not in shown
+
+
+def test_other_data_another_lock_and_other_packages_are_told_by_compare(three):
+    software = {"lock_sha256": "bb", "not_as_locked": ["numpy is 1.0, not 2.4.6"]}
+    name = "20261105-120000-gpu1-00000005"
+    data = {"dataset": "digits", "manifest_sha256": "bb"}
+    three.record(name, [("val/loss", 10, 0.75)], data=data, software=software)
+    rows = {row["what"]: row for row in json.loads(three("compare", name, OLDEST, "--json"))}
+    assert {"data manifest", "lock", "packages"} <= rows.keys()
+    assert "numpy" in rows["packages"][name]
+
+
 def test_notes_are_appended_and_shown(three):
-    three("note", OLDEST, "the baseline", "of the paper")
+    assert three("note", OLDEST, "the baseline", "of the paper").strip(), "it says that it is done"
     three("note", OLDEST, "two\nlines")
     assert "needs some text" in three.refused("note", OLDEST, " ", code=2)
     lines = (three.runs / OLDEST / "notes.txt").read_text().splitlines()
@@ -512,3 +531,15 @@ def test_times_and_rates_do_not_decide_a_comparison(project, metric, is_clock):
     rows = comparison.compare(project / "runs" / OLDEST, project / "runs" / NEWEST, 0.0)
     (row,) = [row for row in rows if row.metric == metric]
     assert row.same == is_clock and (row.recorded, row.now) == (1.0, 2.0)
+
+
+def test_runs_without_a_number_to_compare_are_not_called_the_same(project):
+    """Neither two failures nor two times are numbers that came out once more."""
+    runs = project / "runs"
+    for name in (OLDEST, MIDDLE):
+        write_record(runs, name, [("eval/time", 1, 2.5)], status="FAILED", result=None)
+    rows = comparison.compare(runs / OLDEST, runs / MIDDLE, 0.0)
+    assert all(row.same for row in rows) and len(rows) == 2
+    assert not comparison.has_number(rows)
+    write_record(runs, NEWEST, [("state", 1, 2.5)], result=None)
+    assert comparison.has_number(comparison.compare(runs / NEWEST, runs / NEWEST, 0.0))

@@ -25,8 +25,8 @@ def test_the_news_are_the_sections_behind_the_old_version(old, expected):
     assert [line[3:] for line in news.splitlines() if line.startswith("## ")] == expected
 
 
-def wheel(folder, name="dl_remote_lab-1.1.0-py3-none-any.whl", version="1.1.0"):
-    with zipfile.ZipFile(folder / name, "w") as archive:
+def wheel(folder, name="dl_remote_lab-1.1.0-py3-none-any.whl", version="1.1.0", pack=0):
+    with zipfile.ZipFile(folder / name, "w", pack) as archive:
         archive.writestr("dl_remote_lab-1.1.0.dist-info/METADATA", f"Version: {version}\n")
         archive.writestr("dl_remote_lab-1.1.0.dist-info/licenses/CHANGELOG.md", LOG)
     return folder / name
@@ -36,12 +36,23 @@ def test_a_wheel_tells_its_version_and_its_changes(tmp_path):
     assert update.read_wheel(wheel(tmp_path)) == ("1.1.0", LOG)
 
 
-@pytest.mark.parametrize("what", ["another name", "another version", "no zip", "missing"])
+@pytest.mark.parametrize(
+    "what", ["another name", "another version", "no zip", "missing", "endless", "damaged"]
+)
 def test_what_is_no_wheel_of_lab_is_refused(tmp_path, what):
     if what == "another name":
         path = wheel(tmp_path, "numpy-1.1.0-py3-none-any.whl")
     elif what == "another version":
         path = wheel(tmp_path, version="1.1.1")
+    elif what == "endless":
+        path = wheel(
+            tmp_path, version="1.1.0\n" + "x" * update.MOST_TEXT, pack=zipfile.ZIP_DEFLATED
+        )
+    elif what == "damaged":
+        path = wheel(tmp_path, version="1.1.0\n" + "x" * 1000, pack=zipfile.ZIP_DEFLATED)
+        content = bytearray(path.read_bytes())
+        content[80:90] = bytes(10)
+        path.write_bytes(content)
     else:
         path = tmp_path / "dl_remote_lab-1.1.0-py3-none-any.whl"
         if what == "no zip":

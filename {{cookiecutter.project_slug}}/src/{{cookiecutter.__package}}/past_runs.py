@@ -10,6 +10,7 @@ from lab.project import LabError
 
 WEIGHTS = "best.safetensors"
 STATE = "state.json"  # of a checkpoint: the settings of its run, and how far it had come
+PROGRESS = ("epoch", "batch", "step", "best_loss", "best_epoch")  # numbers of it
 # What a resumed run may change: how long it goes on, and how its data is loaded.
 FREE_ON_RESUME = {"epochs", "patience", "resume", "workers", "checkpoint_minutes"}
 
@@ -60,8 +61,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     path = list_checkpoints(folder)[-1]
     try:
         state = project.read_json(path / STATE)
-        config, progress = {**state["config"]}, {**state["progress"]}
-        progress |= {name: progress[name] + 0 for name in ("epoch", "best_epoch")}  # numbers
+        config = {**state["config"]}
+        progress = {name: state["progress"][name] + 0 for name in PROGRESS}
         return Checkpoint(path, config, progress, state["processes"], state["manifest"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LabError(f"{path}: its {STATE} is damaged ({type(error).__name__}).") from None
@@ -81,6 +82,8 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     folder = find_run(str(typed["resume"]))
     checkpoint = read_checkpoint(folder)
     old = {name: checkpoint.config.get(name, value) for name, value in defaults.items()}
+    if any(type(old[name]) is not type(defaults[name]) for name in ("dataset", "epochs", "patience")):
+        raise LabError(f"{checkpoint.folder}: its {STATE} is damaged (of other settings).")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     differing = [
         f"{name} was {old.get(name)!r}, is {value!r}"

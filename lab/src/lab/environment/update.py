@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,17 @@ from lab.ground import files, git, project
 from lab.ground.errors import LabError
 
 PIN = re.compile(r'"dl-remote-lab==([^"]*)"')
+MOST_TEXT = 4 << 20  # bytes of a text in a wheel
+# What zipfile raises for what is none, or is damaged, encrypted or packed in another way.
+BAD_ARCHIVE = (
+    OSError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 FILES = ("vendor", "pyproject.toml", "requirements.txt")
 
 
@@ -85,16 +97,25 @@ def read_wheel(wheel: Path) -> tuple[str, str]:
             f"{wheel} is not dl_remote_lab-VERSION-py3-none-any.whl, as wheels of lab are named."
         )
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            metadata = archive.read(f"dl_remote_lab-{named[1]}.dist-info/METADATA").decode("utf-8")
+        with files.open_regular(wheel) as opened, zipfile.ZipFile(opened) as archive:
+            metadata = read_entry(archive, f"dl_remote_lab-{named[1]}.dist-info/METADATA")
             names = archive.namelist()
             log = next((name for name in names if name.endswith("/CHANGELOG.md")), None)
-            changelog = archive.read(log).decode("utf-8") if log else ""
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            changelog = read_entry(archive, log) if log else ""
+    except BAD_ARCHIVE as error:
         raise LabError(f"{wheel} is not a wheel of lab: {error}") from None
     if not re.search(rf"^Version: {re.escape(named[1])}$", metadata, re.M):
         raise LabError(f"{wheel} contains another version than its name says.")
     return named[1], changelog
+
+
+def read_entry(archive: zipfile.ZipFile, name: str) -> str:
+    """Return the text of a file in a wheel; ValueError if it is too long for memory."""
+    with archive.open(name) as file:
+        content = file.read(MOST_TEXT + 1)
+    if len(content) > MOST_TEXT:
+        raise ValueError(f"{name} has more than {MOST_TEXT >> 20} MiB")
+    return content.decode("utf-8")
 
 
 def new_sections(changelog: str, old: str) -> str:

@@ -18,6 +18,7 @@ CLOCK = re.compile(
     r"|.*(_per_|/)(seconds?|secs?|s)",
     re.IGNORECASE,
 )
+NOT_COMPARED = "a time: not compared"
 Series = list[tuple[int, Any]]  # step and value of each point
 
 
@@ -49,10 +50,15 @@ def compare(old: Path, new: Path, tolerance: float) -> list[Row]:
         first, second = before.get(name, []), after.get(name, [])
         recorded, now = (points[-1][1] if points else "" for points in (first, second))
         if is_clock(name, clocks):
-            rows.append(Row(name, recorded, now, True, "a time: not compared"))
+            rows.append(Row(name, recorded, now, True, NOT_COMPARED))
         else:
             rows.append(Row(name, recorded, now, *compare_series(first, second, tolerance)))
     return rows
+
+
+def has_number(rows: list[Row]) -> bool:
+    """Whether any metric was compared."""
+    return any(row.recorded not in ENDED and row.verdict != NOT_COMPARED for row in rows)
 
 
 def read_clocks() -> list[str]:

@@ -122,7 +122,7 @@ def reproduce(
     if state not in comparison.ENDED:
         raise LabError(f"the repetition, {new.name}, is {state}: its numbers cannot be compared.")
     rows = comparison.compare(old, new, tolerance)
-    if not rows:
+    if not comparison.has_number(rows):
         raise LabError(f"{old.name} recorded no number to compare {new.name} with.")
     same = all(row.same for row in rows)
     return Outcome(new.name, rows, comparison.describe_surroundings(record, again), same)
