@@ -123,3 +123,19 @@ def test_a_machine_without_that_python_is_named_before_anything_is_brought(
     monkeypatch.setattr(wheels, "bring", lambda _: pytest.fail("nothing is to be brought"))
     with pytest.raises(LabError, match=r"no Python 3\.99"):
         workspace.setup(offline)
+
+
+def test_in_a_terminal_what_uv_says_is_shown_while_it_tries_alone(offline, machine, monkeypatch):
+    sync = workspace.sync
+
+    def sync_then_have_a_terminal(connection):
+        synced = sync(connection)
+        terminal = 'printf %s "$command" >cmd; script -qec "sh cmd >out" /dev/null >seen </dev/null'
+        machine.next_call(f"{terminal}; code=$?; cat out; exit $code")
+        return synced
+
+    monkeypatch.setattr(workspace, "sync", sync_then_have_a_terminal)
+    monkeypatch.setattr(wheels, "bring", lambda _: None)
+    with pytest.raises(LabError):  # nothing was brought
+        workspace.setup(offline)
+    assert "tiny" in (machine.home / "seen").read_text()

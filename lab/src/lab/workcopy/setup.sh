@@ -59,8 +59,10 @@ if ! environment_ready && [ -z "$brought" ]; then
         has "python$python" || python3 -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$python" ||
             UV_OFFLINE=1 uv python find "$python" >/dev/null ||
             fail "there is no Python $python on $hostname: install it, or change python in pyproject.toml."
-        # often uv's cache, or a folder that pip.conf names, has everything
-        said=$( (export PIP_RETRIES=0 PIP_DEFAULT_TIMEOUT=5; bootstrap . --no-git --no-kernel) 2>&1) || exit 77
+        # often uv's cache, or a folder that pip.conf names, has everything; who sees uv's progress sees why it has not
+        echo "  trying with what is on $hostname"
+        if [ -t 2 ]; then exec 6>&2; else exec 6>/dev/null; fi
+        (export PIP_RETRIES=0 PIP_DEFAULT_TIMEOUT=5; bootstrap . --no-git --no-kernel) >/dev/null 2>&6 || exit 77
     fi
 fi
 (bootstrap . --no-git) 2>&1 || exit 1
