@@ -1,5 +1,6 @@
 """A host that asks is answered by a person at a terminal, once a day, and by nothing else."""
 
+import json
 import re
 import subprocess
 
@@ -55,9 +56,10 @@ def log_in(laptop, *answers: str, expected=0):
 def end_connection(laptop):
     """What happens when the line is dead for too long."""
     host = laptop.hosts.laptop
-    (path,) = (path for path in (host.home / CONNECTIONS).iterdir() if path.suffix == "")
-    inside = f"{host.home_inside}/{CONNECTIONS}/{path.name}"
-    laptop.run("ssh", "-S", inside, "-O", "exit", "x", stderr=subprocess.PIPE)
+    for path in (host.home / CONNECTIONS).iterdir():
+        if path.suffix in ("", ".gate"):  # the machine's, and the gateway's that it rides on
+            inside = f"{host.home_inside}/{CONNECTIONS}/{path.name}"
+            laptop.run("ssh", "-S", inside, "-O", "exit", "x", stderr=subprocess.PIPE, check=False)
 
 
 def answers(laptop) -> tuple[int, int]:
@@ -127,6 +129,56 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
     assert answers(laptop) == tuple(
         count + bool(kind) for count, kind in zip(once, (at_gateway, at_worker), strict=True)
     )
+
+
+OTHER = """
+[machines.other]
+ssh = "worker"
+user = "ada"
+key = "~/.ssh/id_ed25519"
+gateway = "gateway"
+gateway_user = "ada"
+folder = "lab/other"
+"""
+
+
+def test_a_gateway_asks_once_for_all_machines_behind_it(laptop):
+    """Each machine still asks for itself, and what ends one connection leaves the gateway's."""
+    gateway, worker = laptop.hosts.gateway, laptop.hosts.worker
+    settings = laptop.path / "machines.local.toml"
+    settings.write_text(f"{settings.read_text() if settings.exists() else ''}{OTHER}")
+    gateway.ask_for_codes("111111", "222222")
+    before = answers(laptop)
+    log_in(laptop, "111111")
+    assert {
+        one["machine"]
+        for one in json.loads(laptop.lab("doctor", "--all-machines", "--json", check=False).stdout)
+    } == {"gpu", "other"}
+    laptop.lab("jobs", "--all-machines")
+    assert answers(laptop) == (before[0] + 1, before[1])
+    # now the machine asks as well: only that
+    end = "for s in *; do case $s in *.*) ;; *) ssh -S $s -O exit x; esac; done"
+    laptop.run("sh", "-c", f"cd ~/{CONNECTIONS}; {end}", stderr=subprocess.PIPE)
+    worker.ask_for_codes("333333", "444444")
+    for name, code in (("gpu", "333333"), ("other", "444444")):
+        with in_terminal(laptop, f"lab login -m {name}") as session:
+            read_until(session, "assword:")
+            type_in(session, f"{code}\n")
+            assert session.wait(60) == 0
+    laptop.lab("jobs", "--all-machines")
+    assert answers(laptop) == (before[0] + 1, before[1] + 2)
+    # a machine that the gateway does not reach is not taken for one whose sessions are in use
+    laptop.run("sh", "-c", f"cd ~/{CONNECTIONS}; {end}", stderr=subprocess.PIPE)
+    worker.stop()
+    done = laptop.lab("jobs", check=False, env=QUICK)
+    assert done.returncode == 1 and "is the machine up" in done.stderr, done.stderr
+    worker.start()
+    # the line to the gateway was dead: lab login finds that, and a new connection is asked for
+    laptop.hosts.drop()
+    assert laptop.lab("login", check=False, env=QUICK).returncode == 1
+    laptop.hosts.heal()
+    assert "lab login" in laptop.lab("jobs", check=False, env=QUICK).stderr
+    assert answers(laptop)[0] == before[0] + 1
 
 
 @pytest.mark.parametrize("host", ["gateway", "worker"])

@@ -104,3 +104,27 @@ def test_the_folder_of_sockets_is_our_own_or_none(home, tmp_path, monkeypatch, k
         connections.make_socket_folder("tunnels")
     assert (victim / "config.json").exists()
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("what", ["free", "a file", "of another user"])
+def test_where_the_home_is_long_another_short_folder_holds_the_sockets(
+    home, tmp_path, monkeypatch, what
+):
+    taken = tmp_path / "taken"
+    monkeypatch.setattr(connections, "MOST_PATH", len(str(taken)) + 20)
+    monkeypatch.setattr(connections.project, "cache_folder", lambda: tmp_path / ("long" * 20))
+    monkeypatch.setattr(connections, "TEMPORARY", str(taken))
+    folder = Path(f"{taken}-ssh-{os.getuid()}")
+    if what == "a file":
+        folder.touch()
+    elif what == "of another user":
+        folder.mkdir(mode=0o755)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
+    if what == "free":
+        assert connections.make_socket_folder("ssh") == folder
+        return
+    with pytest.raises(LabError, match=f"{folder}.*XDG_RUNTIME_DIR"):
+        connections.make_socket_folder("ssh")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert connections.make_socket_folder("ssh") == tmp_path / "lab-ssh"
+    assert (tmp_path / "lab-ssh").stat().st_mode & 0o777 == 0o700

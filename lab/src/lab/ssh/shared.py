@@ -37,6 +37,7 @@ from lab.ssh.ssh_errors import (
 
 T = TypeVar("T")
 
+TEMPORARY = "/tmp/lab"  # noqa: S108 - how a folder there begins; its owner is checked
 MOST_PATH = 60  # characters of the folder of our sockets
 PERSIST = 600  # seconds that an idle connection stays open for the next command
 LOGIN_PERSIST = 12 * 3600  # the same where a person had to answer
@@ -60,6 +61,7 @@ class SharedConnection:
         self.login_config = folder / f"{name}.login"  # ssh may ask, and waits longer
         self.asks = folder / f"{name}.asks"  # exists if the hosts are known to ask
         self.ours_only = False  # the user's own connection did not answer
+        self.gateway = GatewayConnection(machine, self.config, self.login_config)
         files.write(self.config, make_ssh_config(machine), durable=False, private=True)
         files.write(
             self.login_config, make_ssh_config(machine, login=True), durable=False, private=True
@@ -122,6 +124,7 @@ class SharedConnection:
 
         Raises SshError. LoginNeeded: a host asks, and nobody is at a terminal.
         """
+        self.gateway.end_if_dead()
         for _ in range(2):
             try:
                 self.open()
@@ -134,18 +137,25 @@ class SharedConnection:
         else:
             raise ConnectionLost(f"{self.name}: the machine does not answer: is the network slow?")
         with self._hold_lock():
-            command = self._open_command(self.login_config, LOGIN_PERSIST)
-            code, stderr = run_in_foreground(command) or (None, "")
-            if code is None:  # no terminal
-                raise cause
-            if code:
-                found = self._find_cause(stderr)
-                if isinstance(found, LoginNeeded):
-                    text = "what was typed was not accepted"
-                    again = f"{self.machine.lab} login asks again"
-                    raise AuthenticationFailed(f"{self.name}: {text}: {again}.")
-                raise found
+            if command := self.gateway.open_command():
+                with hold_lock(self.gateway.socket.with_suffix(".gate-lock")):
+                    if not self.gateway.is_open():  # another login has not been here meanwhile
+                        self._ask(command, cause)
+            self._ask(self._open_command(self.login_config, LOGIN_PERSIST), cause)
             self.asks.touch()
+
+    def _ask(self, command: list[str], cause: SshError) -> None:
+        """Run a command of ssh that may ask on the terminal; `cause` is raised if there is none."""
+        code, stderr = run_in_foreground(command) or (None, "")
+        if code is None:
+            raise cause
+        if code:
+            found = self._find_cause(stderr)
+            if isinstance(found, LoginNeeded):
+                text = "what was typed was not accepted"
+                again = f"{self.machine.lab} login asks again"
+                raise AuthenticationFailed(f"{self.name}: {text}: {again}.")
+            raise found
 
     def close(self) -> None:
         """End it, dead or alive; one of the user's own goes on, and is not used any more."""
@@ -219,6 +229,49 @@ class SharedConnection:
     def _hold_lock(self) -> Iterator[None]:
         with hold_lock(self.socket.with_suffix(".lock")):
             yield
+
+
+class GatewayConnection:
+    """The connection to a machine's gateway, which all machines behind that gateway ride on.
+
+    It is opened where a host asks, and the gateway then asks once for all of them. ssh finds it in
+    our configuration, as ProxyJump hands that on; a path in the user's own counts first.
+    """
+
+    def __init__(self, machine: Machine, config: Path, login_config: Path):
+        self.name, self.socket = machine.gateway, gateway_socket(machine)
+        self.config, self.login_config = config, login_config
+
+    def open_command(self) -> list[str]:
+        """Return the command that opens it and may ask; [] if it is open, or cannot be shared."""
+        if not self.name or self.is_open():
+            return []
+        with suppress(LabError):
+            if dict(resolve(self.name, self.login_config)).get("controlpath", "none") == "none":
+                return []
+        options = ["-MNf", "-o", f"ControlPersist={LOGIN_PERSIST}"]
+        return ["ssh", "-F", str(self.login_config), *options, self.name]
+
+    def is_open(self) -> bool:
+        """Tell whether its ssh process is there."""
+        check = ["ssh", "-F", str(self.config), "-O", "check", self.name]
+        return bool(self.name) and run_command(check, PATIENCE)[0] == 0
+
+    def end_if_dead(self) -> None:
+        """End it if the gateway does not answer through it: a new one may be opened then.
+
+        The gateway is asked for a port of its own, which it refuses at once or has.
+        """
+        if self.is_open():
+            ask = ["ssh", "-F", str(self.config), *ONLY_SHARED, "-W", "localhost:1", self.name]
+            if run_command(ask, PATIENCE)[0] is None:
+                run_command(["ssh", "-F", str(self.config), "-O", "exit", self.name], PATIENCE)
+
+
+def gateway_socket(machine: Machine) -> Path:
+    """Return the socket of the connection to a gateway: one for each account on it."""
+    account = f"{machine.gateway} {machine.gateway_user} {machine.gateway_port}".encode()
+    return make_socket_folder("ssh") / f"{zlib.crc32(account):08x}{zlib.adler32(account):08x}.gate"
 
 
 def wait_for_session(call: Callable[[], T], seconds: float = PATIENCE) -> T:
@@ -313,6 +366,7 @@ def make_ssh_config(machine: Machine, login: bool = False) -> str:
     level = "LogLevel INFO"  # ssh_errors.py reads what ssh writes, whatever the user has set
     patience = round(PATIENCE) or 1
     interval, count = (max(LOGIN_SILENCE, patience), 15) if login else (patience, 3)
+    gateway = f"Host {machine.gateway}\n    ControlPath {gateway_socket(machine)}\n"
     return f"""{machines.host_blocks(machine)}
 Host *
 {"" if login else NEVER_ASK}    {forwards}
@@ -325,26 +379,43 @@ Host *
     ServerAliveCountMax {count}
     Include ~/.ssh/config
     Include /etc/ssh/ssh_config
-"""
+{gateway if machine.gateway else ""}"""
 
 
 def make_socket_folder(kind: str) -> Path:
     """Make a folder for this user alone, with a path that is short and plain enough for ssh.
 
     A socket's path has 104 characters at most, and ssh adds 17 to our 16. It also pastes the path
-    of its configuration into the shell command that calls a gateway.
+    of its configuration into the shell command that calls a gateway. LabError if there is none.
     """
-    folder = project.cache_folder() / kind
-    if len(str(folder)) > MOST_PATH or not re.fullmatch("[A-Za-z0-9/._-]*", str(folder)):
-        folder = Path("/tmp", f"lab-{kind}-{os.getuid()}")  # noqa: S108 - its owner is checked
-    try:
-        files.make_private_folder(folder)
-        owner = folder.lstat()  # a link in /tmp is somebody else's
-    except OSError as error:
-        raise LabError(f"{error.filename}: {error.strerror}.") from None
-    if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.getuid() or owner.st_mode & 0o077:
-        raise LabError(f"{folder} is not a folder of yours alone: remove it, or chmod 700 it.")
-    return folder
+    folders = [project.cache_folder() / kind]
+    if not is_short(folders[0]):
+        folders = [Path(f"{TEMPORARY}-{kind}-{os.getuid()}")]  # whose name somebody may have taken
+        own = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+        folders += [own / f"lab-{kind}"] if own.is_dir() and is_short(own / f"lab-{kind}") else []
+    problems = []
+    for folder in folders:
+        try:
+            files.make_private_folder(folder)
+            found = folder.lstat()  # a link in /tmp is somebody else's
+        except OSError as error:
+            problems.append(f"{error.filename}: {error.strerror}")
+            continue
+        if (
+            stat.S_ISDIR(found.st_mode)
+            and found.st_uid == os.getuid()
+            and not found.st_mode & 0o077
+        ):
+            return folder
+        problems.append(f"{folder} is not a folder of yours alone: remove it, or chmod 700 it")
+    if len(folders) == 1 and TEMPORARY in str(folders[0]):
+        problems.append("or name a folder of yours with a short path in XDG_RUNTIME_DIR")
+    raise LabError(f"{'; '.join(problems)}.")
+
+
+def is_short(folder: Path) -> bool:
+    """Tell whether ssh can have its sockets in a folder."""
+    return len(str(folder)) <= MOST_PATH and bool(re.fullmatch("[A-Za-z0-9/._-]*", str(folder)))
 
 
 @contextmanager

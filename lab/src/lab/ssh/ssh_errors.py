@@ -131,6 +131,11 @@ CAUSES = [
         HostUnreachable,
         "the host name {0} is not known: check machines.toml.",
     ),
+    Cause(  # the connection to the gateway is a shared one, which keeps the reason to itself
+        r"[Ss]tdio forwarding request failed",
+        HostUnreachable,
+        "{gateway} answers, but lets nothing through to {host}: is the machine up?",
+    ),
     Cause(
         r"open refused by peer",
         SessionsInUse,
