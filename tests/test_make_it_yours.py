@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import sys
 
 import pytest
 from lab.datasets.manifest import parse_manifest
@@ -46,6 +47,36 @@ def test_what_its_code_takes_from_the_project_is_there():
     settings = set(re.findall(r"\bconfig\.(\w+)", PAGE))
     fields = re.findall(r"(?m)^    (\w+): ", (SRC / "experiment.py").read_text("utf-8"))
     assert settings - {"words"} and settings <= {*fields, "words"}  # that is the page's own
+
+
+def test_the_example_imports_what_it_declares_and_its_loop_uses_nothing_private():
+    """Somebody who adds a module copies from these; the loop is read first."""
+    text = (SRC.parent.parent / "pyproject.toml").read_text("utf-8")
+    declared = {re.split("[=><]", one)[0] for one in re.findall(r'(?m)^    "(.*?)"', text)}
+    packages = {"PIL": "pillow", "sklearn": "scikit-learn", "lab": "dl-remote-lab"}
+    modules = sorted(SRC.glob("*.py"))
+    for path in modules:
+        tree = ast.parse(path.read_text("utf-8"))
+        names = [
+            node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and not node.level
+        ]
+        names += [
+            one.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for one in node.names
+        ]
+        tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+        assert {packages.get(name, name).replace("_", "-") for name in tops} <= declared, path
+    loop = ast.parse((SRC / "training.py").read_text("utf-8"))
+    private = [
+        node.attr
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Attribute) and node.attr[0] == "_"
+    ]
+    assert len(modules) > 8 and private == []
 
 
 def test_its_commands_exist():

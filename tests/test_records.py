@@ -95,6 +95,29 @@ def test_plot_saves_an_image_and_prints_its_path(three, tmp_path):
     )
 
 
+def test_curves_have_a_point_for_one_value_one_colour_for_a_run_and_what_differs_as_legend(three):
+    code = """
+import matplotlib
+matplotlib.use("Agg")
+from lab import records
+table = records.metrics()
+colours = {}
+for name in ("val/loss", "val/accuracy"):
+    axis = records.curves(table, name).axes[0]
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    for line, label in zip(axis.lines, labels):
+        colours.setdefault(label, set()).add(line.get_color())
+        print(len(line.get_xdata()), line.get_marker(), label)
+print([len(one) for one in colours.values()])
+"""
+    *lines, colours = three.python(code).splitlines()
+    points = [line.split(" ", 2) for line in lines]
+    assert sorted(number for number, _, _ in points) == ["1", "1", "2"]
+    assert all((number == "1") == (marker == "o") for number, marker, _ in points)
+    assert any("lr=0.01" in label for _, _, label in points)
+    assert colours == "[1, 1]"
+
+
 def test_a_plot_stops_at_no_name_and_no_number_of_a_record(three):
     name, odd = "$\\frac{$", "\x1b]0;x\x07"
     lines = [
@@ -298,6 +321,7 @@ def test_other_code_gives_a_difference_and_exit_code_1(desk):
     desk.run("sh", "-c", remove)
     assert not kept.exists() and desk.git("worktree", "list").count("\n") == 0
     diff = desk("compare", desk.first, other, "--code")
+    assert desk("compare", desk.first, desk.first, "--code").strip(), "it says that it is the same"
     assert "\n-from .extra import LOG_EVERY" in diff
     assert "\n+LOG_EVERY = 5" in diff
     assert "deleted file mode" in diff

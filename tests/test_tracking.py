@@ -232,6 +232,13 @@ def test_wrong_usage_is_one_line_exit_code_2_and_no_record(tiny):
     assert sorted(path.name for path in tiny.folder.iterdir()) == ["tiny.py"]
 
 
+def test_a_mongodb_without_its_package_is_said_before_a_run_relies_on_it(tiny):
+    env = {"SACRED_MONGO_URL": "mongodb://127.0.0.1:9"}
+    done = tiny.run("    pass", cwd=tiny.folder, env=env, check=False)
+    assert done.returncode and done.stdout.count("\n") == 1 and "pymongo" in done.stdout
+    assert sorted(path.name for path in tiny.folder.iterdir()) == ["tiny.py"]
+
+
 KINDS = """    seed: int = 0
     betas: tuple[float, float] = (0.9, 0.99)
     place: Path = Path("here")
