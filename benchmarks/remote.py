@@ -1,6 +1,8 @@
 """What `lab` costs on a remote machine, against the plain tools, through the test bed's gateway.
 
     make bench-remote       ours and the rival take turns; a ratio is the median of the pairs
+    python benchmarks/remote.py "100 ms" "300 jobs"     only the rows with such words in their names
+    MEGABYTES=2000 python benchmarks/remote.py fetch    how much lab fetch brings [300]
 
 Exit code 1 if a promise does not hold. The test bed's line has no latency, which no real one is
 without; one row adds some. Round trips are counted by tests/test_round_trips.py.
@@ -45,8 +47,15 @@ def ssh(laptop) -> str:
     return f"ssh -F {SSH_FOLDER}/{config.name} -S {SSH_FOLDER}/{config.stem}"
 
 
+def is_wanted(name: str) -> bool:
+    """Tell whether a row was asked for: each of none."""
+    return not sys.argv[1:] or any(word in name for word in sys.argv[1:])
+
+
 def compare(laptop, name: str, ours: str, rival: str, number: int, bound: float | None) -> bool:
     """Measure, print the row, and tell whether the promise holds."""
+    if not is_wanted(name):
+        return True
     asked = json.dumps([ours, rival, number])
     times = json.loads(laptop.run("python", "-c", PAIRS, asked, timeout=900).stdout)
     holds = bound is None or times[2] <= bound
@@ -56,7 +65,8 @@ def compare(laptop, name: str, ours: str, rival: str, number: int, bound: float 
 
 
 def make_jobs(laptop, number: int) -> None:
-    """Make so many jobs of the one that has ended, and ten on a machine called ten."""
+    """Make so many jobs of one that has ended, and ten on a machine called ten."""
+    laptop.lab("wait", laptop.lab("run", "--", "true").split()[0])
     script = f"""
         cd {THERE}/jobs && set -- */ && one=${{1%/}} && mkdir -p ../../ten/jobs
         rm -rf "$one/code"
@@ -127,11 +137,13 @@ def measure(laptop) -> list[bool]:
             2.5,
         )
     )
-    make_jobs(laptop, 300)
+    of_300 = "lab jobs --all of 300 jobs, against 10"
+    if is_wanted(of_300):
+        make_jobs(laptop, 300)
     results.append(
         compare(
             laptop,
-            "lab jobs --all of 300 jobs, against 10",
+            of_300,
             "lab jobs --all",
             "lab -m ten jobs --all",
             10,
@@ -139,6 +151,9 @@ def measure(laptop) -> list[bool]:
         )
     )
     for number in (100, 1_000, 10_000):
+        name = f"lab run, a tenth of {number} files changed, against rsync"
+        if not is_wanted(name):
+            continue
         folder = laptop.path / "many"
         folder.mkdir(exist_ok=True)
         for index in range(number):
@@ -147,7 +162,7 @@ def measure(laptop) -> list[bool]:
         rsync = f"rsync -a --exclude .venv --exclude .git -e {shlex.quote(plain)}"
         compare(
             laptop,
-            f"lab run, a tenth of {number} files changed, against rsync",
+            name,
             f"{touch};;lab run -- true",
             f"{touch};;{rsync} ./ worker:mirror/",
             3,
@@ -156,8 +171,12 @@ def measure(laptop) -> list[bool]:
     return results
 
 
-def measure_fetch(laptop, megabytes: int = 300) -> bool:
+def measure_fetch(laptop) -> bool:
     """Checkpoints brought home and checked on both sides, against rsync, which checks one."""
+    megabytes = int(os.environ.get("MEGABYTES", "300"))
+    name = f"lab fetch, {megabytes} MB of checkpoints, against rsync"
+    if not is_wanted(name):
+        return True
     laptop.lab("jobs")
     models = laptop.there("data/digits/models/20260101-101010-worker-00000001")
     models.mkdir(parents=True)
@@ -169,7 +188,7 @@ def measure_fetch(laptop, megabytes: int = 300) -> bool:
     rsync = f"rsync -a -e {shlex.quote(ssh(laptop))} worker:{THERE}/data/digits/models mirror/"
     return compare(
         laptop,
-        f"lab fetch, {megabytes} MB of checkpoints, against rsync",
+        name,
         "rm -rf data/digits/models runs;;lab fetch",
         f"rm -rf mirror; mkdir mirror;;{rsync}",
         3,
