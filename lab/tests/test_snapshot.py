@@ -389,6 +389,9 @@ def test_an_environment_that_git_does_not_ignore_is_left_out_and_named(repositor
     capsys.readouterr()
     assert repository.files(repository.take().commit).keys() == files.keys() | {".gitignore"}
     assert not capsys.readouterr().err
+    shutil.rmtree(repository.path / "env/src")
+    for name in ("env/lib/libtorch.so", "conda/lib/libcuda.so"):
+        (repository.path / name).unlink()
     # one that git has is the user's choice, and one around the code holds it
     repository.commit({"mine/pyvenv.cfg": "", "pyvenv.cfg": ""})
     repository.write({"mine/new": "", "new": ""})

@@ -200,7 +200,7 @@ def _say_not_ignored(top: Path, environments: list[str]) -> None:
 
 
 def _read_status(run: Git, paths: list[str]) -> tuple[str | None, str | None, list[str], list[str]]:
-    """Return HEAD, its branch, what differs from HEAD ("name/": a repository), what is untracked."""
+    """Return HEAD, its branch, what differs ("name/": a repository), and what is untracked."""
     options = ["--branch", "--no-ahead-behind", "--no-renames", "--ignore-submodules=all"]
     listed = git.split_null(
         run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options, *paths)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.datasets.manifest import checksum_line
+from lab.datasets.manifest import checksum_line, encode
 from lab.ground import files, project
 from lab.ground.errors import UsageError
 from lab.ground.terminal import count_files, escape, print_message
@@ -22,7 +22,7 @@ from lab.ssh.shared import hold_lock
 from lab.transfer import copying
 from lab.transfer.datasets import lock_file, name_stage, parse_files
 from lab.transfer.rsync_copy import can_rsync
-from lab.transfer.staging import DiskFull, Fingerprint, encode, explain_os_errors, fingerprint
+from lab.transfer.staging import DiskFull, Fingerprint, explain_os_errors, fingerprint
 
 LAST = re.compile("last(~[0-9]+)?")
 
