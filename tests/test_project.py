@@ -477,6 +477,30 @@ def test_a_full_disk_is_named_and_prepare_can_be_repeated(project, tmp_path):
 # --- for the people who work in it -----------------------------------------------------------
 
 
+LONG_TEXT = """
+import sys
+from pathlib import Path
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from my_experiment import data
+for label in "ab":
+    for number in range(4):
+        path = Path(sys.argv[1], label, f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 50 * number + ord(label)).save(path)
+info = PngInfo()
+info.add_text("note", "x" * 2**27, zip=True)
+Image.new("L", (8, 8)).save(Path(sys.argv[1], "a/text.png"), pnginfo=info)
+sys.exit(data.main(["split", sys.argv[1], "--dataset", "texts"]))
+"""
+
+
+def test_an_image_with_a_text_that_would_fill_the_memory_is_named(project, tmp_path):
+    env = {"LAB_DATA": str(tmp_path / "data"), "LAB_PROJECT": str(project.path)}
+    done = project.run("python", "-c", LONG_TEXT, tmp_path / "source", env=env, check=False)
+    assert done.returncode == 1 and "a/text.png" in done.stdout and "Traceback" not in done.stdout
+
+
 COUNT_READS = """
 import multiprocessing, os, sys
 from my_experiment import data, loading

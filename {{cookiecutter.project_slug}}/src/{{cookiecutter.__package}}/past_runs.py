@@ -10,7 +10,6 @@ from lab.project import LabError
 
 WEIGHTS = "best.safetensors"
 STATE = "state.json"  # of a checkpoint: the settings of its run, and how far it had come
-PROGRESS = ("epoch", "batch", "step", "best_loss", "best_epoch")  # numbers of it
 # What a resumed run may change: how long it goes on, and how its data is loaded.
 FREE_ON_RESUME = {"epochs", "patience", "resume", "workers", "checkpoint_minutes"}
 
@@ -61,8 +60,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     path = list_checkpoints(folder)[-1]
     try:
         state = project.read_json(path / STATE)
-        config = {**state["config"]}
-        progress = {name: state["progress"][name] + 0 for name in PROGRESS}
+        names = ("epoch", "batch", "step", "best_loss", "best_epoch")  # of numbers
+        config, progress = {**state["config"]}, {n: state["progress"][n] + 0 for n in names}
+        config |= {n: config[n] + 0 for n in ("epochs", "patience") if n in config}
         return Checkpoint(path, config, progress, state["processes"], state["manifest"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LabError(f"{path}: its {STATE} is damaged ({type(error).__name__}).") from None
@@ -76,14 +76,11 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     abbreviates is returned.
     """
     if not typed.get("resume"):
-        if not typed.get("pretrained"):
-            return {}
-        return {"pretrained": find_run(str(typed["pretrained"]), WEIGHTS).name}
+        wanted = str(typed.get("pretrained", ""))
+        return {"pretrained": find_run(wanted, WEIGHTS).name} if wanted else {}
     folder = find_run(str(typed["resume"]))
     checkpoint = read_checkpoint(folder)
     old = {name: checkpoint.config.get(name, value) for name, value in defaults.items()}
-    if any(type(old[name]) is not type(defaults[name]) for name in ("dataset", "epochs", "patience")):
-        raise LabError(f"{checkpoint.folder}: its {STATE} is damaged (of other settings).")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     differing = [
         f"{name} was {old.get(name)!r}, is {value!r}"
@@ -92,7 +89,7 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     ]
     if processes != checkpoint.processes:
         differing.append(f"it had {checkpoint.processes} processes, now {processes}")
-    if hash_manifest(old["dataset"]) != checkpoint.manifest:
+    if hash_manifest(str(old["dataset"])) != checkpoint.manifest:
         differing.append(f"the manifest of dataset {old['dataset']} has changed")
     if differing:
         raise LabError(
