@@ -596,10 +596,11 @@ def test_two_projects_of_one_name_get_two_kernels_and_the_notebooks_know_theirs(
     assert "my-experiment-3" not in second.bootstrap().stdout
 
 
-def test_a_kernel_that_another_program_made_is_not_replaced(small, home):
+@pytest.mark.parametrize("text", ['{"argv": ["julia"], "display_name": "Julia"}', '{"argv": '])
+def test_a_kernel_that_another_program_made_is_not_replaced(small, home, text):
     folder = home / "jupyter" / "kernels" / "my-experiment"
     folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text('{"argv": ["/usr/bin/julia"], "display_name": "Julia"}')
+    (folder / "kernel.json").write_text(text)  # also one that cannot be read is somebody's
     before = (folder / "kernel.json").read_bytes()
     project = small()
     project.bootstrap()
