@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from fake_machine import FakeMachine, until
-from test_copying import Broken
+from test_copying import Silent
 from test_launch import repository  # noqa: F401 - a fixture
 from test_settings import EXPERIMENT
 
@@ -74,8 +74,7 @@ def started(machine: FakeMachine) -> list[str]:
 def test_a_job_gets_the_model_that_it_names_once(machine, experiment, monkeypatch, capsys, rsync):
     if not rsync:
         machine.program("rsync", "exit 127")
-        silent = type("Silent", (Broken,), {"update": lambda *_: None})  # tqdm may not be installed
-        monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(tqdm=silent))
+        monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(tqdm=Silent))
     there = machine.folder / "data/digits/models" / RUN
     local = read(experiment.parents[2] / "data/digits/models" / RUN)
     assert lab_run("with", "lr=0.5", f"pretrained={RUN[:13]}") == 0

@@ -3,10 +3,13 @@
 import ensurepip
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from test_copying import Silent
 
 from lab.ground import project as current
 from lab.ground.errors import LabError
@@ -70,9 +73,13 @@ def offline(machine, project, tmp_path, monkeypatch) -> Connection:
     return Connection(machine.connection.machine._replace(env=env))
 
 
+@pytest.mark.parametrize("rsync", [True, False])
 def test_the_wheels_of_the_lock_are_brought_once_and_the_environment_needs_no_network(
-    offline, machine, monkeypatch, capfd
+    offline, machine, monkeypatch, capfd, rsync
 ):
+    if not rsync:  # then tar brings them
+        machine.program("rsync", "exit 127")
+        monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(tqdm=Silent))
     sent = []
     push = copying.push
 
