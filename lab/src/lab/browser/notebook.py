@@ -86,7 +86,7 @@ def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
     """Let notebook_server.py do this on the machine, and return its answer."""
     program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
     send = action == "start" and bool(connection.machine.prelude)
-    scripts: dict[str, Any] = {**runner_scripts.make_variables(send)}
+    scripts: dict[str, Any] = {**runner_scripts.make_variables(connection.machine.scheduler, send)}
     return connection.run(
         "notebook.sh",
         project=git.prefix(),

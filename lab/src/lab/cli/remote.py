@@ -264,7 +264,9 @@ def open_shell(args: argparse.Namespace) -> int:
 
     require_terminal("lab shell", "lab run -- COMMAND runs one without")
     own, connection = owner.shorten(owner.name_owner()), connect(args)
-    scripts = runner_scripts.make_variables(send=bool(connection.machine.prelude))
+    scripts = runner_scripts.make_variables(
+        connection.machine.scheduler, send=bool(connection.machine.prelude)
+    )
     return connection.run_in_terminal("shell.sh", project=git.prefix(), owner=own, **scripts)
 
 
