@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from lab.environment import lock
+from lab.environment import lock, markers
 from lab.ground import files, project
 
 DIST_INFO = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.dist-info")
@@ -82,12 +82,8 @@ def summarize(differences: list[str]) -> str:
 
 def read_pins(text: str) -> dict[str, str]:
     """Return {package: version} of a lock's lines that concern this system and Python."""
-    from packaging.markers import Marker
-
     pins = [pin for pin in map(PIN.match, text.splitlines()) if pin]
-    holds = {
-        marker: not marker or Marker(marker).evaluate() for marker in {p["marker"] for p in pins}
-    }
+    holds = {marker: not marker or markers.holds(marker) for marker in {p["marker"] for p in pins}}
     return {normalize(pin["name"]): pin["version"] for pin in pins if holds[pin["marker"]]}
 
 

@@ -41,7 +41,6 @@ def record(
     outputs.link_data()
     if earlier:
         outputs.give(earlier, declared)
-    before = outputs.list_untracked()
     typed = settings.read_settings(words)
     options = {"--name": name or None, "--comment": comment or None}
     facts = {
@@ -62,6 +61,8 @@ def record(
             meta_info=facts,
             _id=id,
         )
+        is_clean = recorder.run_entry["code"].get("dirty") is False
+        before = set() if is_clean else outputs.list_untracked()
         used = find_dataset(typed)
         recorder.run_entry["data"] = provenance.identify_data(used)
         output, report = outputs.folder_of(run_id), Path(scratch, "report")
