@@ -92,6 +92,7 @@ def test_a_private_answer_that_is_given_is_refused(check, capsys, name):
         assert_explained(capsys.readouterr().err, name, value)
 
 
+@pytest.mark.slow
 def test_a_private_answer_leads_nowhere_and_another_type_is_a_line(tmp_path):
     for answer in ({"__package": "../../evil"}, {"__license_file": "../../EVIL"}):
         out = tmp_path / "a/b/out"
@@ -156,6 +157,7 @@ def short_path():
         yield Path(folder)
 
 
+@pytest.mark.slow
 def test_a_wrong_slug_ends_with_rule_suggestion_and_a_command_that_keeps_the_other_answers(
     short_path,
 ):

@@ -16,6 +16,7 @@ from lab.cli import main, transfer
 from lab.jobs import control, launch
 from lab.transfer import clean, fetch
 
+pytestmark = pytest.mark.slow
 RUN, OTHER = "20260101-101010-worker-00000001", "20260101-101011-worker-00000002"
 USED = "3.11-e3b0c44298fc"  # the environment of an empty lock
 ID = "20260101-000000-aaaaaa"

@@ -488,6 +488,7 @@ def test_names_in_a_file_are_plain(repository, name):
     assert not list(repository.runs.iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_is_measured_before_it_is_unpacked(repository):
     file = make_archive(
         repository, commit_evil(repository), **{f"record/{ONE}/x": bytes(200 << 20)}

@@ -17,6 +17,7 @@ from lab.ssh.connection import Connection
 from lab.transfer import copying
 from lab.workcopy import wheels, workspace
 
+pytestmark = pytest.mark.slow
 BOOTSTRAP = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}/bootstrap.py"
 BUILD = '\n[build-system]\nrequires = ["uv_build>=0.9,<1"]\nbuild-backend = "uv_build"\n'
 # the kernel is registered by lab; here this package is all of lab that there is

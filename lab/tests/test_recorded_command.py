@@ -156,6 +156,7 @@ def test_a_command_runs_where_it_was_typed(record):
     assert (output / "file").read_text() == f"{output}\n"
 
 
+@pytest.mark.slow
 def test_a_new_folder_is_named_with_the_line_that_declares_it(record):
     record.write("make.sh", "mkdir -p out; echo $1 >out/file; echo b >out/big\n")
     run_git(record.project, "add", "make.sh")

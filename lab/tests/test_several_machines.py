@@ -119,6 +119,7 @@ def test_lab_jobs_lists_all_machines_and_one_that_is_down_is_a_row(three, opened
     assert main(["jobs", "--all-machines", "-m", "first"]) == 2
 
 
+@pytest.mark.slow
 def test_lab_doctor_asks_all_machines_side_by_side(three, opened, capsys):
     three["first"].program("nvidia-smi", "exit 9")
     assert main(["doctor", "--all-machines"]) == 1

@@ -552,6 +552,7 @@ def notebook(output: str) -> str:
     return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 
 
+@pytest.mark.slow
 def test_notebooks_are_taken_without_their_output(repository):
     repository.git("config", FILTER, NOTEBOOK_FILTER)
     repository.write({".gitattributes": f"*.ipynb filter={FILTER.split('.')[1]}\n"})
