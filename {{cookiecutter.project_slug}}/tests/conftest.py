@@ -1,5 +1,7 @@
 """A data folder and a runs folder of its own for every test, and a small dataset in it."""
 
+import shutil
+
 import pytest
 
 from {{ cookiecutter.__package }} import data
@@ -14,8 +16,12 @@ def folders(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def digits(folders):
+def digits(folders, tmp_path_factory):
     """The name of a dataset with some 30 handwritten digits of each class."""
-    samples = data.load_digits()[:300]
-    data.write_dataset("digits", "the first 300 digits", samples, seed=0, val=0.2, test=0.2)
+    written = tmp_path_factory.getbasetemp() / "written"  # once for all tests
+    if not written.exists():
+        samples = data.load_digits()[:300]
+        data.write_dataset("digits", "the first 300 digits", samples, seed=0, val=0.2, test=0.2)
+        data.folder("digits").rename(written)
+    shutil.copytree(written, data.folder("digits"))
     return "digits"

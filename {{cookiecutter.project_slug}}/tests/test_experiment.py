@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from random import Random
 
 import pytest
 import torch
@@ -99,14 +98,11 @@ def test_a_crash_at_the_moment_of_the_rename_leaves_the_checkpoint_before(digits
 def test_a_run_that_was_cut_anywhere_goes_on_exactly(digits, monkeypatch):
     """Whatever was drawn for augmentation and dropout, with or without workers."""
 
-    class Cut(Exception):
-        pass
-
     def train_alone(run_id, cut=None, **settings):
         def step(*arguments):
             steps.append(run_id)
             if len(steps) == cut:
-                raise Cut
+                raise Crash
             return train_step(*arguments)
 
         steps = []
@@ -114,15 +110,13 @@ def test_a_run_that_was_cut_anywhere_goes_on_exactly(digits, monkeypatch):
         config = Config(**QUICK, epochs=2, shift=1, checkpoint_minutes=0, batch_size=32, **settings)
         splits = {name: data.ImageSplit("digits", name, 8, 1) for name in project.SPLITS}
         models = project.dataset_folder("digits") / "models"
-        result = training.train(config, splits, models, run_id, lambda step, values: None)
-        return result.test, len(steps)
+        return training.train(config, splits, models, run_id, lambda *_: None).test, len(steps)
 
     train_step = training.train_step
     monkeypatch.setattr(training, "LOG_EVERY", 1)
     result, steps = train_alone("whole")
-    cuts = Random(1).choices(range(2, steps), k=20)
-    for number, (cut, workers) in enumerate(zip(cuts, [0] * 18 + [2] * 2, strict=True)):
-        with pytest.raises(Cut):
+    for number, (cut, workers) in enumerate([*((n, 0) for n in range(2, steps)), (3, 2), (8, 2)]):
+        with pytest.raises(Crash):
             train_alone(f"cut-{number}", cut)
         resumed, rest = train_alone(f"rest-{number}", resume=f"cut-{number}", workers=workers)
         assert (resumed, rest) == (result, steps - cut + 1), f"cut at step {cut} of {steps}"
@@ -172,7 +166,7 @@ def test_training_starts_from_the_weights_of_a_run(digits):
 
 def test_weights_have_the_names_of_the_model_whatever_wraps_it():
     plain = SmallCNN(2).state_dict()
-    compiled = torch.compile(SmallCNN(2)).state_dict()
+    compiled = torch.compile(SmallCNN(2), backend="eager").state_dict()  # the quickest to import
     wrapped = {f"module.{name}": tensor for name, tensor in compiled.items()}
     assert list(checkpoints.to_plain_names(wrapped)) == list(plain)
 
