@@ -81,6 +81,28 @@ def test_after_an_edit_the_second_run_of_a_process_has_the_commit_of_what_it_imp
     assert "edited" in run_git(project, "show", f"{second}:first.py")
 
 
+SHELL = """
+from types import ModuleType, SimpleNamespace
+ipython = sys.modules["IPython"] = ModuleType("IPython")
+shell = SimpleNamespace(execution_count=1)
+ipython.get_ipython = lambda: shell
+sys.modules[EXTENSION] = ModuleType("autoreload")
+print(code_state.imports.take_snapshot()["commit"])
+Path("first.py").write_text("WORD = 2  # edited")
+shell.execution_count = 2
+"""
+
+
+@pytest.mark.parametrize("extension", ["IPython.extensions.autoreload", "another"])
+def test_in_the_next_cell_autoreload_has_renewed_what_was_edited(start, project, extension):
+    again = SHELL.replace("EXTENSION", repr(extension))
+    first, second, said = start(before=again)
+    assert first, said
+    assert (second != first) is (extension != "another")
+    if extension != "another":
+        assert "edited" in run_git(project, "show", f"{second}:first.py")
+
+
 def test_a_helper_that_git_ignores_is_named(start, project):
     (project / "hidden.py").write_text("WORD = 1\n")
     _, problem, _ = start(during="import hidden")

@@ -20,6 +20,7 @@ from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
 
 INSTALLED = (str(Path(os.__file__).parent), *site.getsitepackages())
+AUTORELOAD = "IPython.extensions.autoreload"
 loaded: dict[str, int | None] = {}  # when each imported file was written, in ns; autoreload renews
 
 
@@ -27,6 +28,7 @@ class Imports:
     """What this process has imported from the project, and the commit that holds it."""
 
     def __init__(self) -> None:
+        self.cell = current_cell()
         self.code: dict[str, Any] = {}  # of the last run
         self.held: set[str] = set()  # the imported files that its snapshot holds
         self.taken = 0  # when it was taken, in ns
@@ -37,6 +39,9 @@ class Imports:
 
         Where a file was edited between two runs of one process, it is that of the run before.
         """
+        if current_cell() != self.cell and AUTORELOAD in sys.modules:
+            self.cell = current_cell()  # before it, what was edited has been renewed, by no import
+            loaded.update({file: find_write_time(file) for file in loaded})
         taken, written, code = time.time_ns(), list_write_times(), take_snapshot()
         imported = list_imported()
         edited = [file for file, when in imported.items() if find_write_time(file) != when]
@@ -84,6 +89,13 @@ def take_snapshot() -> dict[str, Any]:
             "diff": "",
             "problem": str(error),
         }
+
+
+def current_cell() -> int | None:
+    """Return the number of the notebook's cell that runs; None outside a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython and ipython.get_ipython()
+    return shell.execution_count if shell else None
 
 
 def describe_absent(code: Mapping[str, Any], names: Iterable[str]) -> str:
