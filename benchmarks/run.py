@@ -228,18 +228,24 @@ def main() -> int:
         print(f"unknown: {', '.join(unknown)}; there are {', '.join(COMPARISONS)}", file=sys.stderr)
         return 2
     rows = [Row("", "ours", "rival", "ratio", "cpu", "promise")]
+    print_row(rows[0])
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         isolate(Path(folder, "home"))
         for name in wanted:
             print(f"{name} ...", file=sys.stderr, flush=True)
             Path(folder, name).mkdir()
-            rows += COMPARISONS[name](Path(folder, name))
+            for row in COMPARISONS[name](Path(folder, name)):
+                print_row(row)
+                rows.append(row)
             shutil.rmtree(Path(folder, name))
-    words = {True: "holds", False: "DOES NOT HOLD", None: ""}
-    for row in rows:
-        cells = f"{row.ours:>9} {row.rival:>9} {row.ratio:>6} {row.cpu:>6}  {row.promise:<8}"
-        print(f"{row.name:<46} {cells} {words[row.holds]}".rstrip())
     return 1 if any(row.holds is False for row in rows) else 0
+
+
+def print_row(row: Row) -> None:
+    """Print one line of the table as soon as it is known."""
+    cells = f"{row.ours:>9} {row.rival:>9} {row.ratio:>6} {row.cpu:>6}  {row.promise:<8}"
+    word = {True: "holds", False: "DOES NOT HOLD", None: ""}[row.holds]
+    print(f"{row.name:<46} {cells} {word}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":
