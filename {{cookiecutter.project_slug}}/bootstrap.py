@@ -16,12 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-LOCK = ROOT / "requirements.txt"
 STAMP = "lab-environment.json"  # written last: an environment that has it is complete
 OLDEST_UV = (0, 9)
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")  # for which the lock has packages
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dl-remote-template")
-# pip's variables that say where packages come from, and uv's names for the same.
 PIP = {"FIND_LINKS": "FIND_LINKS", "INDEX_URL": "DEFAULT_INDEX", "EXTRA_INDEX_URL": "INDEX"}
 PIP_CONF = ["/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf"]
 UV_TOML = ["/etc/uv/uv.toml", "~/.config/uv/uv.toml", ROOT / "uv.toml", ROOT / "pyproject.toml"]
@@ -35,12 +33,13 @@ class Problem(Exception):
     """A step that cannot be done: the cause and the next step, in one line."""
 
 
-def setting(name):
-    """Read a string of pyproject.toml, such as `python = "3.11"`; Python 3.10 has no tomllib."""
-    found = re.search(rf'^{name} = "([^"]*)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
-    if not found:
-        raise Problem(f'pyproject.toml has no line {name} = "..."; put it back.')
-    return found.group(1)
+def setting(name, default=""):
+    """Read a string of [tool.lab] in pyproject.toml; Python 3.10 has no tomllib."""
+    line = rf'^\[tool\.lab\](?:.*\n(?!\[))+?{name} = "([^"]*)"'
+    found = re.search(line, (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    if not found and not default:
+        raise Problem(f'[tool.lab] in pyproject.toml has no {name} = "..."; put it back.')
+    return found.group(1) if found else default
 
 
 def run(command, title="{} failed ({}): ", **options):
@@ -109,8 +108,8 @@ def variables():
     conf = configparser.RawConfigParser(strict=False)
     conf.read(map(os.path.expanduser, [*PIP_CONF, passed.get("PIP_CONFIG_FILE", "")]), "utf-8")
     for pip, uv in PIP.items():
-        option = pip.lower().replace("_", "-")
-        found = [conf.get(section, option, fallback="") for section in ("install", "global")]
+        key = pip.lower().replace("_", "-")
+        found = [conf.get(section, key, fallback="") for section in ("install", "global")]
         words = (passed.get(f"PIP_{pip}") or found[0] or found[1]).split()  # pip's are by spaces
         if words and not passed.get(f"UV_{uv}"):
             passed[f"UV_{uv}"] = (" " if uv == "INDEX" else ",").join(words)
@@ -126,18 +125,19 @@ def uv_run(*arguments, **options):
 
 
 def install_lock(python):
-    """Install the locked packages, without the network if uv's cache has them all."""
-    lines = LOCK.read_text("utf-8").splitlines()
-    own = [line for line in lines if line.startswith(("./", "-e"))]  # in this folder
+    """Install the lock, torch for this GPU, without the network if uv's cache has it all."""
+    lines = (ROOT / setting("lock", "requirements.txt")).read_text("utf-8").splitlines()
+    own = [line for line in lines if line.startswith(("./", "-e "))]  # in this folder
     for path, _, digest in (line.partition(" # sha256 ") for line in own):
         if digest and digest != hashlib.sha256((ROOT / path).read_bytes()).hexdigest():
-            raise Problem(f"{path} is not the file that requirements.txt names: git checkout both.")
+            raise Problem(f"{path} is not the file that the lock names: git checkout both.")
     pins = "\n".join(line for line in lines if line not in own)
-    sources = [variables()[name] for name in SOURCES if variables().get(name)]
+    named = [line for line in lines if line.startswith("--")]  # from the user's requirements.txt
+    sources = named + [variables()[name] for name in SOURCES if variables().get(name)]
     for path in filter(os.path.isfile, map(os.path.expanduser, UV_TOML)):
         sources += re.findall(UV_LINE, Path(path).read_text("utf-8", "replace"), re.M)
-    # unless the user decides: torch for this machine's GPU
     backend = [] if sources or os.environ.get("UV_TORCH_BACKEND") else ["--torch-backend=auto"]
+    backend += ["--index-strategy=unsafe-best-match"] if named else []  # as pip takes them
     from_pins = ["pip", "install", "--python", python, *backend, "--requirement", "-"]
     try:
         if any("://" in source for source in sources):
@@ -146,15 +146,16 @@ def install_lock(python):
     except Problem:  # the cache lacks something
         uv_run(*from_pins, input=pins)
     words = [word for line in own for word in line.partition(" #")[0].split()]
-    uv_run("pip", "install", "--python", python, "--no-deps", *words)  # the lock has those
+    compat = "--config-setting=editable_mode=compat"  # setuptools, too, links by a path
+    uv_run("pip", "install", "--python", python, "--no-deps", compat, *words)  # the lock has those
 
 
 def make_stamp(venv, source):
     """Describe a complete environment of this project: what it was made from, what is in it."""
-    lock = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    lock = hashlib.sha256((ROOT / setting("lock", "requirements.txt")).read_bytes()).hexdigest()
     packages = sorted(path.name for path in venv.glob("lib/python*/site-packages/*.dist-info"))
     # relative in or beside the project: both can move, and not every locale can read the whole path
-    if {source.parent, source.parent.parent} & set(venv.parents):
+    if {source, source.parent} & set(venv.parents):
         source = os.path.relpath(source, next(venv.glob("lib/python*/site-packages"), venv))
     return {"python": setting("python"), "lock": lock, "source": str(source), "packages": packages}
 
@@ -171,8 +172,8 @@ def why_outdated(venv, source):
     reasons = {
         "has lost its Python": not os.access(venv / "bin/python", os.X_OK),
         "is for another Python": found["python"] != made["python"],
-        "is older than requirements.txt": found["lock"] != made["lock"],
-        "has other packages than requirements.txt": changed,
+        "is older than its lock": found["lock"] != made["lock"],
+        "has other packages than its lock": changed,
         "belongs to another folder": not ours,
     }
     return next((reason for reason, true in reasons.items() if true), None), ours
@@ -186,11 +187,10 @@ def create_venv(folder):
         return run([*venv, folder], env=soon, stderr=subprocess.PIPE)
     except Problem:
         found = run([find_uv(), "python", "list", "--only-installed"], env=soon)
-        installed = [one for one in PYTHONS if f"cpython-{one}." in found]
-        if version in installed:
+        there = [one for one in PYTHONS if f"cpython-{one}." in found] or ["none"]
+        if version in there:
             raise
-        fixes = "install it, or change `python` in pyproject.toml (installed: {})"
-        fix = fixes.format(", ".join(installed) or "none")
+        fix = f"install it, or change `python` in pyproject.toml (installed: {', '.join(there)})"
         raise Problem(f"there is no Python {version}, and none to download: {fix}.") from None
 
 
@@ -199,18 +199,18 @@ def make_environment(venv, source):
     remove_leftovers(venv)
     reason, ours = why_outdated(venv, source)
     if not reason:
-        return f"{venv.name} is up to date with requirements.txt"
+        return f"{venv.name} is up to date with its lock"
     if venv.is_file() or venv.is_dir() and os.listdir(venv) and not (venv / "pyvenv.cfg").exists():
         raise Problem(f"{venv} exists and is not an environment; choose another --venv folder.")
     building = Path(f"{venv}{BUILDING}{os.getpid()}")
     try:
-        building.parent.mkdir(parents=True, exist_ok=True)
         create_venv(building)
         install_lock(building)
         made = make_stamp(building, source)  # the path from there to src/ is that from .venv
         for path in building.glob("lib/python*/site-packages/*.pth"):
-            if path.read_text("utf-8").strip() == str(ROOT / "src"):
-                path.write_text(made["source"] + "\n", "utf-8")
+            folder = path.read_text("utf-8").strip()
+            if f"{folder}/".startswith(f"{ROOT}/"):
+                path.write_text(folder.replace(str(ROOT), made["source"], 1) + "\n", "utf-8")
         (building / STAMP).write_text(json.dumps(made, indent=1) + "\n", "utf-8")
         note = put_in_place(building, venv, ours)
     except OSError as error:
@@ -250,7 +250,7 @@ def run_lab(python, extra, *arguments):
 
 def set_up(wanted):
     """Take the steps that are wanted and report each; return 1 if one failed."""
-    wheel, python = next(ROOT.glob("vendor/*.whl"), None), wanted.venv / "bin/python"
+    wheel, python = next(ROOT.glob("vendor/dl_remote_lab-*.whl"), None), wanted.venv / "bin/python"
     early = (sys.executable, {"PYTHONPATH": str(wheel)}) if wheel else (python, {})  # any Python
     steps = {
         "environment": lambda: make_environment(wanted.venv, wanted.source),
@@ -278,7 +278,7 @@ def main():
         stream.reconfigure(errors="backslashreplace")  # for consoles without Unicode
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv", metavar="DIR")
-    parser.add_argument("--source", type=Path, default=ROOT / "src", metavar="DIR")
+    parser.add_argument("--source", type=Path, default=ROOT, metavar="DIR")
     for step, what in [("venv", "environment"), ("kernel", "kernel"), ("git", "repository")]:
         parser.add_argument(f"--no-{step}", action="store_false", dest=what)
     parser.add_argument("--uv", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

@@ -43,8 +43,9 @@ def update_lab(args: argparse.Namespace) -> None:
     if done.changelog:
         print(done.changelog, end="\n\n")
     print("\n".join(done.changes))
-    print(f"lab {done.old} -> {done.new}, in {', '.join(update.FILES)}. Now: python3 bootstrap.py,")
-    print(f'and git add -A {" ".join(update.FILES)}; git commit -m "lab {done.new}"')
+    changed = update.list_files()
+    print(f"lab {done.old} -> {done.new}, in {', '.join(changed)}. Now: python3 bootstrap.py,")
+    print(f'and git add -A {" ".join(changed)}; git commit -m "lab {done.new}"')
 
 
 def add_lock_arguments(parser: CommandParser) -> None:
@@ -55,9 +56,10 @@ def add_lock_arguments(parser: CommandParser) -> None:
 
 def compile_lock(args: argparse.Namespace) -> None:
     from lab.environment import lock
+    from lab.ground import project
 
     changes = lock.compile_lock(args.uv)
-    print("\n".join(changes) or "requirements.txt is unchanged")
+    print("\n".join(changes) or f"{project.lock_file().name} is unchanged")
     if changes:
         print("To bring this computer up to date: python3 bootstrap.py")
 
@@ -158,7 +160,7 @@ COMMANDS = (
     Command("update", "change to another version of lab", update_lab, add_update_arguments),
     Command(
         "lock",
-        "compile requirements.txt from pyproject.toml",
+        "compile the lock from pyproject.toml",
         compile_lock,
         add_lock_arguments,
     ),

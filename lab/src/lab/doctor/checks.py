@@ -116,10 +116,10 @@ def check_environment(local: Facts, remote: Facts | None) -> list[Check]:
     causes: list[str] = []
     fix: Fix = ""
     if local_state == FAILED:
-        cause = "the environment on this computer does not match requirements.txt"
+        cause = "the environment on this computer does not match the lock"
         causes.append(f"{cause}: python3 bootstrap.py")
     if remote_state == FAILED:
-        causes.append(f"the machine has no environment for this requirements.txt: {set_up}")
+        causes.append(f"the machine has no environment for this lock: {set_up}")
         remote_state, fix = WARNING, "setup"  # the next job would make it, too
     checks = [
         Check("environment", *sides, worst([local_state, remote_state]), "; ".join(causes), fix)

@@ -129,7 +129,7 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
 def collect_local_facts() -> Facts:
     """Return the facts of this computer."""
     try:
-        text = files.read(project.root() / "requirements.txt")
+        text = files.read(project.lock_file())
     except OSError as error:
         raise LabError(f"{error.filename}: {error.strerror}.") from None
     lock = hashlib.sha256(text).hexdigest()

@@ -61,12 +61,12 @@ def check_environment() -> str:
     stamp = read_stamp(environment)
     if not stamp:
         raise Stale(".venv was not made by bootstrap.py, or is incomplete")
-    digest = files.sha256(project.root() / "requirements.txt")
+    digest = files.sha256(project.lock_file())
     python = project.python()
     if stamp.get("python") != python:
         raise Stale(".venv is for another Python")
     if stamp.get("lock") != digest:
-        raise Stale(".venv is older than requirements.txt")
+        raise Stale(f".venv is older than {project.lock_file().name}")
     torch = next(environment.glob("lib/python*/site-packages/torch-*.dist-info"), None)
     build = torch.name[len("torch-") : -len(".dist-info")] if torch else "is not installed"
     return f"Python {python}, lock {digest[:12]}, torch {build}"
@@ -75,15 +75,17 @@ def check_environment() -> str:
 def check_packages() -> str:
     """Compare the installed packages with the lock, and the lock with pyproject.toml."""
     environment = find_environment()
-    text = files.read_text(project.root() / "requirements.txt")
+    text = files.read_text(project.lock_file())
     if differences := installed.find_differences(environment):
-        raise Stale(f"not as requirements.txt says: {installed.summarize(differences)}")
+        raise Stale(f"not as {project.lock_file().name} says: {installed.summarize(differences)}")
     if not has_installed(lock.extract_pins(text)):
-        raise Stale("some are missing or differ from requirements.txt")
+        raise Stale(f"some are missing or differ from {project.lock_file().name}")
     table = project.read_toml("pyproject.toml").get("project", {})
-    required = [str(one) for one in table.get("dependencies", [])]
+    required = [*map(str, table.get("dependencies", [])), *lock.list_more()]
+    required += ["-r requirements.txt"] if lock.has_requirements() else []
     if not has_installed("\n".join(one for one in required if not lock.LAB.match(one))):
-        raise Stale("requirements.txt lacks what pyproject.toml asks for; first: lab lock")
+        inputs = " or ".join(lock.name_inputs())
+        raise Stale(f"{project.lock_file().name} lacks what {inputs} asks for; first: lab lock")
     count = len(list(environment.glob("lib/python*/site-packages/*.dist-info")))
     return f"{count} installed, as locked"
 
@@ -100,9 +102,9 @@ def check_lab() -> str:
     wheel = lock.find_wheel()
     if not wheel:
         raise repository.Skip("no wheel in vendor/: it comes from a package index")
-    lines = files.read_text(project.root() / "requirements.txt").splitlines()
+    lines = files.read_text(project.lock_file()).splitlines()
     if f"./vendor/{wheel.name} # sha256 {files.sha256(wheel)}" not in lines:
-        raise Stale(f"requirements.txt does not name {wheel.name}; first: lab lock")
+        raise Stale(f"{project.lock_file().name} does not name {wheel.name}; first: lab lock")
     named = lock.WHEEL.fullmatch(wheel.name)
     version = named[1] if named else wheel.name
     pattern = f"lib/python*/site-packages/dl_remote_lab-{version}.dist-info"

@@ -9,7 +9,9 @@ from lab.environment import lock, markers
 from lab.ground import files, project
 
 DIST_INFO = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.dist-info")
-PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)\s*(?:;\s*(?P<marker>.+))?")
+PIN = re.compile(
+    r"(?P<name>[\w.-]+)(?:==(?P<version>[^\s;]+)| @ (?P<address>\S+))\s*(?:;\s*(?P<marker>.+))?"
+)
 
 
 def find_differences(environment: Path, locked_by: Path | None = None) -> list[str]:
@@ -19,7 +21,7 @@ def find_differences(environment: Path, locked_by: Path | None = None) -> list[s
     Packages that the lock lacks count, apart from the project, lab, and the CUDA libraries that
     torch brings. [] if there is no lock. Takes some milliseconds: the files are not looked into.
     """
-    path = locked_by or project.root() / "requirements.txt"
+    path = locked_by or project.lock_file()
     if not path.exists():
         return []
     locked = read_pins(files.read_text(path))
@@ -30,9 +32,9 @@ def find_differences(environment: Path, locked_by: Path | None = None) -> list[s
         own |= find_own(environment)
     for name in sorted({*locked, *installed} - own):
         wanted, found = locked.get(name), installed.get(name)
-        if wanted and not found:
-            differences.append(f"{name} is missing, locked {wanted}")
-        elif found and not wanted and not lock.CUDA_PACKAGES.match(name):
+        if name in locked and not found:
+            differences.append(f"{name} is missing, locked {wanted or 'by its address'}")
+        elif found and name not in locked and not lock.CUDA_PACKAGES.match(name):
             differences.append(f"{name} {found}, not locked")
         elif found and wanted and found.partition("+")[0] != wanted.partition("+")[0]:
             differences.append(f"{name} {found}, locked {wanted}")
@@ -81,10 +83,13 @@ def summarize(differences: list[str]) -> str:
 
 
 def read_pins(text: str) -> dict[str, str]:
-    """Return {package: version} of a lock's lines that concern this system and Python."""
+    """Return {package: version} of a lock's lines that concern this system and Python.
+
+    The version is "" where the lock has the address of a package.
+    """
     pins = [pin for pin in map(PIN.match, text.splitlines()) if pin]
     holds = {marker: not marker or markers.holds(marker) for marker in {p["marker"] for p in pins}}
-    return {normalize(pin["name"]): pin["version"] for pin in pins if holds[pin["marker"]]}
+    return {normalize(pin["name"]): pin["version"] or "" for pin in pins if holds[pin["marker"]]}
 
 
 def list_installed(environment: Path) -> dict[str, str]:

@@ -135,8 +135,14 @@ def describe_owner(name: str) -> str:
 
 
 def bind_notebooks(name: str, title: str) -> list[str]:
-    """Write the kernel's name into the Python notebooks/*.ipynb; return those that changed."""
-    changed = []
+    """Write the kernel's name into the Python notebooks/*.ipynb; return those that changed.
+
+    Where no filter of ours removes it from commits, git would show the user's notebooks as edited.
+    """
+    changed: list[str] = []
+    attributes = project.root() / ".gitattributes"
+    if not attributes.exists() or "filter=notebook-output" not in files.read_text(attributes):
+        return changed
     for path in sorted(project.root().glob("notebooks/*.ipynb")):
         try:
             notebook = files.parse_json(files.read_text(path))

@@ -1,10 +1,11 @@
-"""The lock requirements.txt: all packages of the environment, compiled by uv."""
+"""The lock: all packages of the environment, compiled by uv."""
 
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lab.ground import files, project
@@ -16,40 +17,43 @@ LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+
 CUDA_PACKAGES = re.compile(r"(nvidia-|cuda-|triton\b)")
 WHEEL = re.compile(r"dl_remote_lab-([^-]+)-py3-none-any\.whl")
 LAB = re.compile(r"dl-remote-lab==\S+")  # replaced by its wheel, if there is one
+OLDEST = (3, 10)  # Python that lab runs on
+# What a file of requirements says of others, and of where packages come from.
+INCLUDED = re.compile(r"(?m)^\s*(?:-r|--requirement)[ =]*(\S+)")
+SOURCE = re.compile(r"(?m)^\s*(-i|-f|--index-url|--extra-index-url|--find-links)[ =]*(\S+)")
+LONG = {"-i": "--index-url", "-f": "--find-links"}
 HEADER = """\
 # Every package of the environment, pinned: one lock for macOS and Linux, with a GPU or without.
-# Made by `lab lock` from pyproject.toml; do not edit it by hand."""
+# Made by `lab lock` from {}; do not edit it by hand."""
 
 
 def compile_lock(uv_arguments: list[str]) -> list[str]:
-    """Compile requirements.txt, keeping pins that still fit; return the lines that changed.
+    """Compile the lock, keeping pins that still fit; return the lines that changed.
 
     One lock serves macOS and Linux, with a GPU or without: no addresses, no CUDA packages, no
     local versions. Further arguments are uv's, such as --upgrade. LabError if uv fails.
     """
     root = project.root()
-    lock = root / "requirements.txt"
+    lock = project.lock_file()
     draft = lock.with_name(f"{lock.name}.{os.getpid()}")
     dev = lock.with_name(f"{lock.name}.{os.getpid()}.dev.in")
-    pythons = project.read_toml("pyproject.toml").get("project", {}).get("requires-python", "")
-    oldest = re.search(r">=\s*([0-9.]+)", str(pythons))
-    if not oldest:
-        raise LabError("requires-python in pyproject.toml must name the oldest Python: >=3.10.")
-    before = files.read_text(lock) if lock.exists() else ""
+    oldest, inputs = find_oldest_python(), list_inputs()
+    sources = find_sources(root / "requirements.txt") if has_requirements() else []
+    before = files.read_text(lock) if lock.exists() else read_foreign_pins(root)
     try:
         draft.write_text(extract_pins(before), "utf-8")
         # uv takes no --group from a project that it does not manage
-        more = project.read_toml("pyproject.toml").get("dependency-groups", {}).get("dev", [])
-        dev.write_text("\n".join(map(str, more)), "utf-8")
-        command = ["pip", "compile", "pyproject.toml", dev.name, "--output-file", draft.name]
-        command += ["--universal", "--python-version", oldest[1], "--no-annotate", "--no-header"]
-        command += ["--find-links", "vendor"] if find_wheel() else []
+        links = ["--find-links ./vendor"] if find_wheel() else []  # an option would hide the user's
+        dev.write_text("\n".join([*links, *list_more()]), "utf-8")
+        command = ["pip", "compile", *inputs, dev.name, "--output-file", draft.name]
+        command += ["--universal", "--python-version", oldest, "--no-annotate", "--no-header"]
+        command += ["--index-strategy=unsafe-best-match"] if sources else []  # as pip takes them
         check_uv(*command, *uv_arguments)
         compiled = files.read_text(draft)
         draft.write_text(extract_pins(compiled), "utf-8")
         if LOCAL_VERSION.search(compiled):  # uv split torch by where its local versions fit:
             check_uv(*command)  # from the bare version it makes one line again
-        after = format_lock(extract_pins(files.read_text(draft)))
+        after = format_lock(sources, extract_pins(files.read_text(draft)))
         files.write(lock, after)
     except OSError as error:
         raise LabError(f"{error.filename or lock}: {error.strerror}.") from None
@@ -66,12 +70,84 @@ def extract_pins(text: str) -> str:
     return "".join(f"{x}\n" for x in lines if x[:1].isalpha() and not CUDA_PACKAGES.match(x))
 
 
-def format_lock(pins: str) -> str:
-    """Put a lock together: header, wheel of lab (instead of its pin), pins, and the project."""
+def format_lock(sources: list[str], pins: str) -> str:
+    """Put a lock together: header, sources, wheel of lab (instead of its pin), pins, project."""
     wheel = find_wheel()
     lines = [line for line in pins.splitlines() if not (wheel and LAB.match(line))]
     first = [f"./vendor/{wheel.name} # sha256 {files.sha256(wheel)}"] if wheel else []
-    return "\n".join([HEADER, *first, *lines, "-e ."]) + "\n"
+    header = HEADER.format(" and ".join(name_inputs()))
+    last = ["-e ."] if is_package() else []
+    return "\n".join([header, *sources, *first, *lines, *last]) + "\n"
+
+
+# --- what the project asks for --------------------------------------------------------------------
+
+
+def list_inputs() -> list[str]:
+    """List the files that say what the user's code needs, as uv reads them."""
+    settings = project.read_toml("pyproject.toml")
+    inputs = ["requirements.txt"] if has_requirements() else []
+    if "project" in settings or ("build-system" in settings and is_package()):
+        return ["pyproject.toml", *inputs]
+    return [*(["setup.py"] if (project.root() / "setup.py").exists() else []), *inputs]
+
+
+def name_inputs() -> list[str]:
+    """Name all files that the lock is compiled from."""
+    return list(dict.fromkeys(["pyproject.toml", *list_inputs()]))
+
+
+def has_requirements() -> bool:
+    """Whether the project has a requirements.txt that is not the lock."""
+    path = project.root() / "requirements.txt"
+    return path != project.lock_file() and path.exists()
+
+
+def list_more() -> list[str]:
+    """List what the environment has beside that: the group dev, and `requires` of [tool.lab]."""
+    dev = project.read_toml("pyproject.toml").get("dependency-groups", {}).get("dev", [])
+    own = project.list_setting("requires", 'write a list of packages, as in ["pip>=25"]')
+    return [*filter(lambda one: isinstance(one, str), dev), *own]
+
+
+def is_package() -> bool:
+    """Whether the project itself is installed into its environment; uv's rule."""
+    settings = project.read_toml("pyproject.toml")
+    uv, poetry = (settings.get("tool", {}).get(name, {}) for name in ("uv", "poetry"))
+    has_backend = "build-system" in settings or (project.root() / "setup.py").exists()
+    return bool(uv.get("package", has_backend)) and bool(poetry.get("package-mode", True))
+
+
+def find_oldest_python() -> str:
+    """Return the oldest Python that the lock serves: of requires-python, or the environment's."""
+    pythons = project.read_toml("pyproject.toml").get("project", {}).get("requires-python", "")
+    oldest = re.search(r">=\s*(\d+)\.(\d+)", str(pythons))
+    if oldest and (int(oldest[1]), int(oldest[2])) >= OLDEST:
+        return f"{oldest[1]}.{oldest[2]}"
+    return project.python()
+
+
+def find_sources(path: Path, seen: frozenset[Path] = frozenset()) -> list[str]:
+    """Find where a file of requirements, and those it includes, say that packages come from."""
+    path = path.resolve()
+    if path in seen or not path.exists():
+        return []
+    text = files.read_text(path)
+    found = [f"{LONG.get(option, option)} {value}" for option, value in SOURCE.findall(text)]
+    for name in INCLUDED.findall(text):
+        found += find_sources(path.parent / name, seen | {path})
+    return list(dict.fromkeys(found))
+
+
+def read_foreign_pins(root: Path) -> str:
+    """Return the pins of a uv.lock or poetry.lock, with which a first lock begins; "" if none."""
+    for name in ("uv.lock", "poetry.lock"):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            packages = project.parse_toml(files.read_text(root / name))["package"]
+            found = [(one["name"], one["version"]) for one in packages if "version" in one]
+            names = [name for name, _ in found]
+            return "".join(f"{n}=={v}\n" for n, v in found if names.count(n) == 1)
+    return ""
 
 
 def find_wheel() -> Path | None:

@@ -25,7 +25,6 @@ BAD_ARCHIVE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-FILES = ("vendor", "pyproject.toml", "requirements.txt")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,11 @@ class Update:
     changes: list[str]  # of the lock: lines with + or - before them
 
 
+def list_files() -> list[str]:
+    """Name what an update changes."""
+    return ["vendor", "pyproject.toml", project.lock_file().name]
+
+
 def update(wanted: str = "") -> Update:
     """Install a version of lab, or a wheel, into the project; by default the newest of the index.
 
@@ -45,13 +49,13 @@ def update(wanted: str = "") -> Update:
     then nothing is changed.
     """
     root = project.root()
-    edited = git.run("status", "--porcelain", "--", *FILES)
+    edited = git.run("status", "--porcelain", "--", *list_files())
     if edited:
         raise LabError(
             f"{edited.splitlines()[0][3:]} has changes that are not committed: commit them, or"
             " git checkout them, before lab update."
         )
-    settings, locked, old = root / "pyproject.toml", root / "requirements.txt", lock.find_wheel()
+    settings, locked, old = root / "pyproject.toml", project.lock_file(), lock.find_wheel()
     pinned = PIN.search(files.read_text(settings))
     if not pinned:
         raise LabError('pyproject.toml has no dependency "dl-remote-lab==VERSION": put it back.')

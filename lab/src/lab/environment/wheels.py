@@ -68,16 +68,20 @@ def collect(platform: Platform) -> list[Path]:
 
 def resolve(platform: Platform) -> str:
     """Return the requirements of the lock for that platform, with the indexes they come from."""
-    pins = lock.extract_pins(files.read_text(project.root() / "requirements.txt"))
+    locked = files.read_text(project.lock_file())
+    pins, sources = lock.extract_pins(locked), re.findall(r"(?m)^--.*\n", locked)
     command = ["pip", "compile", "--quiet", "-", "--no-header", "--no-annotate"]
     command += ["--only-binary=:all:", f"--python-version={platform.python}"]
     command += [f"--python-platform={platform.uv_name}", "--emit-index-annotation"]
     command += ["--emit-index-url", "--emit-find-links"]
+    command += ["--index-strategy=unsafe-best-match"] if sources else []
     env = {}
-    if re.search("^torch==", pins, re.M) and not _has_sources():  # as bootstrap.py does there
+    if re.search("^torch==", pins, re.M) and not (
+        sources or _has_sources()
+    ):  # as bootstrap.py does there
         command.append(f"--torch-backend={'auto' if platform.driver else 'cpu'}")
         env["UV_CUDA_DRIVER_VERSION"] = platform.driver
-    done = lock.run_uv(*command, text=f"{pins}{UV}\n", env=env)
+    done = lock.run_uv(*command, text="".join([*sources, pins, f"{UV}\n"]), env=env)
     _check(done, "uv pip compile")
     indexes = set(re.findall(r"# from (https?://\S+)", done.stdout))
     lines = re.findall(r"^(?:--|\w).*", done.stdout, re.M)

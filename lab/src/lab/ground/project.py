@@ -142,7 +142,39 @@ def _setting(*keys: str) -> Any:
 
 def name() -> str:
     """The project's short name, which is also the name of its Jupyter kernel."""
-    return str(_setting("project", "name"))
+    own = _text_setting(read_toml("pyproject.toml"), "name", "")  # where there is no [project]
+    return own or str(_setting("project", "name"))
+
+
+def lock_file() -> Path:
+    """The file of the project's lock."""
+    return root() / lock_name(read_toml("pyproject.toml"))
+
+
+def lock_name(settings: dict[str, Any]) -> str:
+    """The name of the lock that a pyproject.toml gives: `lock` in [tool.lab], requirements.txt."""
+    found = _text_setting(settings, "lock", "requirements.txt")
+    if Path(found).name != found:
+        raise LabError(f"lock = {found!r} in pyproject.toml: the lock is a file beside it.")
+    return found
+
+
+def source_name(settings: dict[str, Any]) -> str:
+    """The folder from which a project's own packages are imported: `source` in [tool.lab], src."""
+    found = _text_setting(settings, "source", "src")
+    if Path(found).is_absolute() or ".." in Path(found).parts:
+        raise LabError(f"source = {found!r} in pyproject.toml: it is a folder beside it.")
+    return found
+
+
+def _text_setting(settings: dict[str, Any], key: str, default: str) -> str:
+    """A text in [tool.lab] of a pyproject.toml, or the default."""
+    tool = settings.get("tool", {})
+    table = tool.get("lab", {}) if isinstance(tool, dict) else {}
+    value = table.get(key, default) if isinstance(table, dict) else default
+    if not isinstance(value, str) or not value.isprintable():
+        raise LabError(f"{key} = {value!r} in pyproject.toml: write a text in quotes.")
+    return value
 
 
 def package() -> str:

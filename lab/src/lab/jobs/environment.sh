@@ -1,9 +1,14 @@
 # The environment of a project's lock, for setup.sh, runner.sh and facts.sh. Variables: folder, default_index (of pip).
 
-# find_environment PROJECT: sets python and environment, by its pyproject.toml and requirements.txt
+# setting PROJECT NAME: a text in [tool.lab] of its pyproject.toml
+setting() { sed -n "/^\[tool\.lab\]/,/^\[/s/^$2 = \"\([^\"]*\)\".*/\1/p" "$1/pyproject.toml" | head -n 1; }
+
+# find_environment PROJECT: sets lock_file, python and environment, by its pyproject.toml and its lock
 find_environment() {
-    lock=$(sha256sum <"$1/requirements.txt" | cut -c 1-12)
-    python=$(sed -n 's/^python = "\([^"]*\)".*/\1/p' "$1/pyproject.toml" | head -n 1)
+    lock_file=$(setting "$1" lock)
+    lock_file=${lock_file:-requirements.txt}
+    lock=$(sha256sum <"$1/$lock_file" | cut -c 1-12)
+    python=$(setting "$1" python)
     environment=$folder/envs/$python-$lock
 }
 

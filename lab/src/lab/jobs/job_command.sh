@@ -42,7 +42,8 @@ enter_job() {
 run_command() {
     VIRTUAL_ENV=$environment
     PATH=$environment/bin:$PATH
-    PYTHONPATH=$code/src${PYTHONPATH:+:$PYTHONPATH}
+    source=$(setting "$code" source)
+    PYTHONPATH=$code/${source:-src}${PYTHONPATH:+:$PYTHONPATH}
     PYTHONUNBUFFERED=1
     LAB_PROJECT=$code
     LAB_RUNS=$folder/runs

@@ -37,7 +37,10 @@ def experiment_command(arguments: list[str], gpus: str) -> list[str]:
     """
     if arguments and "=" in arguments[0] and not arguments[0].startswith("-"):
         raise UsageError(f"{arguments[0]} is a setting: lab run with {shlex.join(arguments)}.")
-    module = ["-m", f"{project.package()}.experiment", *arguments]
+    try:
+        module = ["-m", f"{project.package()}.experiment", *arguments]
+    except LabError:
+        raise UsageError("this project has no experiment of lab: lab run -- COMMAND.") from None
     if check_gpus(gpus) not in ("some", "0", "1"):
         return ["torchrun", "--standalone", f"--nproc-per-node={gpus}", *module]
     return ["python", *module]

@@ -80,11 +80,11 @@ if ! environment_ready; then
     mkdir -p "$folder/envs"
     (
         flock 7 || exit # lab stop has ended the wait
-        bootstrap "$code" --source "$folder/work/$project/src" --no-kernel --no-git
+        bootstrap "$code" --source "$folder/work/$project" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock"
     if_stopped
     if ! environment_ready; then
-        echo "lab: the environment of this job's requirements.txt could not be created: it did not start."
+        echo "lab: the environment of this job's lock could not be created: it did not start."
         [ ! -e "$folder/wheels/only" ] || echo "lab: $hostname reaches no package index: $lab setup brings what is missing."
         end 1
     fi

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.ground import files, project
-from lab.ground.errors import UsageError
+from lab.ground.errors import LabError, UsageError
 
 LONGEST = 20  # seconds for the experiment's answer
 REFUSED = 76  # exit code of ASK; the last line it prints is the reason
@@ -78,7 +78,10 @@ def checked(command: list[str]) -> Iterator[None]:
 
 def find_words(command: list[str]) -> list[str] | None:
     """Return what the experiment's command line is; None if another program is run."""
-    module = f"{project.package()}.experiment"
+    try:
+        module = f"{project.package()}.experiment"
+    except LabError:  # a project of scripts
+        return None
     for place, word in enumerate(command[:-1]):
         if word == "-m" and command[place + 1] == module:
             return command[place + 2 :]

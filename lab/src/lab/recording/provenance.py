@@ -43,7 +43,7 @@ class Software(threading.Thread):
                 "python": platform.python_version(),
                 "torch": installed.find_version("torch"),
                 "lab": package.identify(),
-                "lock_sha256": files.sha256_or_none(project.root() / "requirements.txt"),
+                "lock_sha256": files.sha256_or_none(project.lock_file()),
                 "not_as_locked": find_differences(),
             }
         except BaseException as error:  # noqa: BLE001 # it is raised where it is waited for
@@ -80,7 +80,7 @@ def find_differences() -> list[str]:
     differences = installed.find_differences(Path(sys.prefix))
     if differences:
         print_message(
-            "warning: this environment is not as requirements.txt says:"
+            f"warning: this environment is not as {project.lock_file().name} says:"
             f" {installed.summarize(differences)}. python3 bootstrap.py restores it.",
         )
     return differences

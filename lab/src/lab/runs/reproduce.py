@@ -196,17 +196,15 @@ def check_files(record: dict[str, Any], code: Path) -> None:
 
 def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     """Return the Python of an environment with the recorded packages, built if need be."""
-    lock, recorded = sha256_or_none(code / "requirements.txt"), reading.get_dict(record, "software")
+    settings, recorded = read_settings(code), reading.get_dict(record, "software")
+    locked = code / project.lock_name(settings)
+    lock = sha256_or_none(locked)
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
-        raise LabError("the recorded lock is not the requirements.txt of the recorded commit.")
-    try:
-        settings = project.parse_toml(files.read_text(code / "pyproject.toml"))
-        version = settings["tool"]["lab"]["python"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise LabError(f"pyproject.toml of the recorded commit cannot be used: {error}.") from None
+        raise LabError(f"the recorded lock is not the {locked.name} of the recorded commit.")
+    version = settings["tool"]["lab"]["python"]
     stamp = read_stamp(Path(sys.prefix))
     is_same = (stamp.get("lock"), stamp.get("python")) == (lock, version)
-    if is_same and not find_differences(Path(sys.prefix), code / "requirements.txt"):
+    if is_same and not find_differences(Path(sys.prefix), locked):
         print_step("environment", f"{sys.prefix}, of the same lock")
         return sys.executable
     print_step("environment", f"is built from the recorded lock {lock[:12]} ...")
@@ -216,10 +214,21 @@ def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     return str(code / ".venv" / "bin" / "python")
 
 
+def read_settings(code: Path) -> dict[str, Any]:
+    """Read the pyproject.toml of the recorded commit; LabError if it has no [tool.lab] python."""
+    try:
+        settings = project.parse_toml(files.read_text(code / "pyproject.toml"))
+        str(settings["tool"]["lab"]["python"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise LabError(f"pyproject.toml of the recorded commit cannot be used: {error}.") from None
+    return settings
+
+
 def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
     """Make the variables for the repeated run: this project's folders, the recorded settings."""
     determinism, seeds = reading.get_dict(record, "determinism"), reading.get_dict(record, "seeds")
-    variables = {**os.environ, "PYTHONPATH": str(code / "src"), "LAB_PROJECT": str(code)}
+    source = code / project.source_name(read_settings(code))
+    variables = {**os.environ, "PYTHONPATH": str(source), "LAB_PROJECT": str(code)}
     variables["LAB_DATA"] = str(project.data_folder().resolve())
     variables["LAB_RUNS"] = str(project.runs_folder().resolve())
     recorded = {

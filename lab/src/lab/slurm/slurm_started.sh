@@ -29,10 +29,10 @@ make_environment() {
     (
         enter_machine "$job" || { echo "$prelude_says" && exit 1; }
         flock 7
-        environment_ready || bootstrap "$code" --source "$folder/work/$project/src" --no-kernel --no-git
+        environment_ready || bootstrap "$code" --source "$folder/work/$project" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock" >>"$job/output.log" 2>&1 </dev/null
     environment_ready ||
-        undo "the environment of this job's requirements.txt could not be created on $hostname: $(tail -n 3 "$job/output.log" | tr '\n' ' ')"
+        undo "the environment of this job's lock could not be created on $hostname: $(tail -n 3 "$job/output.log" | tr '\n' ' ')"
     exec 9>>"$folder/jobs/.lock"
     flock -w 100 9 || fail "another job is still being started on $hostname: try again."
 }

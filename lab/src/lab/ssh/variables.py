@@ -15,7 +15,7 @@ OURS = {
     "CUDA_VISIBLE_DEVICES": "lab run --gpus chooses GPUs",
     "CUDA_DEVICE_ORDER": "lab run --gpus chooses GPUs",
     "PATH": "a line of prelude in machines.toml may change it",
-    "VIRTUAL_ENV": "the environment is that of requirements.txt",
+    "VIRTUAL_ENV": "the environment is that of the lock",
     "BASH_ENV": "a line of prelude in machines.toml may change it",
 }
 

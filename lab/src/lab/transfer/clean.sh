@@ -71,7 +71,7 @@ for job in "$folder"/jobs/*/; do
         live=$live$id$newline
         live_specs=$live_specs$(cat "$job/job.json")
         inside=$(sed -n "s/^project='\{0,1\}\([^']*\)'\{0,1\}\$/\1/p" "$job/job.sh" | head -n 1)
-        if [ -e "$job/code/${inside:-.}/requirements.txt" ]; then
+        if [ -e "$job/code/${inside:-.}/pyproject.toml" ]; then
             find_environment "$job/code/${inside:-.}"
             kept_environments=$kept_environments$environment$newline
         fi
@@ -96,7 +96,7 @@ done
 for link in "$folder/work/.venv" "$work/.venv"; do
     kept_environments=$kept_environments$(readlink "$link" 2>/dev/null)$newline
 done
-if [ -e "$work/requirements.txt" ]; then
+if [ -e "$work/pyproject.toml" ]; then
     find_environment "$work"
     kept_environments=$kept_environments$environment$newline
 fi

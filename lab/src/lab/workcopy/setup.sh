@@ -38,7 +38,7 @@ if ! environment_ready; then # uv would fail in the middle, and say less
     [ "$(programs_start)" != no ] ||
         fail "the disk of $folder on $hostname is mounted noexec, so no program starts in it: choose another folder in machines.toml."
     torch=no
-    grep -q '^torch==' requirements.txt && torch=yes
+    grep -q '^torch==' "$lock_file" && torch=yes
     needed=$(($(room_needed $torch) / 1024))
     free=$(df -Pk "$folder" | awk 'NR == 2 { print int($4 / 1024) }')
     room="$free MiB are free on the disk of $folder on $hostname, and an environment needs about $needed"
