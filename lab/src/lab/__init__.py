@@ -19,6 +19,7 @@ imports only those below it (lab/pyproject.toml says it, and a test checks it):
     runs            reading records
     recording       writing them, by Sacred
     code            the working tree as a commit, and sending it
+    adoption        taking in a repository that no template made
     ssh             the machines, and one connection for each
     slurm           what Slurm is told and asked, where it runs the jobs
     environment     kernel, lock, repository

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Collection
 
-from lab.cli import environment, jobs, machine, records, remote, transfer, tunnels
+from lab.cli import adoption, environment, jobs, machine, records, remote, transfer, tunnels
 from lab.cli.command import Command, CommandParser
 from lab.ground import errors, terminal
 
@@ -104,6 +104,7 @@ COMMANDS = (
         print_completion,
         add_completion_arguments,
     ),
+    *adoption.COMMANDS,
     *environment.COMMANDS,
     *remote.COMMANDS,
     *jobs.COMMANDS,

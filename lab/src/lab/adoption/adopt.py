@@ -1,0 +1,171 @@
+"""Make a repository a project: all of it or nothing, and no line of the user's is changed."""
+
+import importlib.metadata
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lab.adoption import texts
+from lab.adoption.survey import Answers, Repository
+from lab.environment import lock, update
+from lab.ground import git, project
+from lab.ground.errors import LabError
+from lab.ssh import machines
+
+PACKAGE = "dl-remote-lab"
+UNREAD = ("environment.yml", "environment.yaml", "Pipfile")  # name packages, and lab reads them not
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What `lab init` did."""
+
+    added: list[str]  # new files, by their names in the project
+    extended: list[str]  # files of the user's, with new lines at their ends
+    notes: list[str]  # what was left alone, and what to know of it
+
+    @property
+    def back(self) -> str:
+        """The commands that take it all back."""
+        restore = [f"git checkout -- {shlex.join(self.extended)}"] if self.extended else []
+        return "; ".join([*restore, f"git clean -fdx -- {shlex.join(self.added)}"])
+
+
+def adopt(repository: Repository, answers: Answers, wheel: str = "") -> Adoption:
+    """Write everything that a project needs, and compile its lock.
+
+    `wheel` is the file of lab to use; by default the one that this lab was installed from.
+    LabError if a file is in the way, has uncommitted edits, or if no lock fits; then nothing is
+    changed.
+    """
+    root, locked = repository.root, repository.find_lock()
+    version = find_version(wheel)
+    new = texts.make(repository, answers, version, locked)
+    own = f"vendor/dl_remote_lab-{version}-py3-none-any.whl"
+    names = [*new, locked, own]
+    refuse_edits(repository, [*names, ".gitignore"])
+    new_folder = not (root / "vendor").exists()
+    before = {name: texts.read(repository, name) for name in [*names, ".gitignore"]}
+    previous = os.environ.get("LAB_PROJECT")
+    os.environ["LAB_PROJECT"] = str(root)  # for what asks for the current project
+    try:
+        for name, content in new.items():
+            (root / name).write_bytes(content)
+        project.reload()
+        machines.read_all()
+        bring_wheel(wheel, version, root / own)
+        lock.compile_lock([])
+        include(repository, [*names, "pyproject.toml"])
+    except BaseException as error:
+        for name, content in before.items():
+            if content:
+                (root / name).write_bytes(content)
+            else:
+                (root / name).unlink(missing_ok=True)
+        if new_folder:
+            shutil.rmtree(root / "vendor", ignore_errors=True)
+        if isinstance(error, OSError):
+            raise LabError(f"{error.filename}: {error.strerror}; nothing was changed.") from None
+        raise
+    finally:
+        if previous is None:
+            del os.environ["LAB_PROJECT"]
+        else:
+            os.environ["LAB_PROJECT"] = previous
+        project.reload()
+    changed = [name for name in sorted(before) if texts.read(repository, name) != before[name]]
+    extended = [name for name in changed if before[name]]
+    added = [name for name in changed if not before[name]]
+    added = ["vendor" if name == own and new_folder else name for name in added]
+    return Adoption(added, extended, make_notes(repository, locked))
+
+
+def refuse_edits(repository: Repository, names: list[str]) -> None:
+    """Raise LabError if what would be written is there already, or could not be taken back."""
+    root = repository.root
+    for name in ("bootstrap.py", "machines.local.toml"):
+        if name in names and (root / name).exists():
+            raise LabError(f"{root / name} exists, and lab has a file of that name: rename yours.")
+    edited = git.run("status", "--porcelain", "--", *names, cwd=root)
+    if edited:
+        raise LabError(
+            f"{edited.splitlines()[0][3:]} has changes that are not committed: commit them first,"
+            " so that git can take back what lab init does."
+        )
+
+
+def find_version(wheel: str) -> str:
+    """Return the version of lab that the project gets: of that wheel, or this one."""
+    if wheel:
+        return update.read_wheel(Path(wheel))[0]
+    try:
+        return importlib.metadata.version(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        raise LabError("this lab is not installed: name its wheel with --wheel FILE.") from None
+
+
+def bring_wheel(wheel: str, version: str, target: Path) -> None:
+    """Put the wheel of lab into the project: the file, or from where this lab was installed.
+
+    pip, pipx and uv note the file or address that they were given; otherwise it was an index.
+    """
+    target.parent.mkdir(exist_ok=True)
+    source = wheel or find_origin()
+    path = unquote(urlsplit(source).path) if source.startswith("file:") else source
+    if path and "://" not in path:
+        if not path.endswith(".whl") or not Path(path).exists():
+            advice = "name one with --wheel FILE"
+            raise LabError(f"this lab was installed from {path}, which is no wheel now: {advice}.")
+        if update.read_wheel(Path(path))[0] != version:
+            raise LabError(f"{path} is no longer the wheel of lab {version}: name it with --wheel.")
+        shutil.copyfile(path, target)
+        return
+    with tempfile.TemporaryDirectory(prefix="lab-init-") as folder:
+        shutil.copyfile(update.download(path or version, Path(folder)), target)
+
+
+def find_origin() -> str:
+    """Find the file or address that this lab was installed from; "" for a package index."""
+    text = importlib.metadata.distribution(PACKAGE).read_text("direct_url.json")
+    return str(json.loads(text).get("url", "")) if text else ""
+
+
+def include(repository: Repository, names: list[str]) -> None:
+    """Let git see the files, whatever the user's .gitignore has: a job needs them."""
+
+    def find_ignored() -> list[str]:
+        command, listed = ("check-ignore", "--no-index", "--stdin", "-z"), "\0".join(names)
+        found = git.split_null(
+            git.run(*command, cwd=repository.root, stdin=f"{listed}\0", accept=(0, 1))
+        )
+        return [name for name in found if name != "machines.local.toml"]
+
+    if ignored := find_ignored():
+        parents = {f"!/{Path(name).parts[0]}/" for name in ignored if "/" in name}
+        lines = [*sorted(parents), *(f"!/{name}" for name in ignored)]
+        path = repository.root / ".gitignore"
+        path.write_bytes(texts.append(repository, ".gitignore", lines))
+    if still := find_ignored():
+        raise LabError(f"git ignores {still[0]}, which every job needs: allow it in .gitignore.")
+
+
+def make_notes(repository: Repository, locked: str) -> list[str]:
+    """Say what was left alone and has to be known."""
+    root, notes = repository.root, []
+    if (root / "machines.toml").exists() and git.run("ls-files", "--", "machines.toml", cwd=root):
+        notes.append("machines.toml: it was there, and is as it was")
+    if locked != "requirements.txt":
+        notes.append(f"requirements.txt: yours; {locked} is compiled from it (lab lock)")
+    if (root / "uv.lock").exists():
+        notes.append("uv.lock: yours; uv sync and uv run would make .venv theirs again")
+    notes += [
+        f"{name}: not read; list its packages in requirements.txt, then lab lock"
+        for name in UNREAD
+        if (root / name).exists()
+    ]
+    return notes

@@ -1,0 +1,145 @@
+"""What a repository says of itself: the answers that `lab init` proposes."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.ground import files, git, project
+from lab.ground.errors import LabError, UsageError
+from lab.ssh import machines
+
+PYTHONS = ("3.11", "3.10", "3.12", "3.13")  # the best first
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,48}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What `lab init` asks; "" and () for nothing."""
+
+    name: str
+    python: str
+    remote: str = ""  # [user@]host
+    gateway: str = ""
+    outputs: tuple[str, ...] = ()  # folders that the scripts write to
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A folder that can become a project, as far as it matters for that."""
+
+    root: Path
+    settings: dict[str, Any]  # of its pyproject.toml; {} without one
+
+    @property
+    def has_own_name(self) -> bool:
+        """Whether its pyproject.toml names it in [project]."""
+        return bool(find(self.settings, "project", "name"))
+
+    def propose(self) -> Answers:
+        """Propose the answers."""
+        return Answers(next(self._find_names()), self._find_python())
+
+    def _find_names(self) -> Iterator[str]:
+        written = (files.read_text(path, "replace") for path in self._list("setup.cfg", "setup.py"))
+        found = [re.search(r"""(?m)^\s*name\s*=\s*["']?([\w.-]+)["']?\s*,?$""", x) for x in written]
+        names = [
+            find(self.settings, "project", "name"),
+            find(self.settings, "tool", "poetry", "name"),
+        ]
+        for name in [*names, *(one[1] for one in found if one)]:
+            if NAME.fullmatch(name):
+                yield name
+        yield "-".join(re.findall("[a-z0-9]+", self.root.name.lower()))[:50].strip("-") or "project"
+
+    def _find_python(self) -> str:
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+        wanted = [files.read_text(path, "replace") for path in self._list(".python-version")]
+        version = re.match(r"\d+\.\d+", wanted[0]) if wanted else None
+        if version and version[0] in PYTHONS:
+            return version[0]
+        required = find(self.settings, "project", "requires-python")
+        try:
+            allowed = SpecifierSet(required)
+        except InvalidSpecifier:
+            return PYTHONS[0]
+        fitting = [one for one in PYTHONS if f"{one}.99" in allowed or f"{one}.0" in allowed]
+        if not fitting:
+            least, most = sorted(PYTHONS, key=lambda one: int(one[2:]))[:: len(PYTHONS) - 1]
+            raise LabError(
+                f"requires-python in pyproject.toml is {required}, and lab runs on Python {least}"
+                f" to {most}: allow one of them first."
+            )
+        return fitting[0]
+
+    def find_source(self) -> str:
+        """Find the folder that its packages are imported from: src, or "." for the top."""
+        packages = list(self.root.glob("src/*/__init__.py"))
+        return "src" if packages and not (self.root / "src/__init__.py").exists() else "."
+
+    def find_dataset(self, name: str) -> str:
+        """Find the name of its dataset: the only folder in data/, or else that of the project."""
+        found = [path.name for path in self.root.glob("data/*") if path.is_dir()]
+        fitting = [one for one in found if project.DATASET.fullmatch(one)]
+        if len(fitting) == 1:
+            return fitting[0]
+        return name if project.DATASET.fullmatch(name) else f"data-{name}"
+
+    def find_lock(self) -> str:
+        """Find a free name for the lock: requirements.txt, unless that is the user's own."""
+        for name in ("requirements.txt", "requirements.lock", "requirements-lab.lock"):
+            if not (self.root / name).exists():
+                return name
+        raise LabError("requirements.lock exists, where the lock would be: rename it.")
+
+    def _list(self, *names: str) -> list[Path]:
+        return [self.root / name for name in names if (self.root / name).is_file()]
+
+
+def find_repository(folder: Path) -> Repository:
+    """Look at the folder that shall become a project; LabError if it cannot."""
+    top = git.run("rev-parse", "--show-toplevel", cwd=folder, accept=range(256)).removesuffix("\n")
+    if not top:
+        raise LabError(f"{folder} is in no git repository of yours: git init, and commit, first.")
+    markers = ("pyproject.toml", "setup.py", "requirements.txt")
+    if Path(top).resolve() != folder and not any((folder / one).exists() for one in markers):
+        raise LabError(f"{folder} is a folder inside a repository: cd {top}")
+    if git.run("rev-parse", "--verify", "--quiet", "HEAD", cwd=folder, accept=range(256)) == "":
+        raise LabError("the repository has no commit yet: git add and git commit your code first.")
+    settings = folder / "pyproject.toml"
+    try:
+        content = project.parse_toml(files.read_text(settings)) if settings.exists() else {}
+    except (OSError, ValueError) as error:
+        raise LabError(f"{settings} cannot be read: {error}") from None
+    return Repository(folder, content)
+
+
+def find(settings: dict[str, Any], *keys: str) -> str:
+    """Return a text in nested tables; "" if it is missing."""
+    value: Any = settings
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def check(name: str, answer: str) -> str:
+    """Hold an answer against its rule and return it; UsageError if it cannot work."""
+    rule = ""
+    if name == "name" and not NAME.fullmatch(answer):
+        rule = "letters, digits, '.', '_' and '-', at most 50, with a letter or digit at both ends"
+    if name == "python" and answer not in PYTHONS:
+        rule = f"one of {', '.join(PYTHONS)}"
+    if name in ("remote", "gateway") and answer:
+        user, _, host = answer.rpartition("@")
+        if not machines.HOST.fullmatch(host) or (user and not machines.USER.fullmatch(user)):
+            rule = "[user@]host or an ssh alias; ports, keys and options belong in machines.toml"
+    if name == "outputs":
+        for one in answer.replace(",", " ").split():
+            path = Path(one)
+            if path.is_absolute() or ".." in path.parts or not path.parts or not one.isprintable():
+                rule = "folders inside the project, such as out/ logs/"
+    if rule:
+        raise UsageError(f"{name} = {answer!r}: {rule}.")
+    return answer
