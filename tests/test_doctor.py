@@ -240,7 +240,7 @@ def test_an_environment_that_is_out_of_date_is_named_on_each_side_and_fix_makes_
     lock = laptop.path / "requirements.txt"
     lock.write_text(lock.read_text() + "# another lock\n")
     check = doctor(laptop, code=1)["environment"]
-    named(check, "this computer does not match requirements.txt: python3 bootstrap.py", "lab setup")
+    named(check, "this computer does not match the lock: python3 bootstrap.py", "lab setup")
     checks = doctor(laptop, "--fix", code=1)  # bootstrap.py fixes what is local
     assert checks["environment"]["remote"].startswith("3.11-")
     named(checks["environment"], "this computer does not match", "python3 bootstrap.py")

@@ -155,7 +155,7 @@ def test_setup_leaves_the_environment_of_a_running_job_alone_in_a_bigger_reposit
     begun = laptop.run(*lab, "run", "--", "sh", "-c", GO.format("/tmp/go"), **inside)
     id = begun.stdout.split()[0]
     until(lambda: job(laptop, id)["state"] == "running")
-    assert "is up to date with requirements.txt" in laptop.run(*lab, "setup", **inside).stdout
+    assert "is up to date with its lock" in laptop.run(*lab, "setup", **inside).stdout
     laptop.hosts.worker.path("/tmp/go").touch()
     assert ended(laptop, id) == "finished(0)"
 

@@ -62,7 +62,7 @@ def test_setup_again_changes_nothing(laptop):
     after = everything(laptop.there(""))
     changed = {name for name in before | after if before.get(name) != after.get(name)}
     assert {name for name in changed if not name.endswith(".lock")} == set()
-    assert "unchanged" in said and "up to date with requirements.txt" in said
+    assert "unchanged" in said and "up to date with its lock" in said
 
 
 def test_setup_brings_uv_along_where_there_is_none(laptop):

@@ -155,7 +155,9 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         main = sys.modules[settings.__module__]
         file = getattr(main, "__file__", None)
         self.root = project.root_of(file)
-        sources = str(self.root / "src")
+        sources = str(project.source_folder(self.root))
+        if sources == str(self.root):  # it has the environment, too; the commit has the code
+            sacred.SETTINGS.DISCOVER_SOURCES = "none"
         own = {"base_dir": sources, "save_git_info": False, "interactive": True}
         super().__init__(project.name(), tuple(ingredients), **own)
         self.all_cli_options: list[Any] = [

@@ -167,6 +167,11 @@ def source_name(settings: dict[str, Any]) -> str:
     return found
 
 
+def source_folder(folder: Path) -> Path:
+    """The folder from which the packages of the project in a folder are imported."""
+    return folder / source_name(_read_toml(folder / "pyproject.toml"))
+
+
 def _text_setting(settings: dict[str, Any], key: str, default: str) -> str:
     """A text in [tool.lab] of a pyproject.toml, or the default."""
     tool = settings.get("tool", {})

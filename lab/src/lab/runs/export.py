@@ -4,23 +4,14 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from lab.code import snapshot
 from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.runs import reading, records
-from lab.runs.recorded_code import get_folder, require_commit
+from lab.runs.recorded_code import get_folder, read_settings, require_commit
 
 RECORD, BUNDLE, LOCK = "record/", "code.bundle", "requirements.txt"  # in the file
-
-
-def read_settings(text: str) -> dict[str, Any]:
-    """Read the pyproject.toml of a commit; {} if it is none."""
-    try:
-        return project.parse_toml(text)
-    except ValueError:
-        return {}
 
 
 def export(wanted: str, file: Path) -> Path:
@@ -40,10 +31,8 @@ def export(wanted: str, file: Path) -> Path:
     if file.exists():
         raise LabError(f"{file} exists: choose another name.")
     ref = f"{snapshot.REFS}/{commit}"
-    of_project = get_folder(record)
-    settings = os.path.normpath(f"{of_project}/pyproject.toml")
-    name = project.lock_name(read_settings(git.run("show", f"{commit}:{settings}")))
-    lock = os.path.normpath(f"{of_project}/{name}")
+    name = project.lock_name(read_settings(commit, record))
+    lock = os.path.normpath(f"{get_folder(record)}/{name}")
     try:
         with (
             tempfile.TemporaryDirectory() as temporary,

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from lab.code import snapshot
-from lab.ground import git
+from lab.ground import git, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import escape
 from lab.runs import reading
@@ -102,13 +102,23 @@ def describe_program(commit: str, record: dict[str, Any]) -> str:
     return escape(shlex.join(words)) if words else f"python -m {find_module(commit, record)}"
 
 
+def read_settings(commit: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Read the pyproject.toml of the recorded commit; {} if there is none that can be read."""
+    path = os.path.normpath(f"{get_folder(record)}/pyproject.toml")
+    try:
+        return project.parse_toml(git.run("show", f"{commit}:{path}", limit=project.TOML_MOST))
+    except (LabError, ValueError):
+        return {}
+
+
 def find_module(commit: str, record: dict[str, Any]) -> str:
     """Find the module that was run, as `python -m` takes it, among the commit's own files."""
     main = reading.get_text(reading.get_dict(record, "experiment"), "mainfile") or ""
+    source = project.source_name(read_settings(commit, record))
     if re.fullmatch(r"\w+(/\w+)*\.py", main):
-        path = os.path.normpath(f"{get_folder(record)}/src/{main}")
+        path = os.path.normpath(f"{get_folder(record)}/{source}/{main}")
         if git.run("ls-tree", "--full-tree", commit, path).startswith("100"):
             return main.removesuffix(".py").replace("/", ".")
     raise LabError(
-        f"the recorded code has no src/{main or '...'}, which ran: it cannot be repeated."
+        f"the recorded code has no {source}/{main or '...'}, which ran: it cannot be repeated."
     )
