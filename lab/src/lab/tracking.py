@@ -156,8 +156,6 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         file = getattr(main, "__file__", None)
         self.root = project.root_of(file)
         sources = str(project.source_folder(self.root))
-        if sources == str(self.root):  # it has the environment, too; the commit has the code
-            sacred.SETTINGS.DISCOVER_SOURCES = "none"
         own = {"base_dir": sources, "save_git_info": False, "interactive": True}
         super().__init__(project.name(), tuple(ingredients), **own)
         self.all_cli_options: list[Any] = [

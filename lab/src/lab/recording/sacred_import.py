@@ -4,7 +4,7 @@ import sys
 import warnings
 from typing import Any, TextIO, cast
 
-from lab.ground import files, plain_json
+from lab.ground import files, plain_json, project
 from lab.ground.errors import LabError
 
 # Sacred imports pandas, half a second at a first run, only to know how to write its frames. That
@@ -24,10 +24,23 @@ finally:
     if without_pandas:
         del sys.modules["pandas"]
 
+
+def choose_discovery() -> str:
+    """How Sacred finds sources: all of src/, as it would miss what other modules import.
+
+    Where they lie in the project's top folder, beside the environment, the commit alone has them.
+    """
+    try:
+        root = project.root()
+        return "none" if project.source_folder(root) == root else "dir"
+    except LabError:
+        return "dir"
+
+
 __all__ = ["Run", "RunObserver", "flatten", "sacred"]
 
 sacred.SETTINGS.CAPTURE_MODE = "no"  # "fd" loses lines, "sys" subprocesses: see capture.py
-sacred.SETTINGS.DISCOVER_SOURCES = "dir"  # otherwise sources that other modules import are missed
+sacred.SETTINGS.DISCOVER_SOURCES = choose_discovery()
 sacred.SETTINGS.HOST_INFO.INCLUDE_GPU_INFO = False  # fails at "N/A", may hang: see provenance.py
 
 
