@@ -26,9 +26,11 @@ ID = "20261122-101530-k7xq2a"
 HASH = "ab" * 32
 JOBS = (
     "1000\n"
-    + "\t".join([ID, "0", "1", "2", "", "", "0,1", "phase", '{"command": ["a"]}'])
+    + "\t".join([ID, "0", "1", "2", "", "", "0,1", "phase", "3", '{"command": ["a"]}'])
     + "\n"
-    + "\t".join([ID, "", "1", "", "yes", "", "", "queued for GPU 1", '{"name": "x"}'])
+    + "\t".join([ID, "", "1", "", "yes", "", "", "queued for GPU 1", "", '{"name": "x"}'])
+    + "\n"
+    + "\t".join([ID, "", "1", "", "slurm:failed 3", "", "", "running 1", "", "{}"])
     + "\n"
 )
 LISTING = (

@@ -2,7 +2,7 @@
 
     laptop .1 ---+--- login1 .11, login2 .12 (behind one name: cluster)
                  +--- ctl .10 (slurmctld; the bridge is here)
-                 +--- n1 .21, n2 .22 (slurmd, 4 CPUs and 2 GPUs each)
+                 +--- n1 .21, n2 .22 (slurmd, 8 CPUs and 2 GPUs each)
 
 Login and compute nodes share /home and /srv. The accounts there are `ada` and `bob`, ordinary
 users; on the laptop everything is ada's. There is no accounting, no munge and no cgroup.
@@ -56,7 +56,7 @@ SchedulerParameters=bf_interval=5,sched_interval=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu
-NodeName=n[1-2] CPUs=4 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+NodeName=n[1-2] CPUs=8 RealMemory=4000 Gres=gpu:2 State=UNKNOWN
 PartitionName=gpu Nodes=n[1-2] Default=YES MaxTime=02:00:00 PriorityTier=1 GraceTime=10
 PartitionName=urgent Nodes=n[1-2] MaxTime=02:00:00 PriorityTier=10
 PartitionName=closed Nodes=n[1-2] MaxTime=02:00:00 PriorityTier=1 AllowAccounts=physics

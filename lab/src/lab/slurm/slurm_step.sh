@@ -27,5 +27,6 @@ if ! environment_ready; then # a job may have no network to make one
 fi
 CUDA_VISIBLE_DEVICES=$given_gpus
 export CUDA_VISIBLE_DEVICES
+[ ! -e stop ] || end 143
 [ -z "$given_gpus" ] || printf '%s\n' "$given_gpus" >gpus
 run_command
