@@ -1,13 +1,16 @@
 """lab init: a repository of any kind becomes a project, its own lines stay, all can be undone."""
 
+import hashlib
+import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from git_helper import run_git
 from test_offline_setup import make_wheel
 
-from lab.adoption import adopt, texts
+from lab.adoption import adopt, survey, texts
 from lab.cli import main
 from lab.ground import project as current
 
@@ -136,3 +139,132 @@ def test_a_repository_of_any_kind_is_taken_in_with_no_line_changed_and_given_bac
         line.partition(": ")[2], shell=True, cwd=path, check=True, stdout=subprocess.DEVNULL
     )
     assert list_files(path) == before and not (path / "vendor").exists()
+
+
+def test_what_could_not_be_taken_back_is_refused_and_nothing_is_written(write, init):
+    path = write(**{"pyproject.toml": "[tool.black]\n"})
+    (path / "pyproject.toml").write_text("[tool.black]\nline-length = 1\n")
+    (path / "train.py").write_text("edited, which does not matter")
+    before = list_files(path)
+    assert init("--yes")[0] == 1 and list_files(path) == before
+    run_git(path, "commit", "-qam", "mine")
+    for name, text in (("bootstrap.py", "mine"), ("pyproject.toml", "[tool"), ("train.py", "")):
+        kept = (path / name).read_bytes() if (path / name).exists() else None
+        (path / name).write_text(text)
+        run_git(path, "add", "--all")
+        run_git(path, "commit", "-qm", "mine")
+        before = list_files(path)
+        code = init("--yes")[0]
+        assert code == (0 if name == "train.py" else 1)
+        assert (list_files(path) == before) == bool(code)
+        (path / name).write_bytes(kept) if kept is not None else (path / name).unlink()
+
+
+def test_where_no_lock_fits_or_nobody_can_answer_nothing_is_written(write, init, monkeypatch):
+    path = write(**{"requirements.txt": "tiny\nof-no-index\n", ".gitignore": "*.pt\n"})
+    before = list_files(path)
+    code, printed = init("--yes")
+    assert code == 1 and "Traceback" not in printed
+    assert init()[0] == 2, "there is no terminal"
+    for words in (["--python", "2.7"], ["--remote=-oProxyCommand=x"], ["--outputs", "../x"]):
+        assert init("--yes", *words)[0] == 2
+    assert list_files(path) == before and not (path / "vendor").exists()
+    monkeypatch.chdir(path.parent)
+    assert init("--yes")[0] == 1, "no repository"
+
+
+def test_on_a_terminal_each_question_is_asked_until_its_answer_can_work(write, init, monkeypatch):
+    path = write()
+    answers = iter(["-", "sugar", "", "gpu:22", "ada@gpu", "", "out logs/"])
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self) -> str:
+            return f"{next(answers)}\n"
+
+    monkeypatch.setattr("sys.stdin", Terminal())
+    assert init()[0] == 0 and not list(answers)
+    ours = read_settings(path)["tool"]["lab"]
+    assert (ours["name"], ours["python"], ours["outputs"]) == ("sugar", "3.11", ["out", "logs/"])
+    assert current.parse_toml((path / "machines.toml").read_text())["machines"]["gpu"] == {
+        "ssh": "gpu",
+        "folder": "lab/sugar",
+    }
+    assert 'user = "ada"' in (path / "machines.local.toml").read_text()
+
+
+def run_bootstrap(path: Path, *words: object) -> Path:
+    """Make an environment with the project's bootstrap.py; returns its folder of packages."""
+    command = [sys.executable, "bootstrap.py", "--no-kernel", "--no-git", *map(str, words)]
+    done = subprocess.run(command, cwd=path, stdout=-1, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    (packages,) = path.glob(".venv/lib/python*/site-packages")
+    return packages
+
+
+def test_the_sources_that_their_requirements_name_are_those_of_the_lock(
+    write, init, index, tmp_path, monkeypatch
+):
+    more = tmp_path / "more"
+    more.mkdir()
+    make_wheel(more, "rare", "2.0", {"rare.py": "x = 1\n"})
+    included = f"-f {more}\n--extra-index-url=file://{tmp_path}/empty\nrare\n"
+    path = write(**{"requirements.txt": "-r more/base.txt\ntiny\n", "more/base.txt": included})
+    code, printed = init("--yes")
+    assert code == 0, printed
+    lock = (path / "requirements.lock").read_text().splitlines()
+    assert {f"--find-links {more}", f"--extra-index-url file://{tmp_path}/empty"} <= {*lock}
+    assert {"rare==2.0", "tiny==1.0"} <= {*lock} and "-e ." not in lock
+    packages = run_bootstrap(path)
+    assert {"rare.py", "tiny.py"} <= {one.name for one in packages.iterdir()}
+    assert json.loads((path / ".venv/lab-environment.json").read_text())["lock"] == (
+        hashlib.sha256((path / "requirements.lock").read_bytes()).hexdigest()
+    )
+
+
+def test_a_package_in_the_top_folder_is_imported_from_where_the_environment_is_told(
+    write, init, tmp_path
+):
+    build = '\n[build-system]\nrequires = ["uv_build>=0.9,<1"]\nbuild-backend = "uv_build"\n'
+    build += '[tool.uv.build-backend]\nmodule-root = ""\n'
+    path = write(**{"pyproject.toml": PROJECT + build, "sugar/__init__.py": ""})
+    assert init("--yes")[0] == 0
+    assert read_settings(path)["tool"]["lab"]["source"] == "."
+    packages = run_bootstrap(path)
+
+    def find_imported() -> list[Path]:
+        texts = [one.read_text().strip() for one in packages.glob("*.pth")]
+        return [(packages / text).resolve() for text in texts if text.startswith("..")]
+
+    assert find_imported() == [path]
+    run_bootstrap(path, "--source", tmp_path / "work")
+    assert find_imported() == [tmp_path / "work"]
+
+
+@pytest.mark.parametrize(
+    ("named", "proposed"), [(">=3.12", "3.12"), (">=3.8,<3.11", "3.10"), ("", "3.11")]
+)
+def test_the_python_that_is_proposed_is_one_that_the_project_allows(write, named, proposed):
+    path = write(**{"pyproject.toml": PROJECT.replace(">=3.11", named)})
+    assert survey.find_repository(path).propose() == survey.Answers("sugar", proposed)
+
+
+def test_a_first_lock_begins_with_the_versions_of_another_lock(write, init, index):
+    make_wheel(index, "tiny", "2.0", {"tiny.py": "x = 2\n"})
+    write(**KINDS["uv"])
+    assert init("--yes")[0] == 0
+    assert "\ntiny==1.0\n" in Path("requirements.txt").read_text()
+
+
+def test_a_machine_reads_the_settings_of_lab_and_not_of_other_tools(tmp_path):
+    text = '[tool.poetry.dependencies]\npython = "^3.9"\n'
+    text += '[tool.lab]\nlock = "a.lock"\npython = "3.12"\n'
+    (tmp_path / "pyproject.toml").write_text(f'{text}[tool.x]\nsource = "no"\n')
+    script = Path(adopt.__file__).parents[1] / "jobs/environment.sh"
+    told = 'for name in python lock source; do echo "$name $(setting "$1" $name)"; done'
+    for shell in ("dash", "bash"):
+        command = [shell, "-c", f'. "$0"; {told}', script, tmp_path]
+        shown = subprocess.check_output(command, text=True)
+        assert shown == "python 3.12\nlock a.lock\nsource \n"
