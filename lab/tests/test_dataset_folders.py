@@ -3,13 +3,17 @@
 import json
 import os
 import shutil
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lab.cli import main
 from lab.datasets import folders
 from lab.datasets.manifest import DatasetError, is_file_of_dataset, parse_manifest
+from lab.transfer import datasets as transfer
 
 
 @pytest.fixture
@@ -53,12 +57,14 @@ def test_what_changed_is_named_and_the_exit_code_is_1(project, source, capsys):
     (folder / "a.csv").write_text("1,3")
     (folder / "train/x").unlink()
     (folder / "deep/new").touch()
+    (folder / "new").touch()
     (folder / "models/run").mkdir(parents=True)
     (folder / "models/run/weights").touch()
     capsys.readouterr()
     assert main.main(["data", "verify", "table"]) == 1
     said = [line.split(None, 1) for line in capsys.readouterr().out.splitlines()]
-    assert sorted(said) == [["changed", "a.csv"], ["foreign", "deep/new"], ["missing", "train/x"]]
+    foreign = [["foreign", "deep/new"], ["foreign", "new"]]
+    assert sorted(said) == [["changed", "a.csv"], *foreign, ["missing", "train/x"]]
     with pytest.raises(DatasetError):
         folders.verify("nothing")
 
@@ -127,3 +133,31 @@ def test_a_manifest_from_elsewhere_names_no_file_that_programs_would_take_for_mo
     text = json.dumps({"files": {name: "0" * 64}})
     with pytest.raises(DatasetError):
         parse_manifest(text, "x")
+
+
+@pytest.mark.parametrize("has_rsync", [True, False])
+def test_a_dataset_without_splits_arrives_on_a_machine_and_comes_home(
+    machine, project, source, has_rsync, monkeypatch
+):
+    monkeypatch.setattr(transfer, "_show_progress", list)
+    bars = SimpleNamespace(tqdm=lambda **_: nullcontext(SimpleNamespace(update=abs)))
+    monkeypatch.setitem(sys.modules, "tqdm", bars)
+    if not has_rsync:
+        machine.program("rsync", "exit 127")
+    folders.add("table", source)
+    manifest = (project / "data/table/manifest.json").read_bytes()
+    transfer.push(machine.connection, "table")
+    there = machine.folder / "data/table"
+    files = {"a.csv": "1,2", "deep/b c.bin": "\0", "train/x": "x"}
+    assert content(there) == files and (there / "manifest.json").read_bytes() == manifest
+    assert not any(path.is_symlink() for path in there.rglob("*"))
+    (there / "a.csv").unlink()
+    transfer.push(machine.connection, "table")
+    assert content(there) == files, "what was lost there comes again"
+    shutil.rmtree(project / "data/table")
+    transfer.fetch(machine.connection, "table")
+    assert content(project / "data/table") == files and folders.verify("table") == []
+    (project / "data/table/mine.csv").touch()
+    shutil.move(project / "data/table/manifest.json", project / "kept")
+    with pytest.raises(DatasetError, match=r"a\.csv|mine"):
+        transfer.fetch(machine.connection, "table")

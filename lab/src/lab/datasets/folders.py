@@ -85,14 +85,14 @@ def verify(dataset: str) -> list[str]:
     """Find what is not as the manifest says, one line each. DatasetError if there is none."""
     folder = project.dataset_folder(dataset)
     manifest = parse_manifest(read_text(folder), project.relative(folder))
-    present = find_files(folder, True)
+    present, whole = find_files(folder, True), is_any_kind(dataset)
     tops = {*project.SPLITS, *(name.split("/")[0] for name in manifest.files)}
     known = {name: present[name] for name in manifest.files if name in present}
     problems = [f"missing   {name}" for name in manifest.files if name not in present]
     problems += [
         f"foreign   {name}"
         for name in present
-        if name not in manifest.files and name.split("/")[0] in tops
+        if name not in manifest.files and (whole or name.split("/")[0] in tops)
     ]
     return sorted(problems) + [f"changed   {one}" for one in find_changed(known, manifest.files)]
 

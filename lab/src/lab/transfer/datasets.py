@@ -22,6 +22,7 @@ from lab.datasets.manifest import (
     encode,
     find_missing,
     hash_text,
+    is_file_of_dataset,
     parse_manifest,
     read_text,
     require_none,
@@ -185,11 +186,11 @@ def _find_local(folder: Path, manifest: Manifest) -> dict[str, Fingerprint]:
 def _find_own(folder: Path, manifest: Manifest) -> list[str]:
     """Return files that are not in the manifest: somebody is preparing a dataset here."""
     tops = {*project.SPLITS, *(path.split("/")[0] for path in manifest.files)}
-    paths = (path for top in sorted(tops) for path in (folder / top).rglob("*"))
+    paths = [path for top in tops for path in (folder / top).rglob("*")]
+    if any("/" not in path for path in manifest.files) and folder.is_dir():
+        paths += folder.iterdir()
     names = (path.relative_to(folder).as_posix() for path in paths if not path.is_dir())
-    return sorted(
-        name for name in names if name not in manifest.files and files.is_plain_path(name)
-    )
+    return sorted(name for name in names if name not in manifest.files and is_file_of_dataset(name))
 
 
 def _sizes(fingerprints: dict[str, Fingerprint]) -> dict[str, int]:

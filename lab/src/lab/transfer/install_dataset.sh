@@ -22,7 +22,9 @@ fi
 cd "$stage/files" || exit 1
 find . -name .lab-partial -prune -exec rm -rf {} +
 present=''
-for entry in ./*; do [ "$entry" != ./manifest.json ] && [ -e "$target/$entry" ] && present=yes; done
+for entry in "$target"/*; do
+    case ${entry##*/} in models | manifest.json | '*') ;; *) present=yes ;; esac
+done
 wrong=''
 [ -z "$present" ] || wrong=$(cd "$target" && damaged --ignore-missing)
 [ -z "$wrong" ] ||
