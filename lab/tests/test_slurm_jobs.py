@@ -106,12 +106,12 @@ def test_why_a_job_waits_is_in_words(cluster, line, words):
     [
         ("COMPLETED", "0:0", "finished(0)", 0),
         ("FAILED", "3:0", "finished(3)", 3),
-        ("FAILED", "0:9", "killed(SIGKILL)", 1),
-        ("TIMEOUT", "0:15", "timeout", 1),
-        ("CANCELLED", "0:15", "cancelled", 1),
+        ("FAILED", "0:9", "killed(SIGKILL)", 137),
+        ("TIMEOUT", "0:15", "timeout", 143),
+        ("CANCELLED", "0:15", "cancelled", 143),
         ("PREEMPTED", "0:0", "preempted", 1),
         ("NODE_FAIL", "0:0", "node_fail", 1),
-        ("OUT_OF_MEMORY", "0:125", "out_of_memory", 1),
+        ("OUT_OF_MEMORY", "0:125", "out_of_memory", 253),
         ("SOMETHING", "1:0", "lost", 1),
     ],
 )
@@ -124,7 +124,7 @@ def test_an_end_that_the_job_could_not_write_is_slurms_word_and_asked_once(
     for _ in range(2):
         job = cluster.get(ID)
         assert job.state == expected and job.ended
-        assert job.exit_code == code or job.code is None
+        assert job.exit_code == code
     assert len(cluster.calls("scontrol")) == 1
 
 

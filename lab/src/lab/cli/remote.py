@@ -145,6 +145,8 @@ def start_where_asked(
         connection = connect_and_announce(args)
         return connection, start(connection, args.queue)
     plain = [machine for machine in known.values() if not machine.scheduler]
+    if not plain:
+        raise UsageError("-m any: Slurm has a queue of its own: name the machine.")
     connection, job = choice.start_on_any(plain, launch.check_gpus(args.gpus), args.queue, start)
     announce(connection.machine)
     return connection, job

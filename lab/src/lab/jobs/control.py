@@ -79,6 +79,8 @@ class Job(NamedTuple):
         """What lab wait and lab run --follow end with: its command's code, else 143 or 1."""
         if self.state == "stopped":  # its command may have ended with 0, but not by itself
             return self.code or 143
+        if self.state in SLURM_ENDS:  # Slurm's code of a failed node is 0
+            return self.code or 1
         return 1 if self.code is None else self.code
 
     @property

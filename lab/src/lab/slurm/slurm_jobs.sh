@@ -46,6 +46,11 @@ ask_end() {
     [ "$word" != forgotten ] || code=$(read_attempt "$1")
     whole "$1/slurm_end" "$word${code:+ $code}"
     alive="slurm:$word${code:+ $code}"
+    if [ "$word" != forgotten ]; then
+        ended_at=${said##* EndTime=} ended_at=$(date -d "${ended_at%% *}" +%s || date +%s)
+        { printf '%-40s\n' "$code $ended_at" 1<>"$1/exit_code.new"; } && mv "$1/exit_code.new" "$1/exit_code"
+        read_end "$1"
+    fi 2>/dev/null
 }
 
 # read_attempt JOB-FOLDER: prints the code that the last attempt wrote, if it did

@@ -55,7 +55,7 @@ has_ended() { # JOB-FOLDER
     written_in=$(sed -n '1s/^{"format": \([0-9]\{1,9\}\)[,}].*/\1/p' "$1/job.json")
     [ "${written_in:-0}" -le "$format" ] || return 1
     describe "$1" >/dev/null
-    [ -n "$fact_code" ] || [ "$alive" = no ] || [ "$alive" = rebooted ]
+    [ -n "$fact_code" ] || [ "$alive" = no ] || [ "$alive" = rebooted ] || [ "$alive" != "${alive#slurm:}" ]
 }
 
 left_files() { # CHECKOUT: new and changed files, each ended by a NUL; what is deleted can be made again
