@@ -449,7 +449,7 @@ def test_a_full_disk_is_named_where_a_checkpoint_does_not_fit_and_no_draft_stays
     runs = tmp_path.with_name("runs")
     output = worked.run(*inside, env={"LAB_DATA": str(tmp_path), "LAB_RUNS": str(runs)}).stdout
     said = re.findall(r"error: \S+/(\S+\.new) cannot be written \(.*\nended: 1\n", output)
-    assert said == ["best.new", "step-00000017.new"]
+    assert said == ["best.safetensors.new", "step-00000017.new"]
     assert "Traceback" not in output
     assert re.findall(r"models/\S+/(\S+)\n", output) == ["best.safetensors"]
     states = [json.loads(path.read_text())["status"] for path in runs.glob("*/run.json")]

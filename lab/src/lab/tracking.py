@@ -15,6 +15,17 @@ What experiments may use; a change of what is listed here is a new major version
     check(Config, values)        the values, checked and converted; ConfigError for a wrong one
     new_id()                     an id in the format of runs and jobs
     Run                          the type of Sacred's _run
+    saving(path)                 a context manager: gives the path to write a checkpoint or weights
+                                 to, a file or a folder, and renames it when it is complete
+
+In a job that Slurm ends and starts anew (elsewhere they do nothing, and should_stop() is False):
+
+    should_stop()                whether the job is about to end: save a checkpoint, then raise
+    Interrupted                  the exception for that: the run goes on in the next attempt
+    remove_drafts(folder)        remove there what earlier attempts left unfinished
+    save_points()                write all points; returns a number that the checkpoint keeps
+    keep_points(number)          after loading that checkpoint in the same run: drops later points
+    ignore_in_worker             worker_init_fn of a DataLoader: its workers ignore the signals
 """
 
 import ast
@@ -35,11 +46,13 @@ from typing import Annotated, Any, ParamSpec, Protocol, TypeVar, get_type_hints
 from docopt import DocoptExit, docopt
 from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInfo
 
-from lab.ground import interrupts, portable, project
+from lab.ground import attempts, interrupts, portable, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.ids import new_id
+from lab.ground.interrupts import Interrupted, ignore_in_worker, should_stop
 from lab.ground.terminal import print_message
-from lab.recording import named_files, nested_settings, observers, ranks
+from lab.recording import attempted, named_files, nested_settings, observers, ranks
+from lab.recording.drafts import remove_drafts, saving
 from lab.recording.observers import find_recorder
 from lab.recording.ranks import is_main_process
 from lab.recording.record_files import RecordError
@@ -50,18 +63,25 @@ __all__ = [
     "ConfigError",
     "Experiment",
     "File",
+    "Interrupted",
     "Log",
     "Model",
     "RecordError",
     "Run",
     "RunFolder",
     "check",
+    "ignore_in_worker",
     "is_main_process",
+    "keep_points",
     "make_config",
     "metrics",
     "new_id",
     "record_folder",
+    "remove_drafts",
     "run_id",
+    "save_points",
+    "saving",
+    "should_stop",
 ]
 
 Config = TypeVar("Config")
@@ -232,7 +252,10 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
             print_message(f"ended by {signal.Signals(number).name}")
-            raise SystemExit(128 + number) from None  # as a shell reports it
+            code = 128 + number  # as a shell reports it
+            raise SystemExit(
+                attempts.exit_code(code) if number in interrupts.ASKING else code
+            ) from None
 
     def _create_run(
         self,
@@ -245,7 +268,11 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         """Create Sacred's run, with the settings that are inherited."""
         updates: dict[str, Any] = to_builtin(config_updates or {})
         defaults = to_plain(self.settings())
-        if self.inherit:
+        self.words = [command_name, dict(updates), list(named_configs)]
+        earlier = attempted.read_config(self.words, project.runs_folder())
+        if earlier:  # resume=last would now be this run itself
+            updates |= {name: value for name, value in earlier.items() if name in defaults}
+        elif self.inherit:
             typed: dict[str, Any] = {}
             for name in named_configs:
                 scope = self.named_configs.get(name)  # None: a file, or unknown
@@ -365,11 +392,18 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                         kind = UnknownCommandError
                     raise kind(" ".join(message.split())) from None
                 if not run.main_function.unobserved:  # print_config needs none
+                    if not run.unobserved:
+                        run._id = attempted.choose_id(self.words, run._id)
                     found = [] if run.unobserved else named_files.identify(self.files)
                     run.meta_info["files"] = found
                     for module in self.modules:
                         importlib.import_module(*module)
-                run()
+                try:
+                    run()
+                except Exception as error:
+                    if should_stop():  # what the signal has ended first: another rank, a worker
+                        raise Interrupted from error
+                    raise
         except BaseException as error:
             if isinstance(error, LabError):  # a DataLoader's worker puts its traceback before it
                 error.args = (str(error).rpartition(f"{type(error).__name__}: ")[2].strip(),)
@@ -485,6 +519,25 @@ def record_folder(run: Run) -> Path | None:
     """The folder of a run's record; None for a run that is not recorded."""
     recorder = find_recorder(run)
     return recorder.folder if recorder else None
+
+
+def save_points() -> int:
+    """Write all points that were logged to the disk; returns a number for keep_points().
+
+    OSError if that fails. 0 in a process that does not record.
+    """
+    recorder = RunFolder.current
+    return recorder.save_points() if recorder else 0
+
+
+def keep_points(number: int) -> None:
+    """Drop the points that earlier attempts of this run have logged since save_points() gave that.
+
+    Without this call, a run that goes on in its record drops all of them at its first new point.
+    """
+    recorder = RunFolder.current
+    if recorder:
+        recorder.keep_points(number)
 
 
 @contextmanager

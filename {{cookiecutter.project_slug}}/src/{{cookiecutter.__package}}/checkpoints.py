@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
 from accelerate.utils import load
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lab import tracking
 from lab.project import LabError
 
 from . import past_runs
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def make_folder(folder: Path) -> None:
     """Make the folder of a new run; LabError if that fails."""
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # an earlier attempt may have made it
     except OSError as error:
         raise LabError(f"{folder} cannot be made: {error.strerror}.") from None
 
@@ -39,9 +39,8 @@ def save_weights(accelerator: Accelerator, model: nn.Module, folder: Path) -> No
     """Save the model's weights alone, for use: safetensors.torch.load_file loads them."""
     weights = to_plain_names(accelerator.get_state_dict(model))
     if accelerator.is_main_process:
-        with removing_on_error(folder / "best.new") as draft:
+        with tracking.saving(folder / WEIGHTS) as draft:
             save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft)
-            draft.replace(folder / WEIGHTS)
 
 
 def to_plain_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -76,41 +75,27 @@ def check_fit(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
 def save_state(
     accelerator: Accelerator, folder: Path, progress: "Progress", config: "Config", manifest: str
 ) -> None:
-    """Save the whole state, then remove the one before."""
+    """Save the whole state, then remove the one before. Interrupted if Slurm ends the job soon."""
     checkpoint = folder / f"step-{progress.step:08}"
-    draft = folder / f"{checkpoint.name}.new"
-    with removing_on_error(draft):
+    with tracking.saving(checkpoint) as draft:
         accelerator.save_state(draft)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        with removing_on_error(draft):
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
             state = {
                 "config": to_plain(config),
                 "progress": asdict(progress),
                 "processes": accelerator.num_processes,
                 "manifest": manifest,
+                "points": tracking.save_points(),
             }
             (draft / STATE).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
-            draft.rename(checkpoint)
-        for older in set(list_checkpoints(folder)) - {checkpoint}:
+    for older in list_checkpoints(folder) if accelerator.is_main_process else ():
+        if older < checkpoint:  # a newer one is that of a newer attempt
             shutil.rmtree(older)
-
-
-@contextmanager
-def removing_on_error(draft: Path) -> Iterator[Path]:
-    """Remove an unfinished file or folder if an error comes; LabError if the disk caused it."""
-    try:
-        yield draft
-    except BaseException as error:
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:
-            draft.unlink(missing_ok=True)
-        if isinstance(error, (OSError, RuntimeError, SafetensorError)):  # torch's is a RuntimeError
-            raise LabError(
-                f"{draft} cannot be written ({first_line(error)}); is the disk or the quota full?"
-            ) from error
-        raise
+    if tracking.should_stop():
+        accelerator.set_trigger()
+    if accelerator.check_trigger():
+        raise tracking.Interrupted
 
 
 def resume(
@@ -118,7 +103,8 @@ def resume(
 ) -> dict[str, Any]:
     """Load the last checkpoint of an earlier run, and copy its best weights into `folder`.
 
-    Returns that run's progress. LabError if something is damaged, or of another model.
+    Returns that run's progress. LabError if something is damaged, or of another model. An earlier
+    attempt of the same run has its checkpoint in `folder`.
     """
     checkpoint = past_runs.read_checkpoint(previous)
     best = previous / WEIGHTS
@@ -132,12 +118,13 @@ def resume(
     with reporting_damage(previous):
         accelerator.load_state(checkpoint.folder)
     accelerator.wait_for_everyone()  # no process begins if another one cannot read its part
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and previous == folder:
+        tracking.keep_points(checkpoint.points)
+    elif accelerator.is_main_process:
         make_folder(folder)
         if weights is not None:
-            with removing_on_error(folder / "best.new") as draft:
+            with tracking.saving(folder / WEIGHTS) as draft:
                 shutil.copyfile(best, draft)
-                draft.rename(folder / WEIGHTS)
     return checkpoint.progress
 
 

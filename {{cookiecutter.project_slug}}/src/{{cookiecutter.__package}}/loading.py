@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lab import tracking
+
 if TYPE_CHECKING:
     from .data import ImageSplit
     from .experiment import Config
@@ -77,6 +79,7 @@ def make_loaders(
             num_workers=config.workers,
             persistent_workers=config.workers > 0,  # they keep the images that they have read
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=tracking.ignore_in_worker,
             generator=torch.Generator(),  # else each epoch would draw from the model's random state
         )
         loaders[name] = cast(Batches, loader)

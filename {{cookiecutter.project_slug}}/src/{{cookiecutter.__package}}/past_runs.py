@@ -22,6 +22,7 @@ class Checkpoint(NamedTuple):
     progress: dict[str, Any]
     processes: int
     manifest: str  # sha256 of the dataset's manifest
+    points: int  # what tracking.save_points() returned
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -63,7 +64,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         names = ("epoch", "batch", "step", "best_loss", "best_epoch")  # of numbers
         config, progress = {**state["config"]}, {n: state["progress"][n] + 0 for n in names}
         config |= {n: config[n] + 0 for n in ("epochs", "patience") if n in config}
-        return Checkpoint(path, config, progress, state["processes"], state["manifest"])
+        others = (state[name] for name in ("processes", "manifest", "points"))
+        return Checkpoint(path, config, progress, *others)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise LabError(f"{path}: its {STATE} is damaged ({type(error).__name__}).") from None
 

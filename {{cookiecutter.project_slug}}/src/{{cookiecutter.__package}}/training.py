@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lab import tracking
 from lab.project import LabError
 
 from . import checkpoints, past_runs
@@ -75,8 +76,10 @@ def train(
     loaders, order = make_loaders(splits, config)
     loaders = {name: accelerator.prepare(loader) for name, loader in loaders.items()}
     progress = Progress()
-    if config.resume:
-        previous = past_runs.find_run(config.resume)
+    tracking.remove_drafts(folder)
+    has_own = past_runs.list_checkpoints(folder)  # of an earlier attempt, on Slurm
+    if has_own or config.resume:
+        previous = folder if has_own else past_runs.find_run(config.resume)
         progress = Progress(**checkpoints.resume(accelerator, model, previous, folder))
     elif accelerator.is_main_process:
         checkpoints.make_folder(folder)
@@ -98,10 +101,10 @@ def train(
                 bar.update()
                 if progress.step % LOG_EVERY == 0:
                     log(progress.step, {"train/loss": loss.item()})
-                    is_last = progress.batch == len(loaders["train"])
-                    if not is_last and is_due(accelerator, saved, config.checkpoint_minutes):
-                        checkpoints.save_state(accelerator, folder, progress, config, manifest)
-                        saved = time.monotonic()
+                is_last = progress.batch == len(loaders["train"])
+                if not is_last and is_due(accelerator, progress, saved, config.checkpoint_minutes):
+                    checkpoints.save_state(accelerator, folder, progress, config, manifest)
+                    saved = time.monotonic()
             scores = evaluate(accelerator, model, loaders["val"])
             progress.epoch, progress.batch = progress.epoch + 1, 0
             log(progress.step, {f"val/{name}": value for name, value in scores.items()})
@@ -145,9 +148,12 @@ def train_step(
     return loss.detach()
 
 
-def is_due(accelerator: Accelerator, saved: float, minutes: float) -> bool:
+def is_due(accelerator: Accelerator, progress: Progress, saved: float, minutes: float) -> bool:
     """Whether the next checkpoint is due in any process; all must ask at the same step."""
-    if time.monotonic() - saved >= 60 * minutes:
+    should_stop = tracking.should_stop()
+    if progress.step % LOG_EVERY and (not should_stop or accelerator.num_processes > 1):
+        return False  # processes that ask each other wait for their GPUs
+    if should_stop or time.monotonic() - saved >= 60 * minutes:
         accelerator.set_trigger()
     return bool(accelerator.check_trigger())
 

@@ -6,12 +6,13 @@ Each command imports what it needs itself, so that `lab --help` is quick.
 import argparse
 import io
 import os
+import signal
 import sys
 from collections.abc import Collection
 
 from lab.cli import adoption, environment, jobs, machine, records, remote, transfer, tunnels
 from lab.cli.command import Command, CommandParser
-from lab.ground import errors, terminal
+from lab.ground import attempts, errors, interrupts, terminal
 
 MESSAGE = 3000  # columns of an error, which may quote what is long
 
@@ -41,7 +42,9 @@ def main(words: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         print("lab: interrupted", file=sys.stderr)
-        return 128 + getattr(interrupt, "number", 2)  # as a shell reports it
+        number = getattr(interrupt, "number", signal.SIGINT)
+        code = 128 + number  # as a shell reports it
+        return attempts.exit_code(code) if number in interrupts.ASKING else code
     except BrokenPipeError:  # `lab runs | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141

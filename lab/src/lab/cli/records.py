@@ -172,6 +172,8 @@ def show_run(args: argparse.Namespace) -> None:
     facts["packages"] = "; ".join(map(str, reading.get_list(software, "not_as_locked")))
     facts["seeds"] = join_facts(reading.get_dict(record, "seeds"))
     facts["job"] = join_facts({"": job.get("lab"), **reading.get_dict(job, "slurm")})
+    attempts = filter(None, map(reading.describe_attempt, reading.get_list(record, "attempts")))
+    facts["attempts"] = ", ".join(attempts)
     facts["processes"] = job.get("processes") if job.get("processes") != 1 else None
     gpus = reading.get_list(reading.get_dict(record, "usage"), "gpus")
     facts["gpus"] = ", ".join(str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, BinaryIO
 
 MOST = 64 << 20  # bytes of a file that is read whole; a lock has 0.2 MB, a record rarely 1 MB
@@ -131,11 +132,19 @@ def move(source: Path, target: Path) -> None:
             shutil.move(source, draft)
 
 
-def write(path: Path, text: str | bytes, durable: bool = True, *, private: bool = False) -> bool:
+def write(
+    path: Path,
+    text: str | bytes,
+    durable: bool = True,
+    *,
+    private: bool = False,
+    before: "Callable[[], None] | None" = None,
+) -> bool:
     """Write a file so that no reader ever sees a part of it; if `durable`, nor after a crash.
 
     Returns whether it changed: a file that already has this content is left alone. The mode of an
     existing file stays; if `private`, only this user can read a new one, whatever the umask.
+    `before` is called when all is ready to be put in place.
     """
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     path = Path(os.path.realpath(path))  # a link, say into a repository of dotfiles, stays a link
@@ -153,6 +162,8 @@ def write(path: Path, text: str | bytes, durable: bool = True, *, private: bool 
         file.flush()
         if durable:  # else some file systems keep the new name and lose the content
             os.fsync(file.fileno())
+        if before:
+            before()
     return True
 
 

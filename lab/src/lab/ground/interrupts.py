@@ -1,5 +1,9 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a run as exceptions, and never in the middle of a write."""
+"""Ctrl-C, SIGTERM and SIGHUP end a run as exceptions, and never in the middle of a write.
 
+In an attempt of a job SIGTERM and SIGUSR1 only ask for its end, if the run looks for that itself.
+"""
+
+import mmap
 import os
 import signal
 import threading
@@ -7,7 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from lab.ground import attempts
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ASKING = (signal.SIGTERM, signal.SIGUSR1)  # preemption or lab stop; the time limit is near
 
 
 class Terminated(KeyboardInterrupt):
@@ -24,11 +31,22 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
+class Interrupted(Terminated):
+    """The run ended where it was asked to; the next attempt of its job goes on from there."""
+
+    def __init__(self, number: int = 0):
+        super().__init__(number or _state.received or signal.SIGTERM)
+
+
 class _State:
     received = 0  # the signal that ends the run
     waiting = 0  # a signal that arrived while deferred
     holds = 0  # nested `with deferred()`
     presses = 0  # of Ctrl-C
+    asks = False  # whether the run calls should_stop()
+    alive: mmap.mmap | None = (
+        None  # of an attempt, shared with its forked children: 1 until its end
+    )
 
 
 _state = _State()
@@ -40,16 +58,22 @@ def as_exceptions() -> Iterator[None]:
 
     So the record can be finished even if Ctrl-C is pressed twice; the third press kills. A signal
     that was ignored before (nohup) stays ignored. In a thread this does nothing.
+
+    In an attempt of a job, those of ASKING do not raise once the run has called should_stop().
     """
     global _state  # noqa: PLW0603 - signals belong to the process
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     owner, outer, _state = os.getpid(), _state, _State()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    asking = ASKING if attempts.number() else ()
+    alive = _state.alive = mmap.mmap(-1, 1) if asking else None
+    before = {number: signal.getsignal(number) for number in {*SIGNALS, *asking}}
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a forked child inherits this handler, but is not the run
+            if number in asking and alive and alive[0]:
+                return
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             die(number)
@@ -58,21 +82,39 @@ def as_exceptions() -> Iterator[None]:
             die(number)
         if not _state.received:
             _state.received = number
+            if number in asking and _state.asks:
+                return
             if _state.holds:
                 _state.waiting = number
             else:
                 raise to_exception(number)
 
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:
+        if handler is not signal.SIG_IGN or number in asking:
             signal.signal(number, handle)
+    if alive:
+        alive[0] = 1
+        attempts.mark("listens")
     try:
         yield
     finally:
+        if alive:
+            alive[0] = 0
         _state = outer
         for number, handler in before.items():
-            if handler is not None:  # None: a C library set it, and Python cannot restore it
+            if number == signal.SIGUSR1:  # it would kill a process whose run is complete
+                signal.signal(number, signal.SIG_IGN)
+            elif handler is not None:  # None: a C library set it, and Python cannot restore it
                 signal.signal(number, handler)
+
+
+def should_stop() -> bool:
+    """Whether this attempt of a job was asked to end; from the first call on, that is all it does.
+
+    False outside of such a job, where signals raise.
+    """
+    _state.asks = True
+    return bool(attempts.number()) and _state.received in ASKING
 
 
 @contextmanager
@@ -90,6 +132,25 @@ def deferred() -> Iterator[None]:
         if number and not _state.holds:
             _state.waiting = 0
             raise to_exception(number)
+
+
+def ignore_in_worker(worker: int = 0) -> None:
+    """Let the signals that ask an attempt of a job to end pass by this forked child, while it runs.
+
+    For DataLoader(worker_init_fn=...): torch ends its workers by SIGTERM, also at Slurm's.
+    """
+    alive = _state.alive
+    if not alive:
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not alive[
+            0
+        ]:  # else the run, which needs this worker, is still on its way to a checkpoint
+            die(number)
+
+    for number in ASKING:
+        signal.signal(number, handle)
 
 
 def received_signal() -> int:

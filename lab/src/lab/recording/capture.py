@@ -5,6 +5,7 @@ Outside notebooks the output passes through a process of its own, capture_helper
 
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -46,15 +47,19 @@ class DescriptorCapture:
         # with -I -S, as it needs the standard library only, the helper starts in 15 ms
         program = [sys.executable, "-I", "-S", capture_helper.__file__]
         arguments = [str(record), str(remote_end.fileno()), *map(str, channels)]
-        self.helper = subprocess.Popen(
-            [*program, *arguments],
-            pass_fds=(remote_end.fileno(), *channels),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its record
-        )
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, capture_helper.SIGNALS)
+        try:
+            self.helper = subprocess.Popen(
+                [*program, *arguments],
+                pass_fds=(remote_end.fileno(), *channels),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its record
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         remote_end.close()
         for fd in self.saved:
             os.dup2(pairs[_identify_file(fd)][1][1], fd)

@@ -12,9 +12,9 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lab.ground import files, interrupts
+from lab.ground import attempts, files, interrupts
 
 if TYPE_CHECKING:
     from lab.recording.tensorboard_events import Point
@@ -25,16 +25,18 @@ AT_MOST = 10_000  # points that wait in memory
 class AppendedFile:
     """A file that is only appended to. What cannot be written waits, and goes first next time."""
 
-    def __init__(self, path: Path, beginning: bytes = b""):
+    def __init__(self, path: Path, beginning: bytes | None = b""):
         self.path = path
         self.waiting = bytearray()
-        path.write_bytes(beginning)
+        if beginning is not None:  # else it is there
+            path.write_bytes(beginning)
 
     def append(self, data: bytes = b"") -> None:
         """Append what waits and `data`; OSError if that fails, also if the file was removed."""
         self.waiting += data
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
+            attempts.check()  # a newer attempt replaces the file, or keeps what we write
             while self.waiting:
                 del self.waiting[: os.write(file, self.waiting)]
         finally:
@@ -42,14 +44,20 @@ class AppendedFile:
 
 
 class Metrics:
-    """The metrics of one run. Any thread may add points while another one writes them."""
+    """The metrics of one run. Any thread may add points while another one writes them.
 
-    def __init__(self, folder: Path):
+    If the run goes on, those of its earlier attempts stay until keep() is called, or until there is
+    a first new point: the run has then begun anew, and they are dropped.
+    """
+
+    def __init__(self, folder: Path, goes_on: bool = False):
         self.points: list[Point] = []
-        self.lock = threading.Lock()
-        self.lines = AppendedFile(folder / "metrics.jsonl")
+        self.lock = threading.RLock()
+        goes_on = goes_on and (folder / "metrics.jsonl").exists()
+        self.lines = AppendedFile(folder / "metrics.jsonl", None if goes_on else b"")
         self.events: AppendedFile | None = None
         self.folder = folder / "tensorboard"
+        self.to_keep = 0 if goes_on else None  # bytes of the lines of earlier attempts
 
     def add(self, step: int, values: Mapping[str, float], now: float | None = None) -> bool:
         """Add one value for each metric name; True if it is time to flush.
@@ -75,6 +83,8 @@ class Metrics:
     def flush(self) -> None:
         """Write the points that wait; OSError if that fails, and then nothing is lost."""
         with interrupts.deferred(), self.lock:
+            if self.points and self.to_keep is not None:
+                self.keep(self.to_keep)
             if self.points and not self.events:
                 self.events = create_event_file(self.folder)
             points = self.points[:]
@@ -85,13 +95,82 @@ class Metrics:
             if self.events:
                 self.events.append()
 
+    def save(self) -> int:
+        """Write all points to the disk; returns the size of metrics.jsonl then, in bytes."""
+        with interrupts.deferred(), self.lock:
+            self.flush()
+            file = os.open(self.lines.path, os.O_RDONLY)
+            try:
+                os.fsync(file)
+                return os.fstat(file).st_size
+            finally:
+                os.close(file)
+
+    def keep(self, size: int) -> None:
+        """Keep of an earlier attempt the points in the first `size` bytes of metrics.jsonl alone.
+
+        Both files are replaced, each at once: a kill at any moment leaves the points of before, and
+        what an older attempt still writes is in neither. ValueError if points are lacking there.
+        OSError if that fails; it is then done before the next point is written.
+        """
+        with interrupts.deferred(), self.lock:
+            self.to_keep = size
+            with self.lines.path.open("rb") as old, files.replacing(self.lines.path) as draft:
+                kept = copy_lines(old, draft, size)
+                attempts.check()
+            self.events = replace_event_files(self.folder, self.lines.path)
+            self.to_keep = None
+        if kept < size:
+            raise ValueError(f"there are {kept} bytes of the {size} before its checkpoint")
+
+
+def copy_lines(source: BinaryIO, target: Path, size: int) -> int:
+    """Copy the whole lines in the first `size` bytes of a file; returns how many bytes they are."""
+    copied = 0
+    with target.open("wb") as file:
+        while copied < size:
+            line = source.readline(size - copied)
+            if not line.endswith(b"\n"):
+                break
+            copied += file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    return copied
+
 
 def create_event_file(folder: Path) -> AppendedFile:
     from lab.recording import tensorboard_events  # with numpy, for a run that has points
 
     folder.mkdir(exist_ok=True)
-    path = folder / tensorboard_events.new_file_name()
+    path = folder / tensorboard_events.new_file_name(folder)
     return AppendedFile(path, tensorboard_events.encode_header())
+
+
+def replace_event_files(folder: Path, lines: Path) -> AppendedFile | None:
+    """Replace the event files in a folder by one with the points of a metrics.jsonl.
+
+    A TensorBoard that has read the old ones forgets them. None if there are no points.
+    """
+    old, new = list(folder.glob("events.out.*")), None
+    with lines.open("rb") as source:
+        if text := source.readlines(1 << 20):
+            from lab.recording import tensorboard_events
+
+            folder.mkdir(exist_ok=True)
+            new = folder / tensorboard_events.new_file_name(folder)
+            with files.replacing(new) as draft, draft.open("wb") as file:
+                file.write(tensorboard_events.encode_header())
+                file.write(tensorboard_events.encode_restart())
+                while text:
+                    points = [
+                        (one["metric"], one["step"], float(one["value"]), one["time"])
+                        for one in parse_lines(text)
+                    ]
+                    file.write(tensorboard_events.encode_points(points))
+                    text = source.readlines(1 << 20)
+    for path in old:
+        path.unlink()
+    return AppendedFile(new, None) if new else None
 
 
 def encode_events(points: list["Point"]) -> bytes:
@@ -132,6 +211,7 @@ def write_for_sacred(lines: Path, target: Path) -> None:
                 columns[1].append(float(point["value"]))
                 columns[2].append(point["time"])
     with files.replacing(target) as draft, draft.open("w", encoding="utf-8") as out:
+        attempts.check()
         between = "{"
         for name, (steps, values, times) in sorted(metrics.items()):
             out.write(f"{between}\n  {json.dumps(name)}: {{")

@@ -24,7 +24,7 @@ CONSEQUENCE = re.compile(
     re.IGNORECASE,
 )
 WAIT = 2.0  # seconds for the error of the rank that failed first, which may still be unwinding
-JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "WORLD_SIZE")
+JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "LAB_ATTEMPT", "WORLD_SIZE")
 
 
 def is_main_process() -> bool:

@@ -9,10 +9,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lab.ground import files
+from lab.ground import attempts, files
 from lab.ground.errors import LabError
 from lab.ground.ids import new_id
-from lab.recording import provenance
+from lab.recording import attempted, provenance
 
 OWN_NAMES = {
     "run.json",
@@ -37,9 +37,11 @@ class RecordFiles:
         self.basedir = str(folder)  # of all records
         self.dir: str | None = None  # of this one
         self.run_entry: dict[str, Any] = {}  # run.json
+        self.earlier: dict[str, Any] = {}  # what it was when an earlier attempt had ended
 
     def make_folder(self, wanted: str | None) -> str:
-        """Make a new folder for the record; returns its name, the run's id."""
+        """Make the record's folder, or find that of an earlier attempt; returns its name."""
+        self.earlier = {}
         Path(self.basedir).mkdir(parents=True, exist_ok=True)
         while True:
             name = wanted or new_id()
@@ -47,6 +49,9 @@ class RecordFiles:
             try:
                 folder.mkdir()
             except FileExistsError:
+                if wanted and attempted.is_from_earlier(wanted):
+                    self.dir, self.earlier = str(folder), attempted.read_entry(folder)
+                    return wanted
                 if wanted:
                     raise RecordError(
                         f"there is already a run {name}: choose another --id."
@@ -67,7 +72,7 @@ class RecordFiles:
         text = json.dumps(plain, sort_keys=True, indent=2)
         if filename == "run.json":
             text = provenance.remove_credentials(text)
-        files.write(self.folder / filename, text + "\n")
+        files.write(self.folder / filename, text + "\n", before=attempts.check)
 
     def save_sources(self, ex_info: Mapping[str, Any]) -> list[list[str]]:
         """Save the experiment's sources once for all runs; returns each [name, path in runs/]."""
@@ -81,17 +86,20 @@ class RecordFiles:
     def save_resource(self, filename: str) -> None:
         """Save a file that the run reads, and name it in the record."""
         path = self.find_or_save(filename, Path(self.basedir, "_resources"))
-        self.run_entry["resources"].append([filename, str(path)])
+        if [filename, str(path)] not in self.run_entry["resources"]:
+            self.run_entry["resources"].append([filename, str(path)])
         self.save_json(self.run_entry, "run.json")
 
     def save_artifact(self, name: str, filename: str) -> None:
         """Save a file that the run made, and name it in the record."""
         self.save_file(filename, name)
-        self.run_entry["artifacts"].append(name)
+        if name not in self.run_entry["artifacts"]:  # an earlier attempt may have made it
+            self.run_entry["artifacts"].append(name)
         self.save_json(self.run_entry, "run.json")
 
     def save_file(self, filename: str, target_name: str | None = None) -> None:
         """Copy a file into the record."""
+        attempts.check()
         target = self.folder / (target_name or Path(filename).name)
         if target.name in OWN_NAMES:
             raise RecordError(f"{target.name} is the name of a file that every record has.")

@@ -12,10 +12,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lab.ground import files, interrupts
+from lab.ground import attempts, files, interrupts
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
-from lab.recording import capture, code_state, metrics_file, named_files, provenance, ranks
+from lab.recording import (
+    attempted,
+    capture,
+    code_state,
+    metrics_file,
+    named_files,
+    provenance,
+    ranks,
+)
 from lab.recording.record_files import RecordError, RecordFiles, flatten
 
 POINT = ("steps", "values", "timestamps")
@@ -28,6 +36,7 @@ class RunFolder(RecordFiles):
     incomplete at the end, the run has failed: see `problem()`.
     """
 
+    current: "RunFolder | None" = None  # of the run that this process is in
     priority = math.inf  # before all others: it gives the run its id, and knows how it ended
 
     def __init__(self, folder: Path):
@@ -63,12 +72,14 @@ class RunFolder(RecordFiles):
                 run_id = self.make_folder(_id)
                 self._begin(ex_info, command, host_info, start_time, config, meta_info)
         except (OSError, LabError) as error:
-            if self.dir:
+            attempts.check()  # what is there may be a newer one's
+            if self.dir and not self.earlier:
                 shutil.rmtree(self.dir, ignore_errors=True)  # we have just made it
-                self.dir = None
+            self.dir = None
             if isinstance(error, LabError):
                 raise
             raise RecordError(f"no record can be written in {self.basedir}: {error}") from None
+        RunFolder.current = self
         return run_id
 
     def heartbeat_event(
@@ -80,7 +91,7 @@ class RunFolder(RecordFiles):
             if self.running:  # else the beat comes too late
                 self.info, self.result = info, result
                 self.run_entry["heartbeat"] = beat_time.isoformat()
-                self._attempt(self._save)
+                self.try_again(self._save)
 
     def completed_event(self, stop_time: datetime, result: Any) -> None:
         self.result = result
@@ -137,7 +148,7 @@ class RunFolder(RecordFiles):
         if os.getpid() != self.process:
             self.refuse_fork("metrics")
         if self.metrics.add(step, values):
-            self._attempt(self.metrics.flush)
+            self.try_again(self.metrics.flush)
 
     def is_forked(self) -> bool:
         """Whether this is a forked child of the run's process, with a copy of what waits there."""
@@ -151,6 +162,19 @@ class RunFolder(RecordFiles):
                 " of the run, and log them there."
             )
 
+    def save_points(self) -> int:
+        """Write all points to the disk; returns the size of metrics.jsonl, for keep_points()."""
+        with self.lock:
+            return self.metrics.save()
+
+    def keep_points(self, size: int) -> None:
+        """Keep of an earlier attempt only the points that were there when a checkpoint was made."""
+        try:
+            if self.earlier:
+                self.try_again(lambda: self.metrics.keep(size), OSError)
+        except ValueError as error:
+            self.note_missing("points of an earlier attempt", error)
+
     # --- inside ----------------------------------------------------------------------------------
 
     def _begin(
@@ -162,22 +186,26 @@ class RunFolder(RecordFiles):
         config: dict[str, Any],
         meta_info: dict[str, Any],
     ) -> None:
+        attempts.check()
+        for draft in self.folder.glob(".*") if self.earlier else ():
+            draft.unlink(missing_ok=True)  # what an attempt that was killed could not remove
         output = self.folder / "cout.txt"
         output.touch()
         self.capture = capture.start(output)
         try:
             self.start = time.monotonic()
             self.gpus, software = provenance.Gpus(), provenance.Software()
-            self.metrics = metrics_file.Metrics(self.folder)
+            self.metrics = metrics_file.Metrics(self.folder, goes_on=bool(self.earlier))
             ex_info = {**ex_info, "sources": self.save_sources(ex_info)}  # others want Sacred's
             self.config: dict[str, Any] = config
             self.info = {}
             self.imports = code_state.imports
             code = self.imports.take_snapshot()
             diff = code.pop("diff")
-            if diff:
+            if diff and not self.earlier:
                 files.write(self.folder / "uncommitted.diff", diff)
-            self.save_json(self.config, "config.json")
+            if not self.earlier:
+                self.save_json(self.config, "config.json")
             self.run_entry = {
                 "experiment": ex_info,
                 "command": command,
@@ -191,6 +219,10 @@ class RunFolder(RecordFiles):
                 "code": code,
                 **provenance.collect_at_start(config, software),
             }
+            if attempts.number():
+                self.run_entry = attempted.begin(self.run_entry, self.earlier, start_time)
+                used = self.earlier.get("usage", {}).get("wall_time_s", 0.0)
+                self.start -= used  # the time of all attempts
             if "files" in meta_info:  # of an experiment; another command has no typed settings
                 named_files.warn_of_lost(config, meta_info["files"])
             self._save()
@@ -218,7 +250,8 @@ class RunFolder(RecordFiles):
         with interrupts.deferred(), self.lock:
             if not self.running:
                 return
-            self.running = False
+            attempts.check()
+            self.running, RunFolder.current = False, None
             problems = [self.imports.problem(), self.run_entry["software"]["lab"]["problem"]]
             problem = " ".join(filter(None, problems))
             if problem and not self.run_entry["code"].get("problem"):
@@ -236,6 +269,7 @@ class RunFolder(RecordFiles):
                 # DataLoader workers that got the same signal turn it into an error
                 number = interrupts.received_signal()
                 status = "INTERRUPTED" if number == signal.SIGINT else "TERMINATED"
+            status = attempted.judge_end(status)
             if trace:
                 self.run_entry["fail_trace"] = list(trace)
             if others and status == "FAILED":
@@ -260,6 +294,7 @@ class RunFolder(RecordFiles):
                 status = "FAILED"
                 self.run_entry["fail_trace"] = [self.problem()]
             self.run_entry["status"] = status
+            attempted.end(self.run_entry)
             try:
                 self._save()
             except Exception as error:  # noqa: BLE001 # whatever it is, it has to be reported
@@ -277,12 +312,12 @@ class RunFolder(RecordFiles):
             file.seek(0, os.SEEK_END)
             file.write(text.encode("utf-8", "replace"))
 
-    def _attempt(self, action: Callable[[], None]) -> None:
+    def try_again(self, action: Callable[[], None], expected: type[Exception] = Exception) -> None:
         """Do what will be tried again at the next beat; a failure is reported once."""
         try:
             action()
             self.reported = ""
-        except Exception as error:  # noqa: BLE001 # Sacred's thread would end
+        except expected as error:  # Sacred's thread would end
             if str(error) != self.reported:
                 self.reported = str(error)
                 print_message(f"warning: {self.dir} cannot be written: {error}")

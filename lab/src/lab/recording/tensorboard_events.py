@@ -10,6 +10,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,24 @@ Point = tuple[str, int, float, float]  # metric, step, value, seconds since 1970
 Bytes = NDArray[np.uint8]
 
 
-def new_file_name() -> str:
-    """Return the name of a new event file, as TensorBoard looks for it."""
-    return f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.0"
+def new_file_name(folder: Path) -> str:
+    """Return the name of a new event file in a folder: TensorBoard reads it after those there."""
+    times = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*.*")]
+    latest = max([time.time(), *(int(one) + 1 for one in times if one.isdecimal())])
+    return f"events.out.tfevents.{latest:.0f}.{socket.gethostname()}.{os.getpid()}.0"
 
 
 def encode_header() -> bytes:
     """Encode the event with which a file begins: the version of its format."""
     event = b"\x09" + np.float64(time.time()).tobytes() + encode_field(3, b"brain.Event:2")
+    return encode_records(np.frombuffer(event, np.uint8)[None])
+
+
+def encode_restart() -> bytes:
+    """Encode the event that makes TensorBoard forget all points of the files before this one."""
+    least = b"\x10" + b"\x80" * 9 + b"\x01"  # Event.step: -2^63
+    started = encode_field(7, b"\x08\x01")  # Event.session_log { status: START }
+    event = b"\x09" + np.float64(time.time()).tobytes() + least + started
     return encode_records(np.frombuffer(event, np.uint8)[None])
 
 

@@ -100,6 +100,13 @@ def get_commit(record: dict[str, Any]) -> str | None:
     return commit if COMMIT.fullmatch(commit) else None
 
 
+def describe_attempt(one: Any) -> str:
+    """Say how one of a run's attempts ended, and where; "" if the record does not tell."""
+    found = one if isinstance(one, dict) else {}
+    state, host = get_text(found, "state"), get_text(found, "host")
+    return f"{state} on {host}" if state and host else ""
+
+
 def flatten_settings(config: dict[str, Any], path: str = "") -> dict[str, Any]:
     """Name the settings inside others by their path, as in trainer.lr; {} in {} stays."""
     flat: dict[str, Any] = {}

@@ -130,6 +130,7 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
         about[name] = {key: row[key] for key in ("state", "dataset", "machine", "commit")}
         data, software = get_dict(record, "data"), get_dict(record, "software")
         facts = {"data manifest": data.get("manifest_sha256"), "lock": software.get("lock_sha256")}
+        facts["attempts"] = len(get_list(record, "attempts")) or None
         facts["packages"] = describe_packages(software)
         named = get_dict(record, "meta").get("files")
         for file in named if isinstance(named, list) else []:

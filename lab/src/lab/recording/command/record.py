@@ -12,14 +12,15 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lab.ground import interrupts, portable, project
+from lab.ground import attempts, interrupts, portable, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
-from lab.recording import code_state, named_files, provenance
-from lab.recording.command import outputs, settings
+from lab.recording import attempted, code_state, named_files, provenance
+from lab.recording.command import outputs, points, settings
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
 
@@ -33,8 +34,9 @@ def record(
 ) -> int:
     """Run a command where one stands and record it as a run; returns its exit code.
 
-    A command that a signal ended has 128 + its number, as in a shell. `earlier` is a run whose
-    declared outputs the command finds in their folders. RecordError if the record is incomplete.
+    A command that a signal ended has 128 + its number, as in a shell, and 75 in an attempt of a job
+    that goes on. `earlier` is a run whose declared outputs the command finds in their folders.
+    RecordError if the record is incomplete.
     """
     root, recorder = project.root(), RunFolder(project.runs_folder())
     declared = project.outputs()
@@ -59,7 +61,7 @@ def record(
             start_time=now(),
             config=dict(typed),
             meta_info=facts,
-            _id=id,
+            _id=attempted.choose_id([words, facts["folder"]], id),
         )
         is_clean = recorder.run_entry["code"].get("dirty") is False
         before = set() if is_clean else outputs.list_untracked()
@@ -67,10 +69,12 @@ def record(
         recorder.run_entry["data"] = provenance.identify_data(used)
         output, report = outputs.folder_of(run_id), Path(scratch, "report")
         report.touch()
-        beats = Beats(recorder, report)
+        later = points.LaterPoints(recorder.folder) if recorder.earlier else None
+        beats = Beats(recorder, report, later)
         try:
             output.mkdir(parents=True, exist_ok=True)
-            code = run(words, make_variables(recorder, run_id, output, report, taken))
+            lines = later.path if later else recorder.folder.resolve() / "metrics.jsonl"
+            code = run(words, make_variables(run_id, output, lines, report, taken))
         except BaseException as error:
             beats.stop()
             end_interrupted(recorder, error)
@@ -79,9 +83,11 @@ def record(
         if used is None:  # the command may have told more than was typed
             recorder.run_entry["data"] = provenance.identify_data(find_dataset(recorder.config))
         describe_imports(recorder, report, words)
-        outputs.collect(declared, output, taken)
-        if code and interrupts.received_signal():
-            end_interrupted(recorder, interrupts.to_exception(interrupts.received_signal()))
+        outputs.collect(declared, output, find_start(recorder, taken))
+        number = interrupts.received_signal()
+        goes_on = attempts.number() and (code == attempts.GO_ON or number in interrupts.ASKING)
+        if code and (number or goes_on):
+            end_interrupted(recorder, interrupts.to_exception(number or signal.SIGTERM))
         elif code:
             cause = describe_end(words, code, recorder.folder / "cout.txt")
             recorder.failed_event(now(), [f"{cause}\n"])
@@ -91,22 +97,50 @@ def record(
     outputs.advise(before, declared)
     if recorder.problem():
         raise LabError(recorder.problem())
-    return code if code >= 0 else 128 - code
+    code = code if code >= 0 else 128 - code
+    return attempts.exit_code(code) if code and goes_on else code
 
 
 def run(words: list[str], variables: dict[str, str]) -> int:
     """Run a command to its end and return its exit code, negative for a signal."""
+    # Slurm sends it to each process of a step, and it kills those that do not know it
+    ignore = (lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN)) if attempts.number() else None
     try:
-        process = subprocess.Popen(words, env=variables)
+        process = subprocess.Popen(words, env=variables, preexec_fn=ignore)  # noqa: PLW1509 - it only calls C
     except OSError as error:
         raise LabError(f"{words[0]} cannot be started: {error.strerror}.") from None
+    attempts.before_end.append(process.kill)
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt as interrupt:
             number = getattr(interrupt, "number", signal.SIGINT)
-            if not (number == signal.SIGINT and is_in_terminal()):  # else it has had it as well
+            if number == signal.SIGUSR1:
+                tell_time_limit(process)
+            elif not (number == signal.SIGINT and is_in_terminal()):  # else it has had it as well
                 process.send_signal(number)
+
+
+def tell_time_limit(process: "subprocess.Popen[bytes]") -> None:
+    """Send SIGTERM to a command of which no process handles SIGUSR1; others have got that, too."""
+    pids, handled = [process.pid], False
+    while pids:
+        pid = pids.pop()
+        with suppress(OSError, ValueError):  # it has ended
+            status = Path(f"/proc/{pid}/status").read_text()
+            caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+            handled = handled or bool(caught >> signal.SIGUSR1 - 1 & 1)
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    if not handled:
+        process.terminate()
+
+
+def find_start(recorder: RunFolder, taken: int) -> int:
+    """Return when the first attempt began to write, in ns: `taken` if this is it."""
+    if not recorder.earlier:
+        return taken
+    start = datetime.fromisoformat(recorder.run_entry["start_time"]).replace(tzinfo=timezone.utc)
+    return int(start.timestamp() * 1e9)
 
 
 def is_in_terminal() -> bool:
@@ -120,9 +154,10 @@ def is_in_terminal() -> bool:
 class Beats(threading.Thread):
     """Saves the record's state every few seconds while the command runs."""
 
-    def __init__(self, recorder: RunFolder, report: Path):
+    def __init__(self, recorder: RunFolder, report: Path, later: points.LaterPoints | None):
         super().__init__(daemon=True)
-        self.recorder, self.report, self.ended = recorder, report, threading.Event()
+        self.recorder, self.report, self.later = recorder, report, later
+        self.ended = threading.Event()
         self.start()
 
     def run(self) -> None:
@@ -136,6 +171,8 @@ class Beats(threading.Thread):
             if len(whole) > len(self.recorder.config):
                 self.recorder.config = whole
                 self.recorder.save_json(whole, "config.json")
+        if self.later:
+            self.recorder.try_again(self.later.merge)
         self.recorder.heartbeat_event({}, "", now(), None)
 
     def stop(self) -> None:
@@ -209,9 +246,7 @@ def describe_end(words: list[str], code: int, output: Path) -> str:
     return f"{shlex.join(words)[:200]} {how}{cause}"
 
 
-def make_variables(
-    recorder: RunFolder, id: str, output: Path, report: Path, taken: int
-) -> dict[str, str]:
+def make_variables(id: str, output: Path, lines: Path, report: Path, taken: int) -> dict[str, str]:
     """Make the variables of the command: the project's environment, its run, our hooks."""
     variables = dict(os.environ)
     programs, paths = Path(sys.prefix, "bin"), [str(INSIDE), variables.get("PYTHONPATH", "")]
@@ -221,7 +256,7 @@ def make_variables(
         "PYTHONUNBUFFERED": "1",  # what is printed is recorded, also if it is killed
         "LAB_RUN": id,
         "LAB_OUTPUT": str(output),
-        "LAB_METRICS": str(recorder.folder.resolve() / "metrics.jsonl"),
+        "LAB_METRICS": str(lines),
         "LAB_REPORT": str(report),
         "LAB_PROJECT_FOLDER": str(project.root()),
         "LAB_SNAPSHOT_TIME": str(taken),

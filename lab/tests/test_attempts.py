@@ -1,0 +1,383 @@
+"""A job that is started anew goes on in one record, and an older attempt writes no more."""
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_recorded_command import SRC, Recorder
+
+from lab.ground import attempts, interrupts
+from lab.recording import attempted, drafts, metrics_file
+from lab.recording.command import points as command_points
+from lab.runs import records
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A function that makes this process an attempt of a job; returns the job's folder."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    monkeypatch.setenv("LAB_JOB_FOLDER", str(folder))
+
+    def begin(number: int, newest: int = 0) -> Path:
+        monkeypatch.setenv("LAB_ATTEMPT", str(number))
+        (folder / "attempt").write_text(f"{newest or number}\n")
+        return folder
+
+    return begin
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """Exit codes with which check() has ended this process, which goes on for the test."""
+
+    class End(BaseException):
+        pass
+
+    def leave(code):
+        raise End(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    return End
+
+
+FLOATS = st.floats(allow_nan=False) | st.just(math.nan)  # JSON has no -NaN
+
+
+def points_of(folder: Path) -> list[tuple[str, int, float]]:
+    return [point[:3] for point in records.points(folder / "metrics.jsonl")]
+
+
+def events_of(folder: Path) -> list[bytes]:
+    """The points in the event file of a record: every event that has a summary, field 5."""
+    (file,) = (folder / "tensorboard").glob("events.out.*")
+    content, events = file.read_bytes(), []
+    while content:
+        size = 12 + int.from_bytes(content[:8], "little")
+        events.append(content[12:size])
+        content = content[size + 4 :]
+    return sorted(event for event in events if event[20] == 0x2A)
+
+
+def test_without_an_attempt_nothing_is_looked_at(monkeypatch, tmp_path):
+    monkeypatch.setenv("LAB_JOB_FOLDER", str(tmp_path / "missing"))
+    attempts.check()
+    assert attempts.number() == 0 and attempts.exit_code(143) == 143
+    assert attempted.choose_id(["x"]) is None and not interrupts.should_stop()
+
+
+def test_only_an_attempt_that_a_newer_one_has_replaced_ends(job, ended):
+    folder = job(2, newest=2)
+    attempts.check()
+    for text in ("1\n", "", "no number\n"):  # an older one, or what cannot be read, ends nobody
+        (folder / "attempt").write_text(text)
+        attempts.check()
+    (folder / "attempt").unlink()
+    attempts.check()
+    (folder / "attempt").write_text("10\n")
+    with pytest.raises(ended, match="75"):
+        attempts.check()
+
+
+def test_the_exit_code_says_whether_the_job_goes_on(job):
+    folder = job(1)
+    assert attempts.exit_code(143) == attempts.GO_ON
+    assert (folder / "interrupted.1").exists()
+    (folder / "stop").touch()
+    assert attempts.exit_code(143) == 143
+
+
+@settings(deadline=None)
+@given(
+    logged=st.lists(st.tuples(st.sampled_from(["a", "b/ü"]), FLOATS), max_size=8),
+    data=st.data(),
+)
+def test_points_are_dropped_wherever_the_file_was_cut_off(logged, data, tmp_path_factory):
+    """The points before a checkpoint stay, and with the new ones they are as if nothing was cut."""
+    folder = tmp_path_factory.mktemp("record")
+    saved = data.draw(st.integers(0, len(logged)), "points before the checkpoint")
+
+    def log(metrics, first, last):
+        for step in range(first, last):
+            metrics.add(step, {logged[step][0]: logged[step][1]}, 1.0)
+
+    earlier = metrics_file.Metrics(folder)
+    log(earlier, 0, saved)
+    size = earlier.save()
+    log(earlier, saved, len(logged))
+    earlier.flush()
+    lines, whole = folder / "metrics.jsonl", (folder / "metrics.jsonl").read_bytes()
+    os.truncate(lines, data.draw(st.integers(size, len(whole)), "bytes left by the kill"))
+    for _ in range(data.draw(st.integers(1, 2), "attempts")):
+        later = metrics_file.Metrics(folder, goes_on=True)
+        later.keep(size)
+        assert lines.read_bytes() == whole[:size]
+    log(later, saved, len(logged))
+    later.flush()
+    assert lines.read_bytes() == whole
+    if logged:
+        one_go = folder / "one-go"
+        one_go.mkdir()
+        reference = metrics_file.Metrics(one_go)
+        for first, last in ((0, saved), (saved, len(logged))):
+            log(reference, first, last)
+            reference.flush()
+        assert events_of(folder) == events_of(one_go)
+
+
+def test_without_a_checkpoint_all_points_are_dropped_at_the_first_new_one(tmp_path):
+    earlier = metrics_file.Metrics(tmp_path)
+    earlier.add(1, {"loss": 0.5})
+    earlier.flush()
+    later = metrics_file.Metrics(tmp_path, goes_on=True)
+    later.flush()
+    assert points_of(tmp_path) == [("loss", 1, 0.5)], "until there is something new"
+    later.add(1, {"loss": 0.25})
+    later.flush()
+    assert points_of(tmp_path) == [("loss", 1, 0.25)]
+
+
+def test_points_that_a_checkpoint_promises_and_the_file_lacks_are_reported(tmp_path):
+    earlier = metrics_file.Metrics(tmp_path)
+    earlier.add(1, {"loss": 0.5})
+    earlier.flush()
+    later = metrics_file.Metrics(tmp_path, goes_on=True)
+    with pytest.raises(ValueError, match="checkpoint"):
+        later.keep(10_000)
+    assert points_of(tmp_path) == [("loss", 1, 0.5)]
+
+
+def test_what_an_older_attempt_writes_after_its_last_look_is_in_no_file(tmp_path, monkeypatch):
+    """It stands still between looking at the claim and writing, until the newer one has begun."""
+    older = metrics_file.Metrics(tmp_path)
+    older.add(1, {"loss": 0.5})
+    older.flush()
+    older.add(2, {"loss": 0.25})
+
+    def begin_newer():
+        monkeypatch.setattr(attempts, "check", lambda: None)
+        newer = metrics_file.Metrics(tmp_path, goes_on=True)
+        newer.keep((tmp_path / "metrics.jsonl").stat().st_size)
+        newer.add(2, {"loss": 0.125})
+        newer.flush()
+
+    monkeypatch.setattr(attempts, "check", begin_newer)
+    with pytest.raises(FileNotFoundError):  # its event file is gone
+        older.flush()
+    assert points_of(tmp_path) == [("loss", 1, 0.5), ("loss", 2, 0.125)]
+    assert len(events_of(tmp_path)) == 2
+
+
+def test_a_draft_is_removed_from_under_an_attempt_that_is_about_to_rename_it(tmp_path):
+    (tmp_path / "step-1-1.new").mkdir()
+    (tmp_path / "step-1-1.new/state.json").touch()
+    (tmp_path / "best-1.new").touch()
+    (tmp_path / "step-0").mkdir()
+    drafts.remove_drafts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0"]
+    with pytest.raises(FileNotFoundError):
+        (tmp_path / "step-1-1.new").rename(tmp_path / "step-1")
+
+
+def test_a_command_that_records_several_runs_finds_each_again(job):
+    job(1)
+    first, second, same = (attempted.choose_id(words) for words in (["a"], ["b"], ["a"]))
+    assert len({first, second, same}) == 3
+    job(2)
+    assert attempted.find_earlier(["a"]) == first
+    assert attempted.choose_id(["a"]) == first
+    assert attempted.choose_id(["a"]) == same
+    new = attempted.choose_id(["a"])
+    assert new not in (first, second, same)
+    job(3)
+    assert [attempted.choose_id(words) for words in (["b"], ["a"])] == [second, first]
+    assert attempted.is_from_earlier(new) and not attempted.is_from_earlier("x")
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", interrupts.ASKING)
+def test_a_signal_asks_a_run_that_looks_for_it_and_ends_another(job, number):
+    folder = job(1)
+    with interrupts.as_exceptions():
+        assert (folder / "listens.1").exists()
+        assert not interrupts.should_stop()
+        os.kill(os.getpid(), number)
+        assert interrupts.should_stop()
+        assert interrupts.Interrupted().number == number
+    with pytest.raises(interrupts.Terminated), interrupts.as_exceptions():
+        os.kill(os.getpid(), number)
+
+
+def test_workers_ignore_the_signals_until_the_run_has_ended(job):
+    """As torch's DataLoader has them: forked, and ended by SIGTERM."""
+    job(1)
+    fork = multiprocessing.get_context("fork")
+    with interrupts.as_exceptions():
+        interrupts.should_stop()
+        ready, told, seen = fork.Event(), fork.Event(), fork.Event()
+
+        def work():
+            interrupts.ignore_in_worker(0)
+            ready.set()
+            told.wait()
+            seen.set()
+            signal.pause()
+
+        worker = fork.Process(target=work)
+        worker.start()
+        assert ready.wait(60)
+        for number in interrupts.ASKING:
+            os.kill(worker.pid, number)
+        told.set()
+        assert seen.wait(60)
+    worker.terminate()
+    worker.join(60)
+    assert worker.exitcode == -signal.SIGTERM
+
+
+# --- any command ---------------------------------------------------------------------------------
+
+SCRIPT = """
+import os, signal, sys, time, wandb
+from pathlib import Path
+told, state = [], Path(os.environ["LAB_OUTPUT"], "state")
+if "listens" in sys.argv:
+    signal.signal(signal.SIGUSR1, lambda *_: told.append(1))
+first = int(state.read_text()) if state.exists() else 0
+for step in range(first, 6):
+    wandb.log({"loss": 1 / (step + 1)}, step=step)
+    if step == 2 and first == 0:  # the points of steps 1 and 2 come again
+        state.write_text("1")
+        print("cut", flush=True)
+        while not told:
+            time.sleep(0.01)
+        raise SystemExit(4)
+"""
+
+
+@pytest.fixture
+def record(project) -> Recorder:
+    recorder = Recorder(project)
+    recorder.write("goes_on.py", SCRIPT)
+    return recorder
+
+
+@pytest.mark.parametrize("words", [("listens",), ()])
+def test_a_recorded_command_goes_on_in_its_record_and_output(record, job, words):
+    folder = job(1)
+    command = ("--", "python", "goes_on.py", *words)
+    process = record.start(*command, start_new_session=True)
+    assert process.stdout.readline() == "cut\n"
+    os.killpg(process.pid, signal.SIGUSR1)  # as Slurm does: to each process of the step
+    said = process.communicate(timeout=60)
+    assert process.returncode == attempts.GO_ON, said
+    entry = record.entry(records.find("last"))
+    assert entry["status"] == "INTERRUPTED" and (folder / "interrupted.1").exists()
+    job(2)
+    record(*command)
+    (one,) = (record.project / "runs").glob("2*")
+    entry = record.entry(one)
+    assert entry["status"] == "COMPLETED"
+    assert [a["state"] for a in entry["attempts"]] == ["INTERRUPTED", "COMPLETED"]
+    assert points_of(one) == [("loss", step, 1 / (step + 1)) for step in range(6)]
+    assert json.loads((one / "metrics.json").read_text())["loss"]["steps"] == list(range(6))
+    assert (one / "cout.txt").read_text().count("cut") == 1
+
+
+def test_a_command_whose_recorder_was_killed_doubles_no_point(record, job):
+    job(1)
+    command = ("--", "python", "goes_on.py")
+    for number in (1, 2):
+        job(number)
+        (record.project / "data/digits/models").mkdir(parents=True, exist_ok=True)
+        process = record.start(*command, start_new_session=True)
+        assert process.stdout.readline() == "cut\n"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+        for state in (record.project / "data/digits/models").glob("*/state"):
+            state.write_text("0")
+    job(3)
+    for state in (record.project / "data/digits/models").glob("*/state"):
+        state.write_text("2")
+    record(*command)
+    folder = records.find("last")
+    assert points_of(folder) == [("loss", step, 1 / (step + 1)) for step in range(6)]
+    states = [one["state"] for one in record.entry(folder)["attempts"]]
+    assert states == ["LOST", "LOST", "COMPLETED"]
+
+
+def test_the_stop_of_a_job_is_its_end(record, job):
+    folder = job(1)
+    process = record.start("--", "python", "goes_on.py")
+    assert process.stdout.readline() == "cut\n"
+    (folder / "stop").touch()
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert record.entry(records.find("last"))["status"] == "TERMINATED"
+
+
+def test_an_older_attempt_of_a_command_ends_with_it_and_leaves_the_record(record, job, tmp_path):
+    """The command's next point looks at the claim, as each point does."""
+    record.write(
+        "two.py",
+        "import sys, wandb\nwandb.log({'loss': 1}, step=0)\nprint('cut', flush=True)\n"
+        "sys.stdin.readline()\nwandb.log({'loss': 2}, step=1)\nprint('more', flush=True)\n",
+    )
+    folder = job(1)
+    process = record.start("--", "python", "two.py", stdin=subprocess.PIPE)
+    assert process.stdout.readline() == "cut\n"
+    (folder / "attempt").write_text("2\n")
+    out, _ = process.communicate("go on\n", timeout=60)
+    assert process.returncode == attempts.GO_ON and "more" not in out
+    one = records.find("last")
+    assert points_of(one) == [("loss", 0, 1)]
+    assert record.entry(one)["status"] == "RUNNING", "its state is the newer one's affair"
+
+
+def test_points_that_come_again_replace_those_of_before(job, tmp_path):
+    folder = tmp_path / "runs" / "x"
+    folder.mkdir(parents=True)
+    line = '{"metric": "%s", "step": %d, "value": %d, "time": 1}\n'
+    old = [("a", step, 1) for step in range(4)] + [("b", 2, 1)]
+    (folder / "metrics.jsonl").write_text("".join(line % one for one in old) + '{"metric": "a", ')
+    job(2)
+    later = command_points.LaterPoints(folder)
+    assert points_of(folder) == old
+    for step in (2, 3, 4):
+        with later.path.open("a") as file:
+            file.write(line % ("a", step, 2))
+        later.merge()
+    assert points_of(folder) == [*old[:2], old[4], ("a", 2, 2), ("a", 3, 2), ("a", 4, 2)]
+    job(3)
+    with later.path.open("a") as file:
+        file.write(line % ("b", 2, 2))
+    command_points.LaterPoints(folder)
+    assert points_of(folder)[-1] == ("b", 2, 2) and ("b", 2, 1) not in points_of(folder)
+
+
+def test_show_and_runs_name_the_attempts(record, job, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(SRC))
+    job(1)
+    process = record.start("--", "python", "goes_on.py", start_new_session=True)
+    assert process.stdout.readline() == "cut\n"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    job(2)
+    record("--", "python", "goes_on.py")
+    command = [sys.executable, "-m", "lab.cli"]
+    shown = subprocess.check_output([*command, "show", "last"], text=True)
+    (line,) = [line for line in shown.splitlines() if line.startswith("attempts")]
+    assert "LOST" in line and "COMPLETED" in line
+    rows = json.loads(subprocess.check_output([*command, "runs", "--json"]))
+    assert [row["state"] for row in rows] == ["COMPLETED"]

@@ -1,0 +1,143 @@
+"""A run that is cut anywhere, and goes on in another attempt, is as if nothing had cut it.
+
+Without Slurm: helpers/cut_attempts.py plays its batch script.
+"""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HELPER = Path(__file__).parent / "helpers/cut_attempts.py"
+CUTS = 30
+
+
+class Cut:
+    """A project's run, and jobs with the same run, in which attempts were cut at random points."""
+
+    def __init__(self, project, folder: Path):
+        self.project, self.folder, self.seed = project, folder, secrets.randbelow(1 << 30)
+        project.run("python", HELPER, folder, self.seed, CUTS)
+        self.report = json.loads((folder / "report.json").read_text())
+        self.whole = folder / "runs" / self.report["run"]
+        self.env = {"LAB_RUNS": str(folder / "runs"), "LAB_DATA": str(folder / "data")}
+
+    def records(self) -> list[Path]:
+        return [self.folder / "runs" / run for job in self.report["jobs"] for run in job["runs"]]
+
+
+@pytest.fixture(scope="module")
+def cut(project, tmp_path_factory) -> Cut:
+    return Cut(project, tmp_path_factory.mktemp("cut"))
+
+
+def points(record: Path) -> list[tuple]:
+    lines = map(json.loads, (record / "metrics.jsonl").read_text().splitlines())
+    return [(point["metric"], point["step"], point["value"]) for point in lines]
+
+
+def columns(record: Path) -> dict:
+    """Steps and values in Sacred's metrics.json."""
+    metrics = json.loads((record / "metrics.json").read_text())
+    return {name: (one["steps"], one["values"]) for name, one in metrics.items()}
+
+
+def test_thirty_cuts_leave_the_points_of_a_run_that_nothing_has_cut(cut):
+    assert len(points(cut.whole)) > 40
+    assert [len(job["runs"]) for job in cut.report["jobs"]] == [1] * len(cut.report["jobs"])
+    for record in cut.records():
+        why = f"seed {cut.seed}, {record}"
+        assert points(record) == points(cut.whole), why
+        assert columns(record) == columns(cut.whole), why
+        entries = [json.loads((one / "run.json").read_text()) for one in (record, cut.whole)]
+        assert entries[0]["result"] == entries[1]["result"], why
+        weights = [
+            cut.folder / "data/digits/models" / one.name / "best.safetensors"
+            for one in (record, cut.whole)
+        ]
+        assert weights[0].read_bytes() == weights[1].read_bytes(), why
+
+
+def test_an_attempt_that_is_told_to_end_can_go_on_and_an_older_one_ends(cut):
+    told = [one for job in cut.report["jobs"] for one in job["told"]]
+    assert len(told) > CUTS
+    ends = {"SIGUSR1": {"75", "0"}, "SIGTERM": {"75", "0"}, "SIGKILL": {"SIGKILL", "0"}}
+    ends |= {"SIGSTOP": {"75", "0"}, "none": {"0"}}
+    for *_, name, _, end in (one if len(one) > 2 else [one[0], 0, one[1]] for one in told):
+        assert end in ends[name], f"seed {cut.seed}: {told}"
+
+
+def test_tensorboard_shows_each_point_once(cut):
+    script = """
+import sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+for folder in sys.argv[1:]:
+    found = EventAccumulator(folder + "/tensorboard").Reload()
+    print({tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]})
+"""
+    done = cut.project.run("python", "-c", script, cut.whole, *cut.records(), stderr=None)
+    lines = done.stdout.splitlines()
+    assert len(lines) > 1 and len(set(lines)) == 1, f"seed {cut.seed}"
+
+
+def test_the_record_names_its_attempts_and_is_repeated_in_one_go(cut):
+    record = max(
+        cut.records(), key=lambda one: len(json.loads((one / "run.json").read_text())["attempts"])
+    )
+    listed = json.loads((record / "run.json").read_text())["attempts"]
+    assert len(listed) > 2 and listed[-1]["state"] == "COMPLETED"
+    assert all(one["start"] and one["end"] and one["host"] for one in listed)
+    numbers = [one["attempt"] for one in listed]
+    assert numbers == sorted(set(numbers))
+    shown = cut.project.run("lab", "show", record.name, env=cut.env).stdout
+    (line,) = [line for line in shown.splitlines() if line.startswith("attempts")]
+    assert "COMPLETED" in line
+    compared = cut.project.run("lab", "compare", record.name, cut.whole.name, env=cut.env).stdout
+    (line,) = [line for line in compared.splitlines() if line.startswith("attempts")]
+    assert str(len(listed)) in line
+    cut.project.run("lab", "reproduce", record.name, env=cut.env)  # 0: the same numbers
+
+
+def test_signals_to_all_processes_of_a_run_with_workers_end_it_at_a_step(cut, tmp_path):
+    """As a step of Slurm gets them: also its DataLoader workers and the copier of its output."""
+    job = tmp_path / "job"
+    job.mkdir()
+    env = {**os.environ, **cut.env, "LAB_RUNS": str(tmp_path / "runs"), "LAB_JOB_FOLDER": str(job)}
+    python = cut.project.path / ".venv/bin/python"
+    words = ["with", "width=2", "epochs=3", "batch_size=16", "patience=0", "workers=2"]
+    for attempt, number in enumerate((signal.SIGUSR1, signal.SIGTERM, None), 1):
+        (job / "attempt").write_text(f"{attempt}\n")
+        process = subprocess.Popen(
+            [python, "-m", "my_experiment.experiment", *words],
+            env={**env, "LAB_ATTEMPT": str(attempt)},
+            cwd=cut.project.path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        said = ""
+        while number and f"epoch {attempt}/3" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        if number:
+            os.killpg(process.pid, number)
+        said += process.communicate(timeout=120)[0]
+        assert process.returncode == (75 if number else 0), said
+        assert (job / f"listens.{attempt}").exists()
+    (record,) = (tmp_path / "runs").glob("2*")
+    entry = json.loads((record / "run.json").read_text())
+    assert [one["state"] for one in entry["attempts"]] == [
+        "INTERRUPTED",
+        "INTERRUPTED",
+        "COMPLETED",
+    ]
+    for metric in {point[0] for point in points(record)}:
+        steps = [step for name, step, _ in points(record) if name == metric]
+        assert steps == sorted(set(steps))
+    assert [name for name, *_ in points(record)].count("val/loss") == 3
