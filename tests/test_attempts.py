@@ -141,3 +141,62 @@ def test_signals_to_all_processes_of_a_run_with_workers_end_it_at_a_step(cut, tm
         steps = [step for name, step, _ in points(record) if name == metric]
         assert steps == sorted(set(steps))
     assert [name for name, *_ in points(record)].count("val/loss") == 3
+
+
+PLAIN = """
+import sys, time
+from dataclasses import dataclass
+from lab import records, tracking
+
+@dataclass(frozen=True)
+class Config:
+    resume: str = ""
+    seed: int = 0
+
+def inherit(typed, defaults):
+    return {"resume": records.find(typed["resume"]).name} if typed.get("resume") else {}
+
+ex = tracking.Experiment(Config, inherit="plain:inherit")
+
+@ex.main
+def run(_config, _run):
+    with tracking.metrics(_run) as log:
+        log(1, {"loss": 0.5})
+    print("resumes", _config["resume"], flush=True)
+    while "--comment=cut" in sys.argv:
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    ex.run_commandline()
+"""
+
+
+def test_resume_means_in_each_attempt_what_it_meant_in_the_first(project, tmp_path):
+    """Of an experiment that does not ask whether it should stop: a signal ends it at once."""
+    (tmp_path / "plain.py").write_text(PLAIN)
+    job = tmp_path / "job"
+    job.mkdir()
+    env = {"LAB_RUNS": str(tmp_path / "runs"), "LAB_PROJECT": str(project.path)}
+    words = ["python", tmp_path / "plain.py"]
+    project.run(*words, env=env)
+    (first,) = (tmp_path / "runs").glob("2*")
+    env |= {"LAB_JOB_FOLDER": str(job), "LAB_ATTEMPT": "1"}
+    (job / "attempt").write_text("1\n")
+    process = subprocess.Popen(
+        [project.path / ".venv/bin/python", *words[1:], "--comment=cut", "with", "resume=last"],
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while (line := process.stdout.readline()) != f"resumes {first.name}\n":
+        assert line
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=120)
+    assert process.returncode == 75
+    (job / "attempt").write_text("2\n")
+    said = project.run(*words, "with", "resume=last", env=env | {"LAB_ATTEMPT": "2"}).stdout
+    assert f"resumes {first.name}\n" in said
+    (second,) = set((tmp_path / "runs").glob("2*")) - {first}
+    assert points(second) == [("loss", 1, 0.5)]
+    entry = json.loads((second / "run.json").read_text())
+    assert [one["state"] for one in entry["attempts"]] == ["INTERRUPTED", "COMPLETED"]
