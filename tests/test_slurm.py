@@ -22,7 +22,8 @@ def laptop(cluster):
     """The laptop of the Slurm bed; no job of an earlier test is left."""
     shutil.copy(LISTENER, cluster.path)
     yield cluster
-    cluster.hosts.slurm("scancel", "--user=ada", "--user=bob", check=False)
+    for user in ("ada", "bob"):
+        cluster.hosts.slurm("scancel", f"--user={user}", check=False)
     for host in (cluster.hosts.login1, cluster.hosts.login2):
         host.forget_programs()
     until(lambda: not cluster.hosts.slurm("squeue", "-h").strip(), what="an empty queue")

@@ -284,10 +284,6 @@ class SlurmBed:
     def heal(self):
         self.laptop._sh("ip link set line up")
 
-    def clean(self):
-        """Nothing runs, and no job is left in Slurm's queue."""
-        self.slurm("scancel", "--user=ada", "--user=bob", check=False)
-
 
 MACHINES = """
 [machines.cluster]
