@@ -64,11 +64,10 @@ def test_thirty_cuts_leave_the_points_of_a_run_that_nothing_has_cut(cut):
 
 def test_an_attempt_that_is_told_to_end_can_go_on_and_an_older_one_ends(cut):
     told = [one for job in cut.report["jobs"] for one in job["told"]]
-    assert len(told) > CUTS
-    ends = {"SIGUSR1": {"75", "0"}, "SIGTERM": {"75", "0"}, "SIGKILL": {"SIGKILL", "0"}}
-    ends |= {"SIGSTOP": {"75", "0"}, "none": {"0"}}
-    for *_, name, _, end in (one if len(one) > 2 else [one[0], 0, one[1]] for one in told):
-        assert end in ends[name], f"seed {cut.seed}: {told}"
+    assert len(told) >= CUTS
+    for _, name, _, end in told:  # an attempt may have been at its end before its cut
+        wanted = {"0", "SIGKILL" if name == "SIGKILL" else "75"}
+        assert end in wanted, f"seed {cut.seed}: {told}"
 
 
 def test_tensorboard_shows_each_point_once(cut):

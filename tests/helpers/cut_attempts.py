@@ -51,8 +51,8 @@ def note_events(cut) -> None:
     def hook(event, arguments):
         nonlocal count
         opens = event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-        is_ours = os.getpid() == owner and str(arguments[0]).startswith(str(folder))
-        if is_ours and (opens or event in WRITING):
+        is_one = (opens or event in WRITING) and str(arguments[0]).startswith(str(folder))
+        if is_one and os.getpid() == owner:
             count += 1
             if count == cut:
                 os.kill(owner, signal.Signals[name])
@@ -122,7 +122,7 @@ def run_job(job: Path, left: int) -> dict:
             told.append([*frozen[1], wait(frozen[0])])
         frozen = (pid, cut) if ended == "stopped" else None
         if not frozen:
-            told.append([*(cut or ["none"]), ended])
+            told.append([*(cut or ["nothing", "none", 0]), ended])
         if ended == "0":
             return {"attempts": attempt, "told": told}
 
