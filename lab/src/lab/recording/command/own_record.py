@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from lab.ground import files
+from lab.ground import files, project
 from lab.recording.command.settings import find_program
 
 
@@ -18,7 +18,7 @@ def records_itself(words: list[str], root: Path, folder: Path) -> bool:
     parts = program.split(".")
     if parts[0] == "lab":
         return True
-    found = (Path(top, *parts) for top in (root / "src", folder, root))
+    found = (Path(top, *parts) for top in (project.source_folder(root), folder, root))
     return any(
         makes_experiment(file)
         for module in found
