@@ -171,7 +171,9 @@ def test_any_name_of_an_image_and_any_login_shell_will_do(way):
     assert "already" in way()
 
 
-@pytest.mark.parametrize("path", ["../evil", "train/../../evil", "/tmp/evil", "models/x/best", "x"])
+@pytest.mark.parametrize(
+    "path", ["../evil", "train/../../evil", "/tmp/evil", "models/x/best", "-x"]
+)
 def test_a_manifest_that_leads_elsewhere_is_refused(way, path):
     place = dataset(way.source)
     put(place / "manifest.json", json.dumps({"files": {path: "0" * 64}}))
