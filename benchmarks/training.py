@@ -15,42 +15,63 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from my_experiment import data, training
+from accelerate import Accelerator
+from my_experiment import data
 from my_experiment.experiment import Config, ex
+from my_experiment.loading import TrainingSamples
 from my_experiment.model import SmallCNN
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 PAIRS = 15
 WORKLOADS = {
     "32x32": {"image_size": 32, "epochs": 1, "patience": 0},
     "8x8": {"image_size": 8, "epochs": 5, "patience": 0},
 }
+TRIAL = {"trial": {"image_size": 8, "epochs": 1, "patience": 0, "width": 4}}  # for the tests
 
 
 class Stopwatch:
-    """Adds up the passes over the training split; work that a GPU has still to do counts."""
+    """Adds up the seconds and the processor seconds of what it watches, a GPU's work included."""
 
     def __init__(self):
         self.wall = self.cpu = 0.0
 
-    def __call__(self, work, *arguments):
-        wall, cpu = time.perf_counter(), time.process_time()
-        work(*arguments)
+    def __enter__(self):
+        self.started = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
+        wall, cpu = self.started
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
 
 
+class Watched:
+    """Batches whose passes are watched, from asking for the first to the end of the last step."""
+
+    def __init__(self, batches, stopwatch):
+        self.batches, self.stopwatch = batches, stopwatch
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        with self.stopwatch:
+            yield from self.batches
+
+
 def ours(settings, stopwatch):
     """A whole recorded run, as `python -m my_experiment.experiment` makes it."""
-    train_epoch = training.train_epoch
+    prepare = Accelerator.prepare
 
-    def watched(*arguments):
-        stopwatch(train_epoch, *arguments)
+    def prepare_watched(accelerator, *arguments):
+        prepared = prepare(accelerator, *arguments)
+        is_train = isinstance(getattr(arguments[0], "dataset", None), TrainingSamples)
+        return Watched(prepared, stopwatch) if is_train else prepared
 
-    with patch.object(training, "train_epoch", watched):
+    with patch.object(Accelerator, "prepare", prepare_watched):
         return ex.run(config_updates=settings, options={"--loglevel": "ERROR"}).result
 
 
@@ -70,9 +91,9 @@ def bare(settings, stopwatch):
     classes = len(splits["train"].classes)
     model = SmallCNN(classes, config.channels, config.width, config.dropout).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
-    order = torch.Generator()
-    shuffled = RandomSampler(splits["train"], generator=order)
-    batches = DataLoader(splits["train"], config.batch_size, sampler=shuffled)
+    order: list[int] = []  # by seed and epoch, as ours has it, for the same scores
+    options = {"batch_size": config.batch_size, "generator": torch.Generator()}
+    batches = Watched(DataLoader(splits["train"], sampler=order, **options), stopwatch)
 
     def epoch():
         model.train()
@@ -88,7 +109,7 @@ def bare(settings, stopwatch):
     def evaluate(split):
         model.eval()
         losses, hits = [], []
-        for images, labels in DataLoader(split, config.batch_size):
+        for images, labels in DataLoader(split, **options):
             logits, labels = model(images.to(device)), labels.to(device)
             losses.append(nn.functional.cross_entropy(logits, labels, reduction="none"))
             hits.append(logits.argmax(dim=1) == labels)
@@ -97,8 +118,9 @@ def bare(settings, stopwatch):
 
     best, weights = float("inf"), None
     for number in range(config.epochs):
-        order.manual_seed(config.seed + number)
-        stopwatch(epoch)
+        shuffled = np.random.default_rng([config.seed, number]).permutation(len(splits["train"]))
+        order[:] = shuffled.tolist()
+        epoch()
         loss = evaluate(splits["val"])["loss"]
         if loss < best:
             best, weights = loss, copy.deepcopy(model.state_dict())
@@ -110,17 +132,18 @@ def measured(work, settings):
     """Seconds and cpu seconds of the loop, then of the whole run; and its test scores."""
     loop, whole = Stopwatch(), Stopwatch()
     scores = {}
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        whole(lambda: scores.update(work(settings, loop)))
+    with open(os.devnull, "w") as out, redirect_stdout(out), redirect_stderr(out), whole:
+        scores.update(work(settings, loop))
     return {"loop": (loop.wall, loop.cpu), "whole": (whole.wall, whole.cpu), "scores": scores}
 
 
 def main():
+    number, workloads = (0, TRIAL) if sys.argv[1:] == ["trial"] else (PAIRS, WORKLOADS)
     measurements = {}
-    for name, settings in WORKLOADS.items():
+    for name, settings in workloads.items():
         config = Config(**settings)
         train = data.ImageSplit(config.dataset, "train", config.image_size, config.channels)
-        pairs = [(measured(ours, settings), measured(bare, settings)) for _ in range(PAIRS + 1)]
+        pairs = [(measured(ours, settings), measured(bare, settings)) for _ in range(number + 1)]
         for one, other in pairs:
             if one["scores"] != other["scores"]:
                 sys.exit(f"{name} is not the same work: {one['scores']}, {other['scores']}")

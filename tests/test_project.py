@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from helpers.projects import Project, cookiecutter
+from helpers.projects import TEMPLATE, Project, cookiecutter
 
 pytestmark = pytest.mark.environment
 
@@ -683,3 +683,12 @@ def test_a_notebook_that_was_run_is_committed_without_its_output(worked, tmp_pat
     assert "image/png" in notebook.read_text("utf-8")
     copy.git("add", "--all")
     assert copy.git("diff", "--cached") == ""
+
+
+def test_a_training_run_has_the_scores_of_the_same_loop_in_bare_pytorch(project, tmp_path):
+    folders = {"LAB_DATA": str(tmp_path / "data"), "LAB_RUNS": str(tmp_path / "runs")}
+    project.run(".venv/bin/python", "-m", "my_experiment.data", "prepare", env=folders)
+    benchmark = TEMPLATE / "benchmarks/training.py"
+    # it ends with 1 if the scores differ
+    done = project.run(".venv/bin/python", benchmark, "trial", env=folders, stderr=subprocess.PIPE)
+    assert json.loads(done.stdout)["trial"]["samples"] > 0
