@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lab.recording.nested_settings import describe_missing_default, describe_unknown, find_changed
+from lab.recording.settings.nested import describe_missing_default, describe_unknown, find_changed
 
 
 @dataclass(frozen=True)

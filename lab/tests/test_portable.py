@@ -6,7 +6,7 @@ import pytest
 
 from lab.ground import portable
 from lab.project import LabError, find_file
-from lab.recording import named_files
+from lab.recording.settings import named_files
 
 
 @pytest.fixture

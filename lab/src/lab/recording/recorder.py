@@ -20,11 +20,11 @@ from lab.recording import (
     capture,
     code_state,
     metrics_file,
-    named_files,
     provenance,
     ranks,
 )
 from lab.recording.record_files import RecordError, RecordFiles, flatten
+from lab.recording.settings import named_files
 
 POINT = ("steps", "values", "timestamps")
 

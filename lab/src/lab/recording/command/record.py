@@ -19,10 +19,11 @@ from typing import Any
 from lab.ground import attempts, interrupts, portable, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
-from lab.recording import attempted, code_state, named_files, provenance
+from lab.recording import attempted, code_state, provenance
 from lab.recording.command import outputs, points, settings
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
+from lab.recording.settings import named_files
 
 INSIDE = Path(__file__).with_name("inside")  # what Python imports in the command
 BEAT = 10.0  # seconds between two states of the record
