@@ -203,9 +203,8 @@ def main() -> int:
         place = Path(name)
         isolate(place / "home", os.environ.__setitem__)
         (place / "hosts").mkdir()
-        (place / "small").mkdir()
         with bed.folder_in_memory(place / "hosts") as folder, start_hosts(folder) as hosts:
-            laptop = settle(hosts, place / "small")
+            laptop = settle(hosts, "ready")
             return 0 if all([*measure(laptop), measure_fetch(laptop)]) else 1
 
 

@@ -11,6 +11,7 @@ import pytest
 from helpers import hosts as bed
 from helpers import slurm_bed
 from helpers.laptop import Laptop, settle, start_hosts
+from helpers.once import once, run_pid
 from helpers.projects import EVERY_STEP, TEMPLATE, Project, cookiecutter, isolate
 
 
@@ -46,15 +47,22 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not any(map(item.get_closest_marker, LONG)))
 
 
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory) -> Path:
+    """The folder of what all workers use."""
+    own = tmp_path_factory.getbasetemp()
+    return own if os.getpid() == run_pid() else own.parent
+
+
 @pytest.fixture(scope="session", autouse=True)
-def isolated_session(tmp_path_factory):
+def isolated_session(run_folder):
     """The home of everything that lives as long as the session."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             foreign = name.startswith(("GIT_", "XDG_", "JUPYTER", "SSH_", "LAB_", "DL_TEMPLATE_"))
             if foreign or name in FOREIGN:
                 patch.delenv(name)
-        isolate(tmp_path_factory.mktemp("home"), patch.setenv)
+        isolate(run_folder / "home", patch.setenv)
         yield
 
 
@@ -79,12 +87,15 @@ def bake(cookies, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def project(isolated_session, tmp_path_factory) -> Project:
+def project(isolated_session, run_folder) -> Project:
     """One project with everything set up, with the default answers; tests leave it as it is."""
-    folder = tmp_path_factory.mktemp("baked")
-    done = cookiecutter(folder)
-    assert done.returncode == 0, done.stdout
-    return Project(folder / "my-experiment", done.stdout)
+    folder, printed = run_folder / "baked", run_folder / "baked.output"
+    with once(folder) as ours:
+        if ours:
+            done = cookiecutter(folder)
+            assert done.returncode == 0, done.stdout
+            printed.write_text(done.stdout, "utf-8")
+    return Project(folder / "my-experiment", printed.read_text("utf-8"))
 
 
 @pytest.fixture
@@ -113,7 +124,7 @@ def template_copy(tmp_path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def hosts_session(isolated_session, tmp_path_factory):
+def hosts_session(isolated_session, run_folder, tmp_path_factory):
     """Laptop, gateway and worker, started once; a test takes `hosts`, which is always fresh."""
     if reason := bed.why_impossible():
         pytest.skip(reason)
@@ -121,7 +132,8 @@ def hosts_session(isolated_session, tmp_path_factory):
     assert not missing, f"make test installs what is missing here: {', '.join(missing)}"
     with (
         bed.folder_in_memory(tmp_path_factory.mktemp("hosts")) as folder,
-        start_hosts(folder) as hosts,
+        bed.shared_folder(run_folder / "hosts") as shared,
+        start_hosts(folder, shared) as hosts,
     ):
         yield hosts
 
@@ -135,10 +147,15 @@ def hosts(hosts_session):
 
 
 @pytest.fixture(scope="session")
-def ready(hosts_session, tmp_path_factory) -> Laptop:
+def ready(hosts_session) -> Laptop:
     """The laptop of the remote tests, before a test has touched it."""
-    hosts_session.clean()
-    return settle(hosts_session, tmp_path_factory.mktemp("small"))
+    return settle(hosts_session, "ready")
+
+
+@pytest.fixture(scope="session")
+def served(hosts_session) -> Laptop:
+    """The same with Jupyter and TensorBoard."""
+    return settle(hosts_session, "served")
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from helpers.jobs import until
-from helpers.laptop import Laptop, settle
+from helpers.laptop import Laptop
 from helpers.notebook import QUICK, get, notebook, tunnels
-from helpers.projects import RECORDED, TEMPLATE
+from helpers.projects import TEMPLATE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian make installs it")
@@ -38,17 +38,16 @@ NEWS = ".jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.j
 
 
 @pytest.fixture(scope="module")
-def laptop(hosts_session, tmp_path_factory) -> Laptop:
+def laptop(served) -> Laptop:
     """A laptop with two runs on the worker, and a notebook there that looks at them."""
-    hosts_session.clean()
-    names = (*RECORDED, "jupyter", "matplotlib", "pandas", "tensorboard")
-    laptop = settle(hosts_session, tmp_path_factory.mktemp("browser"), names, "in-browser")
+    laptop, worker = served, served.hosts.worker
+    laptop.hosts.clean("served")
     if IMAGES:
-        train(hosts_session.worker)
+        train(worker)
     else:
         for rate in (0.1, 0.2):
             laptop.lab("run", "--follow", "with", "steps=30", f"lr={rate}")
-    hosts_session.worker.write(NEWS, '{"fetchNews": "false", "checkForUpdates": false}')
+    worker.write(NEWS, '{"fetchNews": "false", "checkForUpdates": false}')
     cells = [
         {"cell_type": "code", "id": f"cell-{number}", "source": source, "metadata": {}}
         for number, source in enumerate(CELLS)
@@ -59,7 +58,7 @@ def laptop(hosts_session, tmp_path_factory) -> Laptop:
     text |= {"nbformat": 4, "nbformat_minor": 5}
     laptop.there("work/notebooks/two_runs.ipynb").write_text(json.dumps(text))
     yield laptop
-    hosts_session.clean()
+    laptop.hosts.clean()
 
 
 def train(worker) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from helpers.jobs import ended, start, until
-from helpers.laptop import Laptop, settled_with_servers
+from helpers.laptop import Laptop
 from helpers.notebook import QUICK, get, notebook, tunnels
 from helpers.terminal import in_terminal, read_until, type_in
 
@@ -32,16 +32,10 @@ OTHERS = (
 ASKPASS = "#!/bin/sh\ntouch /tmp/asked\necho wrong\n"
 
 
-@pytest.fixture(scope="module")
-def settled(hosts_session, tmp_path_factory) -> Laptop:
-    with settled_with_servers(hosts_session, tmp_path_factory.mktemp("login"), "login") as laptop:
-        yield laptop
-
-
 @pytest.fixture
-def laptop(settled) -> Laptop:
-    settled.hosts.clean("login")
-    return settled
+def laptop(served) -> Laptop:
+    served.hosts.clean("served")
+    return served
 
 
 def log_in(laptop, *answers: str, expected=0):

@@ -9,7 +9,7 @@ import pytest
 
 from helpers.hosts import Clock, Host, nvidia_smi
 from helpers.jobs import until
-from helpers.laptop import Laptop, settled_with_servers
+from helpers.laptop import Laptop
 from helpers.notebook import QUICK, get, notebook, tunnels
 
 STATE = ".cache/dl-remote-template"
@@ -52,11 +52,10 @@ asyncio.run(asyncio.wait_for(main(), 60))
 
 
 @pytest.fixture(scope="module")
-def settled(hosts_session, tmp_path_factory) -> Laptop:
-    with settled_with_servers(
-        hosts_session, tmp_path_factory.mktemp("browser"), "browser"
-    ) as laptop:
-        yield laptop
+def settled(served) -> Laptop:
+    served.hosts.clean("served")
+    yield served
+    served.hosts.clean()
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,11 @@ from helpers.projects import (
     shorten,
 )
 
+# What is installed in them, besides lab; "served" is for Jupyter, TensorBoard and plots.
+SNAPSHOTS = {
+    "ready": RECORDED,
+    "served": (*RECORDED, "jupyter", "matplotlib", "pandas", "tensorboard"),
+}
 EXPERIMENT = Path(__file__).with_name("small_experiment.py")
 # Imports all of lab, and with it numpy, Sacred and pydantic: Python keeps them compiled.
 IMPORT_ALL = """
@@ -29,9 +33,9 @@ for module in pkgutil.walk_packages(lab.__path__, "lab."):
 """
 
 
-def start_hosts(folder: Path) -> bed.Hosts:
+def start_hosts(folder: Path, shared: Path | None = None) -> bed.Hosts:
     """The three hosts, in that folder, with the uv and the Python of the tests."""
-    return bed.Hosts(folder, *find_programs())
+    return bed.Hosts(folder, *find_programs(), shared)
 
 
 def find_programs() -> tuple[str, str, str]:
@@ -70,14 +74,6 @@ class Laptop(Project):
         return self.hosts.worker.home / "lab/my-experiment" / name
 
 
-@contextmanager
-def settled_with_servers(hosts: bed.Hosts, folder: Path, snapshot: str) -> Iterator[Laptop]:
-    """A project with Jupyter and TensorBoard, set up on the worker."""
-    hosts.clean()
-    yield settle(hosts, folder, (*RECORDED, "jupyter", "tensorboard"), snapshot)
-    hosts.clean()
-
-
 def make_small_project(folder: Path, names=RECORDED, **answers) -> Project:
     """Bake a project in that folder whose experiment is small, with its environment."""
     done = cookiecutter(folder, skip=EVERY_STEP, **answers)
@@ -89,14 +85,23 @@ def make_small_project(folder: Path, names=RECORDED, **answers) -> Project:
     return small
 
 
-def settle(hosts: bed.Hosts, folder: Path, names=RECORDED, snapshot="ready") -> Laptop:
-    """Put the small project on the laptop and set it up on the worker; as that snapshot."""
-    make_small_project(folder, names, remote="ada@worker", remote_gateway="ada@gateway")
-    shutil.move(folder / "my-experiment", hosts.laptop.home)
+def settle(hosts: bed.Hosts, snapshot: str) -> Laptop:
+    """The hosts as in one of SNAPSHOTS: the small project on the laptop, set up on the worker."""
     laptop = Laptop(hosts.laptop.home / "my-experiment", hosts=hosts)
+    with hosts.shared_snapshot(snapshot) as ours:
+        if ours:
+            hosts.clean()
+            _set_up(laptop, SNAPSHOTS[snapshot])
+    hosts.clean(snapshot)
+    return laptop
+
+
+def _set_up(laptop: Laptop, names: tuple[str, ...]) -> None:
+    answers = {"remote": "ada@worker", "remote_gateway": "ada@gateway"}
+    with tempfile.TemporaryDirectory() as folder:
+        small = make_small_project(Path(folder), names, **answers)
+        shutil.move(small.path, laptop.path)
     laptop.lab("setup")
     # each test begins with this snapshot: what is compiled in it is not compiled by each test
     laptop.run("python", "-c", IMPORT_ALL)
-    hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", IMPORT_ALL)
-    hosts.snapshot(snapshot)
-    return laptop
+    laptop.hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", IMPORT_ALL)

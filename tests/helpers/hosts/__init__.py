@@ -17,9 +17,11 @@ from pathlib import Path
 
 from helpers.hosts.host import ADDRESSES, BOB, CACHE, SPACES, Clock, Host, address
 from helpers.hosts.nvidia import nvidia_smi
+from helpers.once import once, run_pid
 
 __all__ = ["Clock", "Host", "Hosts", "Traffic", "nvidia_smi"]
 ELSEWHERE = "192.0.2.77"  # the laptop's address after it was moved
+MEMORY = Path("/dev/shm")
 PROGRAMS = ["unshare", "nsenter", "setsid", "ip", "ssh", "ssh-keygen", "sshd", "tmux", "rsync"]
 PROGRAMS += ["sshfs", "fish", "tcsh", "zsh", "faketime", "ps", "mkfs.btrfs", "curl", "openssl"]
 
@@ -51,7 +53,7 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def folder_in_memory(otherwise: Path, memory=Path("/dev/shm"), name="hosts-of"):
+def folder_in_memory(otherwise: Path, memory=MEMORY, name="hosts-of"):
     """A folder where thousands of files are gone in no time (a disk took 1 ms for each).
 
     It bears our pid: what a killed session left there is removed by the next one.
@@ -59,9 +61,7 @@ def folder_in_memory(otherwise: Path, memory=Path("/dev/shm"), name="hosts-of"):
     for left in memory.glob(f"{name}-*"):
         if not Path("/proc", left.name.rpartition("-")[2]).exists():
             shutil.rmtree(left, ignore_errors=True)  # the other worker may be at it too
-    room = os.statvfs(memory) if memory.is_dir() else None
-    roomy = room and room.f_bavail * room.f_frsize > 8 << 30
-    if not roomy or room.f_flag & os.ST_NOEXEC:
+    if not _is_roomy(memory):
         yield otherwise
         return
     folder = memory / f"{name}-{os.getpid()}"
@@ -72,11 +72,39 @@ def folder_in_memory(otherwise: Path, memory=Path("/dev/shm"), name="hosts-of"):
         shutil.rmtree(folder)
 
 
-class Hosts:
-    """The three hosts and the lines between them."""
+@contextlib.contextmanager
+def shared_folder(otherwise: Path, memory=MEMORY):
+    """Such a folder that all workers share; it is gone with the run, or removed by the next one."""
+    folder = memory / f"hosts-of-all-{run_pid()}"
+    if not folder.exists() and not _is_roomy(memory):
+        folder = otherwise
+    folder.mkdir(mode=0o700, exist_ok=True)
+    user = folder / f"user-{os.getpid()}"
+    user.touch()
+    try:
+        yield folder
+    finally:
+        user.unlink()
+        if folder != otherwise and not list(folder.glob("user-*")):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def __init__(self, folder: Path, uv: str, uv_cache: str, python: str):
+
+def _is_roomy(memory: Path) -> bool:
+    """Whether the folders of all workers have room there, and programs in them can be run."""
+    room = os.statvfs(memory) if memory.is_dir() else None
+    roomy = room and room.f_bavail * room.f_frsize > 8 << 30
+    return bool(roomy and not room.f_flag & os.ST_NOEXEC)
+
+
+class Hosts:
+    """The three hosts and the lines between them.
+
+    In `shared` lies what other beds of this run have in common with this one.
+    """
+
+    def __init__(self, folder: Path, uv: str, uv_cache: str, python: str, shared=None):
         self.folder, self.uv, self.uv_cache, self.python = Path(folder), uv, uv_cache, python
+        self.shared = shared or self.folder / "shared"
         self.laptop, self.gateway, self.worker = self.all = [
             Host(self, name) for name in ("laptop", "gateway", "worker")
         ]
@@ -102,13 +130,11 @@ class Hosts:
 
     def _prepare(self):
         """Keys, and the homes of the accounts."""
-        keys = self.folder / "keys"
-        keys.mkdir()
+        keys = self.shared / "keys"
         Path(self.uv_cache).mkdir(parents=True, exist_ok=True)
-        hosts = [f"host_{name}_{n}" for name in ("gateway", "worker") for n in range(3)]
-        for name, comment in [("id_ed25519", "ada"), ("id_bob", "bob"), *((h, h) for h in hosts)]:
-            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment]
-            subprocess.run([*words, "-f", keys / name], check=True)
+        with once(keys) as ours:
+            if ours:
+                self._make_keys(keys)
         for host in self.all:
             shutil.copytree(keys, host.folder / "keys")
             shutil.copytree("/etc/skel", host.home)
@@ -131,6 +157,12 @@ class Hosts:
         lines = "".join(f"{name} {' '.join(key.split()[:2])}\n" for name, key in known.items())
         self.laptop.write(".ssh/known_hosts", lines, 0o600)
         self.laptop.write(".gitconfig", "[user]\n\tname = Ada\n\temail = ada@example.org\n")
+
+    def _make_keys(self, folder: Path):
+        hosts = [f"host_{name}_{n}" for name in ("gateway", "worker") for n in range(3)]
+        for name, comment in [("id_ed25519", "ada"), ("id_bob", "bob"), *((h, h) for h in hosts)]:
+            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment]
+            subprocess.run([*words, "-f", folder / name], check=True)
 
     def _uv_settings(self) -> str:
         # the cache is another mount there, and a link cannot lead out of a mount
@@ -226,6 +258,15 @@ class Hosts:
         """Keep the homes of all hosts as they are now."""
         for host in self.all:
             host.homes.save(name)
+
+    @contextlib.contextmanager
+    def shared_snapshot(self, name: str):
+        """Whether it is to us to prepare the homes for this snapshot, which all workers use."""
+        folder = self.shared / name
+        with once(folder) as ours:
+            yield ours
+            for host in self.all:
+                host.homes.share(name, folder / host.name, ours)
 
     def restore(self, name: str):
         """Bring the homes back to what they were at that snapshot."""

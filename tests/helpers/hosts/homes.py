@@ -18,6 +18,14 @@ class Homes:
         _copy(self.folder, self.kept / name)
         self._name, self._found = name, _look(self.folder)
 
+    def share(self, name: str, folder: Path, ours: bool):
+        """Let that folder be the snapshot; keep there what is here now if it is ours to fill."""
+        self.kept.mkdir(parents=True, exist_ok=True)
+        (self.kept / name).symlink_to(folder)
+        if ours:
+            folder.mkdir()
+            self.save(name)
+
     def restore(self, name: str):
         """As they were. The first time everything is compared, later only what changed since."""
         kept = self.kept / name
