@@ -173,6 +173,38 @@ print(metrics["value"].tolist())
 # --- repeating a run, for real -------------------------------------------------------------------
 
 
+# In place of the real training, whose imports take seconds: numbers from the settings alone. It
+# waits while there is the file `wait` beside the models.
+LIGHT = """
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+LOG_EVERY = 10
+
+class Result(NamedTuple):
+    weights: Path
+    test: dict
+
+def lose(lr, step):
+    return {"loss": lr / step, "accuracy": 1 - lr / step}
+
+def train(config, splits, models, run_id, log):
+    (models / run_id).mkdir(parents=True)
+    weights = models / run_id / "best.safetensors"
+    weights.write_bytes(b"weights")
+    while (models / "wait").exists():
+        time.sleep(0.05)
+    for step in range(1, 18):
+        scores = lose(config.lr, step)
+        if step % LOG_EVERY == 0:
+            log(step, {"train/loss": scores["loss"]})
+    for split in ("val", "test"):
+        log(17, {f"{split}/{name}": value for name, value in scores.items()})
+    return Result(weights, scores)
+"""
+
+
 class Colleague(Lab):
     """A clone of the project that borrows its environment, with records of its own."""
 
@@ -249,9 +281,21 @@ def data(project, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def desk(project, data, tmp_path_factory) -> Colleague:
-    """A clone with a run from uncommitted work, which was edited after that."""
+    """A clone with a run from uncommitted work, which was edited after that; it needs no torch."""
     path = clone_of(project, tmp_path_factory.mktemp("desk") / "my-experiment")
     desk = Colleague(project, path, data)
+    desk.train.write_text(LIGHT)
+    return run_and_edit(desk)
+
+
+@pytest.fixture
+def torch_desk(project, data, tmp_path) -> Colleague:
+    """The same with the real training."""
+    return run_and_edit(Colleague(project, clone_of(project, tmp_path / "my-experiment"), data))
+
+
+def run_and_edit(desk: Colleague) -> Colleague:
+    path = desk.project.path
     desk.edit("LOG_EVERY = 10", "from .extra import LOG_EVERY")
     (path / "src/my_experiment/extra.py").write_text("LOG_EVERY = 3\n")  # untracked
     desk.first = desk.recorded_run("lr=0.02", "seed=7", PYTHONHASHSEED="9", OMP_NUM_THREADS="2")
@@ -261,7 +305,8 @@ def desk(project, data, tmp_path_factory) -> Colleague:
     return desk
 
 
-def test_a_run_with_uncommitted_work_is_reproduced_after_it_was_edited(desk):
+def test_a_run_with_uncommitted_work_is_reproduced_after_it_was_edited(torch_desk):
+    desk = torch_desk
     before = desk.git("status", "--porcelain"), desk.git("stash", "list"), desk.git("log", "--all")
     places = sorted(path.name for path in desk.project.path.parent.iterdir())
     output = desk("reproduce", desk.first, OMP_NUM_THREADS="1", PYTHONHASHSEED="5")
@@ -288,6 +333,8 @@ def test_a_run_with_uncommitted_work_is_reproduced_after_it_was_edited(desk):
 def test_a_signal_ends_a_repetition_and_its_run_and_removes_the_checkout(desk, number):
     """Sent to lab alone, as kill and an editor's stop button do."""
     places = sorted(path.name for path in desk.project.path.parent.iterdir())
+    wait = Path(desk.env["LAB_DATA"], "digits/models/wait")
+    wait.touch()
     lab = subprocess.Popen(
         ["python", "-m", "lab.cli", "reproduce", desk.first],
         cwd=desk.project.path,
@@ -299,6 +346,7 @@ def test_a_signal_ends_a_repetition_and_its_run_and_removes_the_checkout(desk, n
     started = any("Started run" in line for line in lab.stdout)
     lab.send_signal(number)
     output, _ = lab.communicate(timeout=120)  # until nobody has the pipe open any more
+    wait.unlink()
     assert started and lab.returncode == 128 + number
     assert output.endswith("lab: interrupted\n") and "Traceback" not in output
     assert desk.rows()[0]["state"] == "TERMINATED"
@@ -437,13 +485,14 @@ def test_a_file_that_a_setting_names_is_found_again_by_reproduce_and_by_a_collea
     path, disk = clone_of(project, tmp_path / "desk/my-experiment"), tmp_path / "disk"
     shutil.copytree(data, disk)
     desk = Colleague(project, path, disk)
+    desk.train.write_text(LIGHT)
     words = disk / "digits/words.txt"
     words.write_text("from the disk")
     for name, old, new in (
         (
             "experiment.py",
-            "resume: str",
-            'words: tracking.File = ""\n    plain: str = ""\n    resume: str',
+            "resume: tracking.Model",
+            'words: tracking.File = ""\n    plain: str = ""\n    resume: tracking.Model',
         ),
         (
             "experiment.py",
