@@ -83,7 +83,7 @@ for folder in sys.argv[1:]:
     assert len(lines) > 1 and len(set(lines)) == 1, f"seed {cut.seed}"
 
 
-def test_the_record_names_its_attempts_and_is_repeated_in_one_go(cut):
+def test_the_record_names_its_attempts(cut):
     record = max(
         cut.records(), key=lambda one: len(json.loads((one / "run.json").read_text())["attempts"])
     )
@@ -98,10 +98,9 @@ def test_the_record_names_its_attempts_and_is_repeated_in_one_go(cut):
     compared = cut.project.run("lab", "compare", record.name, cut.whole.name, env=cut.env).stdout
     (line,) = [line for line in compared.splitlines() if line.startswith("attempts")]
     assert str(len(listed)) in line
-    cut.project.run("lab", "reproduce", record.name, env=cut.env)  # 0: the same numbers
 
 
-def test_signals_to_all_processes_of_a_run_with_workers_end_it_at_a_step(cut, tmp_path):
+def test_signals_to_all_processes_end_a_run_at_a_step_and_it_is_repeated_in_one_go(cut, tmp_path):
     """As a step of Slurm gets them: also its DataLoader workers and the copier of its output."""
     job = tmp_path / "job"
     job.mkdir()
@@ -140,6 +139,8 @@ def test_signals_to_all_processes_of_a_run_with_workers_end_it_at_a_step(cut, tm
         steps = [step for name, step, _ in points(record) if name == metric]
         assert steps == sorted(set(steps))
     assert [name for name, *_ in points(record)].count("val/loss") == 3
+    env = cut.env | {"LAB_RUNS": str(tmp_path / "runs")}
+    cut.project.run("lab", "reproduce", record.name, env=env)  # in one go; 0: the same numbers
 
 
 PLAIN = """
