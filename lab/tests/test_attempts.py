@@ -68,8 +68,9 @@ def events_of(folder: Path) -> list[bytes]:
 
 
 def test_without_an_attempt_nothing_is_looked_at(monkeypatch, tmp_path):
-    monkeypatch.setenv("LAB_JOB_FOLDER", str(tmp_path / "missing"))
+    monkeypatch.delenv("LAB_JOB_FOLDER", raising=False)
     attempts.check()
+    assert not attempted.is_from_earlier("x") and attempted.judge_end("TERMINATED") == "TERMINATED"
     assert attempts.number() == 0 and attempts.exit_code(143) == 143
     assert attempted.choose_id(["x"]) is None and not interrupts.should_stop()
 

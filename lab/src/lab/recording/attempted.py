@@ -54,8 +54,9 @@ def choose_id(words: Any, wanted: str | None = None) -> str | None:
 
 def is_from_earlier(id: str) -> bool:
     """Whether an earlier attempt of this job has made the record of that id."""
-    number = attempts.number()
-    return any(attempt < number and one == id for attempt, _, one in _read_runs() if number)
+    if not attempts.number():
+        return False
+    return any(attempt < attempts.number() and one == id for attempt, _, one in _read_runs())
 
 
 def read_entry(folder: Path) -> dict[str, Any]:
