@@ -41,7 +41,9 @@ def test_a_line_cut_in_a_start_starts_the_job_exactly_once(laptop, bytes, warm):
     if warm:
         laptop.lab("jobs")
     laptop.hosts.cut_after(bytes)
-    done = laptop.lab("run", "--", "sh", "-c", "echo ran >>/tmp/ran", check=False, env=QUICK)
+    done = laptop.lab(
+        "run", "--no-record", "--", "sh", "-c", "echo ran >>/tmp/ran", check=False, env=QUICK
+    )
     known = jobs(laptop)
     assert len(known) == 1 or (done.returncode == 1 and not known)
     if known:
@@ -59,7 +61,7 @@ def test_a_line_cut_in_a_start_starts_the_job_exactly_once(laptop, bytes, warm):
 def test_an_interrupted_start_says_which_job_may_have_started(laptop):
     laptop.lab("jobs")
     laptop.hosts.delay(1)
-    with laptop.popen("lab", "run", "--", "true") as starting:
+    with laptop.popen("lab", "run", "--no-record", "--", "true") as starting:
         (place,) = until(lambda: list(laptop.there("jobs").glob("2*")))
         starting.interrupt()
         _, said = starting.communicate(timeout=120)
@@ -197,10 +199,13 @@ def small_disk(laptop, request):
 
 
 def test_a_full_disk_refuses_a_start_and_leaves_nothing_half_made(laptop, small_disk):
-    assert ended_there(laptop, laptop.lab("run", "--", "true").split()[0]) == "finished(0)"
+    assert (
+        ended_there(laptop, laptop.lab("run", "--no-record", "--", "true").split()[0])
+        == "finished(0)"
+    )
     for leave in (0, 4096, 20_000, 60_000, 120_000):
         small_disk(leave)
-        said = refused(laptop, "run", "--", "true", env={})
+        said = refused(laptop, "run", "--no-record", "--", "true", env={})
         assert "worker" in said
         assert len(jobs(laptop)) == 1
     small_disk(0)
@@ -212,11 +217,16 @@ def test_a_full_disk_refuses_a_start_and_leaves_nothing_half_made(laptop, small_
     assert disk["verdict"] == "failed"
     assert "Disk quota exceeded" in disk["advice"] or "No space left on device" in disk["advice"]
     small_disk()
-    assert ended_there(laptop, laptop.lab("run", "--", "true").split()[0]) == "finished(0)"
+    assert (
+        ended_there(laptop, laptop.lab("run", "--no-record", "--", "true").split()[0])
+        == "finished(0)"
+    )
 
 
 def test_a_disk_that_fills_up_during_a_job_does_not_hide_how_it_ended(laptop, small_disk):
-    id = laptop.lab("run", "--", "sh", "-c", GO.format("/tmp/go") + "; exit 9").split()[0]
+    id = laptop.lab(
+        "run", "--no-record", "--", "sh", "-c", GO.format("/tmp/go") + "; exit 9"
+    ).split()[0]
     small_disk(0)
     laptop.hosts.worker.path("/tmp/go").touch()
     command = ["grep", "-lzsxr", f"LAB_JOB={id}", "/proc", "--include=environ"]
@@ -228,7 +238,7 @@ def test_a_disk_that_fills_up_during_a_job_does_not_hide_how_it_ended(laptop, sm
 
 
 def test_on_a_full_disk_a_job_can_be_stopped(laptop, small_disk):
-    id = laptop.lab("run", "--", "sh", "-c", "echo up; sleep 1000").split()[0]
+    id = laptop.lab("run", "--no-record", "--", "sh", "-c", "echo up; sleep 1000").split()[0]
     until(lambda: "up" in laptop.lab("logs", id), what="its start")
     small_disk(0)
     laptop.lab("stop", id, check=False)
@@ -312,7 +322,7 @@ def test_two_laptops_start_jobs_at_once_and_each_gets_its_own_code(laptop):
     there = {"cwd": "/home/ada/second", "env": {"PYTHONPATH": "/home/ada/second/src"}}
     for place in (laptop.path, other):
         (place / "who.txt").write_text(place.name)
-    lab = ["python", "-m", "lab.cli", "run", "--", "cat", "who.txt"]
+    lab = ["python", "-m", "lab.cli", "run", "--no-record", "--", "cat", "who.txt"]
     starting = [laptop.popen(*lab), laptop.popen(*lab, **there)] * 1
     starting += [laptop.popen(*lab), laptop.popen(*lab, **there)]
     ids = [one.communicate(timeout=120)[0].split()[0] for one in starting]
@@ -334,7 +344,9 @@ def test_locks_that_a_killed_git_left_are_named_and_hide_no_job(laptop):
     (laptop.path / "new.txt").write_text("newer")
     commit = laptop.run("python", "-c", code).stdout.strip()
     laptop.there(f"repo.git/refs/lab/snapshots/{commit}.lock").touch()
-    assert f"{commit}.lock': File exists" in refused(laptop, "run", "--", "true", env={})
+    assert f"{commit}.lock': File exists" in refused(
+        laptop, "run", "--no-record", "--", "true", env={}
+    )
 
 
 def test_a_shallow_clone_is_told_how_to_become_whole(laptop):
@@ -344,7 +356,7 @@ def test_a_shallow_clone_is_told_how_to_become_whole(laptop):
     laptop.git("commit", "--quiet", "--message", "nor this")
     laptop.run("git", "clone", "-q", "--depth=1", "file:///home/ada/my-experiment", "../flat")
     flat = {"cwd": "/home/ada/flat", "env": {"PYTHONPATH": "/home/ada/flat/src"}}
-    words = ["python", "-m", "lab.cli", "run", "--", "true"]
+    words = ["python", "-m", "lab.cli", "run", "--no-record", "--", "true"]
     said = laptop.run(*words, check=False, **flat).stderr
     assert "This clone is shallow: git fetch --unshallow" in said
     laptop.run("git", "fetch", "-q", "--unshallow", **flat)
@@ -432,7 +444,7 @@ def test_a_login_shell_that_prints_things_spoils_nothing(laptop):
 def test_a_start_up_file_that_becomes_another_shell_is_named(laptop):
     laptop.hosts.worker.write(".bashrc", "exec sh\n")
     assert "~/.bashrc" in refused(laptop, "jobs")
-    assert "may have started" not in refused(laptop, "run", "--", "true")
+    assert "may have started" not in refused(laptop, "run", "--no-record", "--", "true")
     laptop.hosts.worker.write(".bashrc", "case $- in *i*) exec sh ;; esac\n")
     assert laptop.lab("jobs") == "no jobs yet\n"
 
@@ -495,7 +507,7 @@ def test_an_old_tmux_is_enough(laptop):
 
 def test_without_git_there_it_says_so(laptop):
     laptop.hosts.worker.program("git", None)
-    assert "worker has no git" in refused(laptop, "run", "--", "true", env={})
+    assert "worker has no git" in refused(laptop, "run", "--no-record", "--", "true", env={})
     assert "worker has no git" in refused(laptop, "sync", env={})
 
 

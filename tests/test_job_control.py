@@ -166,7 +166,7 @@ def test_a_job_outlives_tmux_the_connection_and_the_laptop(laptop):
 
 # --- GPUs ----------------------------------------------------------------------------------------
 
-SHOW = ["--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; " + GO.format("/tmp/go")]
+SHOW = ["--no-record", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES; " + GO.format("/tmp/go")]
 UUID = "GPU-{:08d}-0000-0000-0000-000000000000"
 
 
@@ -255,7 +255,7 @@ def test_queued_jobs_get_gpus_in_the_order_in_which_they_came(laptop, gpus):
     gpus(2)
     start(laptop, "--", "sleep", "1000")
     second = start(laptop, "--queue", "--gpus", "2", "--", "true")
-    said = laptop.lab("run", "--queue", "--", "echo", "mine")
+    said = laptop.lab("run", "--queue", "--no-record", "--", "echo", "mine")
     assert f"queued, job {second} came first" in said, "though one would be free for it"
     runner = laptop.there(f"jobs/{second}/pid").read_text().split()[0]
     laptop.hosts.worker.run("kill", "-9", runner)
