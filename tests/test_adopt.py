@@ -1,11 +1,17 @@
 """Code that was there before: what docs/adopt.md says, command by command."""
 
 import json
+import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 from helpers.laptop import Laptop
-from helpers.projects import TEMPLATE, Project
+from helpers.projects import LAB, TEMPLATE, Project
+from test_any_script import HYDRA, LIBRARIES, LIGHTNING, TRAINER, WRITERS, points
 from test_remote_document import commands, section
 
 PAGE = (TEMPLATE / "docs/adopt.md").read_text("utf-8")
@@ -38,6 +44,42 @@ import numpy
 def halve(number):
     return float(numpy.float64(number) / 2)
 """
+SACRED = """
+from sacred import Experiment, Ingredient
+
+data = Ingredient("data")
+ex = Experiment("sugar", ingredients=[data])
+
+
+@data.config
+def settings():
+    batch = 3
+
+
+@ex.config
+def config():
+    lr = 0.5
+
+
+@data.capture
+def load(batch):
+    return [1.0] * batch
+
+
+@ex.automain
+def main(lr, _run):
+    loss = sum(load())
+    for step in range(3):
+        loss *= lr
+        _run.log_scalar("loss", loss, step)
+"""
+KINDS = {
+    "train.py": WRITERS,
+    "train_hydra.py": HYDRA,
+    "train_lightning.py": LIGHTNING,
+    "train_trainer.py": TRAINER,
+    "train_sacred.py": SACRED,
+}
 FLAT = {"train.py": TRAIN, "helper.py": HELPER, "requirements.txt": "numpy>=2\n"}
 
 
@@ -48,12 +90,6 @@ def commit(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
     for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "mine"]):
         subprocess.run(["git", *words], cwd=folder, check=True)
-
-
-def points(folder: Path) -> list[tuple[int, float]]:
-    """The points of a record, of all its metrics."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [(one["step"], float(one["value"])) for one in map(json.loads, lines)]
 
 
 def test_the_ten_commands_lead_a_flat_repository_to_a_run_resumed_on_the_machine(hosts):
@@ -71,8 +107,46 @@ def test_the_ten_commands_lead_a_flat_repository_to_a_run_resumed_on_the_machine
     first, repeated, resumed = (path / "runs" / name for name in ids)
     for folder in (first, repeated, resumed):
         assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
-    assert points(first) == points(repeated) == [(0, 0.25), (1, 0.125)]
-    assert points(resumed) == [(2, 0.0625), (3, 0.03125)], "it goes on where the first one ended"
+    assert points(first) == points(repeated) == {"loss": [(0, 0.25), (1, 0.125)]}
+    assert points(resumed) == {"loss": [(2, 0.0625), (3, 0.03125)]}, "where the first one ended"
     assert "worker" in shown["lab runs"]
     assert laptop.git("diff", "HEAD") == "", "no line of theirs is another one"
     assert not (path / "out").exists(), "what ran there wrote there"
+
+
+@pytest.mark.slow
+@pytest.mark.environment
+def test_five_kinds_of_projects_are_recorded_without_an_edited_line(tmp_path, home):
+    path = tmp_path / "kinds"
+    pins = (TEMPLATE / "{{cookiecutter.project_slug}}/requirements.txt").read_text()
+    pins = "".join(f"{line}\n" for line in pins.splitlines() if line[:1].isalpha())
+    needed = "\n".join(["-c pins.txt", "accelerate", "tensorboard", "torch", *LIBRARIES.split()])
+    commit(path, {**KINDS, "requirements.txt": f"{needed}\n", "pins.txt": pins})
+    project = Project(path)
+    init = ("init", "--yes", "--wheel", WHEEL, "--outputs", "out/ outputs/")
+    project.run(sys.executable, "-m", "lab.cli", *init, env={"PYTHONPATH": str(LAB)})
+    project.bootstrap("--no-kernel", "--no-git")
+    kinds = section(PAGE, "Five kinds of projects")
+    found, configs = {}, {}
+    for line in commands(kinds):
+        name = shlex.split(line)[3]
+        before = {*path.glob("runs/2*")}
+        project.run(*shlex.split(line))
+        (folder,) = {*path.glob("runs/2*")} - before
+        assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
+        found[name], configs[name] = (
+            points(folder),
+            json.loads((folder / "config.json").read_text()),
+        )
+    assert [step for step, _ in found["argparse"]["loss"]] == [0, 1, 2, 3]
+    assert [value for _, value in found["hydra"]["loss"]] == [0.5, 0.25], "of wandb"
+    assert found["hydra"]["both/a"] == [(5, 1.0)] and found["hydra"]["both/b"] == [(5, 2.0)]
+    assert [step for step, _ in found["lightning"]["train_loss"]][:4] == [0, 1, 2, 3]
+    assert [step for step, _ in found["trainer"]["loss"]][:3] == [1, 2, 3]
+    assert found["sacred"]["loss"] == [(0, 1.0), (1, 0.25), (2, 0.0625)]
+    assert configs["argparse"]["lr"] == 0.5 and configs["hydra"]["model"] == {"depth": 3}
+    assert configs["sacred"]["data"] == {"batch": 4} and configs["sacred"]["lr"] == 0.25
+    assert project.git("diff", "HEAD") == ""
+    counted = re.findall(r"(?m)^\| (\w+) \| (\d+) \| (\d+) \|", kinds)
+    assert [name.lower() for name, *_ in counted] == [*found]
+    assert {(edited, new) for _, edited, new in counted} == {("0", "0")}

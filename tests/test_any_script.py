@@ -1,7 +1,6 @@
 """Scripts that nobody edited are recorded, with the numbers that they give to their own loggers."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,7 @@ arguments = TrainingArguments("out", max_steps=3, logging_steps=1, report_to=[],
                               save_strategy="no", disable_tqdm=True)
 Trainer(Model(PretrainedConfig()), arguments, train_dataset=data).train()
 """
-OTHERS = """
+HYDRA = """
 import hydra, tensorboardX, wandb
 
 @hydra.main(version_base=None, config_path=None, config_name=None)
@@ -128,27 +127,6 @@ def test_what_a_script_writes_for_tensorboard_is_recorded_and_repeated_by_its_id
     assert "the same numbers" in printed.splitlines()[-1]
     again = next(path for path in flat.path.glob("runs/2*") if path != folder)
     assert json.loads((again / "run.json").read_text())["meta"]["words"][-1] == "0.5"
-
-
-@pytest.mark.slow
-def test_the_loggers_of_other_libraries_make_points_too(flat, project, tmp_path):
-    extra = tmp_path / "extra"
-    command = ["uv", "pip", "install", "--quiet", "--python", project.path / ".venv/bin/python"]
-    command += ["--target", extra, "--no-deps", *LIBRARIES.split()]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for name, script in (("lightning_.py", LIGHTNING), ("trainer.py", TRAINER), ("x.py", OTHERS)):
-        (flat.path / name).write_text(script)
-    run = ["lab", "record", "--", "bash", "-c", "python lightning_.py; python trainer.py"]
-    run[-1] += "; python x.py +model.depth=3"
-    flat.run(*run, env={"PYTHONPATH": str(extra)})
-    (folder,) = flat.path.glob("runs/2*")
-    found = points(folder)
-    assert [step for step, _ in found["train_loss"]][:4] == [0, 1, 2, 3], "of Lightning"
-    assert [step for step, _ in found["loss"]][:3] == [1, 2, 3], "of the Trainer"
-    assert [value for _, value in found["loss"]][-2:] == [0.5, 0.25], "of wandb"
-    assert found["both/a"] == [(5, 1.0)] and found["both/b"] == [(5, 2.0)]
-    assert json.loads((folder / "config.json").read_text())["model"] == {"depth": 3}, "of Hydra"
 
 
 REMOTE = """

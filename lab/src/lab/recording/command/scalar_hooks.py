@@ -162,6 +162,20 @@ def hook_accelerate(module: Any) -> None:
     call_before(module.Accelerator, "log", log)
 
 
+def hook_sacred(module: Any) -> None:
+    """A run of Sacred: the numbers that it is given, and its whole configuration."""
+
+    def log_scalar(_: Any, metric_name: Any, value: Any, step: Any = None) -> None:
+        add_point(metric_name, value, step)
+
+    def start(self: Any, *_: Any) -> None:
+        if is_recording():
+            report(settings=self.config)
+
+    call_before(module.Run, "log_scalar", log_scalar)
+    call_before(module.Run, "__call__", start)
+
+
 def hook_argparse(module: Any) -> None:
     """All settings of a script that reads its command line: those typed, and the defaults."""
     original = module.ArgumentParser.parse_args
@@ -243,6 +257,7 @@ HOOKS = {
     f"pytorch_lightning.{CONNECTOR}": hook_lightning,
     "transformers.trainer_callback": hook_trainer,
     "accelerate.accelerator": hook_accelerate,
+    "sacred.run": hook_sacred,
     "argparse": hook_argparse,
     "hydra.core.utils": hook_hydra,
 }
