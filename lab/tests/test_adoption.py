@@ -251,6 +251,18 @@ def test_the_python_that_is_proposed_is_one_that_the_project_allows(write, named
     assert survey.find_repository(path).propose() == survey.Answers("sugar", proposed)
 
 
+def test_packages_in_a_form_that_is_not_read_are_said_and_a_list_of_them_is_taken_later(
+    write, init
+):
+    path = write(**{"environment.yml": "dependencies: [tiny]\n"})
+    code, printed = init("--yes")
+    assert code == 0 and "environment.yml" in printed
+    (path / "requirements.txt").write_text("tiny\n")
+    current.reload()
+    assert main.main(["lock"]) == 0
+    assert "\ntiny==1.0\n" in (path / "requirements.lock").read_text()
+
+
 def test_a_first_lock_begins_with_the_versions_of_another_lock(write, init, index):
     make_wheel(index, "tiny", "2.0", {"tiny.py": "x = 2\n"})
     write(**KINDS["uv"])

@@ -18,7 +18,6 @@ from lab.ground.errors import LabError
 from lab.ssh import machines
 
 PACKAGE = "dl-remote-lab"
-UNREAD = ("environment.yml", "environment.yaml", "Pipfile")  # name packages, and lab reads them not
 
 
 @dataclass(frozen=True)
@@ -159,13 +158,10 @@ def make_notes(repository: Repository, locked: str) -> list[str]:
     root, notes = repository.root, []
     if (root / "machines.toml").exists() and git.run("ls-files", "--", "machines.toml", cwd=root):
         notes.append("machines.toml: it was there, and is as it was")
-    if locked != "requirements.txt":
+    if (root / "requirements.txt").exists() and locked != "requirements.txt":
         notes.append(f"requirements.txt: yours; {locked} is compiled from it (lab lock)")
     if (root / "uv.lock").exists():
         notes.append("uv.lock: yours; uv sync and uv run would make .venv theirs again")
-    notes += [
-        f"{name}: not read; list its packages in requirements.txt, then lab lock"
-        for name in UNREAD
-        if (root / name).exists()
-    ]
-    return notes
+    unread = repository.find_unread()
+    advice = "not read; list its packages in requirements.txt, then lab lock"
+    return [*notes, *(f"{name}: {advice}" for name in unread)]

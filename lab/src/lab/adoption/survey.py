@@ -87,9 +87,19 @@ class Repository:
             return fitting[0]
         return name if project.DATASET.fullmatch(name) else f"data-{name}"
 
+    def find_unread(self) -> list[str]:
+        """Find what lists packages in a form that is not read: of conda, pipenv, a bare Poetry."""
+        found = [path.name for path in self._list("environment.yml", "environment.yaml", "Pipfile")]
+        poetry = self.settings.get("tool", {}).get("poetry", {})
+        is_built = "build-system" in self.settings and poetry.get("package-mode", True)
+        if poetry and "project" not in self.settings and not is_built:
+            found.append("[tool.poetry]")
+        return found
+
     def find_lock(self) -> str:
-        """Find a free name for the lock: requirements.txt, unless that is the user's own."""
-        for name in ("requirements.txt", "requirements.lock", "requirements-lab.lock"):
+        """Find a free name for the lock: requirements.txt, unless that is, or has to be, theirs."""
+        names = ("requirements.txt", "requirements.lock", "requirements-lab.lock")
+        for name in names[1:] if self.find_unread() else names:
             if not (self.root / name).exists():
                 return name
         raise LabError("requirements.lock exists, where the lock would be: rename it.")

@@ -9,7 +9,10 @@ from lab.ground.errors import LabError
 
 REQUIRES = ("ipykernel>=6.29", "pip>=25")  # beside lab: its kernel, and a `pip install` of its own
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py.txt")  # the template's, byte for byte
-IGNORED = ("/.venv*", "/runs", "/remote/", "/machines.local.toml")
+IGNORED = (
+    *("/.venv*", "/runs", "/remote/", "/machines.local.toml"),
+    *("__pycache__/", "*.egg-info/"),  # what Python makes would be in every snapshot
+)
 WHEEL = "vendor/dl_remote_lab-*.whl"
 
 
