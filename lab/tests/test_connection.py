@@ -14,6 +14,7 @@ from lab.jobs import control
 from lab.ssh import answers, framing, shared
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
+from lab.ssh.options import resolve
 from lab.ssh.ssh_errors import BadAnswer, ConnectionLost, RemoteError
 
 CONTENT = bytes(range(256)) * 1000
@@ -149,6 +150,43 @@ def test_in_a_terminal_the_last_screen_is_shown_and_how_to_get_all(
     assert shown[True,] == (22, True)
     assert shown[True, "--all"] == shown[False,] == shown[False, "--all"] == (1000, False)
     assert shown[True, "-n", "3"] == shown[False, "-n", "3"] == (3, False)
+
+
+def test_machines_behind_one_gateway_share_its_connection_and_no_other(project):
+    def find_path(host: str, **about: str | int) -> str:
+        connection = Connection(Machine("gpu", ssh=host, folder="x", **about))
+        gateway = dict(resolve("gate", connection.config))
+        assert gateway == dict(resolve("gate", connection.login_config)) | {
+            name: gateway[name]
+            for name in ("batchmode", "serveraliveinterval", "serveralivecountmax")
+        }
+        return gateway.get("controlpath", "none")
+
+    one = find_path("a", gateway="gate", gateway_user="ada")
+    assert one == find_path("b", gateway="gate", gateway_user="ada", key="~/.ssh/other") != "none"
+    others = [
+        find_path("a", gateway="gate", gateway_user="eve"),
+        find_path("a", gateway="gate", gateway_user="ada", gateway_port=2200),
+        find_path("a"),
+    ]
+    assert len({one, *others}) == 4
+
+
+def test_what_rides_on_a_gateway_that_asked_is_not_tried_without_it(project, monkeypatch):
+    """Such a machine may take keys; but once the gateway's connection has gone, that one asks."""
+    monkeypatch.setattr(shared, "run_command", lambda *_: (0, ""))
+    connection = Connection(Machine("gpu", ssh="a", folder="x", gateway="gate"))
+    connection.asks.touch()
+    connection.open()
+    assert not connection.is_only_way(), "the hosts do not ask any more"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(connection.gateway.socket))
+        listening.listen()
+        connection.open()
+        assert connection.is_only_way()
+        direct = Connection(Machine("gpu", ssh="a", folder="x"))
+        direct.open()
+        assert not direct.is_only_way()
 
 
 def test_one_process_opens_the_connection_and_the_others_wait_for_it(

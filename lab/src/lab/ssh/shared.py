@@ -86,12 +86,7 @@ class SharedConnection:
 
     def is_open(self) -> bool:
         """Tell whether its ssh process is there; the network behind it may still be dead."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(self.socket))
-            except OSError:
-                return False
-        return True
+        return is_listening(self.socket)
 
     def answers(self, seconds: float = PATIENCE) -> bool:
         """Tell whether the machine answers through it in time."""
@@ -117,7 +112,10 @@ class SharedConnection:
                 if isinstance(error, LoginNeeded):
                     self.asks.touch()
                 raise error
-            self.asks.unlink(missing_ok=True)
+            if self.gateway.is_ours():
+                self.asks.touch()  # what this one rides on took a person
+            else:
+                self.asks.unlink(missing_ok=True)
 
     def log_in(self) -> None:
         """Make sure that it is open and answers; the hosts may ask on this terminal.
@@ -257,6 +255,10 @@ class GatewayConnection:
         check = ["ssh", "-F", str(self.config), "-O", "check", self.name]
         return bool(self.name) and run_command(check, PATIENCE)[0] == 0
 
+    def is_ours(self) -> bool:
+        """Tell whether it is open, and by lab login: not that of the user's own configuration."""
+        return bool(self.name) and is_listening(self.socket)
+
     def end_if_dead(self) -> None:
         """End it if the gateway does not answer through it: a new one may be opened then.
 
@@ -266,6 +268,16 @@ class GatewayConnection:
             ask = ["ssh", "-F", str(self.config), *ONLY_SHARED, "-W", "localhost:1", self.name]
             if run_command(ask, PATIENCE)[0] is None:
                 run_command(["ssh", "-F", str(self.config), "-O", "exit", self.name], PATIENCE)
+
+
+def is_listening(path: Path) -> bool:
+    """Tell whether a process listens on a socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def gateway_socket(machine: Machine) -> Path:
