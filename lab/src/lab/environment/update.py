@@ -85,8 +85,9 @@ def update(wanted: str = "") -> Update:
 
 
 def download(version: str, folder: Path) -> Path:
-    """Download the wheel of a version, or of the newest, from the package index."""
-    name = f"dl-remote-lab=={version}" if version else "dl-remote-lab"
+    """Download the wheel of a version, of an address, or the newest, from the package index."""
+    named = "dl-remote-lab @ " if "://" in version else "dl-remote-lab=="
+    name = f"{named}{version}" if version else "dl-remote-lab"
     python = ["--python", sys.executable]
     command = ["tool", "run", *python, "pip", "download", "--quiet", "--no-deps", "--dest"]
     lock.check_uv(*command, folder, name)
