@@ -204,6 +204,7 @@ def run_bootstrap(path: Path, *words: object) -> Path:
     return packages
 
 
+@pytest.mark.slow
 def test_the_sources_that_their_requirements_name_are_those_of_the_lock(
     write, init, index, tmp_path, monkeypatch
 ):
@@ -224,6 +225,7 @@ def test_the_sources_that_their_requirements_name_are_those_of_the_lock(
     )
 
 
+@pytest.mark.slow
 def test_a_package_in_the_top_folder_is_imported_from_where_the_environment_is_told(
     write, init, tmp_path
 ):

@@ -92,6 +92,7 @@ def test_a_job_gets_the_model_that_it_names_once(machine, experiment, monkeypatc
     started(machine)
 
 
+@pytest.mark.slow
 def test_last_is_the_newest_run_of_this_computer(machine, experiment, monkeypatch, capsys):
     monkeypatch.setattr(models.records, "find", {"last": Path(RUN), "last~1": Path("gone")}.get)
     assert lab_run("--", "python", "-m", "my_experiment.experiment", "with", "resume=last") == 0

@@ -101,6 +101,7 @@ def until_gone(name: str) -> str:
     return f"while [ -e $HOME/{name} ]; do sleep 0.02; done"
 
 
+@pytest.mark.slow
 def test_nobody_who_comes_later_passes_one_who_waits_queued_or_not(worker):
     small, big, queued, plain, last = ids()[:5]
     for name in ("small", "big"):

@@ -209,6 +209,7 @@ def test_only_rank_0_makes_points_and_another_sitecustomize_is_imported(record):
     assert printed.count("the other one") == 1
 
 
+@pytest.mark.slow
 def test_the_record_has_the_dataset_that_a_command_was_told_and_a_later_one_wants_the_same(
     record, tmp_path
 ):
