@@ -238,6 +238,22 @@ def test_the_record_has_the_dataset_that_a_command_was_told_and_a_later_one_want
     assert "data manifest" in whats
 
 
+def test_data_leads_to_another_data_folder_and_changes_no_snapshot(record, tmp_path, monkeypatch):
+    ignored = "/runs\n__pycache__/\n/data/*\n!/data/*.*\n!/data/*/\n/data/*/*\n!/data/*/*/\n"
+    record.write(".gitignore", ignored + "/data/*/*/*\n!/data/*/*/.gitkeep\n")
+    record.write("data/digits/train/.gitkeep", "")
+    run_git(record.project, "add", "--all")
+    run_git(record.project, "commit", "--quiet", "-m", "As the template has it")
+    for name in ("v1.0/train/a.txt", "digits/train/b.txt"):
+        (tmp_path / "big" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "big" / name).write_text(f"{name}\n")
+    monkeypatch.setenv("LAB_DATA", str(tmp_path / "big"))
+    (record.project / "empty").mkdir()
+    folder, printed = record("--", "cat", "data/v1.0/train/a.txt", "data/digits/train/b.txt")
+    assert printed == "v1.0/train/a.txt\ndigits/train/b.txt\n"
+    assert record.entry(folder)["code"]["commit"] == run_git(record.project, "rev-parse", "HEAD")
+
+
 def test_a_file_that_git_ignores_is_named_as_the_commit_has_it_not(record):
     record.write(".gitignore", "/runs\n/data\n__pycache__/\nhidden.py\nignored.sh\n")
     record.write("hidden.py", "")

@@ -3,17 +3,18 @@
 from pathlib import Path
 
 
-def link_tree(source: Path, target: Path) -> None:
+def link_tree(source: Path, target: Path, depth: int = 0) -> None:
     """Link what a folder holds into another one; folders that are there get what they lack.
 
-    What is hidden is left out. Nothing is replaced.
+    What is hidden is left out. Nothing is replaced. Folders are made, not linked, down to `depth`.
     """
     target.mkdir(parents=True, exist_ok=True)
     for entry in source.iterdir():
         there = target / entry.name
         if entry.name.startswith("."):
             continue
-        if not there.exists() and not there.is_symlink():
+        absent = not there.exists() and not there.is_symlink()
+        if absent and not (depth and entry.is_dir()):
             there.symlink_to(entry)
-        elif entry.is_dir() and there.is_dir() and not there.is_symlink():
-            link_tree(entry, there)
+        elif entry.is_dir() and (absent or (there.is_dir() and not there.is_symlink())):
+            link_tree(entry, there, max(depth - 1, 0))

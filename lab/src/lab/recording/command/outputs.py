@@ -66,13 +66,20 @@ def link_data() -> None:
     if os.environ.get("LAB_DATA"):
         own, data = project.root() / "data", project.data_folder()
         if own.resolve() != data.resolve():
-            link_tree(data.resolve(), own)
+            link_tree(data.resolve(), own, depth=1)  # git would not ignore a link called v1.0
 
 
 def list_untracked() -> set[str]:
     """List the folders in the project that git neither tracks nor ignores."""
     try:
-        listed = git.run("ls-files", "--others", "--directory", "--exclude-standard", "-z")
+        listed = git.run(
+            "ls-files",
+            "--others",
+            "--directory",
+            "--no-empty-directory",
+            "--exclude-standard",
+            "-z",
+        )
     except LabError:
         return set()
     return {name for name in git.split_null(listed) if name.endswith("/")}
