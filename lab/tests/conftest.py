@@ -28,6 +28,8 @@ FOREIGN = (
     "LAB_RUNS",
     "LAB_DATA",
     "LAB_JOB",
+    "LAB_JOB_FOLDER",
+    "LAB_ATTEMPT",
     "LAB_PATIENCE",
     "XDG_CACHE_HOME",
     "COLUMNS",
