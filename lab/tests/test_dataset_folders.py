@@ -13,6 +13,8 @@ import pytest
 from lab.cli import main
 from lab.datasets import folders
 from lab.datasets.manifest import DatasetError, is_file_of_dataset, parse_manifest
+from lab.ground.errors import LabError
+from lab.runs import reproduce
 from lab.transfer import datasets as transfer
 
 
@@ -161,3 +163,15 @@ def test_a_dataset_without_splits_arrives_on_a_machine_and_comes_home(
     shutil.move(project / "data/table/manifest.json", project / "kept")
     with pytest.raises(DatasetError, match=r"a\.csv|mine"):
         transfer.fetch(machine.connection, "table")
+
+
+def test_a_repetition_checks_every_file_without_code_of_the_projects(project, source):
+    folders.add("table", source, copy=True)
+    images = project / "src/my_experiment/data.py"  # which would take the files for images
+    images.parent.mkdir(parents=True)
+    images.write_text("raise SystemExit(1)")
+    record = {"data": {"dataset": "table", "manifest_sha256": "0" * 64}}
+    reproduce.verify_data(sys.executable, project, "my_experiment.experiment", record, {})
+    (project / "data/table/train/x").write_text("y")
+    with pytest.raises(LabError):
+        reproduce.verify_data(sys.executable, project, "", record, {})
