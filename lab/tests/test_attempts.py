@@ -17,6 +17,7 @@ from test_recorded_command import SRC, Recorder
 from lab.ground import attempts, interrupts
 from lab.recording import attempted, drafts, metrics_file
 from lab.recording.command import points as command_points
+from lab.recording.recorder import RunFolder
 from lab.runs import records
 
 
@@ -382,3 +383,12 @@ def test_show_and_runs_name_the_attempts(record, job, monkeypatch):
     assert "LOST" in line and "COMPLETED" in line
     rows = json.loads(subprocess.check_output([*command, "runs", "--json"]))
     assert [row["state"] for row in rows] == ["COMPLETED"]
+
+
+def test_an_older_attempt_whose_draft_was_removed_ends_as_such(job, ended, tmp_path):
+    """It was about to rename its last run.json when the newer one began: its record is no less."""
+    job(1, newest=2)
+    recorder = RunFolder(tmp_path / "runs")
+    with pytest.raises(ended, match="75"):
+        recorder.note_missing("its state", "No such file")
+    assert not recorder.problem()

@@ -296,6 +296,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                 try:
                     run()
                 except Exception as error:
+                    attempts.check()  # a newer one removes the drafts of this one
                     if should_stop():  # what the signal has ended first: another rank, a worker
                         raise Interrupted from error
                     raise

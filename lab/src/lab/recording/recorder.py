@@ -324,6 +324,7 @@ class RunFolder(RecordFiles):
 
     def note_missing(self, what: str, why: Any) -> None:
         """Note that something is not in the record and will not be."""
+        attempts.check()  # a newer one removes the drafts of this one
         self.missing.append(f"{what[:200]} ({' '.join(str(why).split())[:500]})")
 
     def problem(self) -> str:
