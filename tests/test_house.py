@@ -28,13 +28,25 @@ def test_the_readme_begins_with_one_sentence_one_command_and_one_image():
 
 
 @pytest.mark.slow
-def test_make_demo_ends_with_a_recorded_run_and_its_score(template_copy, home):
+def test_make_demo_trains_and_make_lock_and_make_wheel_reproduce_the_committed_files(
+    template_copy, home
+):
+    """In one copy: its tools are installed once."""
     output = template_copy.run("make", "demo").stdout
     record = re.search(r"record    (runs/\S+)", output).group(1)
     assert (template_copy.path / "build/demo/my-experiment" / record / "run.json").exists()
     assert re.search(r"test      accuracy (0\.9\d\d\d|1\.0000)", output)
     states = re.findall(r"^  (\w+) +(?:environment|kernel|repository) ", output, re.M)
     assert states == ["done"] * 3, output
+
+    lock = "{{cookiecutter.project_slug}}/requirements.txt"
+    edit(template_copy.path / lock, "sacred==0.8.7\n", "")  # pyproject.toml allows no other
+    template_copy.run("make", "lock")
+    assert (template_copy.path / lock).read_bytes() == (TEMPLATE / lock).read_bytes()
+    for wheel in template_copy.path.glob("*/vendor/*.whl"):
+        wheel.unlink()
+    template_copy.run("make", "wheel")
+    assert template_copy.git("status", "--porcelain") == ""
 
 
 def test_every_command_of_the_readme_is_run_by_a_test():
@@ -108,18 +120,6 @@ def test_the_docstring_of_lab_names_each_sub_package_once():
 def test_contributing_draws_the_layers_of_the_contract():
     (drawn,) = layers.BLOCK.findall((TEMPLATE / "CONTRIBUTING.md").read_text("utf-8"))
     assert drawn == layers.draw_layers(), "scripts/layers.py"
-
-
-@pytest.mark.slow
-def test_make_lock_and_make_wheel_reproduce_the_committed_files(template_copy):
-    lock = "{{cookiecutter.project_slug}}/requirements.txt"
-    edit(template_copy.path / lock, "sacred==0.8.7\n", "")  # pyproject.toml allows no other
-    template_copy.run("make", "lock")
-    assert (template_copy.path / lock).read_bytes() == (TEMPLATE / lock).read_bytes()
-    for wheel in template_copy.path.glob("*/vendor/*.whl"):
-        wheel.unlink()
-    template_copy.run("make", "wheel")
-    assert template_copy.git("status", "--porcelain") == ""
 
 
 def test_no_file_names_a_path_of_the_machine_it_was_made_on():
