@@ -554,7 +554,7 @@ def test_the_github_workflow_does_what_works_here(clone, home):
     assert commands[-1] == ".venv/bin/pytest"
     for command in commands:
         # a few tests: another one runs them all, with `pytest`
-        clone.run(*command.split(), env={"PYTEST_ADDOPTS": "-q -k another_seed"})
+        clone.run(*command.split(), env={"PYTEST_ADDOPTS": "-q -k draws"})
 
 
 def test_vs_code_is_pointed_to_the_environment(project):
