@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.files import MB, NASTY, SHORT, dataset, put, tree
+from helpers.jobs import ended, log, start
 from helpers.laptop import Laptop
 
 HERE, THERE = "push-data", "fetch-data"
@@ -239,6 +240,35 @@ shared = true
     finally:
         (laptop.hosts.laptop.home / ".ssh/config").unlink()
         personal.unlink() if before is None else personal.write_text(before)
+
+
+def test_a_job_gets_the_model_of_a_run_of_this_computer(laptop):
+    """It is brought before the job starts, and goes on where a lost connection has ended it."""
+    run = "20260101-101010-laptop-00000001"
+    folder = laptop.path / "data/digits/models" / run
+    put(folder / "best.safetensors", os.urandom(12 * MB))
+    put(folder / "step-00000010/state.json", "{}")
+    hosts = laptop.hosts
+    laptop.lab("jobs", env=SHORT)
+    hosts.cut_after(7 * MB)
+    command = ["run", "--gpus", "0", "with", f"pretrained={run[:8]}"]
+    done = laptop.lab(*command, check=False, env=SHORT)
+    assert done.returncode == 1 and "to continue where it was" in done.stderr
+    assert "no jobs" in laptop.lab("jobs", env=SHORT)
+    assert not (laptop.there("data") / "digits/models" / run).exists()
+    hosts.traffic()
+    id = start(laptop, *command[1:], env=SHORT)
+    assert hosts.traffic().up < 9 * MB
+    assert ended(laptop, id) == "finished(0)"
+    assert f"weights of {12 * MB} bytes\n" in log(laptop, id)
+    hosts.traffic()
+    assert ended(laptop, start(laptop, *command[1:])) == "finished(0)"
+    assert hosts.traffic().up < MB
+    # a run that was made there is known there alone, and its model is not missed
+    made = start(laptop, "with", "steps=1")
+    ended(laptop, made)
+    put(laptop.there(f"data/digits/models/{made}/best.safetensors"), "x")
+    assert ended(laptop, start(laptop, "with", f"pretrained={made}")) == "finished(0)"
 
 
 # sha256sum there, which finds that a file arrived with another content

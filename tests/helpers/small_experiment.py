@@ -17,6 +17,7 @@ class Config:
     steps: int = 3
     text: str = ""
     wait_for: str = ""  # a file: the run goes on when it is there
+    pretrained: tracking.Model = ""  # whose weights it reads
     code: int = 0  # it ends with this exit code
 
 
@@ -29,6 +30,9 @@ def run(_config, _run):
     print(f"started with {config.text!r} on {os.uname().nodename}")
     models = project.data_folder() / "digits" / "models" / _run._id
     models.mkdir(parents=True)
+    if config.pretrained:
+        weights = models.with_name(config.pretrained) / "best.safetensors"
+        print(f"weights of {len(weights.read_bytes())} bytes")
     with tracking.metrics(_run) as log:
         for step in range(1, config.steps + 1):
             log(step, {"train/loss": config.lr / step})
