@@ -308,15 +308,20 @@ def test_homes_are_kept_and_brought_back(hosts):
     assert hosts.worker.path("/home/bob").stat().st_uid == 2001
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("number", [3, 2 * MANY])
-def test_few_and_many_changes_are_undone_to_the_nanosecond(tmp_path, number):
+def test_few_and_many_changes_are_undone_to_the_nanosecond(tmp_path, number, shared):
     homes = Homes(tmp_path / "home", tmp_path / "kept")
     for n in range(number):
         put(homes.folder / f"many/{n % 7}/{n}", f"{n}\n")
     for name in ("touched", "truncated", "removed/x", "replaced/x", "a folder/x", "odd\n\udcff"):
         put(homes.folder / name, "kept")
     (homes.folder / "link").symlink_to("nowhere")
-    homes.save("one")
+    if shared:
+        homes.share("one", tmp_path / "shared", ours=True)
+    else:
+        homes.save("one")
+    inode = homes.folder.stat().st_ino  # the hosts have mounted it
 
     def seen() -> dict:
         found = [homes.folder, *homes.folder.rglob("*")]
@@ -345,6 +350,7 @@ def test_few_and_many_changes_are_undone_to_the_nanosecond(tmp_path, number):
         shutil.rmtree(homes.folder / "many/1")
         homes.restore("one")
         assert seen() == before
+        assert homes.folder.stat().st_ino == inode
 
 
 def test_whatever_was_done_to_the_homes_is_undone(hosts):

@@ -28,7 +28,7 @@ class Homes:
 
     def restore(self, name: str):
         """As they were. The first time everything is compared, later only what changed since."""
-        kept = self.kept / name
+        kept = (self.kept / name).resolve()  # a link, where it is shared
         if name != self._name:
             _copy(kept, self.folder)
             self._name, self._found = name, _look(self.folder)
