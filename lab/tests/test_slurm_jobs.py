@@ -250,6 +250,25 @@ def test_what_wrote_a_checkpoint_is_requeued_unless_somebody_cancelled_it(
     assert end(job) == ""
 
 
+@pytest.mark.parametrize(
+    ("state", "more", "goes_on", "code"),
+    [
+        ("RUNNING", "PreemptTime=2026-01-01T00:00:00", True, ""),
+        ("PENDING", "PreemptTime=None", False, ""),  # Slurm itself has requeued it
+        ("RUNNING", "PreemptTime=None", False, "143"),  # somebody has killed the command
+    ],
+)
+def test_a_command_that_slurm_ends_before_it_listens_has_not_ended(
+    cluster, state, more, goes_on, code
+):
+    job = cluster.submitted()
+    about = f"{ABOUT.format(state, 'None', '0:0')} {more}"
+    cluster.program("scontrol", f"case $1 in show) echo '{about}' ;; esac")
+    run_attempt(cluster, job, "echo 143 1 >ended.$n")
+    assert ("scontrol requeue 7" in cluster.calls("scontrol")) == goes_on
+    assert end(job) == code
+
+
 def test_a_stop_mark_wins_over_a_requeue(cluster):
     job = cluster.submitted()
     cluster.program(

@@ -99,6 +99,11 @@ else # srun says 0 when the node failed, and the command may go on
     case $code:$about in 0:*) exit 1 ;; *" JobState=RUNNING "*) ;; *) [ -e stop ] || [ -n "$told" ] || exit 1 ;; esac
 fi
 [ ! -e stop ] || finish 143
+if [ "$code" = 143 ] && [ -z "$told" ]; then # by TERM, before it listens: of a preemption this script hears later
+    sleep 2
+    ask_slurm
+    case $about in *" PreemptTime="[0-9]*) go_on ;; *" JobState=RUNNING "*) ;; *) told=yes ;; esac
+fi
 [ "$code" = 0 ] || [ ! -e "interrupted.$attempt" ] || code=75 # torchrun has an exit code of its own
 [ "$code" != 75 ] || [ ! -e "listens.$attempt" ] || go_on
 if [ -n "$told" ]; then # Slurm ends the job, and knows why: after a time limit it never comes back
