@@ -1,9 +1,11 @@
 """Jobs by Slurm, on a real one: started, followed, stopped; every end told apart; going on."""
 
 import json
+import random
 import re
 import shlex
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from helpers.jobs import job, logged, start, until
 from helpers.projects import TEMPLATE
 
 HELPERS = Path(__file__).with_name("helpers")
-LISTENER = HELPERS / "listener.py"
+LISTENER, EXPERIMENT = HELPERS / "listener.py", HELPERS / "cluster_experiment.py"
 QUEUE = "/home/ada/.cache/dl-remote-template/slurm/queue"
 ENDLESS = ("sh", "-c", "while :; do sleep 1; done")
 
@@ -233,3 +235,96 @@ def test_preemption_tells_the_command_in_time_and_it_goes_on(laptop):
     shown, _ = following.communicate(timeout=100)
     assert "attempt 1 writes" in shown and "attempt 2 writes" in shown
     assert following.returncode == 143
+
+
+# --- the test that matters ------------------------------------------------------------------------
+
+STEPS = 1200
+READ = """
+import json, sys
+from lab import project, records
+for folder in sorted(project.runs_folder().glob("2*")):
+    about = json.loads((folder / "run.json").read_text())
+    points = [one[:3] for one in records.points(folder / "metrics.jsonl")]  # without the time
+    print(json.dumps([about["job"]["lab"], about["status"], points]))
+"""
+
+
+@pytest.mark.cuts
+def test_after_thirty_cuts_the_points_are_those_of_a_run_that_nothing_has_cut(laptop):
+    draw = random.Random(time.time_ns())
+    place = laptop.path / "src/my_experiment/experiment.py"
+    before = place.read_text()
+    shutil.copy(EXPERIMENT, place)
+    with_steps = ("with", f"steps={STEPS}")
+    try:
+        whole = start(laptop, "--gpus", "0", *with_steps, "pause=0")
+        limited = [start(laptop, "--gpus", "0", "--time", "2", *with_steps) for _ in range(4)]
+        others = [start(laptop, "--gpus", "0", *with_steps) for _ in range(4)]
+    finally:
+        place.write_text(before)
+    kinds = ["requeue"] * 17 + ["preemption"] * 3 + ["node"] * 2 + ["connection"] * 4
+    draw.shuffle(kinds)
+    told, going = [], list(others)
+    while len(told) < len(kinds) and going:
+        id = going.pop(0)
+        if cut(laptop, id, kinds[len(told)], draw):
+            told.append(kinds[len(told)])
+            going.append(id)
+    ids = [whole, *limited, *others]
+    codes = laptop.lab("wait", *ids, check=False, timeout=600)
+    ended = [laptop.there(f"jobs/{id}/output.log").read_text()[-2000:] for id in ids]
+    assert codes.returncode == 0, (codes.stdout, ended)
+    tries = [int(laptop.there(f"jobs/{id}/attempt").read_text()) for id in ids]
+    shutil.rmtree(laptop.path / "runs", ignore_errors=True)
+    laptop.lab("fetch")
+    lines = laptop.run("python", "-c", READ).stdout.splitlines()
+    found = {job: (status, points) for job, status, points in map(json.loads, lines) if job in ids}
+    assert len([job for job, _, _ in map(json.loads, lines) if job in ids]) == len(ids), "one each"
+    assert [step for _, step, _ in found[whole][1]] == [*range(1, STEPS + 1)]
+    for id in ids:
+        assert found[id] == found[whole], (id, tries, told)
+    assert len(told) == len(kinds), (tries, told)
+    assert tries[0] == 1 and all(number > 1 for number in tries[1:]), (tries, told)
+
+
+def cut(laptop, id: str, kind: str, draw: random.Random) -> bool:
+    """Cut a job in the middle of its steps; False if it has ended before."""
+    hosts, folder = laptop.hosts, laptop.there(f"jobs/{id}")
+
+    def steps() -> int:
+        return (folder / "output.log").read_text().count("step ")
+
+    def runs() -> bool:
+        attempt = (folder / "attempt").read_text().strip() if (folder / "attempt").exists() else ""
+        return (folder / f"listens.{attempt}").exists() and not (
+            folder / f"ended.{attempt}"
+        ).exists()
+
+    until(lambda: runs() or (folder / "exit_code").exists(), 200, f"an attempt of {id}")
+    enough = steps() + draw.randint(1, 25)
+    until(lambda: steps() >= enough or (folder / "exit_code").exists(), 200, f"steps of {id}")
+    if (folder / "exit_code").exists():
+        return False
+    attempt = (folder / "attempt").read_text().strip()
+    node = (folder / f"began.{attempt}").read_text().split()[1]
+    if kind == "requeue":
+        hosts.slurm("scontrol", "requeue", number(laptop, id), check=False)
+    elif kind == "preemption":
+        urgent = f"printf '#!/bin/sh\n' | sbatch -p urgent --exclusive -o /dev/null -w {node}"
+        hosts.login1.run("sh", "-c", urgent, user="bob", cwd="/tmp")
+    elif kind == "node":
+        lost = {"n1": hosts.n1, "n2": hosts.n2}[node]
+        lost.lose_slurm()
+        # unless it comes to its end first, the attempt goes on beside the next one
+        following = folder / f"listens.{int(attempt) + 1}"
+        until(lambda: following.exists() or (folder / "exit_code").exists(), 200, "the next one")
+        lost._serve()
+    else:
+        following = laptop.popen("lab", "logs", "-f", id, env={"LAB_PATIENCE": "2"})
+        hosts.cut()
+        until(lambda: steps() > enough + 5 or (folder / "exit_code").exists(), 100)
+        hosts.heal()
+        following.kill()
+        following.communicate()
+    return True
