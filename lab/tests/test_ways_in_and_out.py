@@ -29,6 +29,7 @@ READS = {
     "browser/notebook_server.py": "runs on a machine, as the user there",
     "browser/notebook.py": "a file of lab's own",
     "ssh/framing.py": "a file of lab's own",
+    "adoption/adopt.py": "a text of importlib.metadata",
     "recording/mongo.py": "the run's own output",
     "recording/package.py": "texts of importlib.metadata",
     "recording/command/record.py": "files of its own run",
