@@ -444,8 +444,8 @@ def test_output_until_a_sigkill_is_recorded(tiny):
 
 def test_a_child_that_lives_on_does_not_keep_the_run_from_ending(tiny):
     body = """
-    child = subprocess.Popen(["sh", "-c", "echo child; exec sleep 1000"])
-    print("child", child.pid)
+    child = subprocess.Popen(["sh", "-c", "echo begun; exec sleep 1000"])
+    print(f"child {child.pid}")
     wait = subprocess.run(["true"])
 """
     with open(tiny.folder / "shown", "w") as shown:

@@ -20,6 +20,7 @@ What experiments may use; a change of what is listed here is a new major version
 
 In a job that Slurm ends and starts anew (elsewhere they do nothing, and should_stop() is False):
 
+    attempt()                    which attempt of the job this is, from 1; 0 elsewhere
     should_stop()                whether the job is about to end: save a checkpoint, then raise
     Interrupted                  the exception for that: the run goes on in the next attempt
     remove_drafts(folder)        remove there what earlier attempts left unfinished
@@ -33,6 +34,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from lab.ground.attempts import number as attempt
 from lab.ground.ids import new_id
 from lab.ground.interrupts import Interrupted, ignore_in_worker, should_stop
 from lab.recording.drafts import remove_drafts, saving
@@ -55,6 +57,7 @@ __all__ = [
     "RecordError",
     "Run",
     "RunFolder",
+    "attempt",
     "check",
     "ignore_in_worker",
     "is_main_process",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def make_folder(folder: Path) -> None:
     """Make the folder of a new run; LabError if that fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # an earlier attempt may have made it
+        folder.mkdir(parents=True, exist_ok=tracking.attempt() > 1)  # or of an earlier one
     except OSError as error:
         raise LabError(f"{folder} cannot be made: {error.strerror}.") from None
 

@@ -77,7 +77,7 @@ def train(
     loaders = {name: accelerator.prepare(loader) for name, loader in loaders.items()}
     progress = Progress()
     tracking.remove_drafts(folder)
-    has_own = past_runs.list_checkpoints(folder)  # of an earlier attempt, on Slurm
+    has_own = tracking.attempt() > 1 and past_runs.list_checkpoints(folder)  # on Slurm
     if has_own or config.resume:
         previous = folder if has_own else past_runs.find_run(config.resume)
         progress = Progress(**checkpoints.resume(accelerator, model, previous, folder))

@@ -132,7 +132,7 @@ def note_imports() -> None:
     loader.get_code = get_code
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str):
+        if isinstance(file, str) and file.startswith("/"):  # torch has some that name no file
             note(file, find_write_time(file))
 
 
