@@ -444,6 +444,10 @@ def test_tensorboard_shows_the_curves_of_a_run_that_goes_on_there(laptop):
         return [point[1] for point in json.loads(body)] if run and code == 200 else []
 
     until(lambda: steps() == [1], 60, "the first step")
+    (run,) = laptop.path.glob("runs/2*")
+    shutil.copytree(
+        run, laptop.path / "runs/.fetching-b/files" / run.name
+    )  # half way in, not shown
     (one,) = tunnels(laptop)
     assert (one["name"], one["state"]) == ("my-experiment-gpu-tensorboard", "answers")
     assert "tensorboard" not in str(everything(laptop.hosts.worker).values())
@@ -456,6 +460,7 @@ def test_tensorboard_shows_the_curves_of_a_run_that_goes_on_there(laptop):
     assert tunnels(laptop)[0]["state"] == "answers"
     assert laptop.run("lab", "tensorboard", env=QUICK).stdout.strip() == url + "/", "the same one"
     assert laptop.lab("tensorboard", "--stop").strip() == "stopped: my-experiment-gpu-tensorboard"
+    shutil.rmtree(laptop.path / "runs/.fetching-b")
     assert not [c for c in everything(laptop.hosts.laptop).values() if "tensorboard" in c]
 
 

@@ -1,5 +1,6 @@
 """A home and a project of their own for tests in process."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,18 @@ FOREIGN = (
     "XDG_CACHE_HOME",
     "COLUMNS",
 )
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """After a test each signal is handled as before; ignored ones, children would ignore, too."""
+    before = {
+        one: signal.getsignal(one)
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

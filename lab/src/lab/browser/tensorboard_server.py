@@ -47,7 +47,17 @@ class Use:
 def serve(number: int, use: Use) -> None:
     """Serve on a socket that is already bound, in threads of its own."""
     from tensorboard import program
+    from tensorboard.backend.event_processing import io_wrapper
     from werkzeug import serving
+
+    find, runs = io_wrapper.GetLogdirSubdirectories, project.runs_folder()
+
+    def find_placed(folder: str) -> list[str]:
+        """Find the folders with curves, but for those that a fetch has not put in place yet."""
+        found = {path: Path(path).relative_to(runs).parts for path in find(folder)}
+        return [path for path, parts in found.items() if not any(p[0] == "." for p in parts)]
+
+    io_wrapper.GetLogdirSubdirectories = find_placed
 
     class OnOurSocket(program.TensorBoardServer):  # type: ignore[misc]  # it has no types
         def __init__(self, application: Callable[..., Iterable[bytes]], flags: Any):
