@@ -104,7 +104,7 @@ def main() -> int:
     recording = measure_recording()
     with tempfile.TemporaryDirectory() as place:
         write_records(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
-        os.environ["LAB_RUNS"] = place
+        os.environ.update(LAB_RUNS=place, LAB_PROJECT=str(Path(sys.prefix).parent))
         from lab.runs import listing
 
         kept = Path(place, listing.CACHE)
