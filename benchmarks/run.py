@@ -201,7 +201,7 @@ def training(place: Path) -> list[Row]:
     for workload, found in measurements.items():
         for part in ("loop", "whole"):
             name = f"training {workload}, {part}, against bare PyTorch"
-            bound = 0.95 if (workload, part) == ("32x32", "loop") else None
+            bound = 0.95 if part == "loop" else None
             pairs = [(ours[part], bare[part]) for ours, bare in found["pairs"]]
             rows.append(compared(name, pairs, ">=", bound, found["samples"]))
     return [*rows, imports(project)]
