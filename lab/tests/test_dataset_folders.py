@@ -3,13 +3,17 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fake_machine import until
 
+import lab
 from lab.cli import main
 from lab.datasets import folders
 from lab.datasets.manifest import DatasetError, is_file_of_dataset, parse_manifest
@@ -127,6 +131,58 @@ def test_what_no_dataset_can_have_is_refused_by_name(project, source, tmp_path):
     assert "up" in refused()
     (source / "up").unlink()
     assert "data" in refused(project), "the data folder lies in it"
+
+
+def test_ctrl_c_in_a_file_without_end_ends_it_at_once_and_leaves_no_manifest(project, tmp_path):
+    big = tmp_path / "big"
+    big.mkdir()
+    for number in range(3):
+        with (big / f"{number}").open("wb") as file:
+            file.truncate(1 << 40)
+    command = [sys.executable, "-m", "lab.cli", "data", "add", "big", str(big)]
+    source = {"PYTHONPATH": str(Path(lab.__file__).parents[1])}
+    process = subprocess.Popen(command, env={**os.environ, **source}, stderr=subprocess.DEVNULL)
+    files = Path(f"/proc/{process.pid}/fd")
+    until(lambda: any(f"{big}/" in os.path.realpath(one) for one in files.iterdir()))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    assert not (project / "data").exists()
+
+
+def test_progress_moves_inside_of_a_file_and_what_cannot_be_listed_is_refused(
+    project, source, monkeypatch, capsys
+):
+    with (source / "big").open("wb") as file:
+        file.truncate(3 << 20)
+    moved: list[tuple[str, int]] = []
+
+    @contextmanager
+    def show(total: int, action: str):
+        yield lambda size: moved.append((action, size))
+
+    monkeypatch.setattr(folders, "show_progress", show)
+    folders.add("table", source, copy=True)
+    for action in ("reading", "copying"):
+        pieces = [size for one, size in moved if one == action]
+        assert sum(pieces) == (3 << 20) + 5 and max(pieces) <= 1 << 20
+    monkeypatch.setattr(folders.files, "MOST", 100)
+    with pytest.raises(DatasetError):
+        folders.add("other", source)
+    assert not (project / "data/other").exists()
+
+
+def test_a_file_that_changes_while_it_is_copied_is_named_and_not_kept(project, source, monkeypatch):
+    hash_files = folders.hash_files
+
+    def hash_and_edit(*arguments):
+        found = hash_files(*arguments)
+        (source / "a.csv").write_text("later")
+        return found
+
+    monkeypatch.setattr(folders, "hash_files", hash_and_edit)
+    with pytest.raises(DatasetError, match=r"a\.csv"):
+        folders.add("table", source, copy=True)
+    assert content(project / "data/table") == {}
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "-x", "models/x", "Models/x", "a/.x", "", "x/HEAD"])

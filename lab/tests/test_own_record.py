@@ -1,5 +1,6 @@
 """`lab run -- COMMAND` records by itself, unless the command does or nobody wants it."""
 
+import json
 import shlex
 from pathlib import Path
 
@@ -80,8 +81,28 @@ def test_the_job_records_where_its_environment_has_lab(machine, run):
     lab.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
     lab.chmod(0o755)
     output, calls, spec = run("--name", "it's", "--from", "a b", "--", "echo", "$HOME ü", "--")
-    assert output == "<record><--name><it's><--from><a b><--><echo><$HOME ü><-->"
+    assert output == "<record><--from><a b><--name><it's><--><echo><$HOME ü><-->"
     assert spec["command"] == ["echo", "$HOME ü", "--"], "what was typed is shown"
     assert calls == 1
     assert run("--no-record", "--", "echo", "bare")[0] == "bare\n"
     assert run("--", "lab", "runs")[0] != "<record>"
+
+
+def test_the_outputs_of_a_run_come_along_to_a_machine_that_lacks_them(machine, run, project):
+    lab, id = machine.folder / "envs/3.11-e3b0c44298fc/bin/lab", "20260101-101010-laptop-00000001"
+    lab.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
+    lab.chmod(0o755)
+    (project / ".gitignore").write_text("/data/\n/runs/\n")
+    data = {"dataset": "table", "manifest_sha256": "0" * 64}
+    files = {
+        f"runs/{id}/run.json": json.dumps({"data": data}),
+        f"runs/{id}/config.json": "{}",
+        f"data/table/models/{id}/out/state": "7",
+    }
+    for name, text in files.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    for named in (id[:8], "last"):
+        output, _, _ = run("--from", named, "--", "true")
+        assert output == f"<record><--from><{id}><--data><table={'0' * 64}><--><true>"
+    assert (machine.folder / f"data/table/models/{id}/out/state").read_text() == "7"

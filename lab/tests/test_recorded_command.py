@@ -254,6 +254,91 @@ def test_data_leads_to_another_data_folder_and_changes_no_snapshot(record, tmp_p
     assert record.entry(folder)["code"]["commit"] == run_git(record.project, "rev-parse", "HEAD")
 
 
+OWN = """
+import sys
+if not sys.argv:
+    from lab import tracking
+    tracking.Experiment(int)
+print(sys.argv[1:])
+sys.exit(3)
+"""
+
+
+def test_what_records_itself_runs_as_it_is_with_the_options_of_its_record(record):
+    record.write("src/my_experiment/own.py", OWN)
+    command = ("python", "-m", "my_experiment.own", "with", "lr=1")
+    process = record.start("--name", "a b", "--", *command, cwd="src")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (3, "['--name', 'a b', 'with', 'lr=1']\n"), err
+    assert len(err.splitlines()) == 1 and not (record.project / "runs").exists()
+    process = record.start("--from", "last", "--", *command)
+    assert process.communicate() and process.returncode == 2
+    process = record.start("--name", "a", "--", "lab", "runs")
+    assert process.communicate() and process.returncode == 2
+
+
+NESTED = """
+import wandb
+from lab.ground import project
+from lab.recording.record_files import now
+from lab.recording.recorder import RunFolder
+
+wandb.log({"loss": 1})
+own = RunFolder(project.runs_folder())
+facts = {"name": "own", "base_dir": ".", "sources": []}
+own.started_event(facts, "own", {}, now(), {}, {}, "own")
+wandb.log({"loss": 2})
+own.completed_event(now(), None)
+wandb.log({"loss": 3})
+"""
+
+
+def test_a_run_with_a_record_of_its_own_gives_no_points_to_the_one_around_it(record):
+    record.write("train.py", NESTED)
+    record("--", "bash", "-c", "python train.py")
+    (folder,) = (path for path in (record.project / "runs").glob("2*"))
+    assert [value for _, _, value, _ in records.points(folder / "metrics.jsonl")] == [1, 3]
+
+
+def test_sacreds_sources_are_without_an_environment_in_the_project(record):
+    record.write("sacred/__init__.py", "")
+    record.write(
+        "sacred/dependencies.py",
+        "import os\ndef iterate_all_python_files(base_path):\n"
+        "    for folder, _, names in os.walk(base_path):\n"
+        "        yield from (f'{folder}/{one}' for one in names if one.endswith('.py'))\n",
+    )
+    record.write("env/pyvenv.cfg", f"home = {Path(sys.base_prefix, 'bin')}\n")
+    record.write("env/lib/numpy.py", "")
+    (record.project / "env/bin").mkdir()
+    (record.project / "env/bin/python").symlink_to(Path(sys.executable).resolve())
+    record.write(
+        "train.py",
+        "from sacred import dependencies\nimport os\n"
+        "for one in dependencies.iterate_all_python_files(os.getcwd()): print('source', one)\n",
+    )
+    record.write(".gitignore", "/env\n__pycache__/\n/runs\n/data\n")
+    _, printed = record("--", "env/bin/python", "train.py")
+    found = {Path(line[7:]).name for line in printed.splitlines() if line.startswith("source")}
+    assert {"train.py", "helper.py"} <= found and "numpy.py" not in found
+
+
+def test_outputs_from_another_computer_come_without_their_record_and_for_the_same_data(
+    record, tmp_path
+):
+    settings = record.project / "pyproject.toml"
+    settings.write_text(settings.read_text().replace("[tool.lab]", "[tool.lab]\noutputs = ['out']"))
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/a.csv").write_text("1,2")
+    datasets.add("table", tmp_path / "tables")
+    record.write("data/table/models/20260101-x/out/state", "7")
+    told = f"table={sha256(record.project / 'data/table/manifest.json')}"
+    _, printed = record("--from", "20260101-x", "--data", told, "--", "cat", "out/state")
+    assert printed == "7"
+    process = record.start("--from", "20260101-x", "--data", "table=0", "--", "cat", "out/state")
+    assert "data/table" in process.communicate()[1] and process.returncode == 1
+
+
 def test_a_file_that_git_ignores_is_named_as_the_commit_has_it_not(record):
     record.write(".gitignore", "/runs\n/data\n__pycache__/\nhidden.py\nignored.sh\n")
     record.write("hidden.py", "")

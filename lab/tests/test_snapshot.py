@@ -262,8 +262,23 @@ def test_a_large_file_is_refused_by_name_before_anything_is_made(repository, how
     repository.large("model.pt")
     if how == "staged":
         repository.git("add", "model.pt")
-    said = repository.refused()
+    said = repository.refused(to_send=how == "untracked")
     assert "model.pt (26 MB)" in said and "above 25 MB" in said and ".gitignore" in said
+
+
+def test_a_large_file_that_git_does_not_know_keeps_no_record_from_having_its_code(
+    repository, capsys
+):
+    repository.large("model.pt")
+    head = repository.take()
+    assert not head.dirty and "model.pt (26 MB)" in head.problem
+    assert ".gitignore" in capsys.readouterr().err
+    repository.write({"new.py": "1"})
+    taken = repository.take()
+    files = repository.files(taken.commit)
+    assert "new.py" in files and "model.pt" not in files and "model.pt" in taken.problem
+    (repository.path / "model.pt").unlink()
+    assert repository.take() == taken._replace(problem="")
 
 
 def test_large_files_that_are_ignored_or_committed_or_allowed_pass(repository):
@@ -276,7 +291,7 @@ def test_large_files_that_are_ignored_or_committed_or_allowed_pass(repository):
     assert repository.take().dirty
     repository.large("more.bin")
     assert "more.bin" in repository.files(repository.take(limit_mb=26).commit)
-    assert "above 0.5 MB" in repository.refused(limit_mb=0.5)
+    assert "above 0.5 MB" in repository.refused(limit_mb=0.5, to_send=True)
 
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 26000000\n"
@@ -286,7 +301,7 @@ def test_what_git_lfs_turns_into_a_pointer_passes(repository):
     repository.write({".gitattributes": "*.pt filter=lfs diff=lfs merge=lfs -text\n"})
     repository.write({"pointer.pt": POINTER})
     repository.large("model one.pt")
-    assert "model one.pt (26 MB)" in repository.refused(), "git-lfs is not installed"
+    assert "model one.pt (26 MB)" in repository.refused(to_send=True), "git-lfs is not installed"
     repository.write({"pointer": POINTER})
     repository.git("config", "filter.lfs.clean", "cat >/dev/null; cat pointer")
     repository.git("config", "filter.lfs.required", "true")
@@ -400,7 +415,7 @@ def test_an_environment_that_git_does_not_ignore_is_left_out_and_named(repositor
 
 def test_many_refused_files_are_one_short_line(repository):
     repository.write({f"{number:02}\n.bin": "12" for number in range(30)})
-    said = repository.refused(limit_mb=0.000001)
+    said = repository.refused(limit_mb=0.000001, to_send=True)
     assert "'00\\n.bin (0 MB)'" in said and said.count(".bin") == 10 and "and 20 more" in said
 
 
@@ -484,7 +499,7 @@ def test_file_names_of_every_kind_are_taken(repository):
     assert {name: files[name].decode() for name in changed} == changed
     for name, shown in [(NAMES[0], NAMES[0]), (NAMES[2], "'line\\nbreak"), (NAMES[-1], "'\\udcff")]:
         repository.large(name)
-        assert f"{shown} (26 MB)" in repository.refused()
+        assert f"{shown} (26 MB)" in repository.refused(to_send=True)
 
 
 def test_no_identity_is_needed(dirty, home):
@@ -537,7 +552,7 @@ def test_a_project_inside_a_bigger_repository_takes_all_of_it(repository, monkey
     assert snapshot.folder == "projects/mine"
     assert "library/shared.py" in snapshots.diff(snapshot)
     repository.large("library/model.pt")
-    assert "library/model.pt" in repository.refused()
+    assert "library/model.pt" in repository.refused(to_send=True)
 
 
 def test_a_project_that_the_repository_around_it_ignores_is_refused(repository, monkeypatch):

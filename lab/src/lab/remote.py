@@ -126,8 +126,8 @@ def run(
     """Start a run of this working tree on a machine: run("with", "lr=0.01", gpus=2).
 
     It is `lab run`. run("--", "python", "-m", "...") starts any other command, which is recorded
-    unless `record` is False; `earlier`: a run there whose outputs it finds. `machine`: the first
-    one by default. `env`: variables, which are recorded; `secrets`: names of others, whose
+    unless `record` is False; `earlier`: a run whose outputs it finds. `machine`: the first one by
+    default. `env`: variables, which are recorded; `secrets`: names of others, whose
     values come from this computer's environment or keyring and are not. A model that a setting
     names comes along, if the machine lacks it.
     """
@@ -150,7 +150,7 @@ def run(
         env=given,
         secrets=brought,
         record=words,
-        bring=models.bring_named,
+        bring=models.bring_needed,
     )
     return Job(connection, job)
 

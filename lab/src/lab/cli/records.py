@@ -331,26 +331,45 @@ def add_record_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--from", dest="earlier", default="", metavar="RUN", help="with the outputs of this run"
     )
-    for option in ("--id", "--comment"):  # of lab reproduce
+    for option in ("--id", "--comment", "--data"):  # of lab reproduce, and of a job with --from
         parser.add_argument(option, help=argparse.SUPPRESS)
 
 
 def record_command(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from lab.ground import project
+    from lab.recording.command import own_record
+
+    words = args.after_dashes
+    if not words:
+        raise errors.UsageError("there is no command: lab record -- python train.py.")
+    if own_record.records_itself(words, project.root(), Path.cwd()):
+        if args.earlier:
+            raise errors.UsageError("--from is for a command that does not record itself.")
+        options = {"--name": args.name, "--id": args.id, "--comment": args.comment}
+        return own_record.run(words, {name: text for name, text in options.items() if text})
     from lab.recording.command import record
 
-    if not args.after_dashes:
-        raise errors.UsageError("there is no command: lab record -- python train.py.")
-    earlier = find_earlier(args.earlier) if args.earlier else ""
-    return record.record(args.after_dashes, args.name, args.comment or "", args.id, earlier)
+    earlier = find_earlier(args.earlier, args.data) if args.earlier else ""
+    return record.record(words, args.name, args.comment or "", args.id, earlier)
 
 
-def find_earlier(wanted: str) -> str:
-    """Find the run whose outputs go on; LabError if its dataset is another one by now."""
+def find_earlier(wanted: str, expected: str | None) -> str:
+    """Find the run whose outputs go on; LabError if its dataset is another one by now.
+
+    Its record may lie on another computer, which has sent its outputs, and `expected`: the dataset
+    and the hash of its manifest, as in NAME=HASH.
+    """
     from lab.runs import reading, records, reproduce
 
-    folder = records.find(wanted)
-    reproduce.check_manifest(reading.read_json(folder / "run.json"))
-    return folder.name
+    if expected is None:
+        folder = records.find(wanted)
+        reproduce.check_manifest(reading.get_dict(reading.read_json(folder / "run.json"), "data"))
+        return folder.name
+    dataset, _, manifest = expected.partition("=")
+    reproduce.check_manifest({"dataset": dataset, "manifest_sha256": manifest})
+    return wanted
 
 
 COMMANDS = (

@@ -117,7 +117,7 @@ def start_job(args: argparse.Namespace) -> int:
             time=args.time,
             slurm=slurm,
             record=record,
-            bring=models.bring_named,
+            bring=models.bring_needed,
         )
 
     connection, job = start_where_asked(args, start)

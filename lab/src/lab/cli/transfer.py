@@ -107,8 +107,10 @@ def add_dataset(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from lab.datasets import folders
+    from lab.ground import interrupts
 
-    print(folders.add(args.name, Path(args.folder).expanduser(), args.copy))
+    with interrupts.as_exceptions():
+        print(folders.add(args.name, Path(args.folder).expanduser(), args.copy))
 
 
 def verify_dataset(args: argparse.Namespace) -> int:

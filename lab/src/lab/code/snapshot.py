@@ -22,7 +22,10 @@ OVERRIDES = """core.hooksPath=/dev/null core.fsmonitor= core.splitIndex=false co
 SETTINGS = [word for setting in OVERRIDES.split() for word in ("-c", setting)]
 # As code.sh has it: a machine has nothing from which git-lfs could take a file's content.
 NO_LFS = "filter.lfs.clean= filter.lfs.smudge= filter.lfs.process= filter.lfs.required=false"
-LARGE = "add them to .gitignore (git rm --cached what git has), or track them with git-lfs."
+LARGE = (
+    "add them to .gitignore (git rm --cached what git has), or track them with git-lfs; where"
+    " scripts write, outputs in [tool.lab] names the folder."
+)
 POINTER = b"version https://git-lfs"  # what git-lfs leaves in place of a file that it has not got
 # Files in git's folder while something is unfinished that edits the working tree.
 UNFINISHED = {
@@ -45,6 +48,7 @@ class Snapshot(NamedTuple):
     dirty: bool  # whether it differs from HEAD; if it does not, the commit is HEAD itself
     branch: str | None  # None on a detached HEAD
     folder: str  # the project's, inside the commit; "." unless the repository is a bigger one
+    problem: str = ""  # which large files it lacks
 
 
 def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
@@ -54,13 +58,15 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
     same commit, and a tree that equals HEAD's gives HEAD. A bigger repository around the project
     is taken whole: the code may use what lies beside the project.
 
-    An environment that git does not ignore is left out, and said.
+    An environment that git does not ignore is left out, and said. So are untracked files above
+    `limit_mb`, unless the code is `to_send`.
 
     Raises LabError, before anything is written, for submodules, other repositories inside this
     one, and new or changed files above `limit_mb`. For a file with a filter, as with git-lfs, the
     size of what git stores counts, unless it is `to_send`. LabError also if git is missing or
     fails, or a file that is to be sent has not been brought by git-lfs.
     """
+    problem = ""
     top, index = _locate()
     try:
         with tempfile.TemporaryDirectory(prefix="lab-snapshot-") as folder:
@@ -78,6 +84,11 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
                 below = tuple(f"{folder}/" for folder in environments)
                 changed = [name for name in changed if not name.startswith(below)]
                 paths = [*(paths or EVERYTHING), *map(_exclude, environments)]
+            if not to_send:
+                large = _find_large(run, top, set(untracked) & set(changed), limit_mb * MEGABYTE)
+                changed = [name for name in changed if name not in large]
+                paths = [*(paths or EVERYTHING), *map(_exclude, large)] if large else paths
+                problem = _say_large(large, limit_mb)
             inside = submodules + [name for name in changed if name.endswith("/")]
             advice = "ignore them (submodules: git rm --cached first), or remove their .git."
             _refuse("a snapshot cannot contain other repositories", inside, advice)
@@ -91,7 +102,8 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
                 commit = _keep(run, _write_commit(run, tree, head))
     except OSError as error:
         raise LabError(f"no snapshot can be taken: {error}.") from None
-    return Snapshot(commit, head, commit != head, branch, os.path.relpath(project.root(), top))
+    folder = os.path.relpath(project.root(), top)
+    return Snapshot(commit, head, commit != head, branch, folder, problem)
 
 
 def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
@@ -199,6 +211,26 @@ def _say_not_ignored(top: Path, environments: list[str]) -> None:
         )
 
 
+def _find_large(run: Git, top: Path, untracked: set[str], limit: float) -> dict[str, int]:
+    """Return the sizes of untracked files above the limit that no filter makes small."""
+    sizes = {}
+    for name in sorted(untracked):
+        with suppress(OSError):
+            sizes[name] = (top / name).lstat().st_size
+    large = {name: size for name, size in sizes.items() if size > limit}
+    filtered = _find_filtered(run, list(large)) if large else set()
+    return {name: size for name, size in large.items() if name not in filtered}
+
+
+def _say_large(sizes: dict[str, int], limit_mb: float) -> str:
+    """Name the large files that are left out, and how to get rid of this; returns the cause."""
+    if not sizes:
+        return ""
+    problem = f"files above {limit_mb:g} MB are not in the commit: {_format_sizes(sizes)}"
+    print_message(f"warning: {problem}; {LARGE}")
+    return f"{problem}."
+
+
 def _read_status(run: Git, paths: list[str]) -> tuple[str | None, str | None, list[str], list[str]]:
     """Return HEAD, its branch, what differs ("name/": a repository), and what is untracked."""
     options = ["--branch", "--no-ahead-behind", "--no-renames", "--ignore-submodules=all"]
@@ -247,14 +279,19 @@ def _find_filtered(run: Git, names: list[str]) -> set[str]:
 
 
 def _refuse_large(sizes: dict[str, int], limit: float, advice: str = LARGE) -> None:
-    names = [f"{name} ({size / MEGABYTE:.0f} MB)" for name, size in sizes.items()]
-    _refuse(f"a snapshot takes no files above {limit / MEGABYTE:g} MB", names, advice)
+    cause = f"a snapshot takes no files above {limit / MEGABYTE:g} MB"
+    if sizes:
+        raise LabError(f"{cause}: {_format_sizes(sizes)}; {advice}")
 
 
 def _refuse(cause: str, names: list[str], advice: str) -> None:
     """Raise LabError if there are names."""
     if names:
         raise LabError(f"{cause}: {_format_names(names)}; {advice}")
+
+
+def _format_sizes(sizes: dict[str, int]) -> str:
+    return _format_names([f"{name} ({size / MEGABYTE:.0f} MB)" for name, size in sizes.items()])
 
 
 def _format_names(names: list[str]) -> str:

@@ -3,10 +3,11 @@
 The same files give the same manifest, whatever folder they came from.
 """
 
+import hashlib
 import json
 import os
-import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -53,6 +54,11 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
     hashes = hash_files(found, sizes, "reading")
     content = {"kind": KIND, "size": sum(sizes.values()), "files": hashes}
     text = json.dumps(content, indent=1) + "\n"
+    if len(text) > files.MOST:
+        raise DatasetError(
+            f"{source} has {len(found)} files, more than a manifest can list: put them into"
+            " archives, such as tar files, and add those."
+        )
     before = read_text(folder)
     if before and before != text:
         raise DatasetError(
@@ -145,17 +151,44 @@ def walk(folder: Path, inside: str, above: tuple[str, ...]) -> Iterator[tuple[st
             yield name, Path(entry.path)
 
 
+class Ended(Exception):
+    """The hashing of other files has failed, or was interrupted."""
+
+
 def hash_files(paths: Mapping[str, Path], sizes: Mapping[str, int], action: str) -> dict[str, str]:
-    """Hash files, several at once, with a progress bar in bytes once it takes over a second."""
-    hashes = {}
+    """Hash files, several at once, with a progress bar in bytes once it takes over a second.
+
+    Ctrl-C ends it at once, also in a file of many gigabytes.
+    """
+    hashes: dict[str, str] = {}
+    remaining, ended = iter(list(paths.items())), threading.Event()
+
+    def hash_some() -> None:
+        try:
+            for name, path in remaining:
+                hashes[name] = files.sha256(path, go_on)
+        except Ended:
+            pass
+        except BaseException:
+            ended.set()
+            raise
+
+    def go_on(size: int) -> None:
+        if ended.is_set():
+            raise Ended
+        advance(size)
+
+    workers = min(8, os.cpu_count() or 1)
     with (
-        show_progress(sum(sizes.values()), action) as advance,
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        show_progress(sum(sizes[name] for name in paths), action) as advance,
+        ThreadPoolExecutor(workers) as pool,
     ):
-        for name, digest in zip(paths, pool.map(files.sha256, paths.values()), strict=True):
-            hashes[name] = digest
-            advance(sizes[name])
-    return hashes
+        try:
+            for done in [pool.submit(hash_some) for _ in range(workers)]:
+                done.result()
+        finally:
+            ended.set()
+    return {name: hashes[name] for name in paths}
 
 
 @contextmanager
@@ -168,7 +201,13 @@ def show_progress(total: int, action: str) -> Iterator[Callable[[int], object]]:
 
     options = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False}
     with tqdm(total=total, desc=action, **options) as bar:
-        yield bar.update
+        lock = threading.Lock()  # several threads advance
+
+        def advance(size: int) -> None:
+            with lock:
+                bar.update(size)
+
+        yield advance
 
 
 def find_changed(paths: Mapping[str, Path], expected: Mapping[str, str]) -> list[str]:
@@ -181,12 +220,22 @@ def find_changed(paths: Mapping[str, Path], expected: Mapping[str, str]) -> list
 def copy_files(
     found: Mapping[str, Path], folder: Path, sizes: Mapping[str, int], hashes: Mapping[str, str]
 ) -> None:
-    """Copy what is not there yet; an interrupted call can be repeated."""
+    """Copy what is not there yet, with a progress bar; an interrupted call can be repeated."""
     missing = {name: path for name, path in found.items() if not (folder / name).exists()}
-    for name, path in missing.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(folder / name) as draft:
-            shutil.copyfile(path, draft)
-    wrong = find_changed({name: folder / name for name in missing}, hashes)
-    if wrong:
-        raise DatasetError(f"{found[wrong[0]]} changed while it was copied: try again.")
+    with show_progress(sum(sizes[name] for name in missing), "copying") as advance:
+        for name, path in missing.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with files.replacing(folder / name) as draft:
+                if copy_file(path, draft, advance) != hashes[name]:
+                    raise DatasetError(f"{path} changed while it was copied: try again.")
+
+
+def copy_file(source: Path, target: Path, advance: Callable[[int], object]) -> str:
+    """Copy a file and return the sha256 of what was copied."""
+    digest = hashlib.sha256()
+    with files.open_regular(source) as file, target.open("xb") as copy:
+        while chunk := file.read(1 << 20):
+            copy.write(chunk)
+            digest.update(chunk)
+            advance(len(chunk))
+    return digest.hexdigest()

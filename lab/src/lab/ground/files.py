@@ -167,14 +167,18 @@ def write(
     return True
 
 
-def sha256(path: Path) -> str:
-    """Hash a regular file of any size; OSError if it cannot be read."""
+def sha256(path: Path, advance: "Callable[[int], object]" = lambda size: None) -> str:
+    """Hash a regular file of any size; OSError if it cannot be read.
+
+    `advance` is called with the number of bytes of each piece; what it raises ends this.
+    """
     import hashlib  # slow to import
 
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
+            advance(len(chunk))
     return digest.hexdigest()
 
 

@@ -23,6 +23,8 @@ from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import SshError
 from lab.ssh.variables import make_exports
 
+Bring = Callable[[Connection, list[str], list[str]], tuple[list[str], list[str]]]
+
 
 class StartInterrupted(LabError):
     """Ctrl-C while a job was being started: it may have started."""
@@ -66,15 +68,15 @@ def make_record_words(
 ) -> list[str]:
     """Return the words of `lab` that record a command in this folder of the project.
 
-    [] for a command that records itself. `earlier`: a run on the machine, whose outputs it finds;
-    UsageError for that with a command that records itself.
+    [] for a command that records itself. `earlier`: a run whose outputs it finds, at the words'
+    beginning; UsageError for that with a command that records itself.
     """
     if records_itself(command, project.root(), project.root() / inside):
         if earlier:
             raise UsageError("--from is for a command that does not record itself.")
         return []
     named = ["--name", name] if name else []
-    return ["record", *named, *(["--from", earlier] if earlier else []), "--"]
+    return ["record", *(["--from", earlier] if earlier else []), *named, "--"]
 
 
 def check_gpus(wanted: str) -> str:
@@ -121,7 +123,7 @@ def start(
     time: str = "",
     slurm: Mapping[str, str | bool] = MappingProxyType({}),
     record: Sequence[str] = (),
-    bring: Callable[[Connection, list[str]], list[str]] | None = None,
+    bring: Bring | None = None,
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
 
@@ -131,7 +133,7 @@ def start(
     in. `time` and `slurm`: the limit and other options of sbatch. `record`: what
     make_record_words() says; where the environment has no `lab`, the command runs without. `bring`
     is called when nothing speaks against a start: it brings the machine what the command needs
-    beside the code, and returns the command with whole ids of runs.
+    beside the code, and returns command and record with whole ids of runs.
 
     The job starts once, even if the connection is lost and the script runs again.
 
@@ -145,7 +147,8 @@ def start(
         taken = snapshot.take(to_send=True)
     if inside and not git.run("ls-tree", "-d", taken.commit, "--", inside):
         raise UsageError(f"{inside}/ is ignored or empty, so it is not sent: cd elsewhere first.")
-    command = bring(connection, command) if bring else command
+    record = list(record)
+    command, record = bring(connection, command, record) if bring else (command, record)
     id = new_id()
     spec: dict[str, object] = {
         "format": job_format.FORMAT,

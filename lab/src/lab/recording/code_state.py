@@ -80,7 +80,9 @@ def take_snapshot() -> dict[str, Any]:
     """
     try:
         taken = snapshot.take()
-        return {**taken._asdict(), "remotes": git.remote_urls(), "diff": snapshot.diff(taken)}
+        facts = taken._asdict()
+        facts |= {"problem": taken.problem} if facts.pop("problem") else {}
+        return {**facts, "remotes": git.remote_urls(), "diff": snapshot.diff(taken)}
     except LabError as error:
         print_message(f"warning: the code of this run is not recorded: {error}")
         return {
@@ -89,6 +91,13 @@ def take_snapshot() -> dict[str, Any]:
             "diff": "",
             "problem": str(error),
         }
+
+
+def note_problem(code: dict[str, Any], problem: str) -> None:
+    """Say, and add to a record, what its commit may not hold; without one, the cause is known."""
+    if problem and (code.get("commit") or not code.get("problem")):
+        code["problem"] = " ".join(filter(None, [code.get("problem"), problem]))
+        print_message(f"warning: {problem}")
 
 
 def current_cell() -> int | None:

@@ -78,9 +78,12 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         ]
         del self.commands["save_config"]  # it overwrites a config.json
         self.doc = main.__doc__  # Sacred takes this module for the experiment
-        self.mainfile = next((one for one in self.sources if one.filename == file), None)
-        if not main.__package__ and file:  # python src/my_experiment/experiment.py, from an editor
-            main.__package__ = Path(file).parent.name
+        self.mainfile, top = None, Path(sources).resolve()
+        if file and Path(file).resolve().is_relative_to(top):
+            self.mainfile = sacred.dependencies.Source.create(file, False)
+            self.sources.add(self.mainfile)
+        if not main.__package__ and file and Path(file).resolve().parent != top:
+            main.__package__ = Path(file).parent.name  # python src/my_experiment/experiment.py
         self.modules = [(name, main.__package__) for name in modules]
         self.package = main.__package__
         self.exits = False  # whether an error ends the process with a line, instead of raising

@@ -253,10 +253,7 @@ class RunFolder(RecordFiles):
             attempts.check()
             self.running, RunFolder.current = False, None
             problems = [self.imports.problem(), self.run_entry["software"]["lab"]["problem"]]
-            problem = " ".join(filter(None, problems))
-            if problem and not self.run_entry["code"].get("problem"):
-                self.run_entry["code"]["problem"] = problem
-                print_message(f"warning: {problem}")
+            code_state.note_problem(self.run_entry["code"], " ".join(filter(None, problems)))
             if failure := self.capture.stop():
                 self.note_missing("its output", failure)
             own = ranks.Failure("rank-0", 0, "".join(trace))

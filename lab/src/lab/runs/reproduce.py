@@ -85,7 +85,7 @@ def reproduce(
     plan = make_plan(old.name, commit, record, config)
     if plan.words and not asked and not agree(describe_command(old.name, plan)):
         raise LabError("nothing was run: --yes runs the recorded command without asking.")
-    check_manifest(record)
+    check_manifest(reading.get_dict(record, "data"))
     beside = git.top_level().parent
     parent = beside if os.access(beside, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix=f"{project.root().name}-reproduce-", dir=parent))
@@ -159,9 +159,8 @@ def describe_command(name: str, plan: Plan) -> str:
     return f"the record of {name} says that this ran, in {plan.working_folder}:\n  {command}"
 
 
-def check_manifest(record: dict[str, Any]) -> None:
-    """Raise LabError if the dataset is not the one that the run had."""
-    data = reading.get_dict(record, "data")
+def check_manifest(data: dict[str, Any]) -> None:
+    """Raise LabError if the dataset is not the one that the run had, as its record says."""
     dataset, expected = (reading.get_text(data, key) for key in ("dataset", "manifest_sha256"))
     if not dataset or not expected:
         return

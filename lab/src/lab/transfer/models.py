@@ -1,4 +1,4 @@
-"""Brings a machine the models of earlier runs that a job's settings name, if it lacks them.
+"""Brings a machine the models and outputs of earlier runs that a job names, if it lacks them.
 
 They are gathered in a staging folder, checked there by their sha256, and renamed: whole, or not at
 all. A model that the machine has stays as it is.
@@ -15,7 +15,7 @@ from lab.ground import files, project
 from lab.ground.errors import UsageError
 from lab.ground.terminal import count_files, escape, print_message
 from lab.jobs import settings
-from lab.runs import records
+from lab.runs import reading, records
 from lab.ssh.answers import expecting, parse_path
 from lab.ssh.connection import Connection
 from lab.ssh.shared import hold_lock
@@ -25,6 +25,7 @@ from lab.transfer.rsync_copy import can_rsync
 from lab.transfer.staging import DiskFull, Fingerprint, explain_os_errors, fingerprint
 
 LAST = re.compile("last(~[0-9]+)?")
+DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class RemoteModel(NamedTuple):
@@ -34,6 +35,53 @@ class RemoteModel(NamedTuple):
     rsync: bool
     files: dict[str, Fingerprint]
     staged: dict[str, Fingerprint]
+
+
+def bring_needed(
+    connection: Connection, command: list[str], record: list[str]
+) -> tuple[list[str], list[str]]:
+    """Bring what a job needs of earlier runs; return its command, and the words that record it.
+
+    Raises as bring_named() does.
+    """
+    return bring_named(connection, command), bring_outputs(connection, record)
+
+
+def bring_outputs(connection: Connection, record: list[str]) -> list[str]:
+    """Bring the outputs of the run that a job goes on from; return the words that record the job.
+
+    They then have the whole id, and the dataset of the run, as its record may be here alone. A run
+    that is not recorded on this computer is left to the machine.
+    """
+    if record[1:2] != ["--from"]:
+        return record
+    wanted = record[2]
+    if not LAST.fullmatch(wanted) and not any(one.startswith(wanted) for one in reading.run_ids()):
+        return record
+    folder = records.find(wanted)
+    data = reading.get_dict(reading.read_json(folder / "run.json"), "data")
+    dataset, manifest = (reading.get_text(data, key) for key in ("dataset", "manifest_sha256"))
+    known = project.DATASET.fullmatch(dataset or "") and DIGEST.fullmatch(manifest or "")
+    bring_or_warn(connection, folder.name, find_local(folder.name))
+    return [
+        "record",
+        "--from",
+        folder.name,
+        "--data",
+        f"{dataset}={manifest}" if known else "=",
+        *record[3:],
+    ]
+
+
+def bring_or_warn(connection: Connection, run: str, folder: Path | None) -> None:
+    """Bring what a run has made, from its folder; warn if neither side has anything."""
+    if folder:
+        bring(connection, folder)
+    elif not inspect(connection, run, more="*").files:
+        print_message(
+            f"warning: neither this computer nor {connection.name} has a model of run"
+            f" {escape(run)} yet"
+        )
 
 
 def bring_named(connection: Connection, command: list[str]) -> list[str]:
@@ -47,14 +95,8 @@ def bring_named(connection: Connection, command: list[str]) -> list[str]:
     for named in settings.find_models(command):
         run = records.find(named.run).name if LAST.fullmatch(named.run) else named.run
         folder = find_local(run)
-        if folder:
-            run = folder.name
-            bring(connection, folder)
-        elif not inspect(connection, run, more="*").files:
-            print_message(
-                f"warning: neither this computer nor {connection.name} has a model of run"
-                f" {escape(run)} yet"
-            )
+        run = folder.name if folder else run
+        bring_or_warn(connection, run, folder)
         if named.word >= 0:
             command[named.word] = f"{named.setting}={run}"
     return command

@@ -36,7 +36,8 @@ def give(run: str, declared: list[str]) -> None:
     """Put what an earlier run left in the declared folders back into them; nothing is replaced."""
     found = [path for path in project.data_folder().glob(f"*/models/{run}") if path.is_dir()]
     if not found:
-        raise LabError(f"{run} left no outputs in {project.relative(project.data_folder())}.")
+        where = project.relative(project.data_folder())
+        raise LabError(f"{run} left no outputs in {where}; from a machine lab fetch brings them.")
     for name in declared:
         copy_files(found[0] / name, project.root() / name, lambda file, copy: not copy.exists())
 

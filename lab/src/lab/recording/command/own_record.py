@@ -1,9 +1,15 @@
 """Whether a command makes a record by itself: `lab` and the experiments of the project do."""
 
 import ast
+import os
+import signal
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.ground import files, project
+from lab.ground.errors import LabError, UsageError
+from lab.ground.terminal import print_message
 from lab.recording.command.settings import find_program
 
 
@@ -24,6 +30,30 @@ def records_itself(words: list[str], root: Path, folder: Path) -> bool:
         for module in found
         for file in (module.with_name(f"{module.name}.py"), module / "__main__.py")
     )
+
+
+def run(words: list[str], options: Mapping[str, str]) -> int:
+    """Become a command that records itself, with options of its record, such as --name.
+
+    UsageError for options with `lab`, which has none for this; LabError if it cannot be started.
+    """
+    place, given = find_program(words), [word for pair in options.items() for word in pair]
+    if given and not place:
+        raise UsageError(f"{given[0]} is for a command that does not record itself.")
+    print_message(f"lab: {words[place]} records itself: it runs as it is, with one record")
+    sys.stdout.flush()
+    os.environ["PATH"] = add_programs(os.environ.get("PATH", os.defpath))
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as Python starts any other program
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(words[0], [*words[: place + 1], *given, *words[place + 1 :]])  # noqa: S606 - that is the use of it
+    except OSError as error:
+        raise LabError(f"{words[0]} cannot be started: {error.strerror}.") from None
+
+
+def add_programs(path: str) -> str:
+    """Return PATH with the programs of the project's environment before all others."""
+    return f"{Path(sys.prefix, 'bin')}{os.pathsep}{path}"
 
 
 def makes_experiment(file: Path) -> bool:

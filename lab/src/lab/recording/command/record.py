@@ -18,9 +18,8 @@ from typing import Any
 
 from lab.ground import attempts, interrupts, portable, project
 from lab.ground.errors import LabError
-from lab.ground.terminal import print_message
 from lab.recording import attempted, code_state, provenance
-from lab.recording.command import outputs, points, settings
+from lab.recording.command import outputs, own_record, points, settings
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
 from lab.recording.settings import named_files
@@ -211,8 +210,6 @@ def read_report(report: Path, kind: str) -> list[Any]:
 
 def describe_imports(recorder: RunFolder, report: Path, words: list[str]) -> None:
     """Say in the record which imported files its commit does not hold, or in another version."""
-    if recorder.run_entry["code"].get("problem"):
-        return
     late = {str(name) for name in read_report(report, "late")}
     problem = ""
     if late:
@@ -225,9 +222,7 @@ def describe_imports(recorder: RunFolder, report: Path, words: list[str]) -> Non
         names = {str(name) for name in read_report(report, "imported")}
         names |= {str(path.relative_to(project.root())) for path in own}
         problem = code_state.describe_absent(recorder.run_entry["code"], names)
-    if problem:
-        recorder.run_entry["code"]["problem"] = problem
-        print_message(f"warning: {problem}")
+    code_state.note_problem(recorder.run_entry["code"], problem)
 
 
 def end_interrupted(recorder: RunFolder, error: BaseException) -> None:
@@ -250,9 +245,9 @@ def describe_end(words: list[str], code: int, output: Path) -> str:
 def make_variables(id: str, output: Path, lines: Path, report: Path, taken: int) -> dict[str, str]:
     """Make the variables of the command: the project's environment, its run, our hooks."""
     variables = dict(os.environ)
-    programs, paths = Path(sys.prefix, "bin"), [str(INSIDE), variables.get("PYTHONPATH", "")]
+    paths = [str(INSIDE), variables.get("PYTHONPATH", "")]
     return variables | {
-        "PATH": f"{programs}{os.pathsep}{variables.get('PATH', os.defpath)}",
+        "PATH": own_record.add_programs(variables.get("PATH", os.defpath)),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",  # what is printed is recorded, also if it is killed
         "LAB_RUN": id,

@@ -27,7 +27,13 @@ check: Any = None  # the function of ground/attempts.py
 
 
 def is_recording() -> bool:
-    """Whether this process records: the only one, or rank 0."""
+    """Whether this process gives its points: the only one, or rank 0, and none in a run of lab's.
+
+    A run of lab.tracking, of a shell script say, has a record of its own.
+    """
+    own: Any = sys.modules.get("lab.recording.recorder")
+    if own and own.RunFolder.current:
+        return False
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
@@ -169,11 +175,27 @@ def hook_sacred(module: Any) -> None:
         add_point(metric_name, value, step)
 
     def start(self: Any, *_: Any) -> None:
-        if is_recording():
+        own: Any = sys.modules.get("lab.recording.recorder")
+        if is_recording() and not (
+            own and any(isinstance(o, own.RunFolder) for o in self.observers)
+        ):
             report(settings=self.config)
 
     call_before(module.Run, "log_scalar", log_scalar)
     call_before(module.Run, "__call__", start)
+
+
+def hook_sources(module: Any) -> None:
+    """Sacred's search for sources in a folder: not in an environment that lies there."""
+    original, installed = module.iterate_all_python_files, os.path.realpath(sys.prefix) + os.sep
+
+    def find(base_path: Any) -> Any:
+        if os.path.realpath(base_path).startswith(installed):
+            return original(base_path)
+        found = original(base_path)
+        return (one for one in found if not os.path.realpath(one).startswith(installed))
+
+    module.iterate_all_python_files = find
 
 
 def hook_argparse(module: Any) -> None:
@@ -258,6 +280,7 @@ HOOKS = {
     "transformers.trainer_callback": hook_trainer,
     "accelerate.accelerator": hook_accelerate,
     "sacred.run": hook_sacred,
+    "sacred.dependencies": hook_sources,
     "argparse": hook_argparse,
     "hydra.core.utils": hook_hydra,
 }
