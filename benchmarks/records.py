@@ -25,7 +25,7 @@ RECORDING = 0.3  # seconds that lab record may add to a command
 LOOP = """
 import os, sys
 for entry in os.scandir(sys.argv[1]):
-    if entry.is_dir():
+    if entry.is_dir() and entry.name != "_cache":
         for name in ("run.json", "config.json"):
             with open(f"{entry.path}/{name}", encoding="utf-8") as file:
                 file.read()
