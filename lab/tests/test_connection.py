@@ -5,14 +5,16 @@ import socket
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from fake_machine import until
 
 from lab.cli import main, remote
 from lab.jobs import control
-from lab.ssh import answers, framing, shared
+from lab.ssh import answers, framing, gateway, shared
 from lab.ssh.connection import Connection
+from lab.ssh.gateway import Hop
 from lab.ssh.machines import Machine
 from lab.ssh.options import resolve
 from lab.ssh.ssh_errors import BadAnswer, ConnectionLost, RemoteError
@@ -34,12 +36,18 @@ def script(monkeypatch):
     return write
 
 
-def test_a_call_that_is_repeated_sends_all_of_its_file_again(machine, script, tmp_path):
-    machine.next_call("head -c 5000 >/dev/null; exit 255")
+def test_a_call_that_is_repeated_sends_all_of_its_input_again(machine, script, tmp_path):
+    name = script("cat")
     (tmp_path / "bundle").write_bytes(CONTENT)
     with (tmp_path / "bundle").open("rb") as file, (tmp_path / "copy").open("wb+") as copy:
-        machine.connection.run(script("cat"), stdin=file, output=copy)
-    assert (tmp_path / "copy").read_bytes() == CONTENT
+        for given in (file, CONTENT):
+            machine.next_call("head -c 5000 >/dev/null; exit 255")
+            machine.connection.run(name, stdin=given, output=copy)
+            assert (tmp_path / "copy").read_bytes() == CONTENT
+
+
+def test_a_script_need_not_read_all_that_it_is_given(machine, script):
+    assert machine.connection.run(script("head -c 5"), stdin=b"a" * (1 << 20)) == "aaaaa"
 
 
 def test_what_came_before_the_connection_was_lost_is_not_in_the_answer_twice(machine, script):
@@ -155,12 +163,13 @@ def test_in_a_terminal_the_last_screen_is_shown_and_how_to_get_all(
 def test_machines_behind_one_gateway_share_its_connection_and_no_other(project):
     def find_path(host: str, **about: str | int) -> str:
         connection = Connection(Machine("gpu", ssh=host, folder="x", **about))
-        gateway = dict(resolve("gate", connection.config))
-        assert gateway == dict(resolve("gate", connection.login_config)) | {
-            name: gateway[name]
+        connection.gateway.look()
+        found = dict(resolve("gate", connection.config))
+        assert found == dict(resolve("gate", connection.login_config)) | {
+            name: found[name]
             for name in ("batchmode", "serveraliveinterval", "serveralivecountmax")
         }
-        return gateway.get("controlpath", "none")
+        return found.get("controlpath", "none")
 
     one = find_path("a", gateway="gate", gateway_user="ada")
     assert one == find_path("b", gateway="gate", gateway_user="ada", key="~/.ssh/other") != "none"
@@ -172,9 +181,50 @@ def test_machines_behind_one_gateway_share_its_connection_and_no_other(project):
     assert len({one, *others}) == 4
 
 
+@pytest.mark.parametrize(
+    ("jump", "hop"),
+    [
+        ("gate", Hop("gate")),
+        ("ada@gate.example.org:2200", Hop("gate.example.org", "ada", 2200)),
+        ("outer:22,ada@gate", Hop("gate", "ada", 0, "outer:22")),
+        ("ada@[fe80::1]:22", Hop("fe80::1", "ada", 22)),
+    ],
+)
+def test_a_jump_host_of_the_users_own_configuration_is_shared_as_a_gateway_is(
+    project, monkeypatch, jump, hop
+):
+    def find(host: str, config: Path) -> list[tuple[str, str]]:
+        return [("proxyjump", jump)] if host == "a" else resolve(host, config)
+
+    monkeypatch.setattr(gateway, "resolve", find)
+    connection = Connection(Machine("gpu", ssh="a", folder="x"))
+    connection.gateway.look()
+    assert connection.gateway.hop == hop
+    command = connection.gateway.open_command()
+    assert command[-1] == hop.name and ("-J" in command) == bool(hop.before)
+    path = dict(resolve(hop.name, connection.config))["controlpath"]
+    assert path == str(connection.gateway.socket)
+    about = {"gateway": hop.name, "gateway_user": hop.user, "gateway_port": hop.port}
+    other = Connection(Machine("gpu", ssh="b", folder="x", **about))
+    other.gateway.look()
+    assert other.gateway.socket == connection.gateway.socket
+
+
+@pytest.mark.parametrize("given", ["ssh -W %h:%p gate", "exec /usr/bin/ssh gate nc %h %p"])
+def test_the_ssh_of_a_proxy_command_is_told_not_to_ask(project, monkeypatch, given):
+    monkeypatch.setattr(gateway, "resolve", lambda *_: [("proxycommand", given)])
+    config = Path("/x/config")
+    (option,) = gateway.hand_on("a", config, "-oBatchMode=yes")[1:]
+    before, _, after = given.partition("ssh ")
+    assert option == f"ProxyCommand={before}ssh -F /x/config -oBatchMode=yes {after}"
+    for other in ("none", "nc -X connect -x proxy:3128 %h %p", "my-ssh %h", "sshuttle x"):
+        monkeypatch.setattr(gateway, "resolve", lambda *_, o=other: [("proxycommand", o)])
+        assert gateway.hand_on("a", config) == []
+
+
 def test_what_rides_on_a_gateway_that_asked_is_not_tried_without_it(project, monkeypatch):
     """Such a machine may take keys; but once the gateway's connection has gone, that one asks."""
-    monkeypatch.setattr(shared, "run_command", lambda *_: (0, ""))
+    monkeypatch.setattr(shared, "run_in_background", lambda *_: (0, ""))
     connection = Connection(Machine("gpu", ssh="a", folder="x", gateway="gate"))
     connection.asks.touch()
     connection.open()

@@ -146,7 +146,9 @@ def test_a_shell_has_what_the_prelude_and_machines_toml_give(machine, furnished,
     monkeypatch.setenv("SHELL", str(shell))
     if tmux:
         machine.program(
-            "tmux", 'for last; do :; done; exec env -i HOME="$HOME" SHELL="$SHELL" sh -c "$last"'
+            "tmux",
+            "case $* in *has-session*) exit 1 ;; esac\n"
+            'for last; do :; done; exec env -i HOME="$HOME" SHELL="$SHELL" sh -c "$last"',
         )
     else:
         monkeypatch.setenv("PATH", hide(machine, "tmux"))
@@ -156,6 +158,31 @@ def test_a_shell_has_what_the_prelude_and_machines_toml_give(machine, furnished,
     assert seen(machine)[:-1] == [*wanted, f"{work}/.venv/bin"]
     (opens,) = machine.ours.glob("open-*")
     assert opens.stat().st_mode & 0o777 == 0o600, "machines.toml may hold what others must not see"
+
+
+def test_a_shell_and_a_notebook_take_variables_as_a_job_does(
+    machine, furnished, monkeypatch, capfd
+):
+    """--env wins over machines.toml; a shell that is open already takes none, and says so."""
+    first, _, show = SHOW.partition("\n")
+    shell, python = machine.home / "shell", machine.folder / "work/.venv/bin/python"
+    shell.write_text(SHOW)
+    python.write_text(f"{first}\n[ $1 = -I ] || exit 0\n{show}echo '{json.dumps(ANSWER)}'\n")
+    for path in (shell, python):
+        path.chmod(0o755)
+    monkeypatch.setenv("SHELL", str(shell))
+    monkeypatch.setenv("D", "from this computer")
+    monkeypatch.setenv("PATH", hide(machine, "tmux"))
+    given = ["--env", "A=given", "--env", "D"]
+    assert main.main(["shell", *given]) == 0
+    assert seen(machine)[:3] == ["given", "given", "from this computer"]
+    (machine.home / "seen").unlink()
+    notebook.start_server(furnished, {"A": "given"})
+    assert seen(machine)[1] == "given"
+    machine.program("tmux", "exit 0")
+    assert main.main(["shell", *given]) == 1
+    assert "open already" in capfd.readouterr().err
+    assert main.main(["shell"]) == 0
 
 
 def hide(machine, name: str) -> str:

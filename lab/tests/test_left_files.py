@@ -8,7 +8,7 @@ from fake_machine import until
 from test_launch import repository  # noqa: F401 - a fixture
 
 from lab.jobs import launch
-from lab.transfer import fetch, report
+from lab.transfer import clean, fetch, report
 
 
 @pytest.fixture
@@ -42,6 +42,23 @@ def test_what_a_job_leaves_in_its_checkout_is_said_and_brought(machine, project,
     assert fetch.fetch(machine.connection).files == 0
     status = ["git", "status", "--porcelain", "jobs"]
     assert subprocess.check_output(status, cwd=project) == b"", "no snapshot has them"
+
+
+def test_links_to_datasets_are_nothing_that_a_job_has_left(machine, project):
+    dataset = machine.folder / "data/digits"
+    (dataset / "train").mkdir(parents=True)
+    (project / "data/digits").mkdir(parents=True)
+    (project / "data/digits/.gitkeep").touch()
+    # as lab record does for a command that opens data/...
+    links = 'ln -s "$LAB_DATA/digits/train" data/digits/train; ln -s "$LAB_DATA/digits" data/more'
+    assert finish(machine, links).detail == ""
+    assert "checkout" in [item.kind for item in clean.find(machine.connection)]
+    elsewhere = finish(machine, f"{links}; ln -s /etc/hostname strange")
+    assert "1 file" in elsewhere.detail
+    found = fetch.fetch(machine.connection)
+    assert [Path(path).name for path in found.skipped] == ["strange"] and found.files == 0
+    kinds = [item.kind for item in clean.find(machine.connection)]
+    assert kinds.count("checkout") == kinds.count("kept") == 1, "what does not come home stays"
 
 
 def test_only_what_the_named_job_left_comes_and_a_local_change_stays(machine, project):

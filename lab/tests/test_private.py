@@ -12,7 +12,7 @@ from lab.browser import notebook
 from lab.browser.tunnels import Tunnel
 from lab.ground.errors import LabError
 from lab.jobs import control, job_cache, launch
-from lab.ssh import shared as connections
+from lab.ssh import sockets as connections
 from lab.ssh.connection import Connection
 
 

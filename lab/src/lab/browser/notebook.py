@@ -1,7 +1,9 @@
 """JupyterLab on a machine, in this computer's browser."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lab.browser import tunnels
@@ -12,6 +14,7 @@ from lab.jobs import runner_scripts
 from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ForwardingForbidden
+from lab.ssh.variables import make_exports
 
 PORT = 8888
 LONGEST = 300  # seconds that a start may take there
@@ -32,16 +35,19 @@ class Server(NamedTuple):
     port: int  # of its 127.0.0.1, where sshd forwards no sockets; else 0
 
 
-def start(connection: Connection, port: int | None) -> tuple[Server, Tunnel]:
+def start(
+    connection: Connection, port: int | None, env: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Server, Tunnel]:
     """Start or reuse the server on the machine and the tunnel to it.
 
+    `env`: variables for the kernels, beside those of machines.toml; then none may run already.
     Raises RemoteError if it cannot run there, SshError, LabError if the tunnel does not reach it:
     ForwardingForbidden if sshd lets nothing through.
     """
-    server = start_server(connection)
+    server = start_server(connection, env)
     tunnel = open_tunnel(connection, server, port)
     if server.socket and lets_nothing_through(tunnel):
-        server = start_server(connection, tcp=True)
+        server = start_server(connection, env, tcp=True)
         tunnel = open_tunnel(connection, server, port)
     code, _ = tunnels.request(tunnel, "/api/status", server.token)
     if code != 200 and lets_nothing_through(tunnel):
@@ -62,9 +68,11 @@ def start(connection: Connection, port: int | None) -> tuple[Server, Tunnel]:
     return server, tunnel
 
 
-def start_server(connection: Connection, tcp: bool = False) -> Server:
+def start_server(
+    connection: Connection, env: Mapping[str, str] = MappingProxyType({}), tcp: bool = False
+) -> Server:
     """Start or reuse the server; with `tcp` it listens on a port, not on a socket."""
-    answer = _call_server(connection, "start", tcp)
+    answer = _call_server(connection, "start", env, tcp)
     with expecting(connection.name, "where a JupyterLab listens"):
         return parse_server(answer)
 
@@ -82,7 +90,12 @@ def parse_server(answer: str) -> Server:
     return Server(content["token"], content["started"], socket, port)
 
 
-def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
+def _call_server(
+    connection: Connection,
+    action: str,
+    env: Mapping[str, str] = MappingProxyType({}),
+    tcp: bool = False,
+) -> str:
     """Let notebook_server.py do this on the machine, and return its answer."""
     program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
     send = action == "start" and bool(connection.machine.prelude)
@@ -93,6 +106,8 @@ def _call_server(connection: Connection, action: str, tcp: bool = False) -> str:
         owner=owner.shorten(owner.name_owner()),
         action=action,
         tcp="yes" if tcp else "",
+        exports=make_exports({**connection.machine.env, **env}),
+        given="yes" if env else "",
         program=program,
         within=LONGEST,
         **scripts,

@@ -1,5 +1,6 @@
 # Starts this project's JupyterLab, reuses the one that runs, or ends it.
-# Variables: project, owner (whose it is: each has one of their own), action (start or stop), tcp (yes: sshd here forwards no sockets), program (the
+# Variables: project, owner (whose it is: each has one of their own), action (start or stop), tcp (yes: sshd here forwards no sockets), exports, given (yes: they have some that machines.toml
+# does not give), program (the
 # text of notebook_server.py, which does it and prints the answer), and those of runner_scripts.sh.
 # Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh
 
@@ -18,7 +19,7 @@ session=$(session_name notebook)
         enter_machine "${scripts_folder:-}" || fail "$prelude_says"
     fi
     umask "${login_umask:-$(umask)}" # the kernels are the user's
-    printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$own" "$folder" "$data" "$tcp" "$lab"
+    printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$own" "$folder" "$data" "$tcp" "$given" "$lab"
 ) || exit 1
 has tmux || exit 0 # tmux shows the messages; Jupyter itself does not need it
 if [ "$action" = stop ]; then

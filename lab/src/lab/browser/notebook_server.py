@@ -30,8 +30,11 @@ LAB = sys.argv[-1]  # how commands of lab for this machine begin
 MARK = "LAB_NOTEBOOK"  # the variable by which all of its processes are found
 
 
-def main(action: str, folder: str, project: str, data: str, tcp: str) -> dict[str, Any]:
-    """Do `action`. `folder` is for the server's files, `project` has runs/; `tcp`: "yes" or ""."""
+def main(action: str, folder: str, project: str, data: str, tcp: str, given: str) -> dict[str, Any]:
+    """Do `action`. `folder` is for the server's files, `project` has runs/; "yes" or "": `tcp`.
+
+    `given`, also "yes" or "": the environment has variables for this start.
+    """
     own = Path(folder)
     own.mkdir(mode=0o700, exist_ok=True)
     own.chmod(0o700)
@@ -44,6 +47,11 @@ def main(action: str, folder: str, project: str, data: str, tcp: str) -> dict[st
             wait_for(server, own, ANSWER)
             # a server with kernels is not ended for a port
             if tcp != "yes" or "port" in server or list_kernels(server):
+                if given:
+                    fail(
+                        "your JupyterLab runs already, and has the variables of its start: leave"
+                        f" --env out, or end it with its kernels first: {LAB} notebook --stop."
+                    )
                 return {**server, "started": False}
         stop(own)
         return {**start(own, Path(project), data, tcp), "started": True}

@@ -21,9 +21,9 @@ from typing import Any
 from lab.browser import tunnels
 from lab.ground import files
 from lab.ssh import machines
+from lab.ssh.calls import ONLY_SHARED
 from lab.ssh.connection import Connection
 from lab.ssh.framing import MOST_STDERR, PATIENCE, pack_command
-from lab.ssh.shared import ONLY_SHARED
 from lab.ssh.ssh_errors import ConnectionLost, SshError
 
 IDLE = 12 * 3600  # seconds without a connection

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 
 from lab.ground import files, liveness, project
 from lab.ground.errors import LabError
-from lab.ssh import shared
+from lab.ssh import sockets
 from lab.ssh.framing import PATIENCE
 
 Kind: TypeAlias = Literal["notebook", "tensorboard"]
@@ -51,7 +51,7 @@ class Tunnel:
 
 def make_folder() -> Path:
     """Return the folder of the files."""
-    return shared.make_socket_folder("tunnels")
+    return sockets.make_socket_folder("tunnels")
 
 
 def file_of(kind: Kind, machine: str) -> Path:
@@ -63,7 +63,7 @@ def file_of(kind: Kind, machine: str) -> Path:
 def list_open() -> list[Tunnel]:
     """Return this user's tunnels on this computer, oldest first; remove the files of dead ones."""
     found = []
-    with shared.hold_lock(make_folder() / "lock"):
+    with sockets.hold_lock(make_folder() / "lock"):
         for path in make_folder().glob("*.json"):
             tunnel = parse(path)
             if tunnel and tunnel.process["host"] != socket.gethostname():
@@ -108,7 +108,7 @@ def start(kind: Kind, machine: str, target: str, wanted: int | None, usual: int)
     LabError says why, and nothing is left of it.
     """
     path = file_of(kind, machine)
-    with shared.hold_lock(make_folder() / "lock"):
+    with sockets.hold_lock(make_folder() / "lock"):
         tunnel = read(path)
         # a tunnel that waits to try again need not: the machine has just answered
         waits = kind == "notebook" and read_state(path)

@@ -73,6 +73,10 @@ def find_all_machines(args: argparse.Namespace) -> "list[Machine]":
     return list(machines.read_all().values())
 
 
+def add_env(parser: argparse.ArgumentParser, help: str = "a variable for it") -> None:
+    parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help=help)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -7,6 +7,7 @@ import sys
 from lab.cli.command import (
     Command,
     CommandParser,
+    add_env,
     add_machine,
     announce,
     connect,
@@ -56,9 +57,7 @@ def add_run_arguments(parser: CommandParser) -> None:
         "--from", dest="earlier", default="", metavar="RUN", help="-- COMMAND finds its outputs"
     )
     parser.add_argument("--follow", action="store_true", help="show its output until it ends")
-    parser.add_argument(
-        "--env", action="append", default=[], metavar="NAME[=VALUE]", help="a variable, recorded"
-    )
+    add_env(parser, "a variable, recorded")
     parser.add_argument(
         "--secret", action="append", default=[], metavar="NAME", help="a variable, never recorded"
     )
@@ -260,16 +259,29 @@ def sync_working_copy(args: argparse.Namespace) -> None:
         print(f"edits made on {name} are saved here: git show {ref}; as a branch: {branch}")
 
 
+def add_shell_arguments(parser: CommandParser) -> None:
+    add_env(parser)
+    add_machine(parser)
+
+
 def open_shell(args: argparse.Namespace) -> int:
     from lab.ground import git, owner
     from lab.jobs import runner_scripts
+    from lab.ssh import variables
 
     require_terminal("lab shell", "lab run -- COMMAND runs one without")
+    env = variables.parse(args.env)
     own, connection = owner.shorten(owner.name_owner()), connect(args)
-    scripts = runner_scripts.make_variables(
-        connection.machine.scheduler, send=bool(connection.machine.prelude)
+    machine = connection.machine
+    scripts = runner_scripts.make_variables(machine.scheduler, send=bool(machine.prelude))
+    return connection.run_in_terminal(
+        "shell.sh",
+        project=git.prefix(),
+        owner=own,
+        exports=variables.make_exports({**machine.env, **env}),
+        given="yes" if env else "",
+        **scripts,
     )
-    return connection.run_in_terminal("shell.sh", project=git.prefix(), owner=own, **scripts)
 
 
 COMMANDS = (
@@ -283,5 +295,10 @@ COMMANDS = (
         sync_working_copy,
         add_sync_arguments,
     ),
-    Command("shell", "open a shell in the working copy that stays (tmux)", open_shell, add_machine),
+    Command(
+        "shell",
+        "open a shell in the working copy that stays (tmux)",
+        open_shell,
+        add_shell_arguments,
+    ),
 )

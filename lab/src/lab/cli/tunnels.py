@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from lab.cli.command import Command, CommandParser, add_json, add_machine, connect
+from lab.cli.command import Command, CommandParser, add_env, add_json, add_machine, connect
 from lab.ground.terminal import format_duration, format_table, print_json, print_message
 
 TYPE_CHECKING = False
@@ -46,19 +46,22 @@ def show_address(
 
 def add_notebook_arguments(parser: CommandParser) -> None:
     parser.add_argument("--stop", action="store_true", help="end it, with its kernels")
+    add_env(parser)
     add_browser_options(parser, 8888)
 
 
 def open_notebook(args: argparse.Namespace) -> None:
     from lab.browser import notebook
+    from lab.ssh import variables
 
+    env = variables.parse(args.env)
     connection = connect(args)
     if args.stop:
         ran = notebook.stop(connection)
         print(f"{'stopped Jupyter' if ran else 'no Jupyter was running'} on {connection.name}")
         return
     print_message(f"starting JupyterLab on {connection.name} ...")
-    server, tunnel = notebook.start(connection, args.port)
+    server, tunnel = notebook.start(connection, args.port, env)
     if server.port:
         print_message(
             f"sshd on {connection.name} forwards no sockets: Jupyter listens on its 127.0.0.1:"

@@ -1,7 +1,6 @@
 """Sending a commit of this repository to a machine, with the script that uses it."""
 
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -43,7 +42,7 @@ def send(
             with make_bundle(commit, variables["base"]) as file, show_progress(file):
                 answer = connection.run(
                     script,
-                    stdin=file or subprocess.DEVNULL,
+                    stdin=file or b"",
                     commit=commit,
                     sent="yes" if file else "",
                     **variables,

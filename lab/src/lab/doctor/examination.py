@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, redirect_stdout, suppress
@@ -244,7 +243,5 @@ def try_fix(name: str, step: Callable[[], object]) -> str:
 
 def send_terminal(connection: Connection) -> None:
     """Send the description of this terminal, for programs on the machine."""
-    with tempfile.TemporaryFile() as file:
-        subprocess.run(["infocmp", "-x"], stdout=file, stderr=subprocess.DEVNULL, check=False)
-        file.seek(0)
-        connection.run("fix.sh", what="terminal", stdin=file)
+    described = subprocess.run(["infocmp", "-x"], capture_output=True, check=False).stdout
+    connection.run("fix.sh", what="terminal", stdin=described)

@@ -1,12 +1,9 @@
-# The command of a job, in the environment of its lock: for runner.sh and slurm_step.sh, which define `end CODE`.
+# The command of a job, in the environment of its lock: for runner.sh and slurm_step.sh, after left_files.sh; they define `end CODE`.
 # shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
 
 count_written() { # the files that the command has left in its checkout, which lab fetch brings
     [ -e code/.git ] || return
-    wrote=$({
-        git -C code -c core.fsmonitor= ls-files -z --others
-        git -C code -c core.fsmonitor= diff HEAD -z --name-only --no-renames --diff-filter=d
-    } 2>/dev/null | tr '\n\0' ' \n' | grep -vc '__pycache__/\|\(^\|/\)\.')
+    wrote=$(list_results code | tr -dc '\0' | wc -c)
     [ "$wrote" = 0 ] || printf '%s\n' "$wrote" >wrote
 } 2>/dev/null
 

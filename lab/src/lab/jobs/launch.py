@@ -1,7 +1,6 @@
 """Starting a job: a snapshot of the working tree is sent, and a command started on it, once."""
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -231,14 +230,10 @@ def bring_secrets(
 
     They go through pipes only: no command line, file or record has them.
     """
-    reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as source:
-        with os.fdopen(writing, "wb") as target:
-            target.write(f"{make_exports(secrets)}\n# complete".encode("utf-8", "surrogateescape"))
-        return connection.run(
-            "secrets.sh",
-            stdin=source.fileno(),
-            again=False,  # what was read from the pipe is gone; the job then ends by itself
-            id=id,
-            interactive="yes" if interactive else "",
-        )
+    return connection.run(
+        "secrets.sh",
+        stdin=f"{make_exports(secrets)}\n# complete".encode("utf-8", "surrogateescape"),
+        again=False,  # the job may have read them, or a part; without an end it ends by itself
+        id=id,
+        interactive="yes" if interactive else "",
+    )

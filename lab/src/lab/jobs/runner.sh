@@ -16,6 +16,7 @@ mkdir once 2>/dev/null || exit 0 # a second one has nothing to do
 . ./enter_machine.sh
 . ./gpus.sh
 . ./queue.sh
+. ./left_files.sh
 . ./job_command.sh
 trap : INT HUP TERM # they are for the command; the runner stays to see how it ends
 

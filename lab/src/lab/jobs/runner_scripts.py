@@ -14,8 +14,10 @@ from lab.ssh import framing
 
 SCRIPTS = ["environment.sh", "gpus.sh", "jobs.sh", "queue.sh", "runner.sh", "view.sh"]
 SCRIPTS += ["job_command.sh", "enter_machine.sh", "login_shell.bash", "machine_prelude.bash"]
+SCRIPTS += ["left_files.sh"]
 SLURM_SCRIPTS = ["environment.sh", "job_command.sh", "enter_machine.sh", "login_shell.bash"]
-SLURM_SCRIPTS += ["machine_prelude.bash", "slurm_batch.sh", "slurm_clear.sh", "slurm_step.sh"]
+SLURM_SCRIPTS += ["left_files.sh", "machine_prelude.bash"]
+SLURM_SCRIPTS += ["slurm_batch.sh", "slurm_clear.sh", "slurm_step.sh"]
 MISSING = 76  # exit code of runner_scripts.sh: they are not there, and were not sent
 
 

@@ -10,6 +10,7 @@ given_gpus=${CUDA_VISIBLE_DEVICES:-}
 . ./job.sh
 . ./environment.sh
 . ./enter_machine.sh
+. ./left_files.sh
 . ./job_command.sh
 
 end() { # CODE: of this attempt

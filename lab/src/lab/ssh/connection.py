@@ -3,12 +3,14 @@
 import math
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, cast
 
 from lab.ground.errors import LabError
 from lab.ssh import answers
+from lab.ssh.calls import ONLY_SHARED
 from lab.ssh.framing import (
     MOST_STDERR,
     PATIENCE,
@@ -19,7 +21,7 @@ from lab.ssh.framing import (
     pack_command,
     read_answer,
 )
-from lab.ssh.shared import ONLY_SHARED, SharedConnection, wait_for_session
+from lab.ssh.shared import SharedConnection, wait_for_session
 from lab.ssh.ssh_errors import BadAnswer, NoShell, RemoteError, SessionsInUse, SshError
 
 LONGEST = 6 * 3600  # seconds that an answer may take which nobody sees as it comes
@@ -32,7 +34,7 @@ class Connection(SharedConnection):
         self,
         script: str,
         *,
-        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdin: bytes | IO[bytes] = b"",
         receive: Callable[[bytes], object] | None = None,
         output: IO[bytes] | None = None,
         again: bool = True,
@@ -41,10 +43,10 @@ class Connection(SharedConnection):
     ) -> str:
         """Run one of our scripts on the machine, and return its output.
 
-        `variables` become its shell variables; `stdin` is a file. The output goes to the file
-        `output` instead, or piece by piece to `receive`, for as long as it takes; any other answer
-        is given up after `within` seconds, by default some hours. With `again` a script whose
-        connection was lost is run once more, on a new one.
+        `variables` become its shell variables; `stdin` is what it reads, or a file of that. The
+        output goes to the file `output` instead, or piece by piece to `receive`, for as long as it
+        takes; any other answer is given up after `within` seconds, by default some hours. With
+        `again` a script whose connection was lost is run once more, on a new one.
 
         Raises RemoteError with the script's own message, SshError, or BadAnswer if it is none, or
         too long for memory. SessionsInUse: the server allows no more sessions on the connection,
@@ -82,7 +84,7 @@ class Connection(SharedConnection):
                 self.give_up()
                 if last_attempt:
                     raise
-                if not isinstance(stdin, int):
+                if not isinstance(stdin, bytes):
                     stdin.seek(0)
         if code:
             message = find_error(stderr) or f"{script} ended with {code} on {self.name}."
@@ -123,7 +125,7 @@ class Connection(SharedConnection):
             if self.is_open():  # it may end just now
                 code, _ = self._exchange(
                     source,
-                    subprocess.DEVNULL,
+                    b"",
                     answers.gather(self.name, pieces),
                     True,
                     seconds,
@@ -136,7 +138,7 @@ class Connection(SharedConnection):
     def _exchange(
         self,
         source: str,
-        stdin: int | IO[bytes],
+        stdin: bytes | IO[bytes],
         receive: Callable[[bytes], object],
         whole: bool,
         within: float,
@@ -156,12 +158,19 @@ class Connection(SharedConnection):
         mark = os.urandom(8).hex()
         command = self.ssh_command("-T", *options)
         command.append(pack_command(frame_script(source, mark, whole)))
+        content, file = (stdin, None) if isinstance(stdin, bytes) else (b"", stdin)
         try:
             process = subprocess.Popen(
-                command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE if content else file or subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
         except OSError as error:  # E2BIG
             raise LabError(f"ssh cannot be started ({error.strerror}).") from None
+        if process.stdin:
+            threading.Thread(target=_feed, args=(process.stdin, content), daemon=True).start()
         stdout, errors = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stderr)
         with stdout, errors:
             try:
@@ -181,6 +190,14 @@ class Connection(SharedConnection):
         if code is None:
             raise self.explain(stderr)
         return code, stderr
+
+
+def _feed(pipe: IO[bytes], content: bytes) -> None:
+    """Write all of it into a pipe, unless its reader ends before."""
+    left = memoryview(content)
+    with suppress(OSError), pipe:
+        while left:
+            left = left[pipe.write(left) :]
 
 
 def _wait_briefly(process: "subprocess.Popen[bytes]") -> int | None:

@@ -78,7 +78,7 @@ def assemble_script(script: str, variables: dict[str, object], machine: Machine)
     if "$prelude" in text:
         variables["prelude"] = shlex.join(machine.prelude)
     if "$exports" in text:
-        variables["exports"] = make_exports(machine.env)
+        variables.setdefault("exports", make_exports(machine.env))
     return "\n".join([*(f"{k}={shlex.quote(str(v))}" for k, v in variables.items()), text])
 
 

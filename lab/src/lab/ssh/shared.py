@@ -4,14 +4,6 @@ Only lab login lets a host ask, as only there a person is known to be at the ter
 are known to ask, nothing makes a connection of its own: without the shared one it fails at once.
 """
 
-import fcntl
-import os
-import re
-import signal
-import socket
-import stat
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,12 +11,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from lab.ground import files, project
+from lab.ground import files
 from lab.ground.errors import LabError
 from lab.ssh import machines
-from lab.ssh.framing import MOST_STDERR, PATIENCE
+from lab.ssh.calls import LOGIN_PERSIST, ONLY_SHARED, run_in_background, run_in_foreground
+from lab.ssh.framing import PATIENCE
+from lab.ssh.gateway import GatewayConnection, hand_on
 from lab.ssh.machines import Machine
 from lab.ssh.options import resolve
+from lab.ssh.sockets import hold_lock, is_listening, make_socket_folder
 from lab.ssh.ssh_errors import (
     AuthenticationFailed,
     ConnectionLost,
@@ -37,15 +32,12 @@ from lab.ssh.ssh_errors import (
 
 T = TypeVar("T")
 
-TEMPORARY = "/tmp/lab"  # noqa: S108 - how a folder there begins; its owner is checked
-MOST_PATH = 60  # characters of the folder of our sockets
 PERSIST = 600  # seconds that an idle connection stays open for the next command
-LOGIN_PERSIST = 12 * 3600  # the same where a person had to answer
-LOGIN_SILENCE = 60  # seconds between two signs of life there; after 15 without an answer it ends
+# Seconds between two signs of life where a person had to answer; after 15 without one it ends.
+LOGIN_SILENCE = 60
 # In the configuration, as the ssh of ProxyJump sees no options of ours: else every command in
 # the background would give the gateway wrong answers, until it locks the account.
 NEVER_ASK = "    BatchMode yes\n"
-ONLY_SHARED = ("-o", "ProxyCommand=false")  # there is no other way than the shared connection
 
 
 class SharedConnection:
@@ -62,10 +54,9 @@ class SharedConnection:
         self.asks = folder / f"{name}.asks"  # exists if the hosts are known to ask
         self.ours_only = False  # the user's own connection did not answer
         self.gateway = GatewayConnection(machine, self.config, self.login_config)
-        files.write(self.config, make_ssh_config(machine), durable=False, private=True)
-        files.write(
-            self.login_config, make_ssh_config(machine, login=True), durable=False, private=True
-        )
+        for login, path in ((False, self.config), (True, self.login_config)):
+            text = make_ssh_config(machine, self.gateway.block, login)
+            files.write(path, text, durable=False, private=True)
 
     @property
     def name(self) -> str:
@@ -90,7 +81,7 @@ class SharedConnection:
 
     def answers(self, seconds: float = PATIENCE) -> bool:
         """Tell whether the machine answers through it in time."""
-        code, stderr = run_command([*self.ssh_command("-T", *ONLY_SHARED), "true"], seconds)
+        code, stderr = run_in_background([*self.ssh_command("-T", *ONLY_SHARED), "true"], seconds)
         return code == 0 or (code is not None and type(self.explain(stderr)) is SessionsInUse)
 
     def open(self) -> None:
@@ -104,9 +95,10 @@ class SharedConnection:
             if self.is_open():
                 return
             self.socket.unlink(missing_ok=True)
+            self.gateway.look()
             if not self.ours_only and self._adopt():
                 return
-            code, stderr = run_command(self._open_command(self.config, PERSIST), 4 * PATIENCE)
+            code, stderr = run_in_background(self._open_command(self.config, PERSIST), 4 * PATIENCE)
             if code != 0:
                 error = self._find_cause(stderr)
                 if isinstance(error, LoginNeeded):
@@ -122,6 +114,7 @@ class SharedConnection:
 
         Raises SshError. LoginNeeded: a host asks, and nobody is at a terminal.
         """
+        self.gateway.look()
         self.gateway.end_if_dead()
         for _ in range(2):
             try:
@@ -160,7 +153,7 @@ class SharedConnection:
         if self.socket.is_symlink():
             self.ours_only = True
         else:
-            run_command(self.ssh_command("-O", "exit"), PATIENCE)
+            run_in_background(self.ssh_command("-O", "exit"), PATIENCE)
         self.socket.unlink(missing_ok=True)
 
     def give_up(self) -> None:
@@ -178,18 +171,18 @@ class SharedConnection:
         says nothing where sshd forbids it.
         """
         self.cancel(here, target)  # to the same words again ssh does nothing
-        code, stderr = run_command(self._forward_command("forward", here, target), PATIENCE)
+        code, stderr = run_in_background(self._forward_command("forward", here, target), PATIENCE)
         if code != 0:
             raise self.explain(stderr)
 
     def cancel(self, here: Path, target: str) -> None:
         """Undo forward(); connections through it go on."""
-        run_command(self._forward_command("cancel", here, target), PATIENCE)
+        run_in_background(self._forward_command("cancel", here, target), PATIENCE)
         here.unlink(missing_ok=True)
 
     def explain(self, stderr: str) -> SshError:
         """Return the error for what ssh wrote."""
-        return explain(stderr, self.machine)
+        return explain(stderr, self.machine, self.gateway.hop.name)
 
     def _forward_command(self, action: str, here: Path, target: str) -> list[str]:
         """Return the command; our configuration would clear the forward that it asks for."""
@@ -197,8 +190,12 @@ class SharedConnection:
         return ["ssh", "-F/dev/null", "-S", str(self.socket), "-O", action, "-L", option, "x"]
 
     def _open_command(self, config: Path, persist: int) -> list[str]:
-        options = ["-MNf", "-o", f"ControlPersist={persist}"]
+        options = ["-MNf", "-o", f"ControlPersist={persist}", *self._hand_on(config)]
         return ["ssh", "-F", str(config), "-S", str(self.socket), *options, self.host]
+
+    def _hand_on(self, config: Path) -> list[str]:
+        options = () if config == self.login_config else ("-oBatchMode=yes",)
+        return hand_on(self.host, config, *options)
 
     def _adopt(self) -> bool:
         """Use a connection of the user's own if one is open: our socket becomes a link to it."""
@@ -211,7 +208,7 @@ class SharedConnection:
                 if path in ("none", str(self.socket)) or not Path(path).exists():
                     continue
                 check = ["ssh", "-F", str(self.config), "-S", path, "-O", "check", self.host]
-                if run_command(check, PATIENCE)[0] == 0:
+                if run_in_background(check, PATIENCE)[0] == 0:
                     self.socket.symlink_to(path)
                     return True
         return False
@@ -219,71 +216,15 @@ class SharedConnection:
     def _find_cause(self, stderr: str) -> SshError:
         """Return why it was not opened."""
         if "UNKNOWN port" in stderr:  # the jump host's ssh ended, its message is lost
-            plain = ["ssh", "-F", str(self.config), "-S", "none", self.host, "true"]
-            stderr = run_command(plain, 4 * PATIENCE)[1] or stderr
+            options = ["-S", "none", *self._hand_on(self.config)]
+            plain = ["ssh", "-F", str(self.config), *options, self.host, "true"]
+            stderr = run_in_background(plain, 4 * PATIENCE)[1] or stderr
         return self.explain(stderr)
 
     @contextmanager
     def _hold_lock(self) -> Iterator[None]:
         with hold_lock(self.socket.with_suffix(".lock")):
             yield
-
-
-class GatewayConnection:
-    """The connection to a machine's gateway, which all machines behind that gateway ride on.
-
-    It is opened where a host asks, and the gateway then asks once for all of them. ssh finds it in
-    our configuration, as ProxyJump hands that on; a path in the user's own counts first.
-    """
-
-    def __init__(self, machine: Machine, config: Path, login_config: Path):
-        self.name, self.socket = machine.gateway, gateway_socket(machine)
-        self.config, self.login_config = config, login_config
-
-    def open_command(self) -> list[str]:
-        """Return the command that opens it and may ask; [] if it is open, or cannot be shared."""
-        if not self.name or self.is_open():
-            return []
-        with suppress(LabError):
-            if dict(resolve(self.name, self.login_config)).get("controlpath", "none") == "none":
-                return []
-        options = ["-MNf", "-o", f"ControlPersist={LOGIN_PERSIST}"]
-        return ["ssh", "-F", str(self.login_config), *options, self.name]
-
-    def is_open(self) -> bool:
-        """Tell whether its ssh process is there."""
-        check = ["ssh", "-F", str(self.config), "-O", "check", self.name]
-        return bool(self.name) and run_command(check, PATIENCE)[0] == 0
-
-    def is_ours(self) -> bool:
-        """Tell whether it is open, and by lab login: not that of the user's own configuration."""
-        return bool(self.name) and is_listening(self.socket)
-
-    def end_if_dead(self) -> None:
-        """End it if the gateway does not answer through it: a new one may be opened then.
-
-        The gateway is asked for a port of its own, which it refuses at once or has.
-        """
-        if self.is_open():
-            ask = ["ssh", "-F", str(self.config), *ONLY_SHARED, "-W", "localhost:1", self.name]
-            if run_command(ask, PATIENCE)[0] is None:
-                run_command(["ssh", "-F", str(self.config), "-O", "exit", self.name], PATIENCE)
-
-
-def is_listening(path: Path) -> bool:
-    """Tell whether a process listens on a socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
-def gateway_socket(machine: Machine) -> Path:
-    """Return the socket of the connection to a gateway: one for each account on it."""
-    account = f"{machine.gateway} {machine.gateway_user} {machine.gateway_port}".encode()
-    return make_socket_folder("ssh") / f"{zlib.crc32(account):08x}{zlib.adler32(account):08x}.gate"
 
 
 def wait_for_session(call: Callable[[], T], seconds: float = PATIENCE) -> T:
@@ -303,82 +244,16 @@ def forward_option(here: Path, target: str) -> str:
     return str(here).replace("\\", "\\\\").replace(":", "\\:") + f":{target}"
 
 
-def run_in_foreground(command: list[str]) -> tuple[int, str] | None:
-    """Run a command that may ask on the terminal; return its exit code and stderr.
-
-    None if nobody is there to answer. It runs in a process group of its own, so that a later Ctrl-C
-    does not end what it leaves behind, and has the terminal as long as it asks.
-    """
-    import tempfile
-
-    with (
-        suppress(OSError),
-        Path("/dev/tty").open("rb") as terminal,
-        tempfile.TemporaryFile() as errors,
-    ):
-        is_ours = os.tcgetpgrp(terminal.fileno()) == os.getpgrp()  # not so behind a shell's &
-        if is_ours and sys.stdin.isatty() and sys.stderr.isatty():
-            ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-            try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=errors,
-                    preexec_fn=os.setpgrp,  # noqa: PLW1509 - no thread of ours runs here
-                )
-                os.tcsetpgrp(terminal.fileno(), process.pid)
-                os.killpg(process.pid, signal.SIGCONT)  # it may have waited for the terminal
-                code = process.wait()
-            finally:
-                os.tcsetpgrp(terminal.fileno(), os.getpgrp())
-                signal.signal(signal.SIGTTOU, ignored)
-            if code == -signal.SIGINT:
-                raise KeyboardInterrupt
-            errors.seek(0)
-            return code, errors.read(MOST_STDERR).decode("utf-8", "replace")
-    return None
-
-
-def run_command(command: list[str], patience: float | None) -> tuple[int | None, str]:
-    """Run a command for `patience` seconds at most; return its exit code (None: given up), stderr.
-
-    A process that hangs in a dead mount cannot even be killed, so nothing waits for it. Its stderr
-    goes to a file: processes that it leaves behind would hold a pipe open.
-    """
-    import tempfile  # slow to import
-
-    with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,  # no terminal to ask on, and no Ctrl-C of it
-            )
-        except OSError as error:
-            raise LabError(f"{command[0]} cannot be started ({error.strerror}).") from None
-        try:
-            code = process.wait(patience)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            process.kill()
-        errors.seek(0)
-        return code, errors.read(MOST_STDERR).decode("utf-8", "replace")
-
-
-def make_ssh_config(machine: Machine, login: bool = False) -> str:
+def make_ssh_config(machine: Machine, gateway: Path, login: bool = False) -> str:
     """Return ssh's configuration for our calls: ours first, then the user's and the system's.
 
-    `login`: ssh may ask, and gives a connection up much later, as another one costs an answer.
+    `gateway`: a file with the block of the host in front of it, which need not exist. `login`: ssh
+    may ask, and gives a connection up much later, as another one costs an answer.
     """
     forwards = "ClearAllForwardings yes"  # every call would try those of the user's Host block
     level = "LogLevel INFO"  # ssh_errors.py reads what ssh writes, whatever the user has set
     patience = round(PATIENCE) or 1
     interval, count = (max(LOGIN_SILENCE, patience), 15) if login else (patience, 3)
-    gateway = f"Host {machine.gateway}\n    ControlPath {gateway_socket(machine)}\n"
     return f"""{machines.host_blocks(machine)}
 Host *
 {"" if login else NEVER_ASK}    {forwards}
@@ -391,50 +266,5 @@ Host *
     ServerAliveCountMax {count}
     Include ~/.ssh/config
     Include /etc/ssh/ssh_config
-{gateway if machine.gateway else ""}"""
-
-
-def make_socket_folder(kind: str) -> Path:
-    """Make a folder for this user alone, with a path that is short and plain enough for ssh.
-
-    A socket's path has 104 characters at most, and ssh adds 17 to our 16. It also pastes the path
-    of its configuration into the shell command that calls a gateway. LabError if there is none.
-    """
-    folders = [project.cache_folder() / kind]
-    if not is_short(folders[0]):
-        folders = [Path(f"{TEMPORARY}-{kind}-{os.getuid()}")]  # whose name somebody may have taken
-        own = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
-        folders += [own / f"lab-{kind}"] if own.is_dir() and is_short(own / f"lab-{kind}") else []
-    problems = []
-    for folder in folders:
-        try:
-            files.make_private_folder(folder)
-            found = folder.lstat()  # a link in /tmp is somebody else's
-        except OSError as error:
-            problems.append(f"{error.filename}: {error.strerror}")
-            continue
-        if (
-            stat.S_ISDIR(found.st_mode)
-            and found.st_uid == os.getuid()
-            and not found.st_mode & 0o077
-        ):
-            return folder
-        problems.append(f"{folder} is not a folder of yours alone: remove it, or chmod 700 it")
-    if len(folders) == 1 and TEMPORARY in str(folders[0]):
-        problems.append("or name a folder of yours with a short path in XDG_RUNTIME_DIR")
-    raise LabError(f"{'; '.join(problems)}.")
-
-
-def is_short(folder: Path) -> bool:
-    """Tell whether ssh can have its sockets in a folder."""
-    return len(str(folder)) <= MOST_PATH and bool(re.fullmatch("[A-Za-z0-9/._-]*", str(folder)))
-
-
-@contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
-    """Let one process in at a time."""
-    # neither a link nor a FIFO in its place is followed
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    with os.fdopen(os.open(path, flags, 0o600), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    Include {gateway}
+"""

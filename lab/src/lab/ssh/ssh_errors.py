@@ -166,15 +166,21 @@ CAUSES = [
 ]
 
 
-def explain(stderr: str, machine: Machine) -> SshError:
-    """Return the error for what ssh wrote: one line with the cause and the next step."""
+def explain(stderr: str, machine: Machine, gateway: str = "") -> SshError:
+    """Return the error for what ssh wrote: one line with the cause and the next step.
+
+    `gateway`: the host in front of the machine, where machines.toml names none.
+    """
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    hop = machine.gateway or machine.host
+
+    def is_named(host: str) -> bool:
+        return bool(re.search(rf"(@|\b){re.escape(host)}\b", stderr))
+
     # the ssh of a jump host names the machine; a message without its name is about the gateway
-    if machine.gateway and re.search(rf"(@|\b){re.escape(machine.host)}\b", stderr):
-        hop = machine.host
-    names = {"host": machine.host, "gateway": machine.gateway or "the gateway", "hop": hop}
-    names["lab"] = machine.lab
+    about_gateway = not is_named(machine.host) if machine.gateway else gateway and is_named(gateway)
+    gateway = machine.gateway or gateway or "the gateway"
+    hop = gateway if about_gateway else machine.host
+    names = {"host": machine.host, "gateway": gateway, "hop": hop, "lab": machine.lab}
     for pattern, error, message in CAUSES:
         found = re.search(pattern, stderr)
         if found:

@@ -7,7 +7,6 @@ is that of the file here.
 """
 
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,17 +63,14 @@ def remove(connection: Connection, items: Iterable[Item], models: bool = False) 
 
 
 def _ask(connection: Connection, models: bool, wanted: list[str]) -> list[Item]:
-    with tempfile.TemporaryFile() as file:
-        file.writelines(line.encode("utf-8", "surrogateescape") for line in wanted)
-        file.seek(0)
-        output = connection.run(
-            "clean.sh",
-            stdin=file,
-            remove="yes" if wanted else "",
-            project=git.prefix(),
-            models="yes" if models else "",
-            format=job_format.FORMAT,
-        )
+    output = connection.run(
+        "clean.sh",
+        stdin="".join(wanted).encode("utf-8", "surrogateescape"),
+        remove="yes" if wanted else "",
+        project=git.prefix(),
+        models="yes" if models else "",
+        format=job_format.FORMAT,
+    )
     with expecting(connection.name, "what may be removed"):
         return parse_items(output)
 

@@ -3,7 +3,7 @@
 # "KIND NAME". Prints, each ended by a NUL, "KIND BYTES INODES NAME": checkout, written, environment, snapshot,
 # record. Written is a checkout in which its job has left files. NAME of that and of a record is followed by the
 # hash of its list of files, and by their number: the laptop asks for it only if it has all of them.
-# Needs: places.sh jobs.sh code.sh environment.sh
+# Needs: places.sh jobs.sh code.sh environment.sh left_files.sh
 
 [ -d "$folder" ] || exit 0
 work=$folder/work/$project
@@ -58,11 +58,6 @@ has_ended() { # JOB-FOLDER
     [ -n "$fact_code" ] || [ "$alive" = no ] || [ "$alive" = rebooted ] || [ "$alive" != "${alive#slurm:}" ]
 }
 
-left_files() { # CHECKOUT: new and changed files, each ended by a NUL; what is deleted can be made again
-    quiet_git -C "$1" ls-files -z --others &&
-        quiet_git -C "$1" diff HEAD -z --name-only --no-renames --diff-filter=d
-}
-
 for job in "$folder"/jobs/*/; do
     job=${job%/}
     id=${job##*/}
@@ -76,12 +71,13 @@ for job in "$folder"/jobs/*/; do
             kept_environments=$kept_environments$environment$newline
         fi
     elif [ -d "$job/code" ]; then
-        if left_files "$job/code" >/dev/null 2>&1 && is_mine "$job/code"; then
-            count=$(left_files "$job/code" | tr '\n\0' ' \n' | grep -vc __pycache__/)
+        if left_files "$job/code" >/dev/null 2>&1 && is_mine "$job/code" &&
+            left_files "$job/code" | drop_links "$job/code" >/dev/null 2>&1; then
+            count=$(left_files "$job/code" | drop_links "$job/code" | tr '\n\0' ' \n' | grep -vc __pycache__/)
             if [ "$count" = 0 ]; then
                 set -- checkout "$id"
             else
-                listed=$(cd "$job/code" && left_files . | xargs -0 sh -c 'find "$@" -printf "%y %s %T@ %p\0"' sh |
+                listed=$(cd "$job/code" && left_files . | drop_links . | xargs -0 sh -c 'find "$@" -printf "%y %s %T@ %p\0"' sh |
                     sort -z | sha256sum | cut -c 1-64)
                 set -- written "$id $listed $count"
             fi

@@ -9,7 +9,6 @@ Nothing is ever overwritten.
 import os
 import re
 import socket
-import tempfile
 from collections.abc import Iterable
 from getpass import getuser
 from pathlib import Path
@@ -32,7 +31,7 @@ from lab.ground.project import dataset_folder
 from lab.ground.terminal import count_files
 from lab.ssh.answers import expecting, parse_number, parse_path
 from lab.ssh.connection import Connection
-from lab.ssh.shared import hold_lock
+from lab.ssh.sockets import hold_lock
 from lab.transfer import copying
 from lab.transfer.rsync_copy import can_rsync
 from lab.transfer.staging import (
@@ -230,17 +229,14 @@ def lock_file(connection: Connection, dataset: str) -> Path:
 
 def _install_remotely(connection: Connection, dataset: str, stage: str, manifest: Manifest) -> None:
     """Let the machine check what was staged, and put it in place."""
-    with tempfile.TemporaryFile() as file:
-        file.writelines(encode(checksum_line(*entry)) for entry in manifest.files.items())
-        file.seek(0)
-        connection.run(
-            "install_dataset.sh",
-            stdin=file,
-            again=False,
-            dataset=dataset,
-            stage=stage,
-            manifest=manifest.hash,
-        )
+    connection.run(
+        "install_dataset.sh",
+        stdin=encode("".join(checksum_line(*entry) for entry in manifest.files.items())),
+        again=False,
+        dataset=dataset,
+        stage=stage,
+        manifest=manifest.hash,
+    )
 
 
 def _summarize(dataset: str, owner: str, copied: list[Fingerprint]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab.ground import files, project
 from lab.ssh.connection import Connection
-from lab.ssh.shared import hold_lock
+from lab.ssh.sockets import hold_lock
 from lab.transfer import copying
 from lab.transfer.fetch_plan import (
     SHARED,

@@ -142,8 +142,8 @@ class Memory:
 
 def remote_hashes(connection: Connection, base: str, names: Iterable[str]) -> dict[str, str]:
     """Return the sha256 of files in the machine's folder `base`, without those that vanished."""
-    with staging.names_file(names) as file:
-        output = connection.run("hashes.sh", base=base, hasher=files.read_text(HASHER), stdin=file)
+    listed = staging.list_names(names)
+    output = connection.run("hashes.sh", base=base, hasher=files.read_text(HASHER), stdin=listed)
     with expecting(connection.name, "a list of hashes"):
         return parse_hashes(output)
 

@@ -3,7 +3,7 @@
 # Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
 # every file "KIND TYPE SIZE TIME PATH": KIND is runs, data or jobs, PATH is relative to that folder. TYPE d: a
 # folder that cannot be read.
-# Needs: places.sh
+# Needs: places.sh left_files.sh
 
 printf '%s\0' "$folder/runs" "$data" "$(rsync --version 2>/dev/null | head -n 1)"
 cd "$folder/runs" 2>/dev/null || exit 0
@@ -45,18 +45,14 @@ runs | xargs -0 -r sh -c '
         -o \( ! -type d -o ! -readable -o ! -executable \) -printf "data %y %s %T@ %p\0"
     ' sh 2>/dev/null
 )
-# also what git ignores, but no caches and nothing hidden; the runner has counted them
-jobs() { # the ids of jobs
+jobs() { # the ids of jobs of which the runner has counted some
     for id in ${wanted:-$(ls "$folder/jobs")}; do
         if [ -s "$folder/jobs/$id/wrote" ] && [ -e "$folder/jobs/$id/code/.git" ]; then echo "$id"; fi
     done
 }
 cd "$folder/jobs" 2>/dev/null || exit 0
 for id in $(jobs); do
-    {
-        git -C "$id/code" -c core.fsmonitor= ls-files -z --others
-        git -C "$id/code" -c core.fsmonitor= diff HEAD -z --name-only --no-renames --diff-filter=d
-    } 2>/dev/null | grep -zv '__pycache__/\|\(^\|/\)\.' | sed -z "s|^|./$id/code/|" |
+    list_results "$id/code" | sed -z "s|^\.|./$id/code|" |
         xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "jobs %y %s %T@ %p\0"' sh 2>/dev/null
 done
 exit 0

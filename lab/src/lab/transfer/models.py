@@ -6,7 +6,6 @@ all. A model that the machine has stays as it is.
 
 import hashlib
 import re
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from lab.jobs import settings
 from lab.runs import reading, records
 from lab.ssh.answers import expecting, parse_path
 from lab.ssh.connection import Connection
-from lab.ssh.shared import hold_lock
+from lab.ssh.sockets import hold_lock
 from lab.transfer import copying
 from lab.transfer.datasets import lock_file, name_stage, parse_files
 from lab.transfer.rsync_copy import can_rsync
@@ -130,17 +129,14 @@ def bring(connection: Connection, folder: Path) -> None:
         except DiskFull:
             connection.run("discard.sh", stage=there.stage)
             raise
-        with tempfile.TemporaryFile() as file:
-            file.write(listed)
-            file.seek(0)
-            connection.run(
-                "take_model.sh",
-                stdin=file,
-                again=False,
-                run=run,
-                dataset=dataset,
-                stage=there.stage,
-            )
+        connection.run(
+            "take_model.sh",
+            stdin=listed,
+            again=False,
+            run=run,
+            dataset=dataset,
+            stage=there.stage,
+        )
     size = sum(size for size, _ in local.values()) / 1e6
     copied = f"{count_files(len(local))}, {size:.1f} MB copied"
     print_message(f"the model of {run} is on {connection.name}: {copied}")

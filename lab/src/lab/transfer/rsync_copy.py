@@ -81,8 +81,8 @@ def _run(
     receiver: str,
 ) -> None:
     connection.open()
-    with names_file(names) as file:
-        command = rsync_command(file.name, options, source, target)
+    with names_file(names) as listed:
+        command = rsync_command(listed, options, source, target)
         wait_for_session(lambda: _run_once(connection, command, receiver))
 
 

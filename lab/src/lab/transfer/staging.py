@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
 from lab.datasets.manifest import encode
 from lab.ground.errors import LabError
@@ -87,17 +87,21 @@ def is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
-@contextmanager
-def names_file(names: Iterable[str]) -> Iterator[IO[bytes]]:
-    """Yield a file with these names, each ended by a NUL.
+def list_names(names: Iterable[str]) -> bytes:
+    """Return these names, each ended by a NUL.
 
     They begin with "./", as rsync and tar would take a leading - or # for something else.
     """
+    return b"".join(b"./" + encode(name) + b"\0" for name in names)
+
+
+@contextmanager
+def names_file(names: Iterable[str]) -> Iterator[str]:
+    """Yield the path of a file with these names, for a program of this computer."""
     with tempfile.NamedTemporaryFile(prefix="lab-files-") as file:
-        file.writelines(b"./" + encode(name) + b"\0" for name in names)
+        file.write(list_names(names))
         file.flush()
-        file.seek(0)
-        yield file
+        yield file.name
 
 
 def connection_lost(connection: Connection, cause: SshError | None = None) -> SshError:

@@ -15,7 +15,7 @@ from lab.ground import files
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, SshError
-from lab.transfer.staging import DiskFull, connection_lost, names_file, parse_time
+from lab.transfer.staging import DiskFull, connection_lost, list_names, names_file, parse_time
 
 MOST_NAME = 1 << 16  # bytes
 # Headers with a name or attributes, which Python's module reads into memory whatever their size.
@@ -49,10 +49,10 @@ def pull(
     thread = threading.Thread(target=unpack, daemon=True)
     thread.start()
     try:
-        with _open_pipe(writing, "receiving") as receive, names_file(names) as file:
+        with _open_pipe(writing, "receiving") as receive:
             connection.run(
                 "pack.sh",
-                stdin=file,
+                stdin=list_names(names),
                 receive=receive,
                 again=False,
                 base=base,
@@ -104,8 +104,8 @@ def read_stream(pipe: IO[bytes], most: int) -> Iterator[tuple[tarfile.TarInfo, I
 def push(connection: Connection, base: Path, names: list[str], stage: str) -> None:
     """See copying.push."""
     reading, writing = os.pipe()
-    with names_file(names) as file:
-        command = ["tar", "-C", str(base), "--null", "-T", file.name, "-chf", "-"]
+    with names_file(names) as listed:
+        command = ["tar", "-C", str(base), "--null", "-T", listed, "-chf", "-"]
         environment = {**os.environ, "COPYFILE_DISABLE": "1"}  # macOS would add files of its own
         tar = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment

@@ -15,10 +15,10 @@ from pathlib import Path
 from lab.ground import git, project
 from lab.ground.errors import LabError
 from lab.ssh.answers import SOON, expecting, parse_path
+from lab.ssh.calls import ONLY_SHARED, run_in_background
 from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
 from lab.ssh.machines import Machine
-from lab.ssh.shared import ONLY_SHARED, run_command
 
 OPTIONS = "reconnect,ServerAliveInterval=15,ServerAliveCountMax=3,idmap=user"
 INSTALL = {
@@ -73,7 +73,7 @@ def mount(connection: Connection, point: Path) -> str:
     host = f"[{host}]" if ":" in host else host
     command = ["sshfs", "-F", str(connection.config), "-o", f"ControlPath={connection.socket}"]
     command += [*(ONLY_SHARED if connection.is_only_way() else ()), "-o", OPTIONS]
-    code, stderr = run_command([*command, f"{host}:{remote}", str(point)], 4 * PATIENCE)
+    code, stderr = run_in_background([*command, f"{host}:{remote}", str(point)], 4 * PATIENCE)
     if code != 0 or point not in list_mounts():  # None: it did not end
         with suppress(LabError):
             unmount(point)
@@ -92,7 +92,7 @@ def unmount(point: Path) -> str:
     cause = ""
     for command in UNMOUNT.get(sys.platform, UNMOUNT["linux"]):
         if shutil.which(command[0]):
-            cause = last_line(run_command([*command, str(point)], 5)[1]) or cause
+            cause = last_line(run_in_background([*command, str(point)], 5)[1]) or cause
         if point not in list_mounts():
             remove_mount_point(point)
             return f"{name}: unmounted"
@@ -120,7 +120,7 @@ def unescape(text: str) -> str:
 
 def is_responsive(point: Path) -> bool:
     """Return whether a mount can be looked into; a process that may hang finds out."""
-    return run_command(["ls", str(point)], 5)[0] == 0
+    return run_in_background(["ls", str(point)], 5)[0] == 0
 
 
 def last_line(text: str) -> str:

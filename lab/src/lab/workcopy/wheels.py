@@ -1,7 +1,6 @@
 """Bringing the wheels of the lock to a machine that reaches no package index."""
 
 import re
-import tempfile
 
 from lab.environment import wheels
 from lab.ground import files, project
@@ -32,10 +31,8 @@ def bring(connection: Connection) -> None:
         names = [path.name for path in unsent]
         with explain_os_errors():
             copying.push(connection, unsent[0].parent, names, facts["stage"], rsync=rsync)
-    with tempfile.TemporaryFile() as listed:
-        listed.write("".join(f"{digests[path.name]}  {path.name}\n" for path in lacking).encode())
-        listed.seek(0)
-        connection.run("bring_wheels.sh", action="take", stdin=listed)
+    listed = "".join(f"{digests[path.name]}  {path.name}\n" for path in lacking)
+    connection.run("bring_wheels.sh", action="take", stdin=listed.encode())
     print_text(f"  {'done':<8} {'wheels':<12} {len(found)} are there, verified")
 
 
