@@ -18,8 +18,21 @@ read_end() {
     case $fact_code$fact_end in *[!0-9]*) fact_code='' fact_end='' ;; esac
 }
 
-# describe JOB-FOLDER: its facts, separated by tabs, with job.json last
+# describe JOB-FOLDER: prints its facts, separated by tabs, with job.json last
 describe() {
+    find_facts "$1"
+    spec=''
+    read -r spec <"$1/job.json"
+    print_facts "$1" "$spec"
+}
+
+print_facts() { # JOB-FOLDER JOB.JSON
+    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$fact_code" "$fact_start" "$fact_end" \
+        "$alive" "$stopped" "$fact_gpus" "$fact_phase" "$fact_wrote" "$2"
+}
+
+# find_facts JOB-FOLDER: sets the variables of print_facts
+find_facts() {
     fact_code='' fact_end='' fact_pid='' fact_boot='' fact_born='' fact_start='' fact_host=''
     fact_phase='' fact_gpus='' fact_wrote='' alive='' stopped=''
     read_end "$1"
@@ -43,8 +56,4 @@ describe() {
             alive=rebooted
         fi
     fi
-    spec=''
-    read -r spec <"$1/job.json"
-    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$fact_code" "$fact_start" "$fact_end" \
-        "$alive" "$stopped" "$fact_gpus" "$fact_phase" "$fact_wrote" "$spec"
 }

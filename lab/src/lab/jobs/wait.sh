@@ -10,7 +10,7 @@ while [ $tries -gt 0 ]; do
     tries=$((tries - 1))
     some='' all=yes
     for id in $ids; do
-        describe "$folder/jobs/$id" >/dev/null
+        find_facts "$folder/jobs/$id"
         [ "$alive" != never ] || [ $tries -lt 50 ] || alive=yes # it may just be starting
         case $fact_code:$alive in
         :yes | :elsewhere | :unasked) all='' ;;

@@ -14,7 +14,7 @@ if [ -n "$last" ]; then
 fi
 tries=60
 while :; do
-    describe "$job" >/dev/null
+    find_facts "$job"
     case $follow:$fact_code:$alive in yes::yes | yes::unasked) over='' ;; *) over=yes ;; esac
     size=$(wc -c <"$job/output.log") # opened anew each time: a shared file system shows it late
     if [ "$size" -gt "$from" ]; then

@@ -1,4 +1,4 @@
-# How a job stands that Slurm runs; after jobs.sh, whose describe it replaces: the same fields. `alive` is here also
+# How a job stands that Slurm runs; after jobs.sh, whose find_facts it replaces: the same fields. `alive` is here also
 # unasked (Slurm does not answer), or slurm:WORDS for how it ended.
 # Needs: places.sh gpus.sh slurm_clear.sh slurm_queue.sh
 
@@ -59,7 +59,7 @@ read_attempt() {
         read -r ended _ <"$1/ended.$last" && case $ended in '' | *[!0-9]*) ;; *) printf '%s\n' "$ended" ;; esac
 }
 
-describe() {
+find_facts() {
     fact_code='' fact_end='' fact_start='' fact_phase='' fact_gpus='' fact_wrote='' alive='' stopped=''
     read_end "$1"
     [ -e "$1/submitted" ] && read -r fact_start <"$1/submitted"
@@ -96,10 +96,6 @@ describe() {
             [ -n "$fact_code" ] || ask_end "$1"
         fi
     fi
-    spec=''
-    read -r spec <"$1/job.json"
-    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$fact_code" "$fact_start" "$fact_end" \
-        "$alive" "$stopped" "$fact_gpus" "$fact_phase" "$fact_wrote" "$spec"
 }
 
 # say_why LINE: why a job waits, by Slurm's reason for it

@@ -54,7 +54,7 @@ has_ended() { # JOB-FOLDER
     case $newline$running$newline in *"$newline${1##*/}$newline"*) return 1 ;; esac
     written_in=$(sed -n '1s/^{"format": \([0-9]\{1,9\}\)[,}].*/\1/p' "$1/job.json")
     [ "${written_in:-0}" -le "$format" ] || return 1
-    describe "$1" >/dev/null
+    find_facts "$1"
     [ -n "$fact_code" ] || [ "$alive" = no ] || [ "$alive" = rebooted ] || [ "$alive" != "${alive#slurm:}" ]
 }
 
