@@ -126,20 +126,26 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
 
 OTHER = """
 [machines.other]
-ssh = "worker"
-user = "ada"
+ssh = "behind"
 key = "~/.ssh/id_ed25519"
-gateway = "gateway"
-gateway_user = "ada"
 folder = "lab/other"
 """
+# The gateway by the user's own ssh alone.
+BEHIND = "Host behind\n    HostName worker\n    User ada\n    {}\n"
+JUMP, COMMAND = "ProxyJump ada@gateway", "ProxyCommand ssh -W %h:%p ada@gateway"
+
+
+def add_other(laptop, way: str):
+    """Add a machine for which ~/.ssh/config has the way."""
+    settings = laptop.path / "machines.local.toml"
+    settings.write_text(f"{settings.read_text() if settings.exists() else ''}{OTHER}")
+    laptop.hosts.laptop.write(".ssh/config", BEHIND.format(way))
 
 
 def test_a_gateway_asks_once_for_all_machines_behind_it(laptop):
     """Each machine still asks for itself, and what ends one connection leaves the gateway's."""
     gateway, worker = laptop.hosts.gateway, laptop.hosts.worker
-    settings = laptop.path / "machines.local.toml"
-    settings.write_text(f"{settings.read_text() if settings.exists() else ''}{OTHER}")
+    add_other(laptop, JUMP)
     gateway.ask_for_codes("111111", "222222")
     before = answers(laptop)
     log_in(laptop, "111111")
@@ -181,8 +187,9 @@ def test_nothing_in_the_background_answers_a_host_that_asks(laptop, host):
     before = asking.count_answers()
     laptop.hosts.laptop.program("ask", ASKPASS)
     window = {"DISPLAY": ":0", "SSH_ASKPASS": "/usr/local/bin/ask", "LAB_PATIENCE": "4"}
+    add_other(laptop, COMMAND)
     for env in (None, window):
-        for command in EVERY:
+        for command in (*EVERY, ["-m", "other", "jobs"]):
             laptop.lab(*command, check=False, env=env or {"LAB_PATIENCE": "4"})
     assert asking.count_answers() == before
     assert not laptop.hosts.laptop.path("/tmp/asked").exists()
@@ -194,6 +201,12 @@ def test_nothing_in_the_background_answers_a_host_that_asks(laptop, host):
     assert laptop.lab("login", check=False).returncode == 1
     log_in(laptop, "wrong", "wrong", "wrong", expected=1)
     assert asking.count_answers() == before + 3
+    with in_terminal(laptop, "lab login -m other") as session:
+        read_until(session, "assword:")
+        type_in(session, "secret\n")
+        assert session.wait(60) == 0
+    laptop.lab("-m", "other", "jobs")
+    assert asking.count_answers() == before + 4
 
 
 @pytest.mark.parametrize("asks", [True, False])
