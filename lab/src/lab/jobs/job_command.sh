@@ -16,7 +16,7 @@ write_end() { # CODE: the space is reserved, so this works on a full disk
 }
 
 phase() { # WORDS: what the job is doing, for lab jobs
-    printf '%s\n' "$*" >phase.new && mv phase.new phase
+    printf '%s\n' "$*" >phase.new && mv phase.new phase; phase=$1
 }
 
 # enter_job: runs the prelude; sets code, python and environment, which may not exist yet

@@ -11,6 +11,8 @@ the files of lab.jobs.job_format:
     began.N       TIME HOST SLURM-ID of attempt N
     listens.N     made by the command of attempt N: it writes a checkpoint on USR1 and TERM
     interrupted.N made by it as well: it has written one, and can go on
-    ended.N       CODE TIME of attempt N
+    step.N        srun has started it
+    ended.N       CODE TIME of attempt N; then "heard", if Slurm has sent SIGTERM to all of it
+    again.N       it came to nothing: srun failed, or SIGTERM came before the command listened
     slurm_end     how it ended, where an exit code does not say it: a word of Slurm, or "forgotten"
 """

@@ -35,12 +35,17 @@ pass_on() {
     done
 } 2>/dev/null
 
-ask_slurm() { until about=$(scontrol show job "$SLURM_JOB_ID" -o); do sleep 2; done 2>/dev/null; }
+# ask_slurm: sets about; ends this attempt if Slurm has requeued it, and perhaps runs another by now
+ask_slurm() {
+    until about=$(scontrol show job "$SLURM_JOB_ID" -o); do sleep 2; done 2>/dev/null
+    case $about in *" Restarts=${SLURM_RESTART_COUNT:-0} "*) ;; *) exit 1 ;; esac
+}
 
-# go_on: in another attempt, after this one has written its checkpoint
+# go_on: in another attempt, after this one has written its checkpoint or had not begun
 go_on() {
+    trap '' TERM # a requeue sends it at once, also to scontrol, which would then have failed
     ask_slurm
-    # somebody has cancelled it, or Slurm itself requeues it: our requeue would bring back what was cancelled
+    # somebody has cancelled it: our requeue would bring it back
     case $about in *" JobState=RUNNING "* | *" Reason=TimeLimit "*) ;; *) exit 0 ;; esac
     phase queued "its next attempt"
     [ ! -e stop ] || finish 143
@@ -50,12 +55,18 @@ go_on() {
     number=$SLURM_JOB_ID
     number=$(clear_slurm && sbatch --parsable --dependency="afterany:$number" --chdir="$job" \
         --output="$job/output.log" batch.sh "$job") || {
-        echo "lab: it has written a checkpoint, but Slurm took no further attempt."
-        finish 75
+        echo "lab: it could go on, but Slurm took no further attempt."
+        finish "$code"
     }
     (set -C && printf '%s\n' "${number%%;*}" >slurm_id) 2>/dev/null
     [ ! -e stop ] || scancel "${number%%;*}"
     exit 0
+}
+
+# begin_again: goes on after an attempt that came to nothing, unless the two before it have as well
+begin_again() {
+    [ -e "again.$((attempt - 1))" ] && [ -e "again.$((attempt - 2))" ] && return
+    true >"again.$attempt" && go_on
 }
 
 # --- whose turn it is -----------------------------------------------------------------------------
@@ -92,24 +103,27 @@ done
 # --- its end --------------------------------------------------------------------------------------
 
 may_write || exit 0
-if [ -e "ended.$attempt" ]; then
-    read -r code _ <"ended.$attempt"
-else # srun says 0 when the node failed, and the command may go on
-    ask_slurm
-    case $code:$about in 0:*) exit 1 ;; *" JobState=RUNNING "*) ;; *) [ -e stop ] || [ -n "$told" ] || exit 1 ;; esac
-fi
+heard='' # Slurm has sent SIGTERM to all of the step
+[ ! -e "ended.$attempt" ] || read -r code _ heard <"ended.$attempt"
 [ ! -e stop ] || finish 143
-if [ "$code" = 143 ] && [ -z "$told" ]; then # by TERM, before it listens: of a preemption this script hears later
-    sleep 2
-    ask_slurm
-    case $about in *" PreemptTime="[0-9]*) go_on ;; *" JobState=RUNNING "*) ;; *) told=yes ;; esac
-fi
 [ "$code" = 0 ] || [ ! -e "interrupted.$attempt" ] || code=75 # torchrun has an exit code of its own
 [ "$code" != 75 ] || [ ! -e "listens.$attempt" ] || go_on
-if [ -n "$told" ]; then # Slurm ends the job, and knows why: after a time limit it never comes back
+if [ ! -e "ended.$attempt" ] || [ "$code" = 143 ] || [ -n "$told$heard" ]; then # Slurm may know why
     ask_slurm
-    case $about in *" Reason=TimeLimit "*) finish "$code" timeout ;; esac
-    exit 0
+    case $about in
+    *" Reason=TimeLimit "*) finish "$code" timeout ;; # it never comes back by itself
+    *" JobState=RUNNING "*) ;;
+    *) exit 1 ;; # Slurm has ended it; where a node has failed the command may go on, and srun says 0
+    esac
+    case $code:$heard$about in
+    143:*" PreemptTime="[0-9]* | [!0]*:heard*" PreemptTime="[0-9]*) go_on ;; # Slurm itself would, later
+    esac
+    if [ ! -e "ended.$attempt" ] && { [ "$code" = 0 ] || [ ! -e "step.$attempt" ]; }; then
+        [ "$code" != 0 ] || code=1
+        begin_again # srun could not start it
+    elif [ "$code:$heard" = 143:heard ] && [ ! -e "listens.$attempt" ]; then
+        begin_again
+    fi
 fi
 if [ "$code" != 0 ] && grep -qE '^(slurmstepd|srun)[^ ]* error: .*(memory limit|oom.kill|Out Of Memory)' output.log; then
     finish "$code" out_of_memory

@@ -4,20 +4,24 @@
 job=$(cd "$(dirname "$0")" && pwd) || exit 1
 cd "$job" || exit 1
 exec </dev/null >>output.log 2>&1
-trap : INT HUP TERM USR1 # they are for the command; this stays to see how it ends
-attempt=$1
+attempt=$1 heard='' phase=''
+
+end() { # CODE: of this attempt
+    [ "$phase" != running ] || count_written
+    trap '' TERM
+    printf '%s\n' "$1 $(date +%s) $heard" >"ended.$attempt.new" && mv "ended.$attempt.new" "ended.$attempt"
+    exit 0 # srun would print every other code
+}
+
+trap : INT HUP USR1 # they are for the command; this stays to see how it ends
+trap 'heard=heard; [ "$phase" = running ] || end 143' TERM # which has also ended what prepares the command
+true >"step.$attempt"
 given_gpus=${CUDA_VISIBLE_DEVICES:-}
 . ./job.sh
 . ./environment.sh
 . ./enter_machine.sh
 . ./left_files.sh
 . ./job_command.sh
-
-end() { # CODE: of this attempt
-    count_written
-    printf '%s\n' "$1 $(date +%s)" >"ended.$attempt.new" && mv "ended.$attempt.new" "ended.$attempt"
-    exit 0 # srun would print every other code
-}
 
 enter_job
 LAB_ATTEMPT=$attempt # LAB_JOB_FOLDER tells the command whether it still counts
