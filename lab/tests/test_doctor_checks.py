@@ -266,3 +266,20 @@ def test_on_a_login_node_the_partitions_count_and_not_its_own_gpus(
 
 def test_without_sbatch_a_machine_of_slurm_is_no_login_node():
     assert judge({"slurm": [], "partitions": []})["Slurm"].verdict == "failed"
+
+
+@pytest.mark.parametrize(
+    ("quota", "verdict", "words"),
+    [
+        (f"{5 * GIB} {50 * GIB} 1200 100000", "ok", ["5.0 of 50.0 GiB", "1200 of 100000 inodes"]),
+        (f"{5 * GIB} 0 99000 100000", "warning", ["99000 of 100000 inodes"]),
+        (f"{50 * GIB} {50 * GIB} 1 0", "failed", ["50.0 of 50.0 GiB"]),
+        ("1 0 1 0", "ok", ["no limit"]),
+        ("none", "unknown", ["none"]),
+        ("-1 x", "unknown", ["?"]),
+    ],
+)
+def test_on_a_login_node_the_quota_of_folder_counts_bytes_and_inodes(quota, verdict, words):
+    remote = {"slurm": ["slurm 22.05.8"], "partitions": ["gpu 3 1 12 5 2:00:00"]}
+    found = judge({**remote, "folder_quota": [quota]})["quota of folder"]
+    assert found.verdict == verdict and all(word in found.remote for word in words)

@@ -153,6 +153,20 @@ def test_a_machine_without_a_free_gpu_and_one_that_is_down_are_passed_over(three
     assert capsys.readouterr().out.startswith(job.id)
 
 
+def test_any_is_none_of_slurms_which_has_a_queue_of_its_own(three, project, opened, capsys):
+    """`second` is free, but a job there would wait in Slurm's queue, or not, as Slurm likes."""
+    file = project / "machines.toml"
+    file.write_text(file.read_text() + 'scheduler = "slurm"\n')
+    current.reload()
+    three["first"].program("nvidia-smi", card(BUSY))
+    assert main(["-m", "any", "run", "--", *RAN]) == 1
+    assert "second" not in opened and "second" in capsys.readouterr().err
+    file.write_text('[machines.second]\nssh = "second"\nfolder = "lab/x"\nscheduler = "slurm"\n')
+    current.reload()
+    assert main(["-m", "any", "run", "--", *RAN]) == 2
+    assert "second" not in opened
+
+
 def test_who_waits_there_already_comes_first_on_any(three):
     waits = three["first"].ours / f"waits-{FakeMachine.hostname}"
     waits.mkdir()

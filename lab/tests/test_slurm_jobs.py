@@ -1,18 +1,23 @@
 """Jobs of Slurm: what is made of its answers, and when it is asked."""
 
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 from fake_machine import UNIQUE, until
 
+from lab.browser import notebook
+from lab.cli import remote
+from lab.cli.main import main
+from lab.doctor.facts import parse_facts
 from lab.ground.errors import LabError, UsageError
 from lab.jobs import control, launch, runner_scripts
 from lab.ssh.connection import Connection
 
 ID, OTHER = f"20260101-000000-{UNIQUE}", f"20260101-000001-{UNIQUE}"
-ABOUT = "JobId=7 JobName=x JobState={} Reason={} Requeue=1 ExitCode={} RunTime=00:01:00"
+ABOUT = "JobId=7 JobState={} Reason={} Requeue=1 Restarts=0 ExitCode={} RunTime=00:01:00"
 
 
 class Cluster:
@@ -251,22 +256,102 @@ def test_what_wrote_a_checkpoint_is_requeued_unless_somebody_cancelled_it(
 
 
 @pytest.mark.parametrize(
-    ("state", "more", "goes_on", "code"),
+    ("ended", "state", "more", "goes_on", "code"),
     [
-        ("RUNNING", "PreemptTime=2026-01-01T00:00:00", True, ""),
-        ("PENDING", "PreemptTime=None", False, ""),  # Slurm itself has requeued it
-        ("RUNNING", "PreemptTime=None", False, "143"),  # somebody has killed the command
+        ("143 1 heard", "RUNNING", "PreemptTime=2026-01-01T00:00:00", True, ""),
+        ("143 1", "RUNNING", "PreemptTime=2026-01-01T00:00:00", True, ""),
+        ("1 1 heard", "RUNNING", "PreemptTime=2026-01-01T00:00:00", True, ""),
+        ("143 1 heard", "RUNNING", "PreemptTime=None", True, ""),  # srun of an older attempt, say
+        ("143 1", "PENDING", "PreemptTime=None", False, ""),  # Slurm itself has requeued it
+        ("143 1", "RUNNING", "PreemptTime=None", False, "143"),  # somebody has killed the command
+        ("1 1 heard", "RUNNING", "PreemptTime=None", False, "1"),
     ],
 )
 def test_a_command_that_slurm_ends_before_it_listens_has_not_ended(
-    cluster, state, more, goes_on, code
+    cluster, ended, state, more, goes_on, code
 ):
     job = cluster.submitted()
     about = f"{ABOUT.format(state, 'None', '0:0')} {more}"
     cluster.program("scontrol", f"case $1 in show) echo '{about}' ;; esac")
-    run_attempt(cluster, job, "echo 143 1 >ended.$n")
+    run_attempt(cluster, job, f"echo {ended} >ended.$n")
     assert ("scontrol requeue 7" in cluster.calls("scontrol")) == goes_on
     assert end(job) == code
+
+
+@pytest.mark.parametrize(
+    ("srun", "code"), [("echo 143 1 heard >ended.$n", "143"), ("exit 3", "3"), ("exit 0", "1")]
+)
+def test_an_attempt_that_came_to_nothing_is_made_again_but_not_for_ever(cluster, srun, code):
+    job = cluster.submitted()
+    about = ABOUT.format("RUNNING", "None", "0:0")
+    cluster.program("scontrol", f"case $1 in show) echo '{about}' ;; esac")
+    for _ in range(2):
+        run_attempt(cluster, job, srun)
+        assert end(job) == ""
+    assert cluster.calls("scontrol").count("scontrol requeue 7") == 2
+    run_attempt(cluster, job, srun)
+    assert end(job) == code
+
+
+def test_a_step_that_has_begun_and_left_no_code_has_that_of_srun(cluster):
+    job = cluster.submitted()
+    cluster.program("scontrol", f"echo '{ABOUT.format('RUNNING', 'None', '0:0')}'")
+    run_attempt(cluster, job, ">step.$n; exit 137")
+    assert end(job) == "137" and "scontrol requeue 7" not in cluster.calls("scontrol")
+
+
+@pytest.mark.parametrize("srun", [GOES_ON, "echo 143 1 heard >ended.$n", "exit 1"])
+def test_what_slurm_has_requeued_meanwhile_is_left_to_its_next_attempt(cluster, srun):
+    """It may be running already, elsewhere, and not have written its number yet."""
+    job = cluster.submitted()
+    about = ABOUT.format("RUNNING", "None", "0:0").replace("Restarts=0", "Restarts=1")
+    cluster.program("scontrol", f"echo '{about}'")
+    run_attempt(cluster, job, srun)
+    assert end(job) == "" and "scontrol requeue 7" not in cluster.calls("scontrol")
+
+
+def test_a_requeue_is_not_ended_by_the_signal_that_it_sends(cluster):
+    job = cluster.submitted()
+    about = ABOUT.format("RUNNING", "None", "0:0")
+    # Slurm sends it to all of the batch script's processes
+    requeued = "kill -s TERM $PPID $$; echo requeued"
+    cluster.program("scontrol", f"case $1 in show) echo '{about}' ;; *) {requeued} ;; esac")
+    run_attempt(cluster, job, GOES_ON)
+    assert end(job) == "" and not cluster.calls("sbatch")
+
+
+def run_step(cluster, job: Path, command: str, prelude: str = "") -> str:
+    """Run the step of attempt 1, in a process group of its own; return what it wrote of its end."""
+    project = job / "code" / "project"
+    project.mkdir(parents=True)
+    (project / "pyproject.toml").write_text('[tool.lab]\npython = "3.11"\n')
+    (project / "requirements.txt").touch()
+    told = {"id": job.name, "folder": cluster.folder, "data": cluster.folder / "data"}
+    told |= {"hostname": "x", "lab": "lab", "project": "project", "exports": "", "given": ""}
+    told |= {"secrets": "", "command": f"sh -c {shlex.quote(command)}"}
+    told |= {"prelude": shlex.quote(prelude) if prelude else ""}
+    lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in told.items()]
+    (job / "job.sh").write_text("".join(lines))
+    step = ["sh", str(job / "slurm_step.sh"), "1"]
+    subprocess.run(step, start_new_session=True, timeout=30, check=True)
+    return (job / "ended.1").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "prelude", "ended"),
+    [
+        ("exit 3", "", ["3"]),
+        ("kill -s TERM $$", "", ["143"]),
+        ("kill -s TERM 0; sleep 30", "", ["143", "heard"]),
+        ("trap 'exit 5' TERM; kill -s TERM 0; sleep 30", "", ["5", "heard"]),
+        ("exit 3", "kill -s TERM 0; sleep 30", ["143", "heard"]),
+    ],
+)
+def test_a_step_writes_its_code_and_whether_it_heard_of_its_end_also_before_its_command_begins(
+    cluster, command, prelude, ended
+):
+    words = run_step(cluster, cluster.submitted(), command, prelude).split()
+    assert [words[0], *words[2:]] == ended
 
 
 def test_a_stop_mark_wins_over_a_requeue(cluster):
@@ -440,4 +525,78 @@ def test_what_a_job_of_slurm_cannot_have_is_refused_before_anything_is_sent(clus
             launch.start(plain, ["true"], **given)
     with pytest.raises(UsageError):
         control.attach(cluster.connection, ID)
+    assert cluster.count_calls() == 0
+
+
+# --- what else there is ---------------------------------------------------------------------------
+
+
+def test_the_end_of_its_output_is_shown_as_on_any_machine(cluster):
+    job = cluster.submitted(exit_code="0 1100\n")
+    (job / "output.log").write_text("one\ntwo\n10%\r99%\r100%\nfour\n")
+    received: list[bytes] = []
+    assert control.write_logs(cluster.connection, ID, received.append, last=2) == 8
+    assert b"".join(received) == b"100%\nfour\n"
+
+
+DF = "printf 'Filesystem x\\n{} 1 1 1 1 /\\n'"
+QUOTA = """printf 'Disk quotas for user ada (uid 5):\\n Filesystem blocks quota limit grace\\n'
+printf '/dev/sda1 7 0 0 0 7 0 0 0\\nfs:/scratch 2048* 1024 4096 1796000000 30 50 0 0\\n'"""
+LFS = "printf '/a/long/path\\n 2048 0 4096 - 30 50 0 -\\n'"
+
+
+@pytest.mark.parametrize(
+    ("programs", "told"),
+    [
+        ({"df": DF.format("fs:/scratch"), "quota": f"{QUOTA}; exit 1"}, "2048 4096 30 50"),
+        ({"df": DF.format("fs:/other"), "quota": QUOTA}, "0 0 0 0"),
+        ({"df": DF.format("x"), "quota": "exit 9"}, ""),
+        ({"df": DF.format("x"), "stat": "echo lustre", "lfs": LFS}, "2048 4096 30 50"),
+    ],
+)
+def test_the_doctor_asks_for_the_quota_of_folder(cluster, programs, told):
+    for name, script in programs.items():
+        cluster.program(name, script)
+    facts = parse_facts(cluster.connection.run("cluster_facts.sh"))
+    assert facts["folder_quota"] == ([told] if told else [])
+
+
+SHELL = """#!/bin/sh
+echo "$PWD|$VIRTUAL_ENV|$LAB_RUNS|$*" >"$HOME/seen"
+"""
+SRUN = """[ -z "$SLURM_NTASKS" ] || exit 9
+while [ "$1" != --pty ]; do shift; done
+shift
+exec "$@"
+"""
+
+
+def test_a_shell_is_opened_in_an_allocation_with_the_options_of_the_machine(
+    repository, monkeypatch
+):
+    options = {"partition": "long", "nodelist": "n[1-2]", "exclusive": True, "no-requeue": True}
+    machine = repository.connection.machine._replace(slurm=options)
+    monkeypatch.setattr(remote, "connect", lambda _: Connection(machine))
+    monkeypatch.setattr(remote, "require_terminal", lambda *_: None)
+    (repository.home / "shell").write_text(SHELL)
+    (repository.home / "shell").chmod(0o755)
+    monkeypatch.setenv("SHELL", str(repository.home / "shell"))
+    monkeypatch.setenv("SLURM_NTASKS", "7")
+    work = repository.folder / "work"
+    work.mkdir()
+    repository.program("sinfo", "echo 'long|gpu:2'")
+    repository.program("srun", SRUN)
+    assert main(["shell"]) == 0
+    (call,) = repository.calls("srun")
+    given = call.partition(" --pty ")[0].split()
+    assert {"--partition=long", "--nodelist=n[1-2]", "--exclusive", "--gres=gpu:1"} <= {*given}
+    assert "--no-requeue" not in given
+    seen = (repository.home / "seen").read_text().strip().split("|")
+    assert seen == [str(work), f"{work}/.venv", f"{repository.folder}/runs", "-i"]
+    assert not repository.calls("tmux")
+
+
+def test_nothing_of_jupyter_stays_on_a_login_node(cluster):
+    with pytest.raises(UsageError):
+        notebook.start(cluster.connection, None)
     assert cluster.count_calls() == 0

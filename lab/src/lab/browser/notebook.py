@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lab.browser import tunnels
 from lab.browser.tunnels import Tunnel
 from lab.ground import files, git, owner, project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, UsageError
 from lab.jobs import runner_scripts
 from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
@@ -42,8 +42,13 @@ def start(
 
     `env`: variables for the kernels, beside those of machines.toml; then none may run already.
     Raises RemoteError if it cannot run there, SshError, LabError if the tunnel does not reach it:
-    ForwardingForbidden if sshd lets nothing through.
+    ForwardingForbidden if sshd lets nothing through; UsageError for a login node of Slurm.
     """
+    if connection.machine.scheduler:
+        raise UsageError(
+            f"{connection.name} is a login node of Slurm, where no JupyterLab may stay running:"
+            " open the notebook on this computer, where remote.run() of lab starts jobs there."
+        )
     server = start_server(connection, env)
     tunnel = open_tunnel(connection, server, port)
     if server.socket and lets_nothing_through(tunnel):

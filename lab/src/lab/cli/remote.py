@@ -144,9 +144,15 @@ def start_where_asked(
         connection = connect_and_announce(args)
         return connection, start(connection, args.queue)
     plain = [machine for machine in known.values() if not machine.scheduler]
+    others = ", ".join(name for name, machine in known.items() if machine.scheduler)
+    not_asked = f"Slurm has a queue of its own: name {others}." if others else ""
     if not plain:
-        raise UsageError("-m any: Slurm has a queue of its own: name the machine.")
-    connection, job = choice.start_on_any(plain, launch.check_gpus(args.gpus), args.queue, start)
+        raise UsageError(f"-m any: {not_asked}")
+    try:
+        wanted = launch.check_gpus(args.gpus)
+        connection, job = choice.start_on_any(plain, wanted, args.queue, start)
+    except choice.NoneFree as error:
+        raise choice.NoneFree(f"{error}; {not_asked}" if others else str(error)) from None
     announce(connection.machine)
     return connection, job
 
@@ -267,6 +273,7 @@ def add_shell_arguments(parser: CommandParser) -> None:
 def open_shell(args: argparse.Namespace) -> int:
     from lab.ground import git, owner
     from lab.jobs import runner_scripts
+    from lab.slurm import options
     from lab.ssh import variables
 
     require_terminal("lab shell", "lab run -- COMMAND runs one without")
@@ -274,6 +281,8 @@ def open_shell(args: argparse.Namespace) -> int:
     own, connection = owner.shorten(owner.name_owner()), connect(args)
     machine = connection.machine
     scripts = runner_scripts.make_variables(machine.scheduler, send=bool(machine.prelude))
+    if machine.scheduler:
+        scripts |= options.make_variables(options.choose(machine.slurm, {}))
     return connection.run_in_terminal(
         "shell.sh",
         project=git.prefix(),

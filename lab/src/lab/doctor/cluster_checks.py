@@ -1,9 +1,11 @@
-"""The checks of a login node: Slurm's partitions with their GPUs, and the limits of the user."""
+"""The checks of a login node: Slurm's partitions with their GPUs, limits and quota of the user."""
 
 import re
 
 from lab.doctor.facts import FAILED, OK, UNKNOWN, WARNING, Check, Facts, first_line, short_version
 
+GIB = 1 << 20  # in kilobytes
+QUOTA = re.compile(r"(\d{1,15}) (\d{1,15}) (\d{1,15}) (\d{1,15})")
 PARTITION = re.compile(r"(\S{1,60}) (\d{1,7}) (\d{1,7}) (\d{1,7}) (\d{1,7}) (\S{1,30})")
 
 
@@ -27,8 +29,29 @@ def check_cluster(remote: Facts) -> list[Check]:
         advice = "no GPU is free now: a job waits in the queue, lab jobs says why" if busy else ""
         verdict = WARNING if busy else OK
         checks.append(Check(f"partition {name}", "", text, verdict, advice))
-    limits = remote.get("limits", [])
-    if not limits:
-        return [*checks, Check("limits", "", "?", UNKNOWN)]
-    known = [line for line in limits if line != "none"]
-    return [*checks, Check("limits", "", "; ".join(known) or "none known, no accounting", OK)]
+    return [*checks, check_limits(remote.get("limits", [])), check_folder_quota(remote)]
+
+
+def check_limits(lines: list[str]) -> Check:
+    """Show the limits that accounting has for the user."""
+    if not lines:
+        return Check("limits", "", "?", UNKNOWN)
+    known = [line for line in lines if line != "none"]
+    return Check("limits", "", "; ".join(known) or "none known, no accounting", OK)
+
+
+def check_folder_quota(remote: Facts) -> Check:
+    """Check the user's quota on the disk of folder, in bytes and inodes."""
+    said = first_line(remote, "folder_quota")
+    found = QUOTA.fullmatch(said)
+    if not found:
+        return Check("quota of folder", "", "?" if said != "none" else "none known", UNKNOWN)
+    size, most, inodes, most_inodes = map(int, found.groups())
+    words = [f"{size / GIB:.1f} of {most / GIB:.1f} GiB"] if most else []
+    words += [f"{inodes} of {most_inodes} inodes"] if most_inodes else []
+    used = max(size / most if most else 0, inodes / most_inodes if most_inodes else 0)
+    verdict = FAILED if used >= 1 else WARNING if used > 0.95 else OK
+    room = ", ".join(words) or "no limit"
+    fix = "remove old jobs/ and envs/ of the project, or ask for more room"
+    advice = "" if verdict == OK else f"the quota on the disk of folder is used up ({room}): {fix}"
+    return Check("quota of folder", "", room, verdict, advice)

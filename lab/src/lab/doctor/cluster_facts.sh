@@ -1,5 +1,5 @@
 # What lab doctor asks a login node about Slurm: prints facts as facts.sh does.
-# Needs: gpus.sh slurm_clear.sh
+# Needs: gpus.sh room.sh slurm_clear.sh
 
 clear_slurm
 # fact NAME COMMAND ...: what the command prints is the fact
@@ -40,7 +40,31 @@ limits() {
     fi
 }
 
+# folder_quota: "KILOBYTES MOST INODES MOST" of this user on the disk of folder, 0 for no limit; "none" with nothing to ask
+# by. quota and lfs print the same columns: disk, used, soft and hard limit, grace, and the last four of inodes
+folder_quota() {
+    path=$(nearest "$folder")
+    disk=$(df -P "$path" | awk 'NR == 2 { print $1 }')
+    if [ "$(stat -f -c %T "$path")" = lustre ] && has lfs; then
+        said=$(limit 8 lfs quota -q -u "$(id -un)" "$path" | tr '\n' ' ') # it breaks a long line
+        disk=$(printf '%s\n' "$said" | awk '{ print $1 }')
+    elif has quota; then
+        said=$(limit 8 quota -w -p) # its code is 1 if one is used up
+        [ $? -lt 2 ] || return
+    else
+        echo none && return
+    fi
+    printf '%s\n' "$said" | awk -v disk="$disk" '
+        function most(soft, hard) { return hard > 0 ? hard : soft }
+        $1 == disk && NF >= 9 {
+            gsub(/\*/, "")
+            print $2 + 0, most($3, $4) + 0, $6 + 0, most($7, $8) + 0; found = 1
+        }
+        END { if (!found) print "0 0 0 0" }'
+}
+
 fact slurm sbatch --version
 fact partitions partitions
 fact limits limits
+fact folder_quota folder_quota
 exit 0

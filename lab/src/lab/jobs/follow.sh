@@ -1,16 +1,11 @@
 # Prints a job's output. Variables: id, from (which byte on; 0 is the first), follow (yes: until it ends),
 # last (only so many lines of the output so far, after a line with its size and what is left out, in bytes).
-# Needs: jobs.sh
+# Needs: jobs.sh last_lines.sh
 
 job=$folder/jobs/$id
 [ -e "$job/output.log" ] || fail "job $id has no output on $hostname."
 if [ -n "$last" ]; then
-    size=$(wc -c <"$job/output.log") # it may grow meanwhile
-    shown=$(head -c "$size" "$job/output.log" | tail -n "$last" | wc -c)
-    echo "$size $((size - shown))"
-    # of a progress bar, which returns to the beginning of its line, only what it showed last
-    tail -c "+$((size - shown + 1))" "$job/output.log" | head -c "$shown" |
-        LC_ALL=C sed -e 's/\r*$//' -e 's/.*\r//'
+    show_last "$job/output.log" "$last"
 elif [ -z "$follow" ]; then
     tail -c "+$((from + 1))" "$job/output.log"
 else

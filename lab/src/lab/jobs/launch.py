@@ -172,8 +172,7 @@ def start(
         spec["slurm"] = chosen
         of_scheduler = {
             "batch": options.make_batch_script(id, chosen).rstrip("\n"),
-            "asked": " ".join(f"{name}={text}".rstrip("=") for name, text in chosen.items()),
-            "some_gpus": "yes" if gpus == "some" and not options.asks_for_gpus(chosen) else "",
+            **options.make_variables(chosen, gpus),
         }
     given = {**machine.env, **env}
     told = {

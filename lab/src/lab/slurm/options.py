@@ -75,6 +75,14 @@ def choose(
     return options
 
 
+def make_variables(options: Mapping[str, str], gpus: str = "some") -> dict[str, str]:
+    """Return the variables of a script that asks Slurm for an allocation with these options."""
+    return {
+        "asked": " ".join(f"{name}={text}".rstrip("=") for name, text in options.items()),
+        "some_gpus": "yes" if gpus == "some" and not asks_for_gpus(options) else "",
+    }
+
+
 def asks_for_gpus(options: Mapping[str, str]) -> bool:
     """Return whether they name GPUs."""
     gres = options.get("gres", "").split(",")

@@ -1,15 +1,11 @@
 # Prints a job's output as follow.sh does, which it replaces; for a minute at most, as nothing tells a script that its
 # connection was lost. Exit code 78: the job goes on, and so may its output.
-# Needs: places.sh jobs.sh
+# Needs: places.sh jobs.sh last_lines.sh
 
 job=$folder/jobs/$id
 [ -e "$job/output.log" ] || fail "job $id has no output on $hostname."
 if [ -n "$last" ]; then
-    size=$(wc -c <"$job/output.log") # it may grow meanwhile
-    shown=$(head -c "$size" "$job/output.log" | tail -n "$last" | wc -c)
-    echo "$size $((size - shown))"
-    tail -c "+$((size - shown + 1))" "$job/output.log" | head -c "$shown" |
-        LC_ALL=C sed -e 's/\r*$//' -e 's/.*\r//'
+    show_last "$job/output.log" "$last"
     exit 0
 fi
 tries=60

@@ -1,6 +1,6 @@
 # Starts a job by sbatch, once; instead of the runner that started.sh starts. Variables: batch (its batch script),
 # asked (the options of the machine and of lab run, in words), some_gpus (yes: one, if the partition has any).
-# Needs: gpus.sh environment.sh enter_machine.sh slurm_clear.sh
+# Needs: gpus.sh environment.sh enter_machine.sh slurm_clear.sh slurm_gpus.sh
 
 await_start() { :; } # Slurm starts it, in its own time
 has sbatch || fail "$hostname has no sbatch: take scheduler out of machines.toml, or name a login node of the cluster."
@@ -91,12 +91,7 @@ start_runner() {
         problem=$(find_problem)
         [ -z "$problem" ] || refuse "$problem"
         more=''
-        if [ -n "$some_gpus" ]; then
-            partition=$(printf '%s\n' "$asked" | tr ' ' '\n' | sed -n 's/^partition=//p')
-            case $(limit 20 sinfo -h -o '%P|%G' ${partition:+-p "$partition"} 2>/dev/null | grep "${partition:+|}${partition:-\*|}") in
-            *gpu:*) more='#SBATCH --gres=gpu:1' ;;
-            esac
-        fi
+        [ -z "$some_gpus" ] || ! partition_has_gpus || more='#SBATCH --gres=gpu:1'
         # shellcheck disable=SC2154
         printf '%s\n' "$batch" | awk -v more="$more" '{ print } NR == 1 && more { print more }' >"$job/batch.sh" &&
             date +%s >"$job/submitted" || undo "the job cannot be started on $hostname: is its disk full?"

@@ -1,0 +1,17 @@
+# Opens a shell in the working copy as shell.sh does, which it replaces; in an allocation of its own, which ends with the
+# connection: nothing stays on a login node. Variables besides: asked, some_gpus (as of slurm_started.sh).
+# Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh shell_file.sh slurm_clear.sh gpus.sh slurm_gpus.sh
+
+has srun || fail "$hostname has no srun: take scheduler out of machines.toml, or name a login node of the cluster."
+write_shell
+clear_slurm
+set -f # a list of nodes has brackets
+set -- --job-name=lab-shell --nodes=1 --ntasks=1
+for option in $asked; do
+    case $option in
+    requeue | no-requeue | signal=*) ;; # of sbatch alone
+    *) set -- "$@" "--$option" ;;
+    esac
+done
+[ -z "$some_gpus" ] || ! partition_has_gpus || set -- "$@" --gres=gpu:1
+exec srun "$@" --pty sh "$opens" -i
