@@ -266,6 +266,33 @@ def test_settings_may_be_tuples_paths_optional_and_nested(tiny):
     assert done.returncode == 2 and "part.nam" in done.stdout
 
 
+PACKAGES = """
+    from lab.recording.installed_packages import WorkingSet, find_resource
+    assert "pkg_resources" not in sys.modules, "its import takes 0.1 s"
+    ours = {one.project_name: one for one in WorkingSet()}
+    keys = WorkingSet().by_key
+    import warnings
+    warnings.simplefilter("ignore")
+    import pkg_resources
+    real = {one.project_name: one for one in pkg_resources.working_set}
+    of_setuptools = {name for name, one in real.items() if "_vendor" in one.location}
+    assert len(ours) > 50 and ours.keys() == real.keys() - of_setuptools
+    for name, one in ours.items():
+        assert (one.version, keys[real[name].key]) == (real[name].version, one)
+        if real[name].has_metadata("top_level.txt"):
+            names = [list(found._get_metadata("top_level.txt")) for found in (one, real[name])]
+            assert names[0] == names[1], name
+    file = "data/mime.types"
+    assert find_resource("sacred", file) == pkg_resources.resource_filename("sacred", file)
+"""
+
+
+def test_sacred_finds_the_packages_that_pkg_resources_finds(tiny):
+    tiny.run(PACKAGES)
+    named = tiny.json()["experiment"]["dependencies"]
+    assert "sacred" in {one.partition("==")[0] for one in named}
+
+
 INGREDIENT = """    print("batches of", load())
 
 import sacred

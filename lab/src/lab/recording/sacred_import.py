@@ -1,28 +1,37 @@
 """Sacred, imported and set up for this project: quickly, quietly, with every source file."""
 
 import sys
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, TextIO, cast
 
 from lab.ground import files, plain_json, project
 from lab.ground.errors import LabError
+from lab.recording import installed_packages
 
-# Sacred imports pandas, half a second at a first run, only to know how to write its frames. That
-# can wait until there are some: see flatten.
-without_pandas = "pandas" not in sys.modules
-if without_pandas:
-    cast(dict[str, Any], sys.modules)["pandas"] = None  # Python's mark for "not installed"
-try:
-    with warnings.catch_warnings():  # its use of pkg_resources, which setuptools<82 still has
-        warnings.filterwarnings("ignore", "pkg_resources is deprecated")
-        import sacred
-        from sacred import serializer
-        from sacred.config import config_files
-        from sacred.observers import RunObserver
-        from sacred.run import Run
-finally:
-    if without_pandas:
-        del sys.modules["pandas"]
+
+@contextmanager
+def replace_modules(replaced: dict[str, ModuleType | None]) -> Iterator[None]:
+    """Let what is imported meanwhile find these modules, where the real ones are not there yet."""
+    modules = cast(dict[str, Any], sys.modules)
+    replaced = {name: module for name, module in replaced.items() if name not in modules}
+    modules.update(replaced)
+    try:
+        yield
+    finally:
+        for name in replaced:
+            del modules[name]
+
+
+# Sacred imports pandas, half a second at a first run, only to know how to write its frames: None is
+# Python's mark for "not installed". That can wait until there are some: see flatten.
+with replace_modules({"pandas": None, "pkg_resources": installed_packages.make_module()}):
+    import sacred
+    from sacred import serializer
+    from sacred.config import config_files
+    from sacred.observers import RunObserver
+    from sacred.run import Run
 
 
 def choose_discovery() -> str:
