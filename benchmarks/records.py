@@ -101,6 +101,8 @@ def measure_recording() -> bool:
 
 
 def main() -> int:
+    # with it nothing compiled would be kept, and each start would compile all of lab again
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     recording = measure_recording()
     with tempfile.TemporaryDirectory() as place:
         write_records(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)

@@ -124,13 +124,15 @@ def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
 
 def _locate() -> tuple[Path, Path]:
     """Return the top folder of the working tree that the project is in, and its index file."""
-    top = git.top_level()
+    # "true" between them, as both may have line ends
+    asked = ("rev-parse", "--show-toplevel", "--is-inside-work-tree", "--git-path", "index")
+    top, index = map(Path, git.run(*asked).removesuffix("\n").split("\ntrue\n", 1))
     if top != project.root() and git.run("check-ignore", ".", accept=(0, 1)):
         raise LabError(
             f"{project.root()} is ignored by the repository around it: run git init, then python3"
             " bootstrap.py, to give it one of its own."
         )
-    return top, project.root() / git.run("rev-parse", "--git-path", "index").removesuffix("\n")
+    return top, project.root() / index
 
 
 def _unhide_files(run: Git, top: Path) -> tuple[list[str], list[str]]:

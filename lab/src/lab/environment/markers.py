@@ -5,7 +5,6 @@ that a record costs.
 """
 
 import os
-import platform
 import re
 import sys
 from collections.abc import Mapping
@@ -20,10 +19,10 @@ def describe_python() -> dict[str, str]:
     return {
         "implementation_name": sys.implementation.name,
         "os_name": os.name,
-        "platform_machine": platform.machine(),
-        "platform_system": platform.system(),
-        "python_full_version": platform.python_version(),
-        "python_version": ".".join(platform.python_version_tuple()[:2]),
+        "platform_machine": os.uname().machine,
+        "platform_system": os.uname().sysname,
+        "python_full_version": sys.version.split()[0],  # as the module platform has it
+        "python_version": ".".join(map(str, sys.version_info[:2])),
         "sys_platform": sys.platform,
     }
 

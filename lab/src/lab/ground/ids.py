@@ -1,7 +1,7 @@
 """Ids of jobs and of runs, in one format."""
 
+import os
 import re
-import secrets
 import time
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # sorted, without characters that look alike
@@ -16,7 +16,8 @@ def new_id() -> str:
     now = time.time()
     base = len(ALPHABET)
     fraction = int(now % 1 * base**3)
-    digits = (fraction // base**2, fraction // base % base, fraction % base)
-    last = [ALPHABET[digit] for digit in digits] + [secrets.choice(ALPHABET) for _ in range(3)]
+    chance = int.from_bytes(os.urandom(8), "big")  # the module secrets is slow to import
+    numbers = (fraction, chance % base**3)
+    last = [ALPHABET[one // base**place % base] for one in numbers for place in (2, 1, 0)]
     clock = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     return f"{clock}-{''.join(last)}"

@@ -22,21 +22,25 @@ from lab.recording.capture_helper import GRACE, QUIET, Lines, copy_size, write_a
 NAMES = ("stdout", "stderr")
 
 
-def start(record: Path) -> "DescriptorCapture | StreamCapture":
-    """Begin to copy what is printed to the file `record`, until .stop()."""
+def start(record: Path, prints_in_c: bool = True) -> "DescriptorCapture | StreamCapture":
+    """Begin to copy what is printed to the file `record`, until .stop().
+
+    `prints_in_c`: whether code in C may print in this process, whose buffers are then flushed.
+    """
     try:
         real = (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)
     except (AttributeError, OSError, ValueError):
         real = False
     # a notebook's prints do not pass descriptor 1
-    return DescriptorCapture(record) if real else StreamCapture(record)
+    return DescriptorCapture(record, prints_in_c) if real else StreamCapture(record)
 
 
 class DescriptorCapture:
     """Copies the file descriptors 1 and 2, which child processes inherit."""
 
-    def __init__(self, record: Path):
-        flush_buffers()
+    def __init__(self, record: Path, prints_in_c: bool):
+        self.prints_in_c = prints_in_c
+        flush_buffers(prints_in_c)
         self.saved = {fd: os.dup(fd) for fd in (1, 2)}
         # by file: stdout and stderr that are one terminal or file share a pair and keep their order
         pairs: dict[tuple[int, ...], tuple[int, tuple[int, int]]] = {}
@@ -74,7 +78,7 @@ class DescriptorCapture:
 
     def stop(self) -> str:
         """Restore stdout and stderr when all is in the record; returns what failed, or ""."""
-        flush_buffers()
+        flush_buffers(self.prints_in_c)
         if self.stdout:
             self.stdout.reconfigure(line_buffering=False)
         for fd, screen in self.saved.items():
@@ -168,12 +172,14 @@ def _identify_file(fd: int) -> tuple[int, ...]:
     return tuple(os.fstat(fd)[:3])
 
 
-def flush_buffers() -> None:
-    """Flush the buffers of Python and of C."""
-    import ctypes
-
+def flush_buffers(of_c: bool) -> None:
+    """Flush the buffers of Python, and those of C."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):  # closed, or replaced by something else
             stream.flush()
+    if not of_c:
+        return
+    import ctypes  # slow to import
+
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).fflush(None)

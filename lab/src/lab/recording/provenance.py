@@ -5,7 +5,6 @@ for long: what cannot be found out is None.
 """
 
 import os
-import platform
 import re
 import resource
 import shutil
@@ -40,7 +39,7 @@ class Software(threading.Thread):
     def run(self) -> None:
         try:
             self.found = {
-                "python": platform.python_version(),
+                "python": sys.version.split()[0],
                 "torch": installed.find_version("torch"),
                 "lab": package.identify(),
                 "lock_sha256": files.sha256_or_none(project.lock_file()),

@@ -39,8 +39,9 @@ class RunFolder(RecordFiles):
     current: "RunFolder | None" = None  # of the run that this process is in
     priority = math.inf  # before all others: it gives the run its id, and knows how it ended
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, prints_in_c: bool = True):
         super().__init__(folder)
+        self.prints_in_c = prints_in_c  # whether code in C may print in this process
         self.lock = threading.RLock()  # the heartbeat comes from a thread
         self._reset()
 
@@ -191,7 +192,7 @@ class RunFolder(RecordFiles):
             draft.unlink(missing_ok=True)  # what an attempt that was killed could not remove
         output = self.folder / "cout.txt"
         output.touch()
-        self.capture = capture.start(output)
+        self.capture = capture.start(output, self.prints_in_c)
         try:
             self.start = time.monotonic()
             self.gpus, software = provenance.Gpus(), provenance.Software()

@@ -2,9 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lab.datasets.links import link_tree
 from lab.ground import git, project
@@ -86,10 +87,20 @@ def list_untracked() -> set[str]:
     return {name for name in git.split_null(listed) if name.endswith("/")}
 
 
-def advise(before: set[str], declared: list[str]) -> None:
-    """Name the untracked folders that a command has made, with the line that declares them."""
-    made = sorted(list_untracked() - before - {f"{name}/" for name in declared})
-    if made:
+def advise(code: Mapping[str, Any], declared: list[str]) -> None:
+    """Name the untracked folders that a command has made, with the line that declares them.
+
+    `code`: that of the record, whose commit has what was there before.
+    """
+    made = sorted(list_untracked() - {f"{name}/" for name in declared})
+    made = [one for one in made if not (project.root() / one / "pyvenv.cfg").exists()]
+    if made and code.get("commit"):
+        inside = [os.path.normpath(f"{code['folder']}/{name}") for name in made]
+        listed = git.split_null(
+            git.run("ls-tree", "--full-tree", "--name-only", "-z", code["commit"], "--", *inside)
+        )
+        made = [name for name, path in zip(made, inside, strict=True) if path not in listed]
+    if made and code.get("commit"):
         lines = ", ".join(f'"{name}"' for name in sorted({*made, *(f"{one}/" for one in declared)}))
         print_message(
             f"lab: this made {', '.join(made)}, which would go into every snapshot. If it is"

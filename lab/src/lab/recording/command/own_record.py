@@ -1,6 +1,5 @@
 """Whether a command makes a record by itself: `lab` and the experiments of the project do."""
 
-import ast
 import os
 import signal
 import sys
@@ -59,7 +58,12 @@ def add_programs(path: str) -> str:
 def makes_experiment(file: Path) -> bool:
     """Whether a file's text makes an Experiment of lab.tracking."""
     try:
-        nodes = list(ast.walk(ast.parse(files.read(file))))
+        text = files.read(file)
+        if b"Experiment" not in text or b"tracking" not in text:
+            return False
+        import ast  # slow to import
+
+        nodes = list(ast.walk(ast.parse(text)))
     except (OSError, ValueError, SyntaxError, RecursionError):
         return False
     imported = {

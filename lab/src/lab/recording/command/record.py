@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shlex
 import signal
 import subprocess
@@ -38,7 +37,7 @@ def record(
     that goes on. `earlier` is a run whose declared outputs the command finds in their folders.
     RecordError if the record is incomplete.
     """
-    root, recorder = project.root(), RunFolder(project.runs_folder())
+    root, recorder = project.root(), RunFolder(project.runs_folder(), prints_in_c=False)
     declared = project.outputs()
     outputs.link_data()
     if earlier:
@@ -63,8 +62,6 @@ def record(
             meta_info=facts,
             _id=attempted.choose_id([words, facts["folder"]], id),
         )
-        is_clean = recorder.run_entry["code"].get("dirty") is False
-        before = set() if is_clean else outputs.list_untracked()
         used = find_dataset(typed)
         recorder.run_entry["data"] = provenance.identify_data(used)
         output, report = outputs.folder_of(run_id), Path(scratch, "report")
@@ -94,7 +91,7 @@ def record(
         else:
             recorder.completed_event(now(), None)
     outputs.remove_if_empty(output)
-    outputs.advise(before, declared)
+    outputs.advise(recorder.run_entry["code"], declared)
     if recorder.problem():
         raise LabError(recorder.problem())
     code = code if code >= 0 else 128 - code
@@ -165,7 +162,12 @@ class Beats(threading.Thread):
             self.save()
 
     def save(self) -> None:
-        """Save the settings that the command has reported, and a sign of life."""
+        """Save what the command has reported, and a sign of life."""
+        self.take_reported()
+        self.recorder.heartbeat_event({}, "", now(), None)
+
+    def take_reported(self) -> None:
+        """Save the settings that the command has reported, and its points in a later attempt."""
         for reported in read_report(self.report, "settings"):
             whole = {**reported, **self.recorder.config} if isinstance(reported, dict) else {}
             if len(whole) > len(self.recorder.config):
@@ -173,12 +175,11 @@ class Beats(threading.Thread):
                 self.recorder.save_json(whole, "config.json")
         if self.later:
             self.recorder.try_again(self.later.merge)
-        self.recorder.heartbeat_event({}, "", now(), None)
 
     def stop(self) -> None:
         self.ended.set()
         self.join()
-        self.save()
+        self.take_reported()
 
 
 def find_dataset(config: Mapping[str, Any]) -> str | None:
@@ -268,9 +269,10 @@ def describe_experiment() -> dict[str, Any]:
 
 def describe_host() -> dict[str, Any]:
     """Describe this computer with the keys of Sacred that take no time."""
+    system = os.uname()
     return {
-        "hostname": platform.node(),
-        "os": [platform.system(), f"{platform.system()}-{platform.release()}-{platform.machine()}"],
-        "python_version": platform.python_version(),
+        "hostname": system.nodename,
+        "os": [system.sysname, f"{system.sysname}-{system.release}-{system.machine}"],
+        "python_version": sys.version.split()[0],
         "ENV": {},
     }
