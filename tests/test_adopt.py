@@ -73,6 +73,43 @@ def main(lr, _run):
         loss *= lr
         _run.log_scalar("loss", loss, step)
 """
+# The same as an experiment of lab.tracking, in a project without src/.
+TYPED = """
+from dataclasses import dataclass
+
+import sugar_helper
+from lab import tracking
+from sacred import Ingredient
+
+data = Ingredient("data")
+
+
+@data.config
+def settings():
+    batch = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    lr: float = 0.5
+
+
+ex = tracking.Experiment(Config, ingredients=[data])
+
+
+@data.capture
+def load(batch):
+    return [1.0] * batch
+
+
+@ex.automain
+def main(lr, _run):
+    loss = sum(load())
+    with tracking.metrics(_run) as log:
+        for step in range(sugar_helper.STEPS):
+            loss *= lr
+            log(step, {"loss": loss})
+"""
 KINDS = {
     "train.py": WRITERS,
     "train_hydra.py": HYDRA,
@@ -146,6 +183,21 @@ def test_five_kinds_of_projects_are_recorded_without_an_edited_line(tmp_path, ho
     assert found["sacred"]["loss"] == [(0, 1.0), (1, 0.25), (2, 0.0625)]
     assert configs["argparse"]["lr"] == 0.5 and configs["hydra"]["model"] == {"depth": 3}
     assert configs["sacred"]["data"] == {"batch": 4} and configs["sacred"]["lr"] == 0.25
+    (path / "train_typed.py").write_text(TYPED)
+    (path / "sugar_helper.py").write_text("STEPS = 3\n")
+    before = {*path.glob("runs/2*")}
+    project.run(*"lab record --name own -- python train_typed.py with lr=0.25".split())
+    (typed,) = {*path.glob("runs/2*")} - before
+    entry = json.loads((typed / "run.json").read_text())
+    assert entry["status"] == "COMPLETED" and entry["experiment"]["mainfile"] == "train_typed.py"
+    assert entry["meta"]["options"]["--name"] == "own"
+    assert not entry["code"].get("problem"), "the commit has the helper beside it"
+    (path / "sugar_helper.py").write_text("STEPS = 9\n")
+    project.run("lab", "reproduce", typed.name)
+    repeated = {*path.glob("runs/2*")} - before - {typed}
+    assert [points(folder) for folder in repeated] == [points(typed)]
+    done = project.run(*"lab record -- python train_typed.py with lrr=1".split(), check=False)
+    assert done.returncode == 2 and {*path.glob("runs/2*")} == before | repeated | {typed}
     assert project.git("diff", "HEAD") == ""
     counted = re.findall(r"(?m)^\| (\w+) \| (\d+) \| (\d+) \|", kinds)
     assert [name.lower() for name, *_ in counted] == [*found]

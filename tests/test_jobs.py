@@ -340,6 +340,11 @@ def test_an_interactive_job_has_the_terminal_itself_with_log_and_exit_code(lapto
     assert ended(laptop, listed["id"]) == "finished(4)"
     shown = laptop.lab("logs")
     assert "'SECRET'" in shown and "Script" not in shown, shown
+    laptop.lab("fetch")
+    (folder,) = laptop.path.glob("runs/2*")
+    entry = json.loads((folder / "run.json").read_text())
+    assert entry["status"] == "FAILED" and entry["meta"]["words"] == ["python", "debug.py"]
+    assert "'SECRET'" in (folder / "cout.txt").read_text(), "recorded like any other command"
 
 
 def test_a_shell_opens_in_the_working_copy_with_the_environment_and_stays(laptop):

@@ -265,6 +265,18 @@ def test_packages_in_a_form_that_is_not_read_are_said_and_a_list_of_them_is_take
     assert "\ntiny==1.0\n" in (path / "requirements.lock").read_text()
 
 
+def test_where_nothing_lists_packages_those_that_the_code_imports_are_named(write, init):
+    path = write(
+        **{"train.py": "import os, helper\nfrom tiny.x import y\n", "helper.py": "z = 1\n"}
+    )
+    code, printed = init("--yes")
+    (line,) = [line for line in printed.splitlines() if "tiny" in line]
+    assert code == 0 and "helper" not in line and "requirements.txt" in line
+    (path / "requirements.txt").write_text("tiny\n")
+    assert main.main(["lock"]) == 0
+    assert "tiny==1.0" in (path / "requirements.lock").read_text()
+
+
 def test_a_first_lock_begins_with_the_versions_of_another_lock(write, init, index):
     make_wheel(index, "tiny", "2.0", {"tiny.py": "x = 2\n"})
     write(**KINDS["uv"])

@@ -254,6 +254,23 @@ def test_data_leads_to_another_data_folder_and_changes_no_snapshot(record, tmp_p
     assert record.entry(folder)["code"]["commit"] == run_git(record.project, "rev-parse", "HEAD")
 
 
+def test_a_new_file_is_named_and_once_declared_each_run_keeps_its_own(record):
+    record.write("make.sh", "echo $1 >weights.pt; echo >new.py\n")
+    run_git(record.project, "add", "make.sh")
+    _, printed = record("--", "bash", "make.sh", "1")
+    assert 'outputs = ["weights.pt"]' in printed and "new.py" not in printed
+    settings = record.project / "pyproject.toml"
+    outputs = '[tool.lab]\noutputs = ["weights.pt"]\n'
+    settings.write_text(settings.read_text().replace("[tool.lab]\n", outputs))
+    first, printed = record("--", "bash", "make.sh", "2")
+    assert "weights.pt" not in printed
+    record("--", "bash", "make.sh", "3")
+    models = record.project / "data/digits/models"
+    assert (models / first.name / "weights.pt").read_text() == "2\n"
+    (record.project / "weights.pt").unlink()
+    assert record("--from", first.name, "--", "cat", "weights.pt")[1] == "2\n"
+
+
 OWN = """
 import sys
 if not sys.argv:

@@ -13,7 +13,7 @@ from written_records import COMMIT, CONFIG, MIDDLE, NEWEST, OLDEST, write_record
 
 from lab.cli import main as cli
 from lab.ground import project as current
-from lab.runs import comparison, listing, reading, records
+from lab.runs import comparison, listing, reading, records, reproduce
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 
@@ -531,6 +531,15 @@ def test_times_and_rates_do_not_decide_a_comparison(project, metric, is_clock):
     rows = comparison.compare(project / "runs" / OLDEST, project / "runs" / NEWEST, 0.0)
     (row,) = [row for row in rows if row.metric == metric]
     assert row.same == is_clock and (row.recorded, row.now) == (1.0, 2.0)
+
+
+def test_what_two_runs_printed_is_compared_byte_by_byte(tmp_path):
+    for name, text in (("a", "loss 1"), ("b", "loss 1"), ("c", "loss 2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cout.txt").write_text(text)
+    assert reproduce.have_same_output(tmp_path / "a", tmp_path / "b")
+    assert not reproduce.have_same_output(tmp_path / "a", tmp_path / "c")
+    assert not reproduce.have_same_output(tmp_path / "a", tmp_path / "nothing")
 
 
 def test_runs_without_a_number_to_compare_are_not_called_the_same(project):

@@ -1,6 +1,8 @@
 """What a repository says of itself: the answers that `lab init` proposes."""
 
+import ast
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from lab.ground.errors import LabError, UsageError
 from lab.ssh import machines
 
 PYTHONS = ("3.11", "3.10", "3.12", "3.13")  # the best first
+MOST_FILES = 1000  # whose imports are looked at
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,48}[A-Za-z0-9])?")
 
 
@@ -96,10 +99,30 @@ class Repository:
             found.append("[tool.poetry]")
         return found
 
+    def list_imported(self) -> list[str]:
+        """List what its code imports, where it says nowhere which packages it needs."""
+        listed = [self.settings.get("project"), self.settings.get("tool", {}).get("poetry")]
+        if any(listed) or self._list("requirements.txt", "setup.py") or self.find_unread():
+            return []
+        tracked = git.split_null(git.run("ls-files", "-z", "--", "*.py", cwd=self.root))
+        found, own = set(), {*sys.stdlib_module_names}
+        for path in (self.root / name for name in tracked[:MOST_FILES]):
+            own |= {path.stem, path.parent.name}
+            try:
+                nodes = list(ast.walk(ast.parse(files.read(path))))
+            except (OSError, ValueError, SyntaxError, RecursionError):
+                continue
+            for node in nodes:
+                if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    found.add(node.module.partition(".")[0])
+                elif isinstance(node, ast.Import):
+                    found |= {one.name.partition(".")[0] for one in node.names}
+        return sorted(found - own)
+
     def find_lock(self) -> str:
         """Find a free name for the lock: requirements.txt, unless that is, or has to be, theirs."""
         names = ("requirements.txt", "requirements.lock", "requirements-lab.lock")
-        for name in names[1:] if self.find_unread() else names:
+        for name in names[1:] if self.find_unread() or self.list_imported() else names:
             if not (self.root / name).exists():
                 return name
         raise LabError("requirements.lock exists, where the lock would be: rename it.")

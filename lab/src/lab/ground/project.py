@@ -215,7 +215,7 @@ def list_setting(
 
 
 def outputs() -> list[str]:
-    """The folders that commands write to by themselves: `outputs` of [tool.lab], without a / each.
+    """What commands write by themselves, folders or files: `outputs` of [tool.lab], without a /.
 
     They are in no snapshot. LabError for what is no folder inside the project.
     """

@@ -123,9 +123,20 @@ def reproduce(
         raise LabError(f"the repetition, {new.name}, is {state}: its numbers cannot be compared.")
     rows = comparison.compare(old, new, tolerance)
     if not comparison.has_number(rows):
-        raise LabError(f"{old.name} recorded no number to compare {new.name} with.")
+        printed = "the same" if have_same_output(old, new) else "something else"
+        raise LabError(
+            f"{old.name} recorded no number to compare {new.name} with; that printed {printed}."
+        )
     same = all(row.same for row in rows)
     return Outcome(new.name, rows, comparison.describe_surroundings(record, again), same)
+
+
+def have_same_output(old: Path, new: Path) -> bool:
+    """Whether two runs have printed the same, as far as that can be read."""
+    try:
+        return files.read(old / "cout.txt") == files.read(new / "cout.txt")
+    except OSError:
+        return False
 
 
 def print_step(name: str, details: str) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 from lab.datasets.links import link_tree
 from lab.ground import git, project
 from lab.ground.errors import LabError
-from lab.ground.terminal import print_message
+from lab.ground.terminal import escape, print_message
+
+SHOWN = 5  # names in a line of advice
 
 
 def folder_of(run: str) -> Path:
@@ -44,13 +46,13 @@ def give(run: str, declared: list[str]) -> None:
 
 
 def copy_files(source: Path, target: Path, is_wanted: Callable[[Path, Path], bool]) -> None:
-    """Copy the files in a folder, at any depth, for which is_wanted(FILE, COPY) holds."""
-    for folder, _, names in os.walk(source):
-        for file in (Path(folder, name) for name in names):
-            copy = target / file.relative_to(source)
-            if is_wanted(file, copy):
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(file, copy)
+    """Copy a file, or those in a folder at any depth, for which is_wanted(FILE, COPY) holds."""
+    inside = (Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+    for file in [source] if source.is_file() else inside:
+        copy = target / file.relative_to(source)
+        if is_wanted(file, copy):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -72,7 +74,7 @@ def link_data() -> None:
 
 
 def list_untracked() -> set[str]:
-    """List the folders in the project that git neither tracks nor ignores."""
+    """List the files and folders (NAME/) in the project that git neither tracks nor ignores."""
     try:
         listed = git.run(
             "ls-files",
@@ -84,15 +86,16 @@ def list_untracked() -> set[str]:
         )
     except LabError:
         return set()
-    return {name for name in git.split_null(listed) if name.endswith("/")}
+    return set(git.split_null(listed))
 
 
 def advise(code: Mapping[str, Any], declared: list[str]) -> None:
-    """Name the untracked folders that a command has made, with the line that declares them.
+    """Name the untracked files and folders that a command has made, and the line for them.
 
-    `code`: that of the record, whose commit has what was there before.
+    `code`: that of the record, whose commit has what was there before. Code is nobody's output.
     """
-    made = sorted(list_untracked() - {f"{name}/" for name in declared})
+    made = sorted(list_untracked() - {*declared, *(f"{name}/" for name in declared)})
+    made = [one for one in made if not one.endswith((".py", ".ipynb", ".sh"))]
     made = [one for one in made if not (project.root() / one / "pyvenv.cfg").exists()]
     if made and code.get("commit"):
         inside = [os.path.normpath(f"{code['folder']}/{name}") for name in made]
@@ -101,8 +104,11 @@ def advise(code: Mapping[str, Any], declared: list[str]) -> None:
         )
         made = [name for name, path in zip(made, inside, strict=True) if path not in listed]
     if made and code.get("commit"):
-        lines = ", ".join(f'"{name}"' for name in sorted({*made, *(f"{one}/" for one in declared)}))
+        known = {name if (project.root() / name).is_file() else f"{name}/" for name in declared}
+        lines = ", ".join(f'"{escape(name)}"' for name in sorted({*made[:SHOWN], *known}))
+        named = escape(", ".join(made[:SHOWN]))
+        named += f" and {len(made) - SHOWN} more" if len(made) > SHOWN else ""
         print_message(
-            f"lab: this made {', '.join(made)}, which would go into every snapshot. If it is"
+            f"lab: new since the start: {named}, which would go into every snapshot. If it is"
             f" output, declare it in pyproject.toml: [tool.lab] outputs = [{lines}]",
         )
