@@ -186,7 +186,9 @@ def test_five_kinds_of_projects_are_recorded_without_an_edited_line(tmp_path, ho
     (path / "train_typed.py").write_text(TYPED)
     (path / "sugar_helper.py").write_text("STEPS = 3\n")
     before = {*path.glob("runs/2*")}
-    project.run(*"lab record --name own -- python train_typed.py with lr=0.25".split())
+    project.run(
+        *["lab", "record", "--name", "own", "--", "python", "train_typed.py", "with", "lr=0.25"]
+    )
     (typed,) = {*path.glob("runs/2*")} - before
     entry = json.loads((typed / "run.json").read_text())
     assert entry["status"] == "COMPLETED" and entry["experiment"]["mainfile"] == "train_typed.py"
@@ -196,7 +198,9 @@ def test_five_kinds_of_projects_are_recorded_without_an_edited_line(tmp_path, ho
     project.run("lab", "reproduce", typed.name)
     repeated = {*path.glob("runs/2*")} - before - {typed}
     assert [points(folder) for folder in repeated] == [points(typed)]
-    done = project.run(*"lab record -- python train_typed.py with lrr=1".split(), check=False)
+    done = project.run(
+        *["lab", "record", "--", "python", "train_typed.py", "with", "lrr=1"], check=False
+    )
     assert done.returncode == 2 and {*path.glob("runs/2*")} == before | repeated | {typed}
     assert project.git("diff", "HEAD") == ""
     counted = re.findall(r"(?m)^\| (\w+) \| (\d+) \| (\d+) \|", kinds)
