@@ -4,6 +4,7 @@ Few examples, always the same ones, and no time limit for one: quick, and never 
 """
 
 import re
+from collections.abc import Iterator
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ NASTY = [
     "1e999",
     "nan",
     "٣",
+    "²",
     "\0",
     "\n",
     "\t",
@@ -54,6 +56,14 @@ def spoiled(draw, *answers: str) -> str:
         at = draw(st.integers(0, max(0, len(words) - 1)))
         words[at : at + draw(st.integers(0, 2))] = [draw(st.sampled_from(NASTY))]
     return "".join(words[: draw(st.none() | st.integers(0, len(words)))])
+
+
+def spoil_each(answer: str) -> Iterator[str]:
+    """Yield a good answer with each of its words and separators replaced by each nasty text."""
+    words = re.findall(r"[\w.-]+|\W", answer)
+    for at in range(len(words)):
+        for nasty in (one for one in NASTY if len(one) < 50 or one[0] == "9"):
+            yield "".join([*words[:at], nasty, *words[at + 1 :]])
 
 
 def outside(*answers: str) -> st.SearchStrategy[str]:

@@ -6,7 +6,7 @@ import tarfile
 from contextlib import suppress
 
 import pytest
-from any_text import outside, quickly
+from any_text import outside, quickly, spoil_each
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -16,11 +16,12 @@ from lab.datasets import manifest
 from lab.doctor import checks
 from lab.doctor.facts import parse_facts
 from lab.ground import files
-from lab.jobs import control
+from lab.ground.errors import LabError
+from lab.jobs import choice, control
 from lab.ssh import answers, framing, ssh_errors
 from lab.ssh.machines import Machine
 from lab.transfer import clean, datasets, fetch_plan, models, staging, tar_copy
-from lab.workcopy import workspace
+from lab.workcopy import wheels, workspace
 
 ID = "20261122-101530-k7xq2a"
 HASH = "ab" * 32
@@ -84,6 +85,27 @@ dataset:
  abcdefabcdef
  1797 500000
 """
+CLUSTER = f"""{FACTS}slurm:
+ slurm 23.11.4
+partitions:
+ gpu 12 3 96 5 2-00:00:00
+ cpu 40 0 0 0 infinite
+limits:
+ account=a qos=normal MaxJobs=4
+programs:
+ yes
+cache:
+ /x other
+ other
+needed:
+ 5000000
+index:
+ no https://index.example.org
+data_disk:
+ 1000000 500000
+ 1000 500
+"""
+WHEELS = "machine x86_64\nglibc 36\nstage /x/y\nrsync rsync  version 3.2.7\nhave ab a.whl\n"
 EDITS = "state saved\nedits 20260101-000000-abcdef0\nnested a b\n\nPACK"
 
 
@@ -162,6 +184,61 @@ def test_of_facts(text):
     }
     for check in checks.judge(local, facts):
         assert isinstance(check.advice, str)
+
+
+def judge_facts(text: str) -> None:
+    facts = parse_facts(text)
+    names = {"environment": "3.11-abc", "torch wanted": "yes", "term": "xterm", "lab": "lab"}
+    local = {name: [value] for name, value in names.items()}
+    local |= {"torch": ["__version__ = '2.9.0'"], "dataset": ["abcdefabcdef", "1797 500000"]}
+    for check in checks.judge(local, facts):
+        assert len(check.advice) < 5000
+
+
+@pytest.mark.parametrize("facts", [FACTS, CLUSTER], ids=["machine", "cluster"])
+def test_whatever_one_fact_says_the_doctor_judges_it(facts):
+    for text in spoil_each(facts):
+        judge_facts(text)
+
+
+PARSERS = {
+    control.parse: JOBS,
+    fetch_plan.parse_listing: LISTING,
+    fetch_plan.parse_hashes: f"{HASH}  ./a/b\0",
+    datasets.parse_dataset: DATASET,
+    models.parse_model: "/d/x\0rsync  version 3.2.7\0present 1 1.5 a\0staged 2 2.5 b/c\0",
+    notebook.parse_server: ON_PORT,
+    environment.parse_kernels: KERNELS,
+    clean.parse_items: f"record 5 1 r {HASH} 2\0checkout 3 1 x y\0repository -5 -1 repo.git\0",
+    choice.parse: "busy GPU 0 by ada\n",
+    wheels.parse_answer: WHEELS,
+}
+
+
+@pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__module__)
+def test_whatever_one_word_of_an_answer_is_it_is_read_or_refused(parse, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)  # no rsync is asked its version
+    answer = PARSERS[parse]
+    parse(answer)
+    for text in spoil_each(answer):
+        with suppress(ValueError):
+            parse(text)
+
+
+@quickly
+@given(outside("busy GPU 0 by ada\n"))
+def test_of_free_gpus(text):
+    with suppress(ValueError):
+        state, why = choice.parse(text)
+        assert state in choice.STATES and why.isprintable()
+
+
+@quickly
+@given(outside(WHEELS))
+def test_of_wheels(text):
+    with suppress(ValueError, LabError):
+        facts, _ = wheels.parse_answer(text)
+        assert facts["stage"].startswith("/") and wheels.read_platform(facts).glibc >= 0
 
 
 @quickly

@@ -6,7 +6,7 @@ import pytest
 
 from lab.environment import lock, wheels
 from lab.ground.errors import LabError
-from lab.workcopy.wheels import read_answer, read_platform
+from lab.workcopy.wheels import parse_answer, read_platform
 
 PLATFORM = wheels.Platform("3.11", "x86_64", 36)
 COMPILED = """\
@@ -44,7 +44,9 @@ def test_a_platform_is_what_uv_and_pip_call_it():
 
 
 def test_what_the_machine_says_is_data(project):
-    facts, there = read_answer("machine x86_64\nglibc 36\ndriver 550.54\nhave ab a.whl\n")
+    facts, there = parse_answer(
+        "machine x86_64\nglibc 36\ndriver 550.54\nhave ab a.whl\nstage /x\n"
+    )
     assert read_platform(facts) == PLATFORM._replace(driver="550.54")
     assert there == {("have", "ab", "a.whl")}
     assert read_platform({**facts, "driver": "$(id)"}).driver == ""

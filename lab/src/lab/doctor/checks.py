@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from lab.doctor.cluster_checks import check_cluster
 from lab.doctor.facts import (
     FAILED,
+    NUMBER,
     OK,
     UNKNOWN,
     WARNING,
@@ -170,7 +171,7 @@ def judge_torch(build: TorchBuild, local: Facts, remote: Facts | None) -> tuple[
         return FAILED, f"{cause}: {fix}"
     lines = (remote or {}).get("gpus", [])
     driver = next((line[5:] for line in lines if line.startswith("cuda ")), "")
-    if not driver:
+    if not parse_version(driver):
         return UNKNOWN, "nvidia-smi does not say which CUDA version the driver supports"
     if parse_version(driver)[:1] < parse_version(build.cuda)[:1]:
         cause = f"torch {build.version} needs a driver for CUDA {build.cuda}, but the machine's"
@@ -248,7 +249,7 @@ def parse_contents(facts: Facts | None) -> Contents:
         return Contents("?", "?", None)
     if not lines or not re.fullmatch("[0-9a-f]{12}", lines[0]):
         return Contents("", "none", None)
-    found = re.fullmatch(r"(\d+) (\d+)", lines[1]) if len(lines) > 1 else None
+    found = re.fullmatch(f"({NUMBER}) ({NUMBER})", lines[1]) if len(lines) > 1 else None
     if not found:
         return Contents(lines[0], f"{lines[0]}, files not counted", None)
     number, size = int(found[1]), int(found[2])

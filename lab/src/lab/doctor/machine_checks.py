@@ -2,7 +2,17 @@
 
 import re
 
-from lab.doctor.facts import FAILED, OK, UNKNOWN, WARNING, Check, Facts, Verdict, first_line
+from lab.doctor.facts import (
+    FAILED,
+    NUMBER,
+    OK,
+    UNKNOWN,
+    WARNING,
+    Check,
+    Facts,
+    Verdict,
+    first_line,
+)
 
 GIB, MIB = 1 << 20, 1 << 10  # in kilobytes, which df counts in
 
@@ -24,7 +34,7 @@ def check_gpus(remote: Facts) -> list[Check]:
     gpus = [line[4:].split("|", 4) for line in remote["gpus"] if line.startswith("gpu ")]
     checks, free, busy = [], 0, []
     for index, users, used, total, name in (gpu for gpu in gpus if len(gpu) == 5):
-        known = used.isdigit() and total.isdigit()
+        known = all(re.fullmatch(NUMBER, one) for one in (used, total))
         memory = f"{used} of {total} MiB" if known else "memory unknown"
         use = users.replace(" ", ", ") or ("free" if known else "no process seen")
         if users:
@@ -77,9 +87,9 @@ def check_cache(remote: Facts) -> Check:
 
 def check_room(remote: Facts) -> Check:
     """Check the room for an environment, where there is none of this lock yet."""
-    found = re.fullmatch(r"(\d+) (\d+)", first_line(remote, "disk"))
+    found = re.fullmatch(f"({NUMBER}) ({NUMBER})", first_line(remote, "disk"))
     needed = first_line(remote, "needed")
-    if not found or not needed.isdigit():
+    if not found or not re.fullmatch(NUMBER, needed):
         return Check("room", "", "?", UNKNOWN)
     free, about = int(found[2]), int(needed)
     room = f"{free / GIB:.1f} of about {about / GIB:.1f} GiB"
@@ -104,7 +114,7 @@ def check_index(local: Facts, remote: Facts) -> Check:
 
 def check_disk(check: str, lines: list[str], path: str, key: str) -> Check:
     """Check bytes and inodes of one disk, by what facts.sh says; `key` is that of machines.toml."""
-    found = [re.fullmatch(r"(\d+) (\d+)", line) for line in lines[:2]]
+    found = [re.fullmatch(f"({NUMBER}) ({NUMBER})", line) for line in lines[:2]]
     if lines and lines[-1].startswith("not writable"):
         cause = f"{lines[-1].removeprefix('not writable: ')} cannot be written"
         fix = f"remove files, choose another {key} in machines.toml, or ask for the permission"

@@ -31,9 +31,8 @@ def can_rsync(remote_version: str) -> bool:
     if shutil.which("rsync"):
         command = ["rsync", "--version"]
         local_version = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = [
-        re.match(r"rsync +version v?(\d+)\.(\d+)", text) for text in (local_version, remote_version)
-    ]
+    pattern = re.compile(r"rsync +version v?(\d{1,9})\.(\d{1,9})")
+    found = [pattern.match(text) for text in (local_version, remote_version)]
     return all(version and (int(version[1]), int(version[2])) >= (3, 1) for version in found)
 
 

@@ -6,6 +6,7 @@ from lab.environment import wheels
 from lab.ground import files, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_text
+from lab.ssh.answers import expecting, parse_path
 from lab.ssh.connection import Connection
 from lab.transfer import copying, rsync_copy
 from lab.transfer.staging import explain_os_errors
@@ -18,7 +19,9 @@ def bring(connection: Connection) -> None:
     SshError; DiskFull.
     """
     print_text(f"  {'waits':<8} {'wheels':<12} collecting them on this computer ...")
-    facts, there = read_answer(connection.run("bring_wheels.sh", action="ask"))
+    answer = connection.run("bring_wheels.sh", action="ask")
+    with expecting(connection.name, "the wheels that are there"):
+        facts, there = parse_answer(answer)
     found = wheels.collect(read_platform(facts))
     digests = {path.name: files.sha256(path) for path in found}
     lacking = [path for path in found if ("have", digests[path.name], path.name) not in there]
@@ -36,8 +39,11 @@ def bring(connection: Connection) -> None:
     print_text(f"  {'done':<8} {'wheels':<12} {len(found)} are there, verified")
 
 
-def read_answer(text: str) -> tuple[dict[str, str], set[tuple[str, str, str]]]:
-    """Return what bring_wheels.sh says of the machine, and the wheels that are there."""
+def parse_answer(text: str) -> tuple[dict[str, str], set[tuple[str, str, str]]]:
+    """Read what bring_wheels.sh says of the machine, and the wheels that are there.
+
+    ValueError if it is none of it.
+    """
     facts, there = {}, set()
     for line in text.splitlines():
         key, _, value = line.partition(" ")
@@ -46,6 +52,7 @@ def read_answer(text: str) -> tuple[dict[str, str], set[tuple[str, str, str]]]:
             there.add((key, digest, name))
         else:
             facts[key] = value
+    facts["stage"] = parse_path(facts.get("stage", ""))
     return facts, there
 
 
