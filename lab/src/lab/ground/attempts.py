@@ -26,7 +26,8 @@ before_end: "list[Callable[[], object]]" = []  # what check() calls, to end othe
 def number() -> int:
     """Return the number of this attempt, from 1; 0 if this is none."""
     text = os.environ.get("LAB_ATTEMPT", "")
-    return int(text) if text.isdecimal() and os.environ.get("LAB_JOB_FOLDER") else 0
+    known = text.isdecimal() and len(text) < 10 and os.environ.get("LAB_JOB_FOLDER")
+    return int(text) if known else 0
 
 
 def path(name: str) -> str:

@@ -7,6 +7,7 @@ ATTEMPT WORDS ID, where WORDS is a hash of what was run. A command may record se
 import hashlib
 import json
 import os
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from lab.ground import attempts, files
 from lab.ground.ids import new_id
 from lab.recording.ranks import is_main_process
+
+RUN = re.compile("([0-9]{1,9}) ([0-9a-f]{16}) ([^ /]+)")  # a line of the file `runs`
 
 
 def find_earlier(words: Any) -> str:
@@ -97,13 +100,13 @@ def judge_end(status: str) -> str:
 
 
 def _read_runs() -> list[tuple[int, str, str]]:
-    """Read the job's runs: attempt, hash of the words, id; a line that was cut off is left out."""
+    """Read the job's runs: attempt, hash of the words, id; a line that is none is left out."""
     try:
         lines = files.read_text(attempts.path("runs"), "replace").splitlines()
     except OSError:
         return []
-    found = [line.split(" ") for line in lines]
-    return [(int(a), key, id) for a, key, id in (one for one in found if len(one) == 3)]
+    found = filter(None, map(RUN.fullmatch, lines))
+    return [(int(one[1]), one[2], one[3]) for one in found if files.is_plain_path(one[3])]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

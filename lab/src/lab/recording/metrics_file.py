@@ -227,7 +227,7 @@ def parse_lines(lines: list[bytes]) -> list[dict[str, Any]]:
     """Parse lines of a metrics.jsonl, all at once; one that was cut off is left out."""
     try:
         points: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
+    except (ValueError, RecursionError):
         if len(lines) == 1:
             return []
         half = len(lines) // 2

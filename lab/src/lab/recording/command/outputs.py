@@ -28,8 +28,7 @@ def collect(declared: list[str], target: Path, since: int) -> None:
     """Copy what a command has written into the declared folders since a time (in ns)."""
 
     def is_new(file: Path, copy: Path) -> bool:
-        is_own = file.is_file() and not file.is_symlink()
-        return is_own and file.stat().st_mtime_ns >= since
+        return file.stat().st_mtime_ns >= since
 
     for name in declared:
         copy_files(project.root() / name, target / name, is_new)
@@ -46,11 +45,14 @@ def give(run: str, declared: list[str]) -> None:
 
 
 def copy_files(source: Path, target: Path, is_wanted: Callable[[Path, Path], bool]) -> None:
-    """Copy a file, or those in a folder at any depth, for which is_wanted(FILE, COPY) holds."""
+    """Copy a file, or those in a folder at any depth, for which is_wanted(FILE, COPY) holds.
+
+    Links, pipes and devices are left out.
+    """
     inside = (Path(folder, name) for folder, _, names in os.walk(source) for name in names)
     for file in [source] if source.is_file() else inside:
         copy = target / file.relative_to(source)
-        if is_wanted(file, copy):
+        if file.is_file() and not file.is_symlink() and is_wanted(file, copy):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, copy)
 

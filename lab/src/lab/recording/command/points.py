@@ -7,6 +7,7 @@ record: where it has a metric again from some step on, the points of before from
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 from lab.ground import attempts, files
 from lab.recording.metrics_file import parse_lines
@@ -37,7 +38,7 @@ class LaterPoints:
         """
         with self.path.open("rb") as file:
             lines = file.readlines(os.fstat(file.fileno()).st_size)
-        new, size = parse_lines(lines), sum(map(len, lines))
+        new, size = parse_points(lines), sum(map(len, lines))
         if size == self.merged and not replace:
             return
         first: dict[str, int] = {}
@@ -56,7 +57,19 @@ class LaterPoints:
         self.merged = size
 
 
+def parse_points(lines: list[bytes]) -> list[dict[str, Any]]:
+    """Parse the lines that are points: the command may have written anything."""
+    found: list[Any] = [*parse_lines(lines)]
+    return [
+        one
+        for one in found
+        if isinstance(one, dict)
+        and isinstance(one.get("metric"), str)
+        and isinstance(one.get("step"), int)
+    ]
+
+
 def is_replaced(line: bytes, first: dict[str, int]) -> bool:
     """Whether a line of before has a metric at a step that was logged anew, or was cut off."""
-    points = parse_lines([line])
+    points = parse_points([line])
     return not points or points[0]["step"] >= first.get(points[0]["metric"], math.inf)

@@ -1,6 +1,5 @@
 """A record of any command, unedited: its words, settings, code, output, numbers and true end."""
 
-import json
 import os
 import shlex
 import signal
@@ -15,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lab.ground import attempts, interrupts, portable, project
+from lab.ground import attempts, files, interrupts, portable, project
 from lab.ground.errors import LabError
 from lab.recording import attempted, code_state, provenance
 from lab.recording.command import outputs, own_record, points, settings
@@ -201,7 +200,7 @@ def read_report(report: Path, kind: str) -> list[Any]:
     found = []
     for line in report.read_text("utf-8", "replace").splitlines():
         try:
-            one = json.loads(line)
+            one = files.parse_json(line)
         except ValueError:
             continue
         if isinstance(one, dict) and kind in one:

@@ -78,6 +78,8 @@ def add_point(name: Any, value: Any, step: Any = None) -> None:
         step = next_step.get(name, 0) if step is None else int(step)
     except Exception:  # noqa: BLE001 - an image, a table, a tensor with several elements
         return
+    if not -(2**63) <= step < 2**63:  # no file of points has such a step
+        return
     import json
 
     next_step[name] = step + 1
