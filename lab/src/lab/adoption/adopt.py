@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from lab.adoption import texts
 from lab.adoption.survey import Answers, Repository
 from lab.environment import lock, update
-from lab.ground import git, project
+from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.ssh import machines
 
@@ -87,6 +87,7 @@ def adopt(repository: Repository, answers: Answers, wheel: str = "") -> Adoption
 def refuse_edits(repository: Repository, names: list[str]) -> None:
     """Raise LabError if what would be written is there already, or could not be taken back."""
     root = repository.root
+    files.refuse_links(root, names)
     for name in ("bootstrap.py", "machines.local.toml"):
         if name in names and (root / name).exists():
             raise LabError(f"{root / name} exists, and lab has a file of that name: rename yours.")

@@ -15,6 +15,7 @@ from lab.ssh import machines
 PYTHONS = ("3.11", "3.10", "3.12", "3.13")  # the best first
 MOST_FILES = 1000  # whose imports are looked at
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,48}[A-Za-z0-9])?")
+NAMED = re.compile(r"""(?m)^[ \t]*name[ \t]*=[ \t]*["']?([\w.-]+)["']?[ \t]*,?$""")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Repository:
 
     def _find_names(self) -> Iterator[str]:
         written = (files.read_text(path, "replace") for path in self._list("setup.cfg", "setup.py"))
-        found = [re.search(r"""(?m)^\s*name\s*=\s*["']?([\w.-]+)["']?\s*,?$""", x) for x in written]
+        found = [NAMED.search(text) for text in written]
         names = [
             find(self.settings, "project", "name"),
             find(self.settings, "tool", "poetry", "name"),
@@ -57,7 +58,7 @@ class Repository:
         yield "-".join(re.findall("[a-z0-9]+", self.root.name.lower()))[:50].strip("-") or "project"
 
     def _find_python(self) -> str:
-        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+        from packaging.specifiers import SpecifierSet
 
         wanted = [files.read_text(path, "replace") for path in self._list(".python-version")]
         version = re.match(r"\d+\.\d+", wanted[0]) if wanted else None
@@ -66,9 +67,9 @@ class Repository:
         required = find(self.settings, "project", "requires-python")
         try:
             allowed = SpecifierSet(required)
-        except InvalidSpecifier:
+            fitting = [one for one in PYTHONS if f"{one}.99" in allowed or f"{one}.0" in allowed]
+        except ValueError:  # it is none, or has a number of thousands of digits
             return PYTHONS[0]
-        fitting = [one for one in PYTHONS if f"{one}.99" in allowed or f"{one}.0" in allowed]
         if not fitting:
             least, most = sorted(PYTHONS, key=lambda one: int(one[2:]))[:: len(PYTHONS) - 1]
             raise LabError(
@@ -93,7 +94,7 @@ class Repository:
     def find_unread(self) -> list[str]:
         """Find what lists packages in a form that is not read: of conda, pipenv, a bare Poetry."""
         found = [path.name for path in self._list("environment.yml", "environment.yaml", "Pipfile")]
-        poetry = self.settings.get("tool", {}).get("poetry", {})
+        poetry = project.get_table(self.settings, "tool", "poetry")
         is_built = "build-system" in self.settings and poetry.get("package-mode", True)
         if poetry and "project" not in self.settings and not is_built:
             found.append("[tool.poetry]")

@@ -68,7 +68,7 @@ def extend_settings(repository: Repository, tables: list[str]) -> bytes:
         own = tool.pop("lab")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise LabError(f"{path} cannot take a table [tool.lab] at its end: {error}") from None
-    if "uv" not in repository.settings.get("tool", {}):
+    if "uv" not in project.get_table(repository.settings, "tool"):
         tool.pop("uv", None)
     if not tool and "tool" not in repository.settings:
         del settings["tool"]
@@ -100,7 +100,8 @@ def make_tables(repository: Repository, answers: Answers, version: str, lock: st
     lines.append(
         line("requires", requires, "what lab adds to the environment; lab update changes it")
     )
-    has_uv = "uv" in repository.settings.get("tool", {}) or (repository.root / "uv.lock").exists()
+    tools = project.get_table(repository.settings, "tool")
+    has_uv = "uv" in tools or (repository.root / "uv.lock").exists()
     if not has_uv:
         lines += [
             "",

@@ -38,7 +38,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         return args.function(args) or 0
     except errors.LabError as error:
-        print(f"lab: {terminal.shorten(str(error), MESSAGE)}", file=sys.stderr)
+        print(f"lab: {terminal.shorten(terminal.escape(error), MESSAGE)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         print("lab: interrupted", file=sys.stderr)
@@ -49,7 +49,8 @@ def main(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:  # a file that cannot be read or written, where nothing says more
-        print(f"lab: {error.filename or 'the system'}: {error.strerror}.", file=sys.stderr)
+        where = terminal.escape(error.filename or "the system")
+        print(f"lab: {where}: {error.strerror}.", file=sys.stderr)
         return 1
 
 

@@ -110,7 +110,7 @@ def add_dataset(args: argparse.Namespace) -> None:
     from lab.ground import interrupts
 
     with interrupts.as_exceptions():
-        print(folders.add(args.name, Path(args.folder).expanduser(), args.copy))
+        print(escape(folders.add(args.name, Path(args.folder).expanduser(), args.copy)))
 
 
 def verify_dataset(args: argparse.Namespace) -> int:
@@ -119,7 +119,7 @@ def verify_dataset(args: argparse.Namespace) -> int:
 
     dataset = args.dataset or project.default_dataset()
     problems = folders.verify(dataset)
-    print("\n".join(problems) or f"{dataset} is as its manifest says")
+    print("\n".join(map(escape, problems)) or f"{dataset} is as its manifest says")
     return 1 if problems else 0
 
 

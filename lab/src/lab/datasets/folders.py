@@ -26,6 +26,9 @@ from lab.ground import files, project
 from lab.ground.terminal import count_files
 
 KIND = "files"  # of a manifest; one without a kind is the project's own
+MOST = 1_000_000  # files and folders; a manifest can list fewer
+HASHED = f'  : "{0:064}",\n'  # what the manifest has of a file beside its name
+PACK = "pack them, as tar or zip files, say"
 
 
 def add(dataset: str, source: Path, copy: bool = False) -> str:
@@ -50,6 +53,8 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
             f"{project.relative(folder)} has files that {source} has not, such as {foreign[0]}:"
             " choose another name."
         )
+    if sum(len(json.dumps(name)) + len(HASHED) for name in found) > files.MOST - 1000:
+        raise DatasetError(f"{source} has {len(found)} files, more than a manifest lists: {PACK}.")
     sizes = {name: path.stat().st_size for name, path in found.items()}
     hashes = hash_files(found, sizes, "reading")
     content = {"kind": KIND, "size": sum(sizes.values()), "files": hashes}
@@ -122,7 +127,7 @@ def find_files(source: Path, is_dataset: bool) -> dict[str, Path]:
     refused. DatasetError for what no dataset can have.
     """
     found = {}
-    for name, path in sorted(walk(source, "", ())):
+    for name, path in sorted(walk(source)):
         own = name == MANIFEST or name.startswith("models/")
         if is_dataset and own:
             continue
@@ -134,21 +139,30 @@ def find_files(source: Path, is_dataset: bool) -> dict[str, Path]:
     return found
 
 
-def walk(folder: Path, inside: str, above: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of all that is no folder and not hidden."""
-    real = os.path.realpath(folder)
-    if real in above:
-        raise DatasetError(f"{folder} is a link to a folder that it lies in: remove it.")
-    with os.scandir(folder) as entries:
-        listed = list(entries)
-    for entry in listed:
-        name = f"{inside}{entry.name}"
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from walk(Path(entry.path), f"{name}/", (*above, real))
-        else:
-            yield name, Path(entry.path)
+def walk(source: Path) -> Iterator[tuple[str, Path]]:
+    """Yield name and path of all that is no folder and not hidden, in no order.
+
+    DatasetError for links without an end: into themselves, or to each other in a million ways.
+    """
+    waiting: list[tuple[Path, str, frozenset[tuple[int, int]]]] = [(source, "", frozenset())]
+    seen = 0
+    while waiting:
+        folder, inside, above = waiting.pop()
+        status = folder.stat()
+        own = status.st_dev, status.st_ino  # realpath() takes long for thousands of parts
+        if own in above:
+            raise DatasetError(f"{folder} is a link to a folder that it lies in: remove it.")
+        with os.scandir(folder) as entries:
+            listed = [entry for entry in entries if not entry.name.startswith(".")]
+        seen += len(listed)
+        if seen > MOST:
+            raise DatasetError(f"{source} has more than {MOST} files and folders: {PACK}.")
+        for entry in listed:
+            name = f"{inside}{entry.name}"
+            if entry.is_dir():
+                waiting.append((Path(entry.path), f"{name}/", above | {own}))
+            else:
+                yield name, Path(entry.path)
 
 
 class Ended(Exception):

@@ -8,13 +8,16 @@ def link_tree(source: Path, target: Path, depth: int = 0) -> None:
 
     What is hidden is left out. Nothing is replaced. Folders are made, not linked, down to `depth`.
     """
-    target.mkdir(parents=True, exist_ok=True)
-    for entry in source.iterdir():
-        there = target / entry.name
-        if entry.name.startswith("."):
-            continue
-        absent = not there.exists() and not there.is_symlink()
-        if absent and not (depth and entry.is_dir()):
-            there.symlink_to(entry)
-        elif entry.is_dir() and (absent or (there.is_dir() and not there.is_symlink())):
-            link_tree(entry, there, max(depth - 1, 0))
+    waiting = [(source, target, depth)]
+    while waiting:
+        folder, linked, depth = waiting.pop()
+        linked.mkdir(parents=True, exist_ok=True)
+        for entry in folder.iterdir():
+            there = linked / entry.name
+            if entry.name.startswith("."):
+                continue
+            absent = not there.exists() and not there.is_symlink()
+            if absent and not (depth and entry.is_dir()):
+                there.symlink_to(entry)
+            elif entry.is_dir() and (absent or (there.is_dir() and not there.is_symlink())):
+                waiting.append((entry, there, max(depth - 1, 0)))

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +20,8 @@ WHEEL = re.compile(r"dl_remote_lab-([^-]+)-py3-none-any\.whl")
 LAB = re.compile(r"dl-remote-lab==\S+")  # replaced by its wheel, if there is one
 OLDEST = (3, 10)  # Python that lab runs on
 # What a file of requirements says of others, and of where packages come from.
-INCLUDED = re.compile(r"(?m)^\s*(?:-r|--requirement)[ =]*(\S+)")
-SOURCE = re.compile(r"(?m)^\s*(-i|-f|--index-url|--extra-index-url|--find-links)[ =]*(\S+)")
+INCLUDED = re.compile(r"(?m)^[ \t]*(?:-r|--requirement)[ =]*(\S+)")
+SOURCE = re.compile(r"(?m)^[ \t]*(-i|-f|--index-url|--extra-index-url|--find-links)[ =]*(\S+)")
 LONG = {"-i": "--index-url", "-f": "--find-links"}
 HEADER = """\
 # Every package of the environment, pinned: one lock for macOS and Linux, with a GPU or without.
@@ -105,7 +106,8 @@ def has_requirements() -> bool:
 
 def list_more() -> list[str]:
     """List what the environment has beside that: the group dev, and `requires` of [tool.lab]."""
-    dev = project.read_toml("pyproject.toml").get("dependency-groups", {}).get("dev", [])
+    dev = project.get_table(project.read_toml("pyproject.toml"), "dependency-groups").get("dev")
+    dev = dev if isinstance(dev, list) else []
     own = project.list_setting("requires", 'write a list of packages, as in ["pip>=25"]')
     return [*filter(lambda one: isinstance(one, str), dev), *own]
 
@@ -113,29 +115,36 @@ def list_more() -> list[str]:
 def is_package() -> bool:
     """Whether the project itself is installed into its environment; uv's rule."""
     settings = project.read_toml("pyproject.toml")
-    uv, poetry = (settings.get("tool", {}).get(name, {}) for name in ("uv", "poetry"))
+    uv, poetry = (project.get_table(settings, "tool", name) for name in ("uv", "poetry"))
     has_backend = "build-system" in settings or (project.root() / "setup.py").exists()
     return bool(uv.get("package", has_backend)) and bool(poetry.get("package-mode", True))
 
 
 def find_oldest_python() -> str:
     """Return the oldest Python that the lock serves: of requires-python, or the environment's."""
-    pythons = project.read_toml("pyproject.toml").get("project", {}).get("requires-python", "")
-    oldest = re.search(r">=\s*(\d+)\.(\d+)", str(pythons))
+    settings = project.get_table(project.read_toml("pyproject.toml"), "project")
+    oldest = re.search(r">=\s*(\d{1,4})\.(\d{1,4})", str(settings.get("requires-python", "")))
     if oldest and (int(oldest[1]), int(oldest[2])) >= OLDEST:
         return f"{oldest[1]}.{oldest[2]}"
     return project.python()
 
 
-def find_sources(path: Path, seen: frozenset[Path] = frozenset()) -> list[str]:
-    """Find where a file of requirements, and those it includes, say that packages come from."""
-    path = path.resolve()
-    if path in seen or not path.exists():
-        return []
-    text = files.read_text(path)
-    found = [f"{LONG.get(option, option)} {value}" for option, value in SOURCE.findall(text)]
-    for name in INCLUDED.findall(text):
-        found += find_sources(path.parent / name, seen | {path})
+def find_sources(path: Path) -> list[str]:
+    """Find where a file of requirements, and those it includes, say that packages come from.
+
+    Each file is read once, however often it is included.
+    """
+    found: list[str] = []
+    waiting, seen = [path.resolve()], set[Path]()
+    while waiting:
+        path = waiting.pop()
+        if path in seen or not path.exists():
+            continue
+        seen.add(path)
+        text = files.read_text(path)
+        found += (f"{LONG.get(option, option)} {value}" for option, value in SOURCE.findall(text))
+        included = [(path.parent / name).resolve() for name in INCLUDED.findall(text)]
+        waiting += reversed(included)
     return list(dict.fromkeys(found))
 
 
@@ -145,8 +154,8 @@ def read_foreign_pins(root: Path) -> str:
         with suppress(OSError, ValueError, LookupError, TypeError):
             packages = project.parse_toml(files.read_text(root / name))["package"]
             found = [(one["name"], one["version"]) for one in packages if "version" in one]
-            names = [name for name, _ in found]
-            return "".join(f"{n}=={v}\n" for n, v in found if names.count(n) == 1)
+            times = Counter(name for name, _ in found)
+            return "".join(f"{n}=={v}\n" for n, v in found if times[n] == 1)
     return ""
 
 

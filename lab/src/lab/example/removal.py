@@ -83,6 +83,7 @@ def remove() -> Removal:
 
 def refuse_edited(names: list[str]) -> None:
     """Raise LabError if git could not bring these files back as they are."""
+    files.refuse_links(project.root(), names)
     status = ["status", "--porcelain", "--ignored", "--untracked-files=all", "--", *names]
     changed = [line[3:] for line in git.run(*status).splitlines()]
     if not git.run("rev-parse", "--verify", "--quiet", "HEAD", accept=(0, 1)):

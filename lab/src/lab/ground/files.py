@@ -4,9 +4,11 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from lab.ground.errors import LabError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +93,17 @@ def is_plain_path(path: str) -> bool:
     parts = ["".join(one for one in part if one not in IGNORED) for part in path.split("/")]
     hidden = any(part[:1] in ("", ".") for part in parts)
     return not hidden and parts[-1].casefold() != "head" and "\0" not in path
+
+
+def refuse_links(root: Path, names: Iterable[str]) -> None:
+    """Raise LabError if one of these files in a folder is a link, or lies behind one.
+
+    Somebody else's repository may have it, and what is written would lie elsewhere: in the home.
+    """
+    for name in names:
+        for path in (root / name, *(root / one for one in Path(name).parents)):
+            if path != root and path.is_symlink():
+                raise LabError(f"{path} is a link, which is not written through: replace it.")
 
 
 def make_private_folder(path: Path) -> None:

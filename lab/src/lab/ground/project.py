@@ -18,6 +18,10 @@ LONG_KEY = re.compile(r"""(?<![\w"'.-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
 CACHE = "dl-remote-template"  # the name of our folder in ~/.cache
 SPLITS = ("train", "val", "test")  # the folders of a dataset
 DATASET = re.compile("[A-Za-z][A-Za-z0-9._-]*")
+# Of a project, and by it of files and of hosts in ssh's configuration; Python has no other ones.
+NAME = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
+FETCHED = re.compile("runs/|jobs/[^/]+/code|data/[^/]+/models/")  # what machines fill
+PYTHON = re.compile(r"3\.\d{1,2}(\.\d{1,3})?", re.ASCII)
 
 
 def root() -> Path:
@@ -81,8 +85,15 @@ def root_of(file: str | None) -> Path:
 
 
 def find_project(folder: Path) -> Path | None:
-    """Find the nearest project at or above a folder."""
-    return next((one for one in (folder, *folder.parents) if is_project(one)), None)
+    """Find the nearest project at or above a folder.
+
+    What a fetch brought into a project is none, whatever it has: a machine would say what runs.
+    """
+    found: Path | None = None
+    for one in (folder, *folder.parents):
+        if is_project(one) and (not found or FETCHED.match(found.relative_to(one).as_posix())):
+            found = one
+    return found
 
 
 def is_project(folder: Path) -> bool:
@@ -143,7 +154,8 @@ def _setting(*keys: str) -> Any:
 def name() -> str:
     """The project's short name, which is also the name of its Jupyter kernel."""
     own = _text_setting(read_toml("pyproject.toml"), "name", "")  # where there is no [project]
-    return own or str(_setting("project", "name"))
+    found = own or str(_setting("project", "name"))
+    return _require(NAME.fullmatch(found), "name", found, "letters, digits, '.', '_' and '-'")
 
 
 def lock_file() -> Path:
@@ -174,18 +186,33 @@ def source_folder(folder: Path) -> Path:
 
 def _text_setting(settings: dict[str, Any], key: str, default: str) -> str:
     """A text in [tool.lab] of a pyproject.toml, or the default."""
-    tool = settings.get("tool", {})
-    table = tool.get("lab", {}) if isinstance(tool, dict) else {}
-    value = table.get(key, default) if isinstance(table, dict) else default
+    value = get_table(settings, "tool", "lab").get(key, default)
     if not isinstance(value, str) or not value.isprintable():
         raise LabError(f"{key} = {value!r} in pyproject.toml: write a text in quotes.")
+    return value
+
+
+def get_table(settings: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """A table inside others; {} if it is missing or something else."""
+    table: Any = settings
+    for key in keys:
+        table = table.get(key) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else {}
+
+
+def _require(fits: object, key: str, value: str, rule: str) -> str:
+    """Return a value of pyproject.toml; LabError if it does not fit the rule."""
+    if not fits:
+        raise LabError(f"{root() / 'pyproject.toml'}: {key} = {value!r}: it must be {rule}.")
     return value
 
 
 def package() -> str:
     """The name of the experiment's package in src/."""
     names = _setting("tool", "uv", "build-backend", "module-name")
-    return names if isinstance(names, str) else str(names[0])
+    name = str(names[0] if isinstance(names, list) and names else names)
+    is_package = all(part.isidentifier() for part in name.split("."))
+    return _require(is_package, "module-name", name, "the name of a package")
 
 
 def title() -> str:
@@ -195,20 +222,21 @@ def title() -> str:
 
 def python() -> str:
     """The version of Python for the environment, such as 3.11."""
-    return str(_setting("tool", "lab", "python"))
+    found = str(_setting("tool", "lab", "python"))
+    return _require(PYTHON.fullmatch(found), "python", found, 'a version, such as "3.11"')
 
 
 def default_dataset() -> str:
     """The dataset that a run uses unless it names another one."""
-    return str(_setting("tool", "lab", "dataset"))
+    found = str(_setting("tool", "lab", "dataset"))
+    return _require(DATASET.fullmatch(found), "dataset", found, "the name of a folder in data/")
 
 
 def list_setting(
     key: str, advice: str, is_valid: Callable[[str], bool] = lambda one: True
 ) -> list[str]:
     """A list of texts in [tool.lab], [] if it is missing; LabError with the advice otherwise."""
-    table = read_toml("pyproject.toml").get("tool", {}).get("lab", {})
-    found = table.get(key, []) if isinstance(table, dict) else []
+    found = get_table(read_toml("pyproject.toml"), "tool", "lab").get(key, [])
     if isinstance(found, list) and all(isinstance(one, str) and is_valid(one) for one in found):
         return found
     raise LabError(f"{root() / 'pyproject.toml'}: {key} = {found!r}: {advice}.")

@@ -192,9 +192,9 @@ def _find_line(text: str, table: str, key: str) -> int:
     head = 1
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
-        name = re.match(r"\s*\[+\s*([^\]]*?)\s*\]", line)
-        if name:
-            inside = name[1].replace('"', "").replace(" ", "") == table
+        name, end, _ = line.strip().partition("]")
+        if end and name.startswith("["):
+            inside = name.lstrip("[").strip().replace('"', "").replace(" ", "") == table
             head = number if inside else head
         elif not table.count(".") and re.match(rf'\s*"?{re.escape(table)}"?\s*[.=]', line):
             return number
