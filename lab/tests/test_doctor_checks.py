@@ -226,6 +226,12 @@ GIB = 1 << 20  # in kilobytes
             "warning",
             "lab setup brings",
         ),
+        (
+            {"index": ["no https://x/simple"], "python3": ["Python 3.9.2"]},
+            "package index",
+            "warning",
+            "but no Python",
+        ),
         ({"index": ["?"]}, "package index", "unknown", ""),
         ({}, "package index", "unknown", ""),
     ],

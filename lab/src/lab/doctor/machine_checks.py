@@ -12,6 +12,7 @@ from lab.doctor.facts import (
     Facts,
     Verdict,
     first_line,
+    parse_version,
 )
 
 GIB, MIB = 1 << 20, 1 << 10  # in kilobytes, which df counts in
@@ -107,8 +108,11 @@ def check_index(local: Facts, remote: Facts) -> Check:
         return Check("package index", "", "?", UNKNOWN)
     if answers == "yes":
         return Check("package index", "", "answers", OK)
-    lab = first_line(local, "lab")
-    advice = f"{address} does not answer from the machine: {lab} setup brings the wheels from here"
+    lab, cause = first_line(local, "lab"), f"{address} does not answer from the machine"
+    python = first_line(local, "environment").partition("-")[0]
+    advice = f"{cause}: {lab} setup brings the wheels from here"
+    if parse_version(python) != parse_version(first_line(remote, "python3"))[:2]:
+        advice += f", but no Python: if {python} is not on it, setup says how to copy one there"
     return Check("package index", "", "does not answer", WARNING, advice)
 
 

@@ -33,7 +33,8 @@ exec 2>&8 8>&-
 exec 7>>"$folder/envs/.lock"
 flock 7
 python_is_new_enough || has uv ||
-    fail "$hostname has neither Python 3.8 nor uv: install one of them, for instance uv into ~/.local/bin."
+    fail "$hostname has neither Python 3.8 nor uv: install one of them; curl -LsSf https://astral.sh/uv/install.sh | sh" \
+        "needs no root, and uv brings a Python."
 if ! environment_ready; then # uv would fail in the middle, and say less
     [ "$(programs_start)" != no ] ||
         fail "the disk of $folder on $hostname is mounted noexec, so no program starts in it: choose another folder in machines.toml."
@@ -55,10 +56,13 @@ if ! environment_ready && [ -z "$brought" ]; then
         mkdir -p "$folder/wheels" && true >"$folder/wheels/only"
         echo "  $index does not answer from $hostname"
         PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/dl-remote-template/uv/bin
+        build=cpython-$python-linux-$(uname -m)-gnu # what uv calls it
         # without a network there is none to download, and uv finds one that it has downloaded
         has "python$python" || python3 -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$python" ||
             UV_OFFLINE=1 uv python find "$python" >/dev/null ||
-            fail "there is no Python $python on $hostname: install it, or change python in pyproject.toml."
+            fail "there is no Python $python on $hostname, and none can be downloaded there: on your computer" \
+                "run uv python install --install-dir py $build, copy what is in py/*/ to ~/.local/ on" \
+                "$hostname, and run $lab setup again."
         # often uv's cache, or a folder that pip.conf names, has everything; who sees uv's progress sees why it has not
         echo "  trying with what is on $hostname"
         if [ -t 2 ]; then exec 6>&2; else exec 6>/dev/null; fi
