@@ -561,6 +561,14 @@ def test_the_doctor_asks_for_the_quota_of_folder(cluster, programs, told):
     assert facts["folder_quota"] == ([told] if told else [])
 
 
+def test_the_doctor_asks_for_the_limits_that_accounting_has(cluster):
+    cluster.program("sacctmgr", "echo 'physics|gpu|normal||gres/gpu=4|2|10|1-00:00:00'")
+    facts = parse_facts(cluster.connection.run("cluster_facts.sh"))
+    (line,) = facts["limits"]
+    assert {"account=physics", "MaxTRES=gres/gpu=4", "MaxJobs=2"} <= {*line.split()}
+    assert "GrpTRES" not in line
+
+
 SHELL = """#!/bin/sh
 echo "$PWD|$VIRTUAL_ENV|$LAB_RUNS|$*" >"$HOME/seen"
 """

@@ -61,9 +61,13 @@ PROGRAMS = {
 }
 
 
+NOT_BEHIND_SLURM = ("tmux", "script")  # nothing of ours stays on a login node
+
+
 def check_programs(local: Facts, remote: Facts | None) -> list[Check]:
     """Check the programs that are needed, and their versions."""
-    checks = [check_program(name, local, remote) for name in PROGRAMS]
+    unused = NOT_BEHIND_SLURM if "slurm" in (remote or {}) else ()
+    checks = [check_program(name, local, remote) for name in PROGRAMS if name not in unused]
     python, uv = (parse_version(first_line(remote, name)) for name in ("python3", "uv"))
     known = first_line(remote, "python3") != "?" and first_line(remote, "uv") != "?"
     if known and python < (3, 8) and not uv:
