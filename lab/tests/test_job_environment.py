@@ -71,9 +71,10 @@ def test_the_prelude_is_bash_and_the_jobs_own_variables_win_over_it(machine, run
 
 
 @pytest.mark.parametrize("line", ["false", "nonsense x", "exit 0", "if"])
-def test_a_prelude_that_fails_is_named_by_its_line_and_the_job_does_not_start(run, line):
-    state, output, _ = run("echo", "ran", prelude=["true", line, "true"])
+def test_a_prelude_that_fails_is_named_by_its_line_and_the_job_does_not_start(machine, run, line):
+    state, output, folder = run("echo", "ran", prelude=["true", line, "true"])
     assert state == "finished(1)"
+    assert "lab logs" in machine.get(folder.name).detail, "lab jobs says that it did not start"
     assert f": {line}\n" in output and "ran\n" not in output
 
 

@@ -90,7 +90,7 @@ def test_no_job_is_an_error_that_names_the_newest(jobs):
     assert str(caught.value) == f"there is no job third on gpu; the newest are: {newest}."
     jobs.clear()
     for wanted in (None, "third"):
-        with pytest.raises(JobNotFound, match=r"^there are no jobs on gpu yet\.$"):
+        with pytest.raises(JobNotFound, match="^there are no jobs on gpu yet"):
             control.find(Gpu(), wanted)
 
 

@@ -61,6 +61,14 @@ def test_links_to_datasets_are_nothing_that_a_job_has_left(machine, project):
     assert kinds.count("checkout") == kinds.count("kept") == 1, "what does not come home stays"
 
 
+def test_what_lab_clean_has_removed_is_not_said_to_be_there(machine, project):
+    job = finish(machine, "echo new >result")
+    fetch.fetch(machine.connection)
+    removed = clean.remove(machine.connection, clean.find(machine.connection))
+    assert "written" in [item.kind for item in removed]
+    assert job.detail and machine.get(job.id).detail == ""
+
+
 def test_only_what_the_named_job_left_comes_and_a_local_change_stays(machine, project):
     first, second = (finish(machine, f"echo {word} >result").id for word in ("one", "two"))
     fetch.fetch(machine.connection, [second])

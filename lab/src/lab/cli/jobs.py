@@ -108,11 +108,15 @@ def wait_for_jobs(args: argparse.Namespace) -> int:
     ids = [jobs.find(connection, name) for name in args.jobs or [None]]
     ids = list(dict.fromkeys(ids))
     told: dict[str, Job] = {}
-    while not told or (not args.any and len(told) < len(ids)):
-        for job in wait_a_minute(connection, ids, args.any):
-            if job.ended and job.id not in told:
-                told[job.id] = job
-                print(job.line, flush=True)
+    try:
+        while not told or (not args.any and len(told) < len(ids)):
+            for job in wait_a_minute(connection, ids, args.any):
+                if job.ended and job.id not in told:
+                    told[job.id] = job
+                    print(job.line, flush=True)
+    except KeyboardInterrupt:
+        print_message(f"\nno longer waiting, the jobs go on: {connection.machine.lab} jobs")
+        return 130
     codes = [told[id].exit_code for id in ids if id in told]
     return codes[0] if args.any else next(filter(None, codes), 0)
 

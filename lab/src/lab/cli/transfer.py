@@ -129,6 +129,9 @@ def add_clean_arguments(parser: CommandParser) -> None:
     add_machine(parser)
 
 
+WORDS = {"written": "checkout, what its job left is here"}
+
+
 def clean_machine(args: argparse.Namespace) -> None:
     from lab.transfer import clean
 
@@ -143,15 +146,25 @@ def clean_machine(args: argparse.Namespace) -> None:
         if items:
             megabytes = f"{sum(item.bytes for item in items) / 1e6:.1f} MB"
             inodes = sum(item.inodes for item in items)
-            rows.append({"what": kind, "number": len(items), "size": megabytes, "inodes": inodes})
+            rows.append(
+                {
+                    "what": WORDS.get(kind, kind),
+                    "number": len(items),
+                    "size": megabytes,
+                    "inodes": inodes,
+                }
+            )
     print(format_table(rows, ("what", "number", "size", "inodes")) if rows else "nothing to remove")
     for item in (item for item in may_go if item.kind == "repository"):
         print_message(f"repo.git is {item.bytes / 1e6:.1f} MB smaller")
     for item in (item for item in found if item.kind == "kept"):
         count = count_files(item.bytes)
         print_message(f"kept, as it left {count} in its checkout: job {escape(item.name)}")
+    size = f"{sum(item.bytes for item in may_go) / 1e6:.1f} MB on {connection.name}"
     if rows and args.dry_run:
-        print_message(f"nothing was removed: {connection.machine.lab} clean does it")
+        print_message(f"nothing was removed: {connection.machine.lab} clean frees {size}")
+    elif rows:
+        print_message(f"removed: that frees {size}")
 
 
 COMMANDS = (

@@ -83,4 +83,6 @@ def start_on_any(
             if error.may_have_run:
                 raise
             reasons.append(str(error))
-    raise NoneFree(f"no machine has the GPUs free: {'; '.join(reasons)}")
+    waiting = not queue and any(offer.state == "busy" for offer in offers)
+    advice = ". lab run -m any --queue waits for some." if waiting else "."
+    raise NoneFree(f"no machine has the GPUs free: {'; '.join(reasons).rstrip('.')}{advice}")

@@ -142,6 +142,8 @@ def _parse_line(line: str, now: int) -> Job:
         state, detail = "unknown", "started by a newer lab: run lab update"
     if state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
         detail = f"left {count_files(parse_number(fields['wrote']))} in its checkout: lab fetch"
+    if state.startswith(("finished", "killed")) and fields["phase"].startswith("queued"):
+        detail = "its command did not start: lab logs"
     waited, seconds = _measure(fields, now)
     gpus = fields["gpus"] if GPUS.fullmatch(fields["gpus"]) else ""
     return Job(fields["id"], state, detail, code, seconds, gpus, spec, waited)
@@ -239,7 +241,7 @@ def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
         return wanted
     jobs = list_jobs(connection, 0 if wanted else LISTED)
     if not jobs:
-        raise JobNotFound(f"there are no jobs on {connection.name} yet.")
+        raise JobNotFound(f"there are no jobs on {connection.name} yet: lab run starts one.")
     if not wanted:
         return ([job for job in jobs if job.own] or jobs)[-1].id
     found = match([job for job in jobs if job.own or not own], wanted)

@@ -81,7 +81,10 @@ for job in "$folder"/jobs/*/; do
                     sort -z | sha256sum | cut -c 1-64)
                 set -- written "$id $listed $count"
             fi
-            if offer "$@" "$job/code"; then continue; fi
+            if offer "$@" "$job/code"; then
+                [ -z "$remove" ] || rm -f "$job/wrote" # lab jobs says no more that there is something to fetch
+                continue
+            fi
         fi
     fi
     kept_commits=$kept_commits$(quiet_git -C "$job/code" rev-parse HEAD 2>/dev/null)$newline
