@@ -10,6 +10,8 @@ from fake_machine import until
 
 from lab.browser import notebook
 from lab.browser.tunnels import Tunnel
+from lab.environment import lock, wheels
+from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.jobs import control, job_cache, launch
 from lab.ssh import sockets as connections
@@ -68,6 +70,16 @@ def test_what_is_kept_here_is_private_whatever_the_umask(machine, wide_open):
     assert kept.exists()
     for path in (kept, kept.parent, kept.parent.parent, machine.connection.config.parent):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_wheels_that_are_kept_for_machines_are_private(project, wide_open, monkeypatch):
+    (project / "requirements.txt").touch()
+    done = subprocess.CompletedProcess([], 1, "error: no index")
+    monkeypatch.setattr(lock, "run_uv", lambda *words, **options: done)
+    with pytest.raises(LabError):
+        wheels.collect(wheels.Platform("3.11", "x86_64", 36))
+    kept = current.cache_folder() / "wheels"
+    assert kept.is_dir() and not find_open(kept) and not find_open(kept.parent)
 
 
 @pytest.mark.parametrize("environment", [True, False])

@@ -1,4 +1,4 @@
-"""Text leaves by one function and files are read by one: any other way is found here."""
+"""Text leaves by one function, files and answers are read by one: other ways are found here."""
 
 import ast
 from collections.abc import Iterator
@@ -32,9 +32,16 @@ READS = {
     "adoption/adopt.py": "a text of importlib.metadata",
     "recording/mongo.py": "the run's own output",
     "recording/package.py": "texts of importlib.metadata",
+    "recording/installed_packages.py": "texts of installed packages",
     "recording/command/record.py": "files of its own run",
     "environment/repository.py": "the standard library alone; the project's own pyproject.toml",
     "environment/notebook_filter.py": "the standard library alone; asks first what it is",
+}
+
+# What takes the answer of a script without a schema, and why that is none.
+UNPARSED = {
+    "doctor/examination.py": "facts, of which what does not fit is unknown",
+    "code/sending.py": "handed on to what has asked",
 }
 
 
@@ -77,6 +84,34 @@ def test_all_text_leaves_through_the_one_function_that_escapes_it():
 
 def test_files_are_read_by_the_one_function_that_has_limits():
     assert list_uses({"read_text", "read_bytes"}, READS) == []
+
+
+def find_answers(tree: ast.AST) -> Iterator[int]:
+    """Yield the line of each call that takes what a script on a machine answers."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and name_call(node)[-2:] == ["connection", "run"]:
+            yield node.lineno
+
+
+def name_call(node: ast.Call) -> list[str]:
+    """Return the names in self.connection.run(...), as far as they are names."""
+    names, one = [], node.func
+    while isinstance(one, ast.Attribute):
+        names, one = [one.attr, *names], one.value
+    return [one.id, *names] if isinstance(one, ast.Name) else names
+
+
+def test_each_answer_of_a_machine_is_read_by_a_schema():
+    found = {}
+    for path in sorted(LAB.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        unused = {one.value.lineno for one in ast.walk(tree) if isinstance(one, ast.Expr)}
+        used = set(find_answers(tree)) - unused
+        calls = [name_call(one) for one in ast.walk(tree) if isinstance(one, ast.Call)]
+        schemas = [one for one in calls if one[-1:] in (["expecting"], ["parse_one"])]
+        if len(used) > len(schemas):
+            found[path.relative_to(LAB).as_posix()] = used
+    assert found.keys() <= UNPARSED.keys(), found
 
 
 def test_output_of_a_machine_moves_the_cursor_and_no_more():

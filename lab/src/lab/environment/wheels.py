@@ -52,7 +52,7 @@ def collect(platform: Platform) -> list[Path]:
     They stay in the cache folder for the next time. LabError if one cannot be had.
     """
     folder = project.cache_folder() / "wheels" / "-".join(map(str, platform[:3]))
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_private_folder(folder)  # what lies here is installed on machines
     requirements = resolve(platform)
     command = ["tool", "run", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
     command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={platform.python}"]
