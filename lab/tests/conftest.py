@@ -1,6 +1,9 @@
 """A home and a project of their own for tests in process."""
 
+import os
+import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +76,33 @@ def project(home, tmp_path, monkeypatch) -> Path:
     current.reload()
     yield path
     current.reload()
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory) -> Path:
+    """The .git of the empty project once it is committed: a copy takes less than three of git."""
+    folder = tmp_path_factory.mktemp("committed")
+    (folder / "pyproject.toml").write_text(SETTINGS)
+    (folder / "requirements.txt").touch()
+    own = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+    user = ["-c", "user.name=Test", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
+        subprocess.run(["git", *user, *words], cwd=folder, check=True, env={**os.environ, **own})
+    return folder / ".git"
+
+
+@pytest.fixture
+def repository(project, committed) -> Path:
+    """The project as a repository with a commit and an empty lock."""
+    (project / "requirements.txt").touch()
+    shutil.copytree(committed, project / ".git")
+    return project
+
+
+@pytest.fixture(scope="session")
+def uv_cache(tmp_path_factory) -> Path:
+    """uv's cache, away from the developer's: once for all, as uv looks at each Python at first."""
+    return tmp_path_factory.mktemp("uv-cache")
 
 
 @pytest.fixture

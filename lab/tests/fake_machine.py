@@ -139,6 +139,11 @@ class FakeMachine:
     def get(self, id: str) -> Job:
         return control.get(self.connection, id)
 
+    def wait_for(self, id: str) -> Job:
+        """The job, once it has ended. Looking for its file costs nothing, unlike asking for it."""
+        until((self.folder / "jobs" / id / "exit_code").exists)
+        return self.get(id)
+
     def end_all(self) -> None:
         """Kill what the jobs have left."""
         for file in self.folder.parent.glob("*/jobs/*/pid"):

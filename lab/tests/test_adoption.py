@@ -23,7 +23,7 @@ dependencies = ["tiny"]
 
 
 @pytest.fixture
-def index(tmp_path, monkeypatch) -> Path:
+def index(tmp_path, uv_cache, monkeypatch) -> Path:
     """A package index that is a folder: packages without requirements of their own."""
     folder = tmp_path / "found"
     folder.mkdir()
@@ -34,7 +34,7 @@ def index(tmp_path, monkeypatch) -> Path:
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("UV_FIND_LINKS", str(folder))
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"file://{tmp_path}/empty")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(uv_cache))
     return folder
 
 

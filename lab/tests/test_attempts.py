@@ -6,14 +6,15 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from any_text import quickly
+from hypothesis import given
 from hypothesis import strategies as st
-from test_recorded_command import SRC, Recorder
+from test_recorded_command import Recorder
 
+from lab.cli.main import main
 from lab.ground import attempts, interrupts
 from lab.recording import attempted, drafts, metrics_file
 from lab.recording.command import points as command_points
@@ -97,7 +98,7 @@ def test_the_exit_code_says_whether_the_job_goes_on(job):
     assert attempts.exit_code(143) == 143
 
 
-@settings(deadline=None)
+@quickly
 @given(
     logged=st.lists(st.tuples(st.sampled_from(["a", "b/ü"]), FLOATS), max_size=8),
     data=st.data(),
@@ -268,8 +269,8 @@ for step in range(first, 6):
 
 
 @pytest.fixture
-def record(project) -> Recorder:
-    recorder = Recorder(project)
+def record(project, capfd, monkeypatch) -> Recorder:
+    recorder = Recorder(project, capfd, monkeypatch)
     recorder.write("goes_on.py", SCRIPT)
     return recorder
 
@@ -368,8 +369,7 @@ def test_points_that_come_again_replace_those_of_before(job, tmp_path):
     assert points_of(folder)[-1] == ("b", 2, 2) and ("b", 2, 1) not in points_of(folder)
 
 
-def test_show_and_runs_name_the_attempts(record, job, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(SRC))
+def test_show_and_runs_name_the_attempts(record, job, capfd):
     job(1)
     process = record.start("--", "python", "goes_on.py", start_new_session=True)
     assert process.stdout.readline() == "cut\n"
@@ -377,12 +377,12 @@ def test_show_and_runs_name_the_attempts(record, job, monkeypatch):
     process.communicate(timeout=60)
     job(2)
     record("--", "python", "goes_on.py")
-    command = [sys.executable, "-m", "lab.cli"]
-    shown = subprocess.check_output([*command, "show", "last"], text=True)
+    main(["show", "last"])
+    shown = capfd.readouterr().out
     (line,) = [line for line in shown.splitlines() if line.startswith("attempts")]
     assert "LOST" in line and "COMPLETED" in line
-    rows = json.loads(subprocess.check_output([*command, "runs", "--json"]))
-    assert [row["state"] for row in rows] == ["COMPLETED"]
+    main(["runs", "--json"])
+    assert [row["state"] for row in json.loads(capfd.readouterr().out)] == ["COMPLETED"]
 
 
 def test_an_older_attempt_whose_draft_was_removed_ends_as_such(job, ended, tmp_path):

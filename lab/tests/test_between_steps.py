@@ -6,7 +6,6 @@ import runpy
 from pathlib import Path
 
 import pytest
-from test_launch import repository  # noqa: F401 - a fixture
 from test_offline_setup import BOOTSTRAP
 
 from lab.ground.errors import LabError
@@ -14,7 +13,7 @@ from lab.transfer import datasets
 from lab.workcopy import workspace
 
 
-def test_what_is_being_edited_during_a_sync_is_not_overwritten(machine, repository):  # noqa: F811
+def test_what_is_being_edited_during_a_sync_is_not_overwritten(machine, repository):
     (repository / "a.py").write_text("1\n")
     workspace.sync(machine.connection)
     there = machine.folder / "work/a.py"

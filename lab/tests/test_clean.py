@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from fake_machine import until
-from test_launch import repository  # noqa: F401 - a fixture
 
 from lab.cli import main, transfer
 from lab.jobs import control, launch
@@ -30,7 +29,7 @@ folder = pathlib.Path(sys.argv[sys.argv.index("--venv") + 1])
 
 
 @pytest.fixture
-def project(repository) -> Path:  # noqa: F811
+def project(repository) -> Path:
     (repository / "bootstrap.py").write_text(BOOTSTRAP)
     (repository / ".gitignore").write_text("runs\ndata\nignored\n__pycache__\n")
     return repository
@@ -39,8 +38,7 @@ def project(repository) -> Path:  # noqa: F811
 def finish(machine, command: str) -> str:
     """The id of a job that has run this shell command."""
     job = launch.start(machine.connection, ["sh", "-c", command], gpus="0")
-    until(lambda: machine.get(job.id).ended)
-    return job.id
+    return machine.wait_for(job.id).id
 
 
 def environment(machine, name: str) -> Path:
@@ -261,8 +259,7 @@ def test_a_job_that_starts_during_the_removal_waits_and_has_a_whole_environment(
         assert names(removal.result(), "environment") == {USED}
         job = start.result()
     assert locked == [True, True]
-    until(lambda: machine.get(job.id).ended)
-    assert machine.get(job.id).state == "finished(0)"
+    assert machine.wait_for(job.id).state == "finished(0)"
     assert (machine.folder / "envs" / USED / "lab-environment.json").exists()
 
 

@@ -85,10 +85,16 @@ def test_help_imports_nothing_that_takes_longer_than_itself():
     assert subprocess.check_output(command, env=environment, text=True) == "\n"
 
 
+@pytest.fixture(scope="module")
+def whole():
+    """The parser of all commands."""
+    return cli.build_parser()
+
+
 @pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS])
-def test_a_command_has_the_same_arguments_whether_all_are_built_or_it_alone(command, capsys):
+def test_a_command_has_the_same_arguments_whether_all_are_built_or_it_alone(whole, command, capsys):
     shown = []
-    for parser in (cli.build_parser(), cli.build_parser([command])):
+    for parser in (whole, cli.build_parser([command])):
         with pytest.raises(SystemExit):
             parser.parse_args([command, "--help"])
         shown.append(capsys.readouterr().out)

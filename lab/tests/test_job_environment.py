@@ -26,18 +26,14 @@ CARD = "0, GPU-a, 4, 40960, NVIDIA A100"
 
 
 @pytest.fixture
-def run(machine, project):
+def run(machine, repository):
     """A function that runs a bash command as a job; the state of the job, and what it printed."""
-    (project / "requirements.txt").touch()
-    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
-        subprocess.run(["git", *words], cwd=project, check=True)
 
     def run(*command: str, prelude=(), machine_env=None, **options) -> tuple[str, str, Path]:
         about = machine.connection.machine._replace(prelude=prelude, env=machine_env or {})
         job = launch.start(Connection(about), list(command), **options)
-        until(lambda: machine.get(job.id).ended)
         folder = machine.folder / "jobs" / job.id
-        return machine.get(job.id).state, (folder / "output.log").read_text(), folder
+        return machine.wait_for(job.id).state, (folder / "output.log").read_text(), folder
 
     return run
 
@@ -260,7 +256,7 @@ def test_a_secret_reaches_the_job_and_nothing_else(machine, run, tmp_path, queue
     until(waits.exists)
     assert not find_leaks(tmp_path)
     go.touch()
-    until(lambda: machine.get(job.id).ended)
+    machine.wait_for(job.id)
     assert not find_leaks(tmp_path)
     folder = machine.folder / "jobs" / job.id
     assert (folder / "output.log").read_text().split()[0] == sha256(SECRET.encode()).hexdigest()
@@ -277,8 +273,7 @@ def test_a_job_whose_secret_does_not_arrive_does_not_start(machine, run, monkeyp
     with pytest.raises(ConnectionLost, match="may have started"):
         launch.start(machine.connection, ["echo", "ran"], secrets={"TOKEN": "x"})
     (folder,) = (machine.folder / "jobs").glob("2*")
-    until(lambda: machine.get(folder.name).ended)
-    assert machine.get(folder.name).state == "finished(1)"
+    assert machine.wait_for(folder.name).state == "finished(1)"
     assert "ran\n" not in (folder / "output.log").read_text()
 
 

@@ -36,13 +36,6 @@ def count(file: Path) -> int:
     return file.read_text().count("\n") if file.exists() else 0
 
 
-def commit_here(project: Path) -> None:
-    """Make the project a repository with one commit."""
-    (project / "requirements.txt").touch()
-    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
-        subprocess.run(["git", *words], cwd=project, check=True)
-
-
 def pid_file(machine, pid: int, born: int) -> str:
     return f"{pid} {machine.boot} {born} 1 {machine.hostname}\n"
 
@@ -98,8 +91,7 @@ def test_two_jobs_that_look_for_a_gpu_at_once_do_not_take_the_same(machine):
     assert sorted((job / "gpus").exists() for job in jobs) == [False, True]
 
 
-def test_a_job_that_is_started_again_meanwhile_starts_once(machine, project, monkeypatch):
-    commit_here(project)
+def test_a_job_that_is_started_again_meanwhile_starts_once(machine, repository, monkeypatch):
     waiting, adding, go = (machine.home / name for name in ("waiting", "adding", "go"))
     machine.program("flock", f"[ $# = 1 ] || echo waits >>{waiting}\nexec_real")
     pause = f"echo adding >>{adding}; until [ -e {go} ]; do sleep 0.02; done"
@@ -113,9 +105,8 @@ def test_a_job_that_is_started_again_meanwhile_starts_once(machine, project, mon
         finally:
             go.touch()
         jobs = [start.result() for start in starts]
-    until(lambda: machine.get(ID).ended)
     assert [job.id for job in jobs] == [ID, ID]
-    assert machine.get(ID).state == "finished(0)"
+    assert machine.wait_for(ID).state == "finished(0)"
     assert (count(adding), count(machine.home / "ran")) == (1, 1)
 
 

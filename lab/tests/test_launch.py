@@ -3,10 +3,8 @@
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
-from fake_machine import until
 
 from lab.cli import main, remote
 from lab.code import sending
@@ -22,15 +20,6 @@ from lab.ssh.ssh_errors import (
 )
 
 TRUE = ["sh", "-c", "true"]
-
-
-@pytest.fixture
-def repository(project) -> Path:
-    """The project as a repository with a commit and a lock."""
-    (project / "requirements.txt").touch()
-    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
-        subprocess.run(["git", *words], cwd=project, check=True)
-    return project
 
 
 def lose_scripts(machine) -> None:
@@ -53,8 +42,7 @@ def test_what_the_machine_lacks_is_sent_once_it_says_so(machine, repository, los
     before = machine.count_calls()
     job = launch.start(machine.connection, TRUE)
     assert machine.count_calls() - before == calls
-    until(lambda: machine.get(job.id).ended)
-    assert machine.get(job.id).state == "finished(0)"
+    assert machine.wait_for(job.id).state == "finished(0)"
     code = machine.folder / "jobs" / job.id / "code"
     assert (code / "new.py").read_text() == "1\n"
     assert json.loads((code.parent / "job.json").read_text())["format"] == 1
@@ -77,7 +65,7 @@ def test_a_machine_with_git_lfs_gets_the_content_all_the_same(machine, repositor
     (repository / "a.pt").write_text("content\n")
     job = launch.start(machine.connection, TRUE)
     assert (machine.folder / "jobs" / job.id / "code/a.pt").read_text() == "content\n"
-    until(lambda: machine.get(job.id).ended)
+    machine.wait_for(job.id)
 
 
 def test_a_command_runs_in_the_folder_that_it_was_typed_in(machine, repository, monkeypatch):
@@ -92,7 +80,7 @@ def test_a_command_runs_in_the_folder_that_it_was_typed_in(machine, repository, 
     (inside / "x").touch()
     assert main.main(words) == 0
     (job,) = control.list_jobs(machine.connection)
-    until(lambda: machine.get(job.id).ended)
+    machine.wait_for(job.id)
     folder = machine.folder / "jobs" / job.id
     assert (folder / "output.log").read_text() == f"{folder}/code/tools/a b\n"
     assert job.spec["inside"] == "tools/a b"

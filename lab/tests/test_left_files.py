@@ -4,15 +4,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fake_machine import until
-from test_launch import repository  # noqa: F401 - a fixture
 
 from lab.jobs import launch
 from lab.transfer import clean, fetch, report
 
 
 @pytest.fixture
-def project(repository) -> Path:  # noqa: F811
+def project(repository) -> Path:
     (repository / ".gitignore").write_text("/runs\nignored\n")
     (repository / "notes.txt").write_text("as sent\n")
     return repository
@@ -20,8 +18,7 @@ def project(repository) -> Path:  # noqa: F811
 
 def finish(machine, command: str):
     job = launch.start(machine.connection, ["sh", "-c", command], gpus="0")
-    until(lambda: machine.get(job.id).ended)
-    return machine.get(job.id)
+    return machine.wait_for(job.id)
 
 
 def test_what_a_job_leaves_in_its_checkout_is_said_and_brought(machine, project, capsys):

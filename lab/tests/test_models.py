@@ -6,9 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_machine import FakeMachine, until
+from fake_machine import FakeMachine
 from test_copying import Silent
-from test_launch import repository  # noqa: F401 - a fixture
 from test_settings import EXPERIMENT
 
 from lab.cli import main, remote
@@ -30,7 +29,7 @@ ex = tracking.Experiment(Config, tuned={"pretrained": "20250303", "lr": 1.0})
 
 
 @pytest.fixture
-def experiment(repository, monkeypatch, machine) -> Path:  # noqa: F811
+def experiment(repository, monkeypatch, machine) -> Path:
     """An experiment with settings that name runs, and a run with a model."""
     file = repository / "src/my_experiment/experiment.py"
     file.parent.mkdir(parents=True)
@@ -66,7 +65,7 @@ def lab_run(*words: str) -> int:
 def started(machine: FakeMachine) -> list[str]:
     """The command of the newest job."""
     job = control.list_jobs(machine.connection)[-1]
-    until(lambda: machine.get(job.id).ended)
+    machine.wait_for(job.id)
     return list(job.spec["command"])
 
 

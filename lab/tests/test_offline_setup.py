@@ -38,24 +38,31 @@ def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> 
     return path
 
 
-@pytest.fixture
-def offline(machine, project, tmp_path, monkeypatch) -> Connection:
-    """A connection to a machine whose index refuses; the laptop has wheels in a folder."""
+@pytest.fixture(scope="session")
+def found(tmp_path_factory) -> Path:
+    """The folder of wheels that the laptop has."""
     bundled = [*Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl")]
     bundled += Path("/usr/share/python-wheels").glob("pip-*.whl")
     if not bundled:
         pytest.skip("this Python brings no wheel of pip")
-    index, found, none = (tmp_path / name for name in ("index", "found", "none"))
-    for folder in (index, found, none):
-        folder.mkdir()
+    found = tmp_path_factory.mktemp("found")
     shutil.copy(bundled[0], found)
     make_wheel(found, "tiny", "1.0", FILES)
     make_wheel(found, "uv", "0.99.0", {"uv-0.99.0.data/scripts/uv": "#!/bin/sh\n"})
+    return found
+
+
+@pytest.fixture
+def offline(machine, project, found, uv_cache, tmp_path, monkeypatch) -> Connection:
+    """A connection to a machine whose index refuses; the laptop has wheels in a folder."""
+    index, none = tmp_path / "index", tmp_path / "none"
+    for folder in (index, none):
+        folder.mkdir()
     for name in ("PIP_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UV_FIND_LINKS", str(found))
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"file://{index}")
-    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(uv_cache))
     (project / "src/my_experiment").mkdir(parents=True)
     (project / "src/my_experiment/__init__.py").touch()
     shutil.copy(BOOTSTRAP, project)

@@ -5,8 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from fake_machine import until
-from test_launch import repository  # noqa: F401 - a fixture
 
 from lab.cli import main, remote
 from lab.ground.errors import UsageError
@@ -58,7 +56,7 @@ def test_outputs_of_an_earlier_run_are_only_for_what_is_recorded(scripts):
 
 
 @pytest.fixture
-def run(machine, repository, monkeypatch, capsys):  # noqa: F811
+def run(machine, repository, monkeypatch, capsys):
     """A function that does `lab run` and returns the job's output, calls, and spec."""
     monkeypatch.setattr(remote, "connect_and_announce", lambda _: machine.connection)
 
@@ -67,7 +65,7 @@ def run(machine, repository, monkeypatch, capsys):  # noqa: F811
         assert main.main(["run", "--gpus", "0", *words]) == 0
         calls = machine.count_calls() - calls
         job = control.list_jobs(machine.connection)[-1]
-        until(lambda: machine.get(job.id).ended)
+        machine.wait_for(job.id)
         output = (machine.folder / "jobs" / job.id / "output.log").read_text()
         return output, calls, job.spec
 

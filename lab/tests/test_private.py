@@ -2,7 +2,6 @@
 
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,11 +39,8 @@ def find_open(folder: Path) -> list[Path]:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_what_a_job_leaves_on_a_machine_is_private_unless_it_is_shared(
-    machine, project, wide_open, shared
+    machine, repository, wide_open, shared
 ):
-    (project / "requirements.txt").touch()
-    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
-        subprocess.run(["git", *words], cwd=project, check=True)
     about = machine.connection.machine._replace(shared=shared, folder="lab/new")
     connection = Connection(about)
     folder = machine.home / "lab/new"
@@ -53,9 +49,9 @@ def test_what_a_job_leaves_on_a_machine_is_private_unless_it_is_shared(
     folder.mkdir(mode=0o777)
     (folder / "envs").symlink_to(environment)
     job = launch.start(connection, command, gpus="0")
-    until(lambda: control.get(connection, job.id).ended)
-    assert control.get(connection, job.id).state == "finished(0)"
     made = folder / "jobs" / job.id
+    until((made / "exit_code").exists)
+    assert control.get(connection, job.id).state == "finished(0)"
     modes = {path.name: path.stat().st_mode & 0o077 for path in (made, *made.iterdir())}
     modes |= {name: (folder / name).stat().st_mode & 0o077 for name in ("runs", "jobs", "repo.git")}
     private = {"output.log", "job.json", "job.sh", "runs", "jobs", "repo.git", job.id}

@@ -1,7 +1,6 @@
 """`lab record` makes a whole record of a command that knows nothing of lab."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 from git_helper import run_git
 
 import lab
+from lab.cli.main import main
 from lab.datasets import folders as datasets
 from lab.ground import project as current
 from lab.ground.errors import LabError
@@ -37,8 +37,9 @@ print("the loss is", helper.WORD)
 class Recorder:
     """`lab record` in a git repository of its own."""
 
-    def __init__(self, project: Path):
-        self.project = project
+    def __init__(self, project: Path, capfd, monkeypatch):
+        self.project, self.capfd, self.monkeypatch = project, capfd, monkeypatch
+        monkeypatch.setenv("PYTHONPATH", str(SRC))
         run_git(project, "init", "--quiet")
         self.write(".gitignore", "/runs\n/data\n__pycache__/\n")
         self.write("helper.py", "WORD = 'small'\n")
@@ -51,22 +52,34 @@ class Recorder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def start(self, *words: str, cwd: str = ".", **options) -> subprocess.Popen:
+    def start(self, *words: str, **options) -> subprocess.Popen:
+        """Start it in a process of its own, which a test may kill."""
         return subprocess.Popen(
             [sys.executable, "-m", "lab.cli", "record", *words],
-            cwd=self.project / cwd,
-            env={**os.environ, "PYTHONPATH": str(SRC)},
+            cwd=self.project,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
             **options,
         )
 
-    def __call__(self, *words: str, code: int = 0, **options) -> tuple[Path, str]:
-        """The folder of the record, and what was printed."""
-        process = self.start(*words, **options)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == code, out + err
+    def __call__(self, *words: str, code: int = 0, cwd: str = ".") -> tuple[Path, str]:
+        """Do it in this process; the folder of the record, and what was printed."""
+        self.capfd.readouterr()
+        # pytest's own sys.stdout is not descriptor 1, and what children print would not be recorded
+        options = {"mode": "w", "encoding": "utf-8", "closefd": False}
+        with (
+            self.monkeypatch.context() as patch,
+            open(1, **options) as out,
+            open(2, **options) as err,
+        ):
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            patch.chdir(self.project / cwd)
+            current.reload()
+            ended = main(["record", *words])
+        out, err = self.capfd.readouterr()
+        assert ended == code, out + err
         err = err.replace("warning: lab is not installed.\n", "")  # true of these tests
         return records.find("last"), out + err
 
@@ -75,8 +88,8 @@ class Recorder:
 
 
 @pytest.fixture
-def record(project) -> Recorder:
-    return Recorder(project)
+def record(project, capfd, monkeypatch) -> Recorder:
+    return Recorder(project, capfd, monkeypatch)
 
 
 def test_an_unedited_script_leaves_a_whole_record(record):

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 from asked_settings import SETTINGS
-from fake_machine import until
-from test_launch import repository  # noqa: F401 - a fixture
 
 from lab.jobs import launch, settings
 
@@ -37,7 +35,7 @@ def check(*words: str) -> None:
 
 
 @pytest.fixture
-def experiment(repository) -> Path:  # noqa: F811
+def experiment(repository) -> Path:
     file = repository / "src/my_experiment/experiment.py"
     file.parent.mkdir(parents=True)
     file.write_text(EXPERIMENT)
@@ -50,7 +48,7 @@ def test_a_wrong_setting_is_refused_before_anything_is_sent(machine, experiment)
     assert caught.value.exit_code == 2
     assert machine.count_calls() == 0
     job = launch.start(machine.connection, command("with", "lr=0.1"))
-    until(lambda: machine.get(job.id).ended)
+    machine.wait_for(job.id)
     root = experiment.parents[2]
     assert not list(root.rglob("__pycache__"))
 

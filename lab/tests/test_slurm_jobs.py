@@ -425,11 +425,8 @@ def test_a_signal_that_comes_before_the_command_listens_is_kept_for_it(cluster):
 
 
 @pytest.fixture
-def repository(cluster, project):
-    """The project as a repository, and a cluster that has its environment."""
-    (project / "requirements.txt").touch()
-    for words in (["init", "-q"], ["add", "--all"], ["commit", "-qm", "first"]):
-        subprocess.run(["git", *words], cwd=project, check=True)
+def ready(cluster, repository):
+    """A cluster that has the environment of the project, which is a repository."""
     scripts = cluster.folder / "lab" / runner_scripts.make_variables("slurm")["scripts"]
     scripts.mkdir(parents=True)
     for name, text in runner_scripts.read_scripts("slurm").items():
@@ -438,50 +435,48 @@ def repository(cluster, project):
     return cluster
 
 
-def test_a_submission_whose_answer_was_lost_is_found_by_its_name(repository, monkeypatch):
+def test_a_submission_whose_answer_was_lost_is_found_by_its_name(ready, monkeypatch):
     monkeypatch.setattr(launch, "new_id", lambda: ID)
-    repository.program("squeue", 'case "$*" in *"-t all"*) echo "12|PENDING" ;; esac')
-    launch.start(repository.connection, ["true"])
-    assert (repository.folder / "jobs" / ID / "slurm_id").read_text() == "12\n"
-    assert any(f"-n lab-{ID}" in call for call in repository.calls("squeue"))
-    launch.start(repository.connection, ["true"])  # as after a lost connection
-    assert len(repository.calls("sbatch")) == 1
+    ready.program("squeue", 'case "$*" in *"-t all"*) echo "12|PENDING" ;; esac')
+    launch.start(ready.connection, ["true"])
+    assert (ready.folder / "jobs" / ID / "slurm_id").read_text() == "12\n"
+    assert any(f"-n lab-{ID}" in call for call in ready.calls("squeue"))
+    launch.start(ready.connection, ["true"])  # as after a lost connection
+    assert len(ready.calls("sbatch")) == 1
 
 
-def test_a_submission_of_which_nothing_is_known_is_not_repeated(repository, monkeypatch):
+def test_a_submission_of_which_nothing_is_known_is_not_repeated(ready, monkeypatch):
     monkeypatch.setattr(launch, "new_id", lambda: ID)
-    repository.program("squeue", "exit 1")
+    ready.program("squeue", "exit 1")
     for _ in range(2):
         with pytest.raises(LabError):
-            launch.start(repository.connection, ["true"])
-    assert len(repository.calls("sbatch")) == 1
-    assert (repository.folder / "jobs" / ID).exists()
+            launch.start(ready.connection, ["true"])
+    assert len(ready.calls("sbatch")) == 1
+    assert (ready.folder / "jobs" / ID).exists()
 
 
-def test_variables_of_slurm_in_a_profile_reach_neither_sbatch_nor_srun(repository, monkeypatch):
+def test_variables_of_slurm_in_a_profile_reach_neither_sbatch_nor_srun(ready, monkeypatch):
     monkeypatch.setattr(launch, "new_id", lambda: ID)
     for name in ("SLURM_NTASKS", "SBATCH_PARTITION", "SRUN_CPUS_PER_TASK"):
         monkeypatch.setenv(name, "7")
     monkeypatch.setenv("SLURM_CONF", "/etc/x")
-    seen = repository.home / "seen"
+    seen = ready.home / "seen"
     shown = f"env | grep -E '^(SLURM|SBATCH|SRUN)_' | cut -d = -f 1 >>{seen}"
-    repository.program("sbatch", f"{shown}; echo 7")
-    launch.start(repository.connection, ["true"])
-    repository.program("srun", f"{shown}; for n; do :; done; echo 0 1 >ended.$n")
-    attempt(repository, repository.folder / "jobs" / ID).wait(30)
+    ready.program("sbatch", f"{shown}; echo 7")
+    launch.start(ready.connection, ["true"])
+    ready.program("srun", f"{shown}; for n; do :; done; echo 0 1 >ended.$n")
+    attempt(ready, ready.folder / "jobs" / ID).wait(30)
     assert set(seen.read_text().split()) == {"SLURM_CONF"}
 
 
-def test_a_refusal_is_one_line_with_what_was_sent_and_what_there_is(repository):
-    repository.program(
-        "sbatch", "echo 'sbatch: error: invalid partition specified: foo' >&2; exit 1"
-    )
-    repository.program("sinfo", "echo 'gpu|1:00:00|2|4|4000|gpu:2'")
+def test_a_refusal_is_one_line_with_what_was_sent_and_what_there_is(ready):
+    ready.program("sbatch", "echo 'sbatch: error: invalid partition specified: foo' >&2; exit 1")
+    ready.program("sinfo", "echo 'gpu|1:00:00|2|4|4000|gpu:2'")
     with pytest.raises(LabError) as refused:
-        launch.start(repository.connection, ["true"], slurm={"partition": "foo"})
+        launch.start(ready.connection, ["true"], slurm={"partition": "foo"})
     said = str(refused.value)
     assert "partition=foo" in said and "gpu (" in said and "1:00:00" in said and "\n" not in said
-    assert not list((repository.folder / "jobs").glob("2*"))
+    assert not list((ready.folder / "jobs").glob("2*"))
 
 
 PARTITION = "PartitionName={} AllowAccounts={} Default={} MaxTime={} State={}"
@@ -502,17 +497,15 @@ PARTITION = "PartitionName={} AllowAccounts={} Default={} MaxTime={} State={}"
         (("gpu", "ALL", "YES", "UNLIMITED", "DOWN"), {}, True),
     ],
 )
-def test_what_slurm_would_accept_and_never_start_is_not_sent(
-    repository, partition, options, refused
-):
-    repository.program("scontrol", f"echo '{PARTITION.format(*partition)}'")
-    repository.program("sbatch", "echo 7")
+def test_what_slurm_would_accept_and_never_start_is_not_sent(ready, partition, options, refused):
+    ready.program("scontrol", f"echo '{PARTITION.format(*partition)}'")
+    ready.program("sbatch", "echo 7")
     if refused:
         with pytest.raises(LabError):
-            launch.start(repository.connection, ["true"], slurm=options)
+            launch.start(ready.connection, ["true"], slurm=options)
     else:
-        launch.start(repository.connection, ["true"], slurm=options)
-    assert len(repository.calls("sbatch")) == (not refused)
+        launch.start(ready.connection, ["true"], slurm=options)
+    assert len(ready.calls("sbatch")) == (not refused)
 
 
 def test_what_a_job_of_slurm_cannot_have_is_refused_before_anything_is_sent(cluster, project):
