@@ -15,7 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.hosts import Hosts
+from helpers.hosts.bed import Bed
 from helpers.hosts.host import BOB, SPACES, Host
 from helpers.laptop import Laptop, find_programs, make_small_project
 
@@ -193,70 +193,26 @@ class Node(Host):
         return found | {"HOME": home, "USER": user, "LOGNAME": user}
 
 
-class SlurmBed:
+class SlurmBed(Bed):
     """All of them; what a test asks for of Slurm itself is here."""
 
-    def __init__(self, folder: Path, uv: str, uv_cache: str, python: str):
-        self.folder, self.uv, self.uv_cache, self.python = Path(folder), uv, uv_cache, python
-        self.ctl = Node(self, "ctl")
-        self.laptop = Node(self, "laptop")
-        self.login1, self.login2, self.n1, self.n2 = (
-            Node(self, name) for name in ("login1", "login2", "n1", "n2")
-        )
-        self.all = [self.ctl, self.laptop, self.login1, self.login2, self.n1, self.n2]
-        try:
-            self._prepare()
-            for host in self.all:
-                host.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        for host in reversed(self.all):
-            host.stop()
+    KIND = Node
+    NAMES = ("ctl", "laptop", "login1", "login2", "n1", "n2")
 
     def _prepare(self):
         keys = self.folder / "keys"
         keys.mkdir()
-        Path(self.uv_cache).mkdir(parents=True, exist_ok=True)
-        for name in ("id_ed25519", "id_bob", "host_cluster"):
-            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", keys / name]
-            subprocess.run(words, check=True)
+        self._make_keys(keys, "host_cluster")
         for host in self.all:
             shutil.copytree(keys, host.folder / "keys")
-        for name, owner in (("ada", ADA), ("bob", BOB)):
-            home = self.folder / "shared/home" / name
-            shutil.copytree("/etc/skel", home)
-            scratch = self.folder / "shared/srv" / name
-            scratch.mkdir(parents=True)
-            (home / ".config/uv").mkdir(parents=True)
-            (home / ".config/uv/uv.toml").write_text(uv_settings())
-            self._link_programs(home)
-            subprocess.run(["chown", "-R", f"{owner}:{owner}", home, scratch], check=True)
-        home = self.laptop.home
-        shutil.copytree("/etc/skel", home)
-        home.chmod(0o755)
-        self.laptop.write(".config/uv/uv.toml", uv_settings())
-        self._link_programs(home)
-        (home / ".ssh").mkdir(mode=0o700)
-        for name in ("id_ed25519", "id_bob"):
-            shutil.copy(keys / name, home / ".ssh")
-        key = " ".join((keys / "host_cluster.pub").read_text().split()[:2])
-        self.laptop.write(".ssh/known_hosts", f"cluster {key}\n", 0o600)
-        self.laptop.write(".gitconfig", "[user]\n\tname = Ada\n\temail = ada@example.org\n")
-
-    def _link_programs(self, home: Path):
-        (home / ".local/bin").mkdir(parents=True)
-        (home / ".local/bin/uv").symlink_to("/usr/lib/bed/uv")
         python = f"/usr/lib/bed/python/bin/{Path(os.path.realpath(self.python)).name}"
-        (home / ".local/bin/python3.11").symlink_to(python)
+        self._make_home(self.laptop.home, python)
+        self._settle_laptop(keys, {"cluster": "host_cluster"})
+        for name, owner in (("ada", ADA), ("bob", BOB)):
+            home, scratch = (self.folder / "shared" / one / name for one in ("home", "srv"))
+            self._make_home(home, python)
+            scratch.mkdir(parents=True)
+            subprocess.run(["chown", "-R", f"{owner}:{owner}", home, scratch], check=True)
 
     def _wire(self, host: Node):
         """Lay its line to the bridge, which is the controller's."""
@@ -322,7 +278,3 @@ def settle(started: SlurmBed, folder: Path) -> ClusterLaptop:
     laptop = ClusterLaptop(started.laptop.home / "my-experiment", hosts=started)
     laptop.lab("setup")
     return laptop
-
-
-def uv_settings() -> str:
-    return Hosts._uv_settings(None)

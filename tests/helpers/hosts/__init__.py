@@ -7,7 +7,6 @@ its uid 0, `bob` an ordinary user. Nothing of it is left when it is closed or wh
 """
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -15,7 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.hosts.host import ADDRESSES, BOB, CACHE, SPACES, Clock, Host, address
+from helpers.hosts.bed import Bed
+from helpers.hosts.host import ADDRESSES, BOB, SPACES, Clock, Host, address
 from helpers.hosts.nvidia import nvidia_smi
 from helpers.once import once, run_pid
 
@@ -96,81 +96,35 @@ def _is_roomy(memory: Path) -> bool:
     return bool(roomy and not room.f_flag & os.ST_NOEXEC)
 
 
-class Hosts:
+class Hosts(Bed):
     """The three hosts and the lines between them.
 
     In `shared` lies what other beds of this run have in common with this one.
     """
 
+    NAMES = ("laptop", "gateway", "worker")
+
     def __init__(self, folder: Path, uv: str, uv_cache: str, python: str, shared=None):
-        self.folder, self.uv, self.uv_cache, self.python = Path(folder), uv, uv_cache, python
-        self.shared = shared or self.folder / "shared"
-        self.laptop, self.gateway, self.worker = self.all = [
-            Host(self, name) for name in ("laptop", "gateway", "worker")
-        ]
-        try:
-            self._prepare()
-            for host in self.all:
-                host.start()
-        except BaseException:
-            self.close()
-            raise
+        self.shared = shared or Path(folder) / "shared"
+        super().__init__(folder, uv, uv_cache, python)
         self.snapshot("fresh")
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        """Switch everything off; the lines vanish with the last host's network."""
-        for host in self.all:
-            host.stop()
-
     def _prepare(self):
-        """Keys, and the homes of the accounts."""
         keys = self.shared / "keys"
-        Path(self.uv_cache).mkdir(parents=True, exist_ok=True)
         with once(keys) as ours:
             if ours:
-                self._make_keys(keys)
+                served = [f"host_{name}_{n}" for name in ("gateway", "worker") for n in range(3)]
+                self._make_keys(keys, *served)
         for host in self.all:
             shutil.copytree(keys, host.folder / "keys")
-            shutil.copytree("/etc/skel", host.home)
-            host.home.chmod(0o755)
-            if host is not self.gateway:
-                host.write(".config/uv/uv.toml", self._uv_settings())
-                (host.home / ".local/bin").mkdir(parents=True)
-                (host.home / ".local/bin/uv").symlink_to("/usr/lib/bed/uv")
-                (host.home / ".local/bin/python3.11").symlink_to(os.path.realpath(self.python))
+            python = "" if host is self.gateway else os.path.realpath(self.python)
+            self._make_home(host.home, python)
             if host is not self.laptop:
                 bob = host.path("/home/bob")
-                shutil.copytree("/etc/skel", bob)
+                self._make_home(bob)
                 for path in (bob, *bob.rglob("*")):
                     os.chown(path, BOB, BOB)
-        (self.laptop.home / ".ssh").mkdir(mode=0o700)
-        for name in ("id_ed25519", "id_bob"):
-            shutil.copy(keys / name, self.laptop.home / ".ssh")
-            shutil.copy(keys / f"{name}.pub", self.laptop.home / ".ssh")
-        known = {name: (keys / f"host_{name}_0.pub").read_text() for name in ("gateway", "worker")}
-        lines = "".join(f"{name} {' '.join(key.split()[:2])}\n" for name, key in known.items())
-        self.laptop.write(".ssh/known_hosts", lines, 0o600)
-        self.laptop.write(".gitconfig", "[user]\n\tname = Ada\n\temail = ada@example.org\n")
-
-    def _make_keys(self, folder: Path):
-        hosts = [f"host_{name}_{n}" for name in ("gateway", "worker") for n in range(3)]
-        for name, comment in [("id_ed25519", "ada"), ("id_bob", "bob"), *((h, h) for h in hosts)]:
-            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment]
-            subprocess.run([*words, "-f", folder / name], check=True)
-
-    def _uv_settings(self) -> str:
-        # the cache is another mount there, and a link cannot lead out of a mount
-        settings = f'link-mode = "copy"\noffline = true\ncache-dir = "{CACHE}"\n'
-        wheels = os.environ.get("PIP_FIND_LINKS", "")
-        if wheels.startswith("/"):
-            settings += f"find-links = {json.dumps(wheels.split())}\n"
-        return settings
+        self._settle_laptop(keys, {"gateway": "host_gateway_0", "worker": "host_worker_0"})
 
     def _wire(self, host: Host):
         """Lay the lines to the neighbours that are switched on; a line is named after its end."""
