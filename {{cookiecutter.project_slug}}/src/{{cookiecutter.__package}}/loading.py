@@ -33,7 +33,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        return ((self.epoch, int(index)) for index in order)
+        return ((self.epoch, index) for index in order.tolist())
 
 
 class TrainingSamples(Dataset[tuple[Image, int]]):

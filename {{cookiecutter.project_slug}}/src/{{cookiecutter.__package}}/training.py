@@ -92,6 +92,7 @@ def train(
             config.patience, progress.epoch, progress.best_epoch
         ):
             order.epoch = progress.epoch
+            model.train()
             batches = loaders["train"]
             if progress.batch:  # resumed in the middle of an epoch
                 batches = skip_first_batches(batches, progress.batch)
@@ -139,7 +140,6 @@ def train_step(
     clip_norm: float,
 ) -> Tensor:
     """Take one optimizer step on a batch; returns its loss, still on the device."""
-    model.train()
     loss = nn.functional.cross_entropy(model(images), labels)
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(model.parameters(), clip_norm)
