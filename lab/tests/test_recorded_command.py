@@ -52,11 +52,11 @@ class Recorder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def start(self, *words: str, **options) -> subprocess.Popen:
+    def start(self, *words: str, cwd: str = ".", **options) -> subprocess.Popen:
         """Start it in a process of its own, which a test may kill."""
         return subprocess.Popen(
             [sys.executable, "-m", "lab.cli", "record", *words],
-            cwd=self.project,
+            cwd=self.project / cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
