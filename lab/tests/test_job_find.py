@@ -5,6 +5,7 @@ import pytest
 from lab.ground import owner
 from lab.jobs import control
 from lab.jobs.control import Job, JobNotFound, NotYours
+from lab.ssh.machines import Machine
 from lab.transfer import report
 
 IDS = ["20260101-101530-k7xq2a", "20260101-101530-bbbb2a", "20260102-000000-cccccc"]
@@ -12,6 +13,7 @@ IDS = ["20260101-101530-k7xq2a", "20260101-101530-bbbb2a", "20260102-000000-cccc
 
 class Gpu:
     name = "gpu"
+    machine = Machine("gpu", ssh="worker", folder="lab/x")
 
 
 @pytest.fixture

@@ -241,7 +241,8 @@ def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
         return wanted
     jobs = list_jobs(connection, 0 if wanted else LISTED)
     if not jobs:
-        raise JobNotFound(f"there are no jobs on {connection.name} yet: lab run starts one.")
+        lab = connection.machine.lab
+        raise JobNotFound(f"there are no jobs on {connection.name} yet: {lab} run starts one.")
     if not wanted:
         return ([job for job in jobs if job.own] or jobs)[-1].id
     found = match([job for job in jobs if job.own or not own], wanted)
