@@ -70,6 +70,8 @@ def open_notebook(args: argparse.Namespace) -> None:
     if not server.started:
         print_message("it was already running")
     url = notebook.format_url(server, tunnel)
+    stop = f"{connection.machine.lab} notebook --stop"
+    print_message(f"it goes on without this terminal; {stop} ends it, with its kernels")
     show_address(url, tunnel, args, notebook.PORT, notebook.write_page)
 
 
@@ -95,6 +97,7 @@ def open_tensorboard(args: argparse.Namespace) -> None:
         print_message(
             f"the records of {machine} are fetched as they grow, into {project.relative(folder)}/"
         )
+    print_message("it goes on without this terminal; lab tensorboard --stop ends it")
     show_address(f"http://127.0.0.1:{tunnel.port}/", tunnel, args, 6006)
 
 
@@ -112,7 +115,7 @@ def list_tunnels(args: argparse.Namespace) -> None:
 
     if args.close is not None:
         closed = tunnels.close(args.close)
-        print(f"closed: {', '.join(closed)}" if closed else "nothing is open")
+        print(f"closed: {', '.join(closed)}" if closed else "nothing of this project is open")
         return
     rows = [
         {

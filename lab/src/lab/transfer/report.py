@@ -71,7 +71,10 @@ def print_report(connection: Connection, report: Report) -> int:
         print_message(f"lab: {count} arrived damaged and not put in place: try again.")
     if report.missing:
         count = count_files(len(report.missing))
-        print_message(f"lab: {count} vanished or could not be read on {machine}.")
+        print_message(
+            f"lab: {count} vanished or could not be read on {machine}: fetch again, or look at the"
+            " permissions there."
+        )
     for kind, folder in FOLDERS.items():
         sizes = [size for path, size in report.unfit.items() if path.startswith(f"{kind}/")]
         if sizes:

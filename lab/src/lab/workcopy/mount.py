@@ -80,7 +80,7 @@ def mount(connection: Connection, point: Path) -> str:
         cause = last_line(stderr) or "no answer"
         raise LabError(f"sshfs could not mount {remote} of {connection.name}: {cause}.")
     undo = f"{connection.machine.lab} unmount"
-    return f"{name}: {remote} of {connection.name}; {undo} unmounts it"
+    return f"{name} shows {remote} of {connection.name}; {undo} ends that"
 
 
 def unmount(point: Path) -> str:
