@@ -26,6 +26,11 @@ def pytest_configure():
 FOREIGN = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "COLUMNS", "LINES")
 MARKS = {"hosts_session": "hosts", "cluster": "hosts", "project": "environment"}
 LONG = ("hosts", "environment", "slow")
+# What a training, a plot and a Jupyter kernel import; an optimizer imports torch._dynamo.
+IMPORT_SLOW = """
+import accelerate, matplotlib.pyplot, pandas, safetensors.torch, sklearn.datasets, torch._dynamo
+import ipykernel.kernelapp, matplotlib_inline.backend_inline, torch.distributed.run
+"""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -96,6 +101,26 @@ def project(isolated_session, run_folder) -> Project:
             assert done.returncode == 0, done.stdout
             printed.write_text(done.stdout, "utf-8")
     return Project(folder / "my-experiment", printed.read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def compiled(project) -> Project:
+    """The same, whose first training and first notebook need not compile what they import."""
+    with once(project.path.parent.with_name("compiled")) as ours:
+        if ours:
+            project.run("python", "-c", IMPORT_SLOW)
+    return project
+
+
+@pytest.fixture(scope="session")
+def digits(project) -> Path:
+    """A data folder with the example's dataset; tests leave it as it is."""
+    folder = project.path.parent.with_name("digits")
+    with once(folder) as ours:
+        if ours:
+            prepare = ["python", "-m", "my_experiment.data", "prepare"]
+            project.run(*prepare, env={"LAB_DATA": str(folder)})
+    return folder
 
 
 @pytest.fixture

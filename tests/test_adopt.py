@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.laptop import Laptop
-from helpers.projects import LAB, TEMPLATE, Project
+from helpers.projects import LAB, TEMPLATE, Project, share_compiled
 from test_any_script import HYDRA, LIBRARIES, LIGHTNING, TRAINER, WRITERS, points
 from test_remote_document import commands, section
 
@@ -153,7 +153,7 @@ def test_the_ten_commands_lead_a_flat_repository_to_a_run_resumed_on_the_machine
 
 @pytest.mark.slow
 @pytest.mark.environment
-def test_five_kinds_of_projects_are_recorded_without_an_edited_line(tmp_path, home):
+def test_five_kinds_of_projects_are_recorded_without_an_edited_line(compiled, tmp_path, home):
     path = tmp_path / "kinds"
     pins = (TEMPLATE / "{{cookiecutter.project_slug}}/requirements.txt").read_text()
     pins = "".join(f"{line}\n" for line in pins.splitlines() if line[:1].isalpha())
@@ -163,6 +163,7 @@ def test_five_kinds_of_projects_are_recorded_without_an_edited_line(tmp_path, ho
     init = ("init", "--yes", "--wheel", WHEEL, "--outputs", "out/ outputs/")
     project.run(sys.executable, "-m", "lab.cli", *init, env={"PYTHONPATH": str(LAB)})
     project.bootstrap("--no-kernel", "--no-git")
+    share_compiled(compiled, project)
     kinds = section(PAGE, "Five kinds of projects")
     found, configs = {}, {}
     for line in commands(kinds):

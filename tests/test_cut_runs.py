@@ -31,8 +31,8 @@ class Cut:
 
 
 @pytest.fixture(scope="module")
-def cut(project, tmp_path_factory) -> Cut:
-    return Cut(project, tmp_path_factory.mktemp("cut"))
+def cut(compiled, tmp_path_factory) -> Cut:
+    return Cut(compiled, tmp_path_factory.mktemp("cut"))
 
 
 def points(record: Path) -> list[tuple]:

@@ -13,22 +13,25 @@ import urllib.request
 
 import pytest
 
-from helpers.projects import TEMPLATE, Project, cookiecutter
+from helpers.projects import TEMPLATE, Project, cookiecutter, share_compiled
 
 pytestmark = pytest.mark.environment
 
 
 @pytest.fixture(scope="module")
-def worked(isolated_session, tmp_path_factory) -> Project:
+def worked(compiled, tmp_path_factory) -> Project:
     """A project in which every command of its README has been run, in order, but `jupyter lab`."""
     folder = tmp_path_factory.mktemp("worked")
     answers = {"project_name": "Zebra Count", "dataset_name": "stripes"}
     done = cookiecutter(folder, skip="venv,kernel", **answers)
     assert done.returncode == 0, done.stdout
     project = Project(folder / "zebra-count")
-    commands = [line for line in readme_commands(project) if line != "jupyter lab notebooks"]
+    first, *commands = [one for one in readme_commands(project) if one != "jupyter lab notebooks"]
+    warn = {"PYTHONWARNINGS": "default"}
+    output = project.run(*first.split(), env=warn).stdout
+    share_compiled(compiled, project)
     script = "\n".join(["set -ex", *commands])
-    output = project.run("bash", "-c", script, env={"PYTHONWARNINGS": "default"}).stdout
+    output += project.run("bash", "-c", script, env=warn).stdout
     return Project(project.path, output)
 
 
@@ -344,11 +347,13 @@ def test_a_broken_machines_local_toml_is_named_in_one_line(clone, project, text,
         assert re.fullmatch(rf"error: \S+machines.local.toml{said}\n", done.stdout)
 
 
-def test_data_answers_in_lines_to_a_broken_pyproject_and_to_names_that_are_no_text(clone, project):
+def test_data_answers_in_lines_to_a_broken_pyproject_and_to_names_that_are_no_text(
+    clone, project, digits
+):
     python = project.path / ".venv" / "bin" / "python"
     environment = {"PYTHONPATH": str(clone.path / "src"), "PYTHONIOENCODING": "utf-8:strict"}
     command = [python, "-m", "my_experiment.data"]
-    clone.run(*command, "prepare", env=environment)
+    shutil.copytree(digits / "digits", clone.path / "data/digits", dirs_exist_ok=True)
     (clone.path / os.fsdecode(b"data/digits/train/\xff.png")).touch()
     done = clone.run(*command, "verify", env=environment, check=False)
     assert done.returncode == 1
@@ -384,23 +389,19 @@ def test_runs_and_a_dataset_may_be_links_that_git_does_not_see(clone, project, t
     assert known == "{'dataset': 'digits', 'manifest_sha256': None}\n"
 
 
-def test_an_interrupted_prepare_is_finished_by_the_next(project, tmp_path):
-    environment = {"LAB_DATA": str(tmp_path)}
-    command = ["python", "-m", "my_experiment.data", "prepare"]
-    project.run(*command, env=environment)
-    digits = tmp_path / "digits"
-    complete = {path: path.read_bytes() for path in digits.rglob("*") if path.is_file()}
-    for path in [digits / "manifest.json", *sorted(digits.glob("train/*/*"))[::3]]:
+def test_an_interrupted_prepare_is_finished_by_the_next(project, digits, tmp_path):
+    place = shutil.copytree(digits / "digits", tmp_path / "digits")
+    complete = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    for path in [place / "manifest.json", *sorted(place.glob("train/*/*"))[::3]]:
         path.unlink()
-    project.run(*command, env=environment)
-    assert {path: path.read_bytes() for path in digits.rglob("*") if path.is_file()} == complete
+    project.run("python", "-m", "my_experiment.data", "prepare", env={"LAB_DATA": str(tmp_path)})
+    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == complete
 
 
-def test_ctrl_c_in_prepare_says_how_to_complete_the_dataset(project, tmp_path):
+def test_ctrl_c_in_prepare_says_how_to_complete_the_dataset(project, digits, tmp_path):
     environment = {**os.environ, "LAB_DATA": str(tmp_path)}
     command = [project.path / ".venv/bin/python", "-m", "my_experiment.data", "prepare"]
-    project.run(*command, env=environment)
-    files = json.loads((tmp_path / "digits/manifest.json").read_text())["files"]
+    files = json.loads((digits / "digits/manifest.json").read_text())["files"]
     last = tmp_path / "mine" / list(files)[-1]
     last.parent.mkdir(parents=True)
     os.mkfifo(last)  # reading it waits for us
@@ -419,10 +420,10 @@ def test_ctrl_c_in_prepare_says_how_to_complete_the_dataset(project, tmp_path):
     assert len(list(place.rglob("*.png"))) == len(files)
 
 
-def test_verify_names_a_file_that_it_cannot_read(project, tmp_path):
+def test_verify_names_a_file_that_it_cannot_read(project, digits, tmp_path):
     environment = {"LAB_DATA": str(tmp_path)}
     command = ["python", "-m", "my_experiment.data"]
-    project.run(*command, "prepare", env=environment)
+    shutil.copytree(digits / "digits", tmp_path / "digits")
     (tmp_path / "digits/val/0/bad.png").symlink_to("/proc/self/mem")  # root may read all others
     done = project.run(*command, "verify", env=environment, check=False)
     assert done.returncode == 1
@@ -548,10 +549,12 @@ def test_a_fresh_project_is_ruff_clean_whatever_it_is_called(bake, name):
     fresh.run("ruff", "format", "--check", ".")
 
 
-def test_the_github_workflow_does_what_works_here(clone, home):
+def test_the_github_workflow_does_what_works_here(compiled, clone, home):
     workflow = (clone.path / ".github/workflows/tests.yml").read_text()
     commands = re.findall(r"- run: (.*)", workflow)
     assert commands[-1] == ".venv/bin/pytest"
+    clone.run(*commands.pop(0).split())
+    share_compiled(compiled, clone)
     for command in commands:
         # a few tests: another one runs them all, with `pytest`
         clone.run(*command.split(), env={"PYTEST_ADDOPTS": "-q -k draws"})
@@ -683,9 +686,9 @@ def lines(stream, seconds: float):
         yield line
 
 
-def test_a_training_run_has_the_scores_of_the_same_loop_in_bare_pytorch(project, tmp_path):
+def test_a_training_run_has_the_scores_of_the_same_loop_in_bare_pytorch(project, digits, tmp_path):
     folders = {"LAB_DATA": str(tmp_path / "data"), "LAB_RUNS": str(tmp_path / "runs")}
-    project.run(".venv/bin/python", "-m", "my_experiment.data", "prepare", env=folders)
+    shutil.copytree(digits, tmp_path / "data")
     benchmark = TEMPLATE / "benchmarks/training.py"
     # it ends with 1 if the scores differ
     done = project.run(".venv/bin/python", benchmark, "trial", env=folders, stderr=subprocess.PIPE)

@@ -136,6 +136,19 @@ def cookiecutter(output_dir: Path, *options, skip="", env=None, **answers):
     )
 
 
+def share_compiled(made: Project, other: Project) -> None:
+    """Give another project's packages what Python has compiled for those of one.
+
+    Both environments are links into uv's cache; if they are copies, Python compiles its own.
+    """
+    (packages,) = made.path.glob(".venv/lib/python3*/site-packages")
+    for compiled in packages.rglob("*.pyc"):
+        place = other.path / compiled.relative_to(made.path)
+        if place.parent.parent.is_dir() and not place.exists():
+            place.parent.mkdir(exist_ok=True)
+            os.link(compiled, place)
+
+
 def python_of(version: str) -> str | None:
     """An interpreter of that version on this machine: in PATH, of pyenv, or of uv."""
     pyenv = sorted(PYENV.glob(f"versions/{version}.*"))
