@@ -1,6 +1,7 @@
 """Answers that cannot work are refused before a file is written; the others arrive unchanged."""
 
 import fcntl
+import functools
 import json
 import os
 import pty
@@ -12,7 +13,7 @@ import tempfile
 import termios
 import time
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 import pytest
 from lab.ssh import connection, machines
@@ -51,12 +52,19 @@ CANNOT_WORK = {
 REFUSED = [(name, value) for name, values in CANNOT_WORK.items() for value in values]
 
 
+@functools.cache
+def compile_check() -> CodeType:
+    source = (TEMPLATE / "hooks/pre_gen_project.py").read_text("utf-8")
+    return compile(
+        source.replace("{{ cookiecutter | tojson }}", "{}"), "pre_gen_project.py", "exec"
+    )
+
+
 @pytest.fixture
 def check(tmp_path, monkeypatch):
     """The check of the answers, as a module of this process; its answers are good ones."""
-    source = (TEMPLATE / "hooks/pre_gen_project.py").read_text("utf-8")
     module = ModuleType("pre_gen_project")
-    exec(source.replace("{{ cookiecutter | tojson }}", "{}"), vars(module))
+    exec(compile_check(), vars(module))
     module.ANSWERS.update(dict.fromkeys(module.RULES, "") | module.EXAMPLES)
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
@@ -115,6 +123,7 @@ def assert_explained(message: str, name: str, value: str) -> None:
     assert message.isascii()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["project_slug"], sorted(CANNOT_WORK.keys() - {"project_slug"})])
 def test_what_is_refused_leaves_nothing_behind_and_its_suggestion_works(tmp_path, names, bake):
     """A wrong slug would also be the name of the folder."""
@@ -189,6 +198,7 @@ def test_a_wrong_slug_ends_with_rule_suggestion_and_a_command_that_keeps_the_oth
     assert 'ssh = "gpu1"' in (short_path / "out/my-exp/machines.toml").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_an_empty_folder_that_existed_before_stays(tmp_path):
     (tmp_path / "My Exp").mkdir()
     command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-f", "-o", tmp_path]
@@ -204,6 +214,7 @@ def test_every_suggestion_is_an_answer_that_works(check, name, value):
     assert check.refusal(name, suggestion) is None
 
 
+@pytest.mark.slow
 def test_an_empty_value_of_a_configuration_file_is_named(tmp_path):
     (tmp_path / "mine.yaml").write_text("default_context:\n  remote:\n  author_name:\n")
     options = ["--config-file", tmp_path / "mine.yaml"]
@@ -213,6 +224,7 @@ def test_an_empty_value_of_a_configuration_file_is_named(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slug", ["/absolute", "new/er/place", ".."])
 def test_a_slug_that_names_another_folder_leaves_none_behind(tmp_path, slug):
     here = tmp_path / "deep" / "here"
@@ -224,6 +236,7 @@ def test_a_slug_that_names_another_folder_leaves_none_behind(tmp_path, slug):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("-f",)])
 def test_an_empty_slug_writes_nothing_into_the_output_folder(tmp_path, options):
     (tmp_path / "mine").write_text("precious")
@@ -232,6 +245,7 @@ def test_an_empty_slug_writes_nothing_into_the_output_folder(tmp_path, options):
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_an_empty_folder_that_was_there_before_stays(tmp_path):
     old = tmp_path / "old"
     old.mkdir()
@@ -280,6 +294,7 @@ def test_every_printable_character_arrives_unchanged(bake, text):
     assert not list(path.parent.rglob("pwned"))
 
 
+@pytest.mark.slow
 def test_every_printable_character_arrives_unchanged_from_the_command_line(tmp_path):
     text = " ".join(DIFFICULT)
     done = cookiecutter(tmp_path, skip=EVERY_STEP, project_slug="x", description=text)

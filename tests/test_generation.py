@@ -118,6 +118,7 @@ def test_dl_template_skip_switches_steps_off(tmp_path, home, skip):
     assert kernel.exists() == ("venv" not in skip and "kernel" not in skip)
 
 
+@pytest.mark.slow
 def test_an_unknown_step_in_dl_template_skip_is_named(tmp_path):
     done = cookiecutter(tmp_path, skip=f"{EVERY_STEP},conda")
     assert "'conda' is unknown; the steps are venv, kernel, git" in done.stdout

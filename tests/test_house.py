@@ -93,6 +93,7 @@ def test_every_action_and_hook_is_pinned_by_the_hash_of_a_commit():
             assert re.fullmatch(r"\S*\b[0-9a-f]{40} # (frozen: )?v[\d.]+", line), f"{path}: {line}"
 
 
+@pytest.mark.slow
 def test_what_sp_repo_review_finds_has_its_reason_in_the_decisions(bake):
     paragraph = (
         (TEMPLATE / "docs/decisions.md").read_text("utf-8").split("## What sp-repo-review")[1]
@@ -142,6 +143,7 @@ def test_every_test_that_a_document_names_exists():
     assert named <= set(re.findall(r"def (test_\w+)", tests))
 
 
+@pytest.mark.slow
 def test_shellcheck_finds_nothing_in_any_shell_script():
     scripts = [TEMPLATE / ".ci/run", *TEMPLATE.glob("scripts/*.sh")]
     scripts += [*LAB.rglob("*.sh"), *LAB.rglob("*.bash")]

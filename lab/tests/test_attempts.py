@@ -297,6 +297,7 @@ def test_a_recorded_command_goes_on_in_its_record_and_output(record, job, words)
     assert (one / "cout.txt").read_text().count("cut") == 1
 
 
+@pytest.mark.slow
 def test_a_command_whose_recorder_was_killed_doubles_no_point(record, job):
     job(1)
     command = ("--", "python", "goes_on.py")
@@ -369,6 +370,7 @@ def test_points_that_come_again_replace_those_of_before(job, tmp_path):
     assert points_of(folder)[-1] == ("b", 2, 2) and ("b", 2, 1) not in points_of(folder)
 
 
+@pytest.mark.slow
 def test_show_and_runs_name_the_attempts(record, job, capfd):
     job(1)
     process = record.start("--", "python", "goes_on.py", start_new_session=True)

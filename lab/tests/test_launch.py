@@ -30,22 +30,24 @@ def lose_commits(machine) -> None:
     shutil.rmtree(machine.folder / "repo.git")
 
 
-@pytest.mark.parametrize(
-    ("losses", "calls"),
-    [([], 1), ([lose_scripts], 2), ([lose_commits], 2), ([lose_scripts, lose_commits], 3)],
-)
-def test_what_the_machine_lacks_is_sent_once_it_says_so(machine, repository, losses, calls):
+def test_what_the_machine_lacks_is_sent_once_it_says_so(machine, repository):
     launch.start(machine.connection, TRUE)
-    (repository / "new.py").write_text("1\n")
-    for lose in losses:
-        lose(machine)
-    before = machine.count_calls()
-    job = launch.start(machine.connection, TRUE)
-    assert machine.count_calls() - before == calls
-    assert machine.wait_for(job.id).state == "finished(0)"
-    code = machine.folder / "jobs" / job.id / "code"
-    assert (code / "new.py").read_text() == "1\n"
-    assert json.loads((code.parent / "job.json").read_text())["format"] == 1
+    for losses, calls in (
+        ([], 1),
+        ([lose_scripts], 2),
+        ([lose_commits], 2),
+        ([lose_scripts, lose_commits], 3),
+    ):
+        (repository / "new.py").write_text(f"{losses}\n")
+        for lose in losses:
+            lose(machine)
+        before = machine.count_calls()
+        job = launch.start(machine.connection, TRUE)
+        assert machine.count_calls() - before == calls
+        assert machine.wait_for(job.id).state == "finished(0)"
+        code = machine.folder / "jobs" / job.id / "code"
+        assert (code / "new.py").read_text() == f"{losses}\n"
+        assert json.loads((code.parent / "job.json").read_text())["format"] == 1
 
 
 def test_what_fails_for_another_reason_is_not_tried_again(machine, repository):

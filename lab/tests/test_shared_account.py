@@ -17,16 +17,22 @@ MINE, THEIRS, LATER = (f"2026010{day}-000000-{UNIQUE}" for day in (1, 2, 3))
 
 
 @pytest.fixture
-def shared(machine, project):
-    """A machine with running jobs: two of this person, and one of somebody else between them."""
+def there(machine, project):
+    """The machine, which is in machines.toml."""
     (project / "machines.toml").write_text('[machines.gpu]\nssh = "worker"\nfolder = "lab/x"\n')
     subprocess.run(["git", "init", "-q"], check=True)
     current.reload()
+    return machine
+
+
+@pytest.fixture
+def shared(there):
+    """A machine with running jobs: two of this person, and one of somebody else between them."""
     for id, by in ((MINE, name_owner()), (THEIRS, "eve@elsewhere"), (LATER, name_owner())):
-        job = machine.run_job(id, "exec sleep 1000")
+        job = there.run_job(id, "exec sleep 1000")
         (job / "job.json").write_text(json.dumps({"format": 1, "name": "same", "by": by}) + "\n")
         until(lambda job=job: (job / "phase").exists())
-    return machine
+    return there
 
 
 def listed(capsys, *options: str) -> list[str]:
@@ -57,7 +63,7 @@ def test_stop_mine_ends_all_of_ones_own_and_no_other(shared, capsys):
 
 
 @pytest.mark.parametrize("words", [["stop"], ["stop", "--mine", "same"], ["fetch", "--mine", "x"]])
-def test_what_is_not_one_thing_or_the_other_is_refused(shared, capsys, words):
+def test_what_is_not_one_thing_or_the_other_is_refused(there, capsys, words):
     assert main(words) == 2
 
 
