@@ -1,9 +1,13 @@
 """What a run prints becomes the lines that a terminal shows in the end, however it arrives."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
+from any_text import quickly
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab.recording import capture_helper
 from lab.recording.capture_helper import LONGEST, Channel, Lines
@@ -23,6 +27,10 @@ PRINTED = {
         b"outer 2\ninner 1\n",
     ),
     "colours": (b"\x1b[31mred\x1b[0m\n", b"\x1b[31mred\x1b[0m\n"),
+    "a colour before what ends like a sequence": (
+        b"\x1b[31mUSA\n\x1b[32mOK\n\r\x1b[33mOK\r\n\x1b[1;2A\n",
+        b"\x1b[31mUSA\n\x1b[32mOK\n\x1b[33mOK\n\x1b[1;2A\n",
+    ),
     "characters of several bytes": ("größe 日本\n".encode(), "größe 日本\n".encode()),
 }
 
@@ -47,6 +55,31 @@ def test_a_finished_line_is_written_at_once_and_an_endless_one_in_time():
     assert lines.feed(b"one\ntw") == b"one\n"
     assert lines.feed(b"o\n") == b"two\n"
     assert len(lines.feed(b"x" * (LONGEST + 1))) == LONGEST + 1
+
+
+@pytest.mark.parametrize("before", [b"", b"\n", b"\n\x1b[A\n\n"])
+def test_whatever_is_printed_takes_little_memory_and_time(before):
+    """A command may print anything, without an end, and after it has moved the cursor."""
+    began = time.process_time()
+    for endless in (b"x", b"\r", b"\n", b"\x1b", b"\x1b[2", b"9", b"\x1b[A", b"\r\n", b"y\n"):
+        lines = Lines()
+        lines.feed(before)
+        for _ in range(20):
+            lines.feed(endless * (10_000 // len(endless)))
+            assert sum(map(len, lines.rows)) + len(lines.rest) <= LONGEST + 100
+            assert len(lines.rows) < 100
+    assert collect(b"\x1b[" + b"9" * 5000 + b"A\n").endswith(b"9A\n")
+    assert time.process_time() < began + 60
+
+
+@quickly
+@given(
+    st.lists(
+        st.sampled_from([b"\r", b"\n", b"a", b" ", b"\x1b[A", b"\x1b[2K", b"\x1b[", b"3", b"K"])
+    )
+)
+def test_any_output_becomes_the_same_lines_wherever_it_is_split(pieces):
+    assert collect(*pieces) == collect(b"".join(pieces))
 
 
 def test_a_closed_terminal_does_not_end_the_record():

@@ -24,8 +24,9 @@ GRACE = 1.0  # seconds to wait for the last output of child processes that live 
 QUIET = 0.3  # seconds without output after which no more is expected from them
 WINDOW = 16  # rows above the cursor that nested progress bars may still redraw
 LONGEST = 65536  # bytes of an unfinished line that are held back
-TOKEN = re.compile(rb"(\r*\n|\r|\x1b\[\d*[AK])")
-UNFINISHED = re.compile(rb"(\r+|\x1b(\[\d*)?)\Z")
+RETURNS = re.compile(rb"\r\r+")  # as one; else each search below would look at all of them again
+TOKEN = re.compile(rb"(\r?\n|\r|\x1b\[\d{0,4}[AK])")
+UNFINISHED = re.compile(rb"(\r|\x1b(\[\d{0,4})?)\Z")
 
 
 class Lines:
@@ -44,38 +45,42 @@ class Lines:
 
     def feed(self, data: bytes) -> bytes:
         """Take more output; returns the lines that are finished now."""
-        data, self.rest = self.rest + data, b""
+        data, self.rest = RETURNS.sub(b"\r", self.rest + data), b""
         if found := UNFINISHED.search(data):
             data, self.rest = data[: found.start()], data[found.start() :]
-        for token in TOKEN.split(data):
-            self._take(token)
-        done = b""
-        while self.row > self.window:
-            done += self.rows.pop(0) + b"\n"
-            self.row -= 1
-        if self.row == 0 and len(self.rows[0]) > LONGEST:
+        for number, part in enumerate(TOKEN.split(data)):
+            if number % 2:
+                self._obey(part)
+            elif part:
+                self._write(part)
+        is_long = len(self.rows[self.row]) > LONGEST
+        finished = self.row if is_long else max(0, self.row - self.window)
+        done = b"".join(row + b"\n" for row in self.rows[:finished])
+        del self.rows[:finished]
+        self.row -= finished
+        if is_long:
             done, self.rows[0] = done + self.rows[0], b""
         return done
 
-    def _take(self, token: bytes) -> None:
+    def _obey(self, token: bytes) -> None:
         if token.endswith(b"\n"):
             self.row, self.fresh = self.row + 1, True
             if self.row == len(self.rows):
                 self.rows.append(b"")
         elif token == b"\r":
             self.fresh = True
-        elif token.startswith(b"\x1b[") and token.endswith(b"A"):
+        elif token.endswith(b"A"):
             self.row, self.fresh = max(0, self.row - int(token[2:-1] or 1)), True
             self.window = WINDOW
-        elif token.startswith(b"\x1b[") and token.endswith(b"K"):
-            if self.fresh or token == b"\x1b[2K":
-                self.rows[self.row] = b""
-        elif token:
-            before = self.rows[self.row]
-            if self.fresh and before:  # overwritten; blanks are how a progress bar is erased
-                before, token = b"", token if token.strip(b" ") else b""
-            self.rows[self.row] = before + token
-            self.fresh = False
+        elif self.fresh or token == b"\x1b[2K":
+            self.rows[self.row] = b""
+
+    def _write(self, text: bytes) -> None:
+        before = self.rows[self.row]
+        if self.fresh and before:  # overwritten; blanks are how a progress bar is erased
+            before, text = b"", text if text.strip(b" ") else b""
+        self.rows[self.row] = before + text
+        self.fresh = False
 
     def finish(self) -> bytes:
         """Return what is left, as if its last line were finished."""
