@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.recording.command.settings import name_program, read_settings
+from lab.recording.command.settings import has_path, name_program, read_arguments, read_settings
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,26 @@ from lab.recording.command.settings import name_program, read_settings
 )
 def test_settings_are_read_from_the_words_behind_the_program(command, settings):
     assert read_settings(command.split()) == settings
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("python train.py config/small.py --lr=0.1", ["config/small.py"]),
+        ("python train.py config/small.py lr=0.1 data", ["config/small.py", "data"]),
+        ("python train.py --layers 64 32 -- x", []),
+        ("bash run.sh -1 x", ["-1", "x"]),
+        ("python -m pkg.train", []),
+    ],
+)
+def test_words_that_are_no_settings_are_known_as_such(command, arguments):
+    assert read_arguments(command.split()) == arguments
+
+
+def test_a_setting_that_was_typed_by_its_path_is_found_at_its_depth():
+    values = {"model": {"depth": 3}, "lr": 1}
+    assert has_path(values, "model.depth") and has_path(values, "lr")
+    assert not has_path(values, "lr.x") and not has_path(values, "model.width")
 
 
 @pytest.mark.parametrize(

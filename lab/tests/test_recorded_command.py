@@ -15,7 +15,7 @@ from lab.datasets import folders as datasets
 from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.ground.files import sha256
-from lab.runs import records
+from lab.runs import records, reproduce
 
 SRC = Path(lab.__file__).resolve().parents[1]
 SCALARS = """
@@ -191,8 +191,17 @@ def test_a_new_folder_is_named_with_the_line_that_declares_it(record):
     record.write("see.sh", "cat out/file\n")
     for path in (record.project / "out").iterdir():
         path.unlink()
-    _, printed = record("--from", first.name, "--", "bash", "see.sh")
-    assert printed == "2\n"
+    record("--from", second.name, "--", "true")
+    later, printed = record("--from", first.name, "--", "bash", "see.sh")
+    assert printed == "2\n", "of that run, and not of the last one"
+    record.write("out/mine", "")
+    assert "mine" in record("--from", first.name, "--", "true")[1]
+    record.write("out/file", "kept by no run")
+    process = record.start("--from", first.name, "--", "true")
+    assert "out/file" in process.communicate()[1] and process.returncode == 1
+    assert record.entry(later)["meta"]["options"]["--from"] == first.name
+    plan = reproduce.make_plan(later.name, "", record.entry(later), {})
+    assert plan.earlier == first.name, "lab reproduce repeats it with the same outputs"
 
 
 def test_two_loggers_of_one_point_make_one_point(record):

@@ -150,6 +150,8 @@ def add_show_arguments(parser: CommandParser) -> None:
 
 
 def show_run(args: argparse.Namespace) -> None:
+    import shlex
+
     from lab.ground import project
     from lab.runs import reading, records
 
@@ -164,8 +166,11 @@ def show_run(args: argparse.Namespace) -> None:
     facts["start"] = format_time(row["start"])
     facts["duration"] = format_duration(row["duration"])
     facts |= {name: row[name] for name in ("dataset", "machine", "commit")}
+    meta = reading.get_dict(record, "meta")
+    facts["typed"] = " ".join(shlex.quote(str(word)) for word in reading.get_list(meta, "words"))
+    facts["from"] = reading.get_dict(meta, "options").get("--from")
     facts["record"] = project.relative(folder)
-    facts["comment"] = reading.get_dict(record, "meta").get("comment")
+    facts["comment"] = meta.get("comment")
     versions = {name: software.get(name) for name in ("python", "torch")}
     versions["lab"] = reading.get_dict(software, "lab").get("version")
     facts["software"] = join_facts(versions)

@@ -12,6 +12,7 @@ from lab.environment.installed import summarize
 from lab.ground import files, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.terminal import escape, shorten
+from lab.recording.command.settings import read_arguments
 from lab.runs import listing
 from lab.runs.reading import flatten_settings, get_dict, get_list, read_json, run_ids
 
@@ -130,6 +131,8 @@ def comparison(folders: list[Path]) -> list[dict[str, Any]]:
         about[name] = {key: row[key] for key in ("state", "dataset", "machine", "commit")}
         data, software = get_dict(record, "data"), get_dict(record, "software")
         facts = {"data manifest": data.get("manifest_sha256"), "lock": software.get("lock_sha256")}
+        words = get_list(get_dict(record, "meta"), "words")  # of a command
+        facts["arguments"] = " ".join(read_arguments(list(map(str, words)))) if words else None
         facts["attempts"] = len(get_list(record, "attempts")) or None
         facts["packages"] = describe_packages(software)
         named = get_dict(record, "meta").get("files")

@@ -50,6 +50,7 @@ class Plan(NamedTuple):
     processes: int
     words: list[str]  # of a command that lab record ran; it has no module
     working_folder: str  # where that ran, inside the project
+    earlier: str  # the run whose outputs it had
 
 
 @interrupts.as_exceptions()  # so that the checkout is removed, whatever ends this
@@ -152,7 +153,10 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
     processes = reading.get_dict(record, "job").get("processes", 1)
     words, folder = recorded_code.get_words(record), recorded_code.get_folder(record)
     if words:
-        return Plan(folder, "", "", 1, words, recorded_code.get_working_folder(record))
+        options = reading.get_dict(reading.get_dict(record, "meta"), "options")
+        earlier = reading.get_text(options, "--from") or ""
+        inside = recorded_code.get_working_folder(record)
+        return Plan(folder, "", "", 1, words, inside, earlier)
     if not isinstance(command, str) or not re.fullmatch(r"\w+(\.\w+)*", command, re.A):
         raise LabError(f"the recorded command of {name} is not the name of one: {command!r}.")
     if not isinstance(processes, int) or processes > MOST_PROCESSES:
@@ -161,7 +165,7 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
         plain_json.restore(config)  # else Sacred would make objects of it, by calling functions
     except (ValueError, TypeError) as error:
         raise LabError(f"config.json of {name} is not plain data: {error}.") from None
-    return Plan(folder, recorded_code.find_module(commit, record), command, processes, [], ".")
+    return Plan(folder, recorded_code.find_module(commit, record), command, processes, [], ".", "")
 
 
 def describe_command(name: str, plan: Plan) -> str:
@@ -303,6 +307,7 @@ def run_experiment(
     name = new_id()
     options = ["--id", name, "--comment", f"reproduces {old}"]
     if plan.words:
+        options += [f"--from={plan.earlier}"] if plan.earlier else []
         print_step("run", name)
         command = [python, "-m", "lab.cli", "record", *options, "--", *plan.words]
         run_command(command, cwd=code / plan.working_folder, env=variables)

@@ -10,7 +10,7 @@ from typing import Any
 from lab.datasets.links import link_tree
 from lab.ground import git, project
 from lab.ground.errors import LabError
-from lab.ground.terminal import escape, print_message
+from lab.ground.terminal import count_files, escape, print_message
 
 SHOWN = 5  # names in a line of advice
 
@@ -35,26 +35,66 @@ def collect(declared: list[str], target: Path, since: int) -> None:
 
 
 def give(run: str, declared: list[str]) -> None:
-    """Put what an earlier run left in the declared folders back into them; nothing is replaced."""
+    """Put what an earlier run left in the declared folders back into them.
+
+    What is there of another run is replaced, as that has kept its own. LabError for what no run
+    has kept.
+    """
     found = [path for path in project.data_folder().glob(f"*/models/{run}") if path.is_dir()]
     if not found:
         where = project.relative(project.data_folder())
         raise LabError(f"{run} left no outputs in {where}; from a machine lab fetch brings them.")
+    kept = list(project.data_folder().glob("*/models/*"))
+    differ = [
+        copy
+        for name in declared
+        for file, copy in list_wanted(found[0] / name, project.root() / name, are_different)
+    ]
+    for path in differ:
+        copies = (folder / project.relative(path) for folder in kept)
+        if not any(copy.is_file() and not are_different(copy, path) for copy in copies):
+            raise LabError(
+                f"{project.relative(path)} is in the way, and no run has kept it: move it away."
+            )
     for name in declared:
-        copy_files(found[0] / name, project.root() / name, lambda file, copy: not copy.exists())
+        copy_files(found[0] / name, project.root() / name, lambda file, copy: True)
+        left = list_wanted(
+            project.root() / name, found[0] / name, lambda _, copy: not copy.exists()
+        )
+        if left:
+            print_message(
+                f"lab: {name} also has {count_files(len(left))} that {run} did not leave,"
+                f" such as {escape(project.relative(left[0][0]))}"
+            )
+
+
+def are_different(one: Path, other: Path) -> bool:
+    """Whether both files exist and have another size or time: a file and its copy have not."""
+    if other.is_symlink() or not other.exists():
+        return other.is_symlink()
+    first, second = one.stat(), other.stat()
+    return (first.st_size, first.st_mtime_ns) != (second.st_size, second.st_mtime_ns)
 
 
 def copy_files(source: Path, target: Path, is_wanted: Callable[[Path, Path], bool]) -> None:
-    """Copy a file, or those in a folder at any depth, for which is_wanted(FILE, COPY) holds.
+    """Copy a file, or those in a folder at any depth, for which is_wanted(FILE, COPY) holds."""
+    for file, copy in list_wanted(source, target, is_wanted):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, copy)
+
+
+def list_wanted(
+    source: Path, target: Path, is_wanted: Callable[[Path, Path], bool]
+) -> list[tuple[Path, Path]]:
+    """List file and copy of a file, or of those in a folder, for which is_wanted() holds.
 
     Links, pipes and devices are left out.
     """
     inside = (Path(folder, name) for folder, _, names in os.walk(source) for name in names)
-    for file in [source] if source.is_file() else inside:
-        copy = target / file.relative_to(source)
-        if file.is_file() and not file.is_symlink() and is_wanted(file, copy):
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, copy)
+    found = [source] if source.is_file() else list(inside)
+    found = [file for file in found if file.is_file() and not file.is_symlink()]
+    pairs = [(file, target / file.relative_to(source)) for file in found]
+    return [(file, copy) for file, copy in pairs if is_wanted(file, copy)]
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -42,7 +42,7 @@ def record(
     if earlier:
         outputs.give(earlier, declared)
     typed = settings.read_settings(words)
-    options = {"--name": name or None, "--comment": comment or None}
+    options = {"--name": name or None, "--comment": comment or None, "--from": earlier or None}
     facts = {
         "words": words,
         "folder": os.path.relpath(Path.cwd().resolve(), root),
@@ -90,7 +90,8 @@ def record(
         else:
             recorder.completed_event(now(), None)
     outputs.remove_if_empty(output)
-    outputs.advise(recorder.run_entry["code"], declared)
+    if not id:  # else lab reproduce has chosen it, in a checkout that it removes
+        outputs.advise(recorder.run_entry["code"], declared)
     if recorder.problem():
         raise LabError(recorder.problem())
     code = code if code >= 0 else 128 - code
@@ -168,8 +169,15 @@ class Beats(threading.Thread):
     def take_reported(self) -> None:
         """Save the settings that the command has reported, and its points in a later attempt."""
         for reported in read_report(self.report, "settings"):
-            whole = {**reported, **self.recorder.config} if isinstance(reported, dict) else {}
-            if len(whole) > len(self.recorder.config):
+            if not isinstance(reported, dict):
+                continue
+            typed = {  # model.depth, say, which stands in `reported` at its depth
+                name: value
+                for name, value in self.recorder.config.items()
+                if name in reported or not settings.has_path(reported, name)
+            }
+            whole = {**reported, **typed}
+            if whole.keys() != self.recorder.config.keys():
                 self.recorder.config = whole
                 self.recorder.save_json(whole, "config.json")
         if self.later:

@@ -52,6 +52,26 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     return settings
 
 
+def read_arguments(words: list[str]) -> list[str]:
+    """Read the words behind the program that belong to no setting: config/small.py."""
+    found, is_value = [], False
+    for word in words[find_program(words) + 1 :]:
+        is_option = bool(OPTION.fullmatch(word) and not NUMBER.fullmatch(word))
+        is_assigned = bool(ASSIGNED.fullmatch(word))
+        found += [] if is_option or is_assigned or is_value else [word]
+        is_value = (is_value or is_option) and not is_assigned
+    return found
+
+
+def has_path(values: Any, path: str) -> bool:
+    """Whether nested dictionaries have a value at a path such as model.depth."""
+    for name in path.split("."):
+        if not isinstance(values, dict) or name not in values:
+            return False
+        values = values[name]
+    return True
+
+
 def to_name(word: str) -> str:
     return word.replace("-", "_")
 
