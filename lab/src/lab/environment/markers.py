@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 TERM = re.compile(r"(\w+)\s*(==|!=|<=|>=|<|>)\s*'([^']*)'")
 VERSION = re.compile(r"(\d+(?:\.\d+)*)(\.\*)?")
+MOST = 100  # characters of a version
 VERSIONS = ("python_version", "python_full_version")
 
 
@@ -39,7 +40,10 @@ def holds(marker: str, variables: Mapping[str, str] | None = None) -> bool:
     if any(term is None for part in found for term in part):
         from packaging.markers import Marker
 
-        return Marker(marker).evaluate(dict(variables))
+        try:
+            return Marker(marker).evaluate(dict(variables))
+        except ValueError:  # it is none: the lock is damaged, which pip says
+            return True
     return any(all(part) for part in found)
 
 
@@ -55,6 +59,8 @@ def _compare(term: str, variables: Mapping[str, str]) -> bool | None:
     version, ours = VERSION.fullmatch(wanted), VERSION.fullmatch(variables[name])
     if not version or not ours or ours[2] or (version[2] and sign not in ("==", "!=")):
         return None  # a release candidate of Python, say
+    if len(wanted) > MOST:
+        return None
     right, left = (list(map(int, one[1].split("."))) for one in (version, ours))
     length = len(right) if version[2] else max(len(right), len(left))
     left, right = ([*one, *[0] * length][:length] for one in (left, right))

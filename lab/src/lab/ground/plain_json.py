@@ -30,5 +30,8 @@ def _restore_key(key: str) -> "Any":
     if not key.startswith(KEY):
         return key
     restored = restore(files.parse_json(key.removeprefix(KEY)))
-    hash(restored)
+    try:
+        hash(restored)
+    except TypeError:
+        raise ValueError(f"{key} cannot be a key") from None
     return restored
