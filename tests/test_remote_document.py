@@ -40,10 +40,10 @@ def section(text: str, title: str) -> str:
 
 
 @pytest.fixture
-def whole(project, hosts) -> Laptop:
+def whole(compiled, hosts) -> Laptop:
     """The whole project, torch included, on the laptop; the worker has nothing of it."""
     place = hosts.laptop.home / "my-experiment"
-    shutil.copytree(project.path, place, symlinks=True)
+    shutil.copytree(compiled.path, place, symlinks=True)
     laptop = Laptop(place, hosts=hosts)
     machine = 'ssh = "worker"\ngateway = "gateway"\nfolder = "lab/my-experiment"\n'
     (place / "machines.toml").write_text(f"[machines.gpu]\n{machine}")

@@ -31,6 +31,13 @@ import importlib, lab, pkgutil
 for module in pkgutil.walk_packages(lab.__path__, "lab."):
     importlib.import_module(module.name)
 """
+# What a server of Jupyter, its kernels and TensorBoard import.
+IMPORT_SERVERS = """
+import debugpy.server.api, httpx, ipykernel.kernelapp, IPython.core.pylabtools, jedi, jupyter_lsp
+import jupyter_server.services.kernels.connection.channels, jupyter_server_terminals
+import jupyterlab.labapp, matplotlib.pyplot, matplotlib_inline.backend_inline, nbconvert
+import notebook.app, pandas, tensorboard.default, tensorboard.main
+"""
 
 
 def start_hosts(folder: Path, shared: Path | None = None) -> bed.Hosts:
@@ -104,4 +111,5 @@ def _set_up(laptop: Laptop, names: tuple[str, ...]) -> None:
     laptop.lab("setup")
     # each test begins with this snapshot: what is compiled in it is not compiled by each test
     laptop.run("python", "-c", IMPORT_ALL)
-    laptop.hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", IMPORT_ALL)
+    more = IMPORT_SERVERS if "jupyter" in names else ""
+    laptop.hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", IMPORT_ALL + more)
