@@ -94,7 +94,9 @@ def test_the_browser_is_started_without_the_token(project, wide_open, tmp_path, 
         page.chmod(0o644)
 
 
-@pytest.mark.parametrize("kind", ["link to a private folder", "link to nothing", "open", "file"])
+@pytest.mark.parametrize(
+    "kind", ["link to a private folder", "link to nothing", "open", "file", "of bob"]
+)
 def test_the_folder_of_sockets_is_our_own_or_none(home, tmp_path, monkeypatch, kind):
     victim = tmp_path / "victim"
     victim.mkdir(mode=0o700)
@@ -107,6 +109,9 @@ def test_the_folder_of_sockets_is_our_own_or_none(home, tmp_path, monkeypatch, k
         folder.touch(0o600)
     elif kind == "open":
         folder.mkdir(mode=0o755)
+    elif kind == "of bob":
+        folder.mkdir(mode=0o700)
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
     else:
         folder.symlink_to(victim if "private" in kind else tmp_path / "nowhere")
     with pytest.raises(LabError, match="tunnels"):
