@@ -2,7 +2,13 @@
 
 import pytest
 
-from lab.recording.command.settings import has_path, name_program, read_arguments, read_settings
+from lab.recording.command.settings import (
+    has_path,
+    join,
+    name_program,
+    read_arguments,
+    read_settings,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,9 @@ def test_a_setting_that_was_typed_by_its_path_is_found_at_its_depth():
     values = {"model": {"depth": 3}, "lr": 1}
     assert has_path(values, "model.depth") and has_path(values, "lr")
     assert not has_path(values, "lr.x") and not has_path(values, "model.width")
+    typed = {"model": "big", "model.depth": 3, "lr": 2, "more": 1}
+    assert join(values, typed) == {"model": {"depth": 3}, "lr": 2, "more": 1}
+    assert join(values, join(values, typed)) == join(values, typed)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Sacred's experiment with a dataclass as its configuration, and errors of one line."""
 
+import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -98,9 +99,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         @self.config_hook  # type: ignore[untyped-decorator] # Sacred has no types
         def check_config(config: dict[str, Any], command_name: str, logger: Any) -> dict[str, Any]:
             self.files: list[str] = []
-            own = {
-                name: one for name, one in config.items() if name not in self._ingredient_names()
-            }
+            given = self._ingredient_names() | self._find_seed(config)
+            own = {name: one for name, one in config.items() if name not in given}
             self.checked = to_plain(settings(**check(settings, own, self.files)))
             return self.checked
 
@@ -165,11 +165,14 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     ) -> Run:
         """Create Sacred's run, with the settings that are inherited."""
         updates: dict[str, Any] = to_builtin(config_updates or {})
+        if self._find_seed(updates) and type(updates["seed"]) is not int:  # Sacred only asserts it
+            raise ConfigError(f"seed={updates['seed']!r} is not an integer.")
         defaults = to_plain(self.settings())
         self.words = [command_name, dict(updates), list(named_configs)]
         earlier = attempted.read_config(self.words, project.runs_folder())
         if earlier:  # resume=last would now be this run itself
-            updates |= {name: value for name, value in earlier.items() if name in defaults}
+            known = defaults.keys() | self._find_seed(earlier)
+            updates |= {name: value for name, value in earlier.items() if name in known}
         elif self.inherit:
             typed: dict[str, Any] = {}
             for name in named_configs:
@@ -191,7 +194,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         }
         run.config = {**run.config, **with_files}
         ingredients = self._ingredient_names()
-        own = {name: value for name, value in run.config.items() if name not in ingredients}
+        hidden = ingredients if "seed" in updates else ingredients | self._find_seed(run.config)
+        own = {name: value for name, value in run.config.items() if name not in hidden}
         run.meta_info["changed"] = {
             **nested.find_changed(own, defaults),
             **self._find_changed_in_ingredients(run),
@@ -201,6 +205,11 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     def _ingredient_names(self) -> set[str]:
         """The names in the configuration that are ingredients."""
         return {one.path for one in self.ingredients}
+
+    def _find_seed(self, config: Mapping[str, Any]) -> set[str]:
+        """The name of Sacred's own setting, where the dataclass has none of that name."""
+        has_own = any(field.name == "seed" for field in dataclasses.fields(self.settings))
+        return set() if has_own else {"seed"} & config.keys()
 
     def _find_changed_in_ingredients(self, run: Run) -> dict[str, Any]:
         """The settings of ingredients that differ from their defaults, by their paths."""

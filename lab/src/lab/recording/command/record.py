@@ -171,13 +171,8 @@ class Beats(threading.Thread):
         for reported in read_report(self.report, "settings"):
             if not isinstance(reported, dict):
                 continue
-            typed = {  # model.depth, say, which stands in `reported` at its depth
-                name: value
-                for name, value in self.recorder.config.items()
-                if name in reported or not settings.has_path(reported, name)
-            }
-            whole = {**reported, **typed}
-            if whole.keys() != self.recorder.config.keys():
+            whole = settings.join(reported, self.recorder.config)
+            if whole != self.recorder.config:
                 self.recorder.config = whole
                 self.recorder.save_json(whole, "config.json")
         if self.later:

@@ -63,6 +63,20 @@ def read_arguments(words: list[str]) -> list[str]:
     return found
 
 
+def join(reported: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+    """Join the settings that a command has reported and those that were typed.
+
+    Hydra's model.depth=3 and model=big stand in `reported` already, as what they have made.
+    """
+    kept = {
+        name: value
+        for name, value in typed.items()
+        if not has_path(reported, name)
+        or (name in reported and not isinstance(reported[name], dict))
+    }
+    return {**reported, **kept}
+
+
 def has_path(values: Any, path: str) -> bool:
     """Whether nested dictionaries have a value at a path such as model.depth."""
     for name in path.split("."):
