@@ -214,6 +214,35 @@ def test_models_go_with_their_record_and_only_if_that_is_asked_for(machine, proj
     assert not model.parent.exists() and not (machine.folder / "runs" / RUN).exists()
 
 
+def test_a_model_that_was_brought_for_a_job_goes_while_no_job_goes_on(machine, project):
+    record(project / "runs")
+    for run in (RUN, OTHER):  # of OTHER this computer knows no run
+        for folder in (machine.folder, project):
+            model = folder / "data/digits/models" / run / "step-3/state.json"
+            model.parent.mkdir(parents=True)
+            model.write_text("state")
+    there = machine.folder / "data/digits/models"
+
+    def removed(models=True):
+        for run in (RUN, OTHER):  # as if it had been brought long ago
+            os.utime(there / run, (0, 0))
+        return names(clean_all(machine, models), "model")
+
+    assert names(clean_all(machine, models=True), "model") == set(), "its job may start now"
+    live = launch.start(machine.connection, ["sh", "-c", "exec sleep 1000"], gpus="0").id
+    assert removed() == set()
+    control.stop(machine.connection, live, grace=0)
+    assert removed(models=False) == set()
+    (there / RUN / "more").touch()
+    assert removed() == set()
+    (there / RUN / "more").unlink()
+    (there / RUN / "step-3/state.json").write_text("stat3")
+    assert removed() == set()
+    (there / RUN / "step-3/state.json").write_text("state")
+    assert removed() == {RUN}
+    assert os.listdir(there) == [OTHER]
+
+
 def test_what_changes_between_the_question_and_the_removal_stays(machine, project):
     for folder in (machine.folder, project):
         record(folder / "runs")

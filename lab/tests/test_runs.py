@@ -178,6 +178,20 @@ def test_runs_are_chosen_and_sorted(three, options, found):
 
 
 @pytest.mark.parametrize(
+    ("metric", "higher_is_better"),
+    [
+        *((name, True) for name in ("val/top5", "kappa", "mean_return", "mAP50-95", "val_map")),
+        *((name, False) for name in ("accumulated_loss", "f1_error", "heatmap_mse", "perplexity")),
+    ],
+)
+def test_the_best_comes_first_by_the_name_of_the_metric(lab, metric, higher_is_better):
+    low, high = "20261122-101530-low", "20261122-101530-high"
+    for name, value in ((low, 1.0), (high, 2.0)):
+        lab.record(name, result={metric: value})
+    assert lab.ids("--sort", metric) == ([high, low] if higher_is_better else [low, high])
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["runs", "--where", "learning_rate=1"],

@@ -122,7 +122,7 @@ def test_a_run_that_was_cut_anywhere_goes_on_exactly(digits, monkeypatch):
         assert (resumed, rest) == (result, steps - cut + 1), f"cut at step {cut} of {steps}"
 
 
-def test_a_run_cannot_be_resumed_as_another_one(digits, folders):
+def test_a_run_cannot_be_resumed_as_another_one(digits, folders, capsys):
     first = train(epochs=1)
     for settings, why in (
         ({"epochs": 2, "lr": 0.1}, "lr was 0.003, is 0.1"),
@@ -140,6 +140,8 @@ def test_a_run_cannot_be_resumed_as_another_one(digits, folders):
     with pytest.raises(LabError, match="manifest of dataset digits has changed"):
         train(epochs=2, resume=first._id)
     assert len(list(project.runs_folder().glob("2*"))) == 1, "no record of what never ran"
+    train(epochs=1, pretrained=first._id)
+    assert f"{first._id} was trained on another split of digits" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_another_model_is_named(digits, monkeypatch):
@@ -171,14 +173,10 @@ def test_weights_have_the_names_of_the_model_whatever_wraps_it():
     assert list(checkpoints.to_plain_names(wrapped)) == list(plain)
 
 
-def test_training_stops_when_the_validation_loss_does_not_improve(digits):
-    run = train(epochs=50, lr=0.5, patience=2)
-    assert len(values(run, "val/loss")) < 50
-
-
 def test_the_best_weights_are_tested_and_a_resumed_run_takes_them_over(digits):
     settings = {"epochs": 50, "lr": 0.5, "patience": 2}
     run = train(**settings)
+    assert len(values(run, "val/loss")) < 50, "it does not improve"
     with pytest.raises(LabError, match="patience=4"):
         train(**settings, resume=run._id)
     resumed = train(**settings | {"patience": 3}, resume=run._id)

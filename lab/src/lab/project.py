@@ -15,12 +15,15 @@ For experiments and notebooks; a change of what is listed here is a new major ve
     write(path, text)   write a file so that no reader ever sees a part of it
     read_json(path)     the content of a JSON file; OSError or ValueError if it is none
     sha256(path)        hash of a file's content
+    hash_manifest(X)    hash of a dataset's manifest, by which runs know the dataset; "" if none
+    warn_of_leakage(...)  if a run's weights know what is in val or test of a dataset by now
     SPLITS              the folders of a dataset: train, val, test
     LabError            an error that is shown as one line: the cause and the next step
 """
 
 from lab.ground.errors import LabError
 from lab.ground.files import read_json, sha256, write
+from lab.ground.manifests import hash_manifest, warn_of_leakage
 from lab.ground.portable import find_file
 from lab.ground.project import (
     SPLITS,
@@ -42,6 +45,7 @@ __all__ = [
     "dataset_folder",
     "default_dataset",
     "find_file",
+    "hash_manifest",
     "name",
     "package",
     "read_json",
@@ -50,5 +54,6 @@ __all__ = [
     "runs_folder",
     "sha256",
     "title",
+    "warn_of_leakage",
     "write",
 ]

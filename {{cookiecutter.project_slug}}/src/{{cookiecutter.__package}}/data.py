@@ -63,6 +63,8 @@ class ImageSplit:
         manifest = read_manifest(dataset)
         self.classes = manifest["classes"]
         self.paths = [path for path in manifest["files"] if path.startswith(f"{split}/")]
+        if not self.paths:
+            raise LabError(f"the manifest of dataset {dataset} lists no images in {split}/.")
         self.labels = [self.classes.index(path.split("/")[1]) for path in self.paths]
         self.folder = folder(dataset)
         self.size = (size, size)

@@ -57,6 +57,9 @@ def decode(file: BinaryIO) -> Image.Image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ImageError(f"has {width} x {height} pixels, more than {MAX_PIXELS:,}")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # phones put a second one into a JPEG
+            raise ImageError(f"has {frames} frames or pages: save each as an image of its own")
         image.load()
         if image.mode.startswith(("I", "F")):  # convert() would clip the values to 255
             raise ImageError("has more than 8 bits per channel: convert it to 8 bits first")

@@ -78,8 +78,14 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     abbreviates is returned.
     """
     if not typed.get("resume"):
-        wanted = str(typed.get("pretrained", ""))
-        return {"pretrained": find_run(wanted, WEIGHTS).name} if wanted else {}
+        if not typed.get("pretrained"):
+            return {}
+        folder = find_run(str(typed["pretrained"]), WEIGHTS)
+        if list_checkpoints(folder):
+            checkpoint, dataset = read_checkpoint(folder), str({**defaults, **typed}["dataset"])
+            learned = str(checkpoint.config.get("dataset"))
+            project.warn_of_leakage(folder.name, learned, checkpoint.manifest, dataset)
+        return {"pretrained": folder.name}
     folder = find_run(str(typed["resume"]))
     checkpoint = read_checkpoint(folder)
     old = {name: checkpoint.config.get(name, value) for name, value in defaults.items()}
@@ -91,7 +97,7 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     ]
     if processes != checkpoint.processes:
         differing.append(f"it had {checkpoint.processes} processes, now {processes}")
-    if hash_manifest(str(old["dataset"])) != checkpoint.manifest:
+    if project.hash_manifest(str(old["dataset"])) != checkpoint.manifest:
         differing.append(f"the manifest of dataset {old['dataset']} has changed")
     if differing:
         raise LabError(
@@ -113,11 +119,3 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
 def is_out_of_patience(patience: int, epoch: int, best_epoch: int) -> bool:
     """Whether the validation loss has not improved for `patience` epochs; 0: never."""
     return bool(patience) and epoch - best_epoch >= patience
-
-
-def hash_manifest(dataset: str) -> str:
-    """Return the sha256 of a dataset's manifest; "" if there is none."""
-    try:
-        return project.sha256(project.dataset_folder(dataset) / "manifest.json")
-    except OSError:
-        return ""

@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lab import tracking
+from lab import project, tracking
 from lab.project import LabError
 
 from . import checkpoints, past_runs
@@ -60,7 +60,7 @@ def train(
     from which `resume` continues. Metrics are logged by optimizer step.
     """
     accelerator = make_accelerator(config.mixed_precision)
-    manifest = past_runs.hash_manifest(config.dataset)
+    manifest = project.hash_manifest(config.dataset)
     set_seed(config.seed)
     folder = models / broadcast_object_list([run_id])[0]  # the id of rank 0, in every process
 

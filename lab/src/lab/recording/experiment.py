@@ -25,7 +25,7 @@ from lab.recording.record_files import RecordError
 from lab.recording.recorder import RunFolder
 from lab.recording.sacred_import import Run, sacred
 from lab.recording.settings import named_files, nested
-from lab.recording.settings.checking import check, to_builtin, to_plain
+from lab.recording.settings.checking import check, to_builtin, to_plain, without_own_seed
 from lab.recording.settings.errors import (
     ConfigError,
     UnknownCommandError,
@@ -178,7 +178,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             for name in named_configs:
                 scope = self.named_configs.get(name)  # None: a file, or unknown
                 typed |= self.named.get(name) or (scope and scope(updates, typed, defaults)) or {}
-            checked = check(self.settings, typed | updates)
+            checked = check(self.settings, without_own_seed(self.settings, typed | updates))
             plain = to_plain(self.settings(**checked))
             typed = {name: plain[name] for name in checked}
             module, _, name = self.inherit.partition(":")

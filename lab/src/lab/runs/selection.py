@@ -13,7 +13,10 @@ from lab.runs.listing import Row
 from lab.runs.records import final
 
 HIGHER_IS_BETTER = re.compile(
-    r"acc|f1|auc|auroc|precision|recall|iou|dice|bleu|rouge|score|reward|r2|map\b|psnr|ssim", re.I
+    r"(?!.*(loss|err))"  # accumulated_loss, f1_error
+    r".*(acc|f1|auc|precision|recall|sensitivity|specificity|iou|dice|bleu|rouge|score|reward"
+    r"|return|success|r2|(\b|_)map|ndcg|mrr|top-?\d|kappa|mcc|corr|psnr|ssim)",
+    re.I,
 )
 
 
@@ -64,7 +67,7 @@ def sort_rows(rows: list[Row], metric: str, reverse: bool = False) -> list[Row]:
     before the name turns that round, as `reverse` does. UsageError if no run has the metric.
     """
     name = metric.removeprefix("-")
-    descending = bool(HIGHER_IS_BETTER.search(name)) ^ (name != metric) ^ reverse
+    descending = bool(HIGHER_IS_BETTER.match(name)) ^ (name != metric) ^ reverse
     values = {}
     for row in rows:
         value = row["result"].get(name)

@@ -1,9 +1,9 @@
 """Making room on a machine: what can be made again, or is proven to be at home, is removed.
 
 The machine says what may go: checkouts of jobs that have ended and changed nothing in them,
-environments that nothing uses, snapshots and records. A snapshot goes only if this repository has
-it; a record, or a checkout with files that its job has left there, only if the sha256 of every file
-is that of the file here.
+environments that nothing uses, snapshots, records and models. A snapshot goes only if this
+repository has it; a record, a model, or a checkout with files that its job has left there, only if
+the sha256 of every file is that of the file here.
 """
 
 import re
@@ -22,7 +22,7 @@ from lab.ssh.connection import Connection
 from lab.transfer.fetch import FOLDERS
 from lab.transfer.fetch_plan import Kind, Listing, list_remote, remote_hashes
 
-REMOVABLE = ("checkout", "written", "environment", "record", "snapshot")
+REMOVABLE = ("checkout", "written", "environment", "record", "model", "snapshot")
 KINDS = (*REMOVABLE, "repository", "kept")
 
 
@@ -38,15 +38,16 @@ class Item(NamedTuple):
 def find(connection: Connection, models: bool = False) -> list[Item]:
     """Return what may be removed now, and what is kept because only the machine has it.
 
-    `models`: also records with models, from which no later job can resume then. Raises SshError.
+    `models`: also records with models, from which no later job can resume then, and models that
+    were brought for a job. Raises SshError.
     """
     items = _ask(connection, models, [])
-    filled = [item for item in items if item.kind in ("record", "written")]
+    filled = [item for item in items if item.kind in ("record", "written", "model")]
     home = _find_home(connection, filled) if filled else set()
     ours = set(git.run("for-each-ref", "--format=%(objectname)", snapshot.REFS).split())
     # the next start is sent as what differs from it
     ours -= set(git.run("for-each-ref", "--format=%(objectname)", SENT).split())
-    may_go = {"record": home, "written": home, "snapshot": ours}
+    may_go = {"record": home, "written": home, "model": home, "snapshot": ours}
     found = [item for item in items if item.name in may_go.get(item.kind, {item.name})]
     for item in items:
         if item.kind == "written" and item.name not in home:
@@ -82,12 +83,12 @@ def parse_items(output: str) -> list[Item]:
         kind, size, inodes, name = entry.split(" ", 3)
         if kind not in KINDS or "\n" in name:
             raise ValueError("nothing that can be removed")
-        if kind == "record":
+        if kind in ("record", "model"):
             run, _, number = name.split(" ")
             parse_number(number)
             if not files.is_plain_path(run) or "/" in run:
                 raise ValueError("no name of a record")
-        if kind in ("record", "written") and not re.fullmatch(
+        if kind in ("record", "written", "model") and not re.fullmatch(
             r"[^ ]+ [0-9a-f]{64} [0-9]{1,9}", name
         ):
             raise ValueError("no list of files")
@@ -104,6 +105,8 @@ def _find_home(connection: Connection, items: list[Item]) -> set[str]:
     home = set()
     for item in items:
         run, _, count = item.name.split(" ")
+        if item.kind == "model":  # without a record there: what it should have
+            by_run[run] = [("data", path) for path in _list_local_model(run)]
         found = by_run[run]
         record = project.runs_folder() / run / "run.json"
         over = item.kind == "written" or (
@@ -132,6 +135,12 @@ def _group(listing: Listing) -> dict[str, list[tuple[Kind, str]]]:
         for path in names:
             found[_run_of(kind, path)].append((kind, path))
     return found
+
+
+def _list_local_model(run: str) -> list[str]:
+    data = project.data_folder()
+    files = (path for models in data.glob("*/models") for path in (models / run).rglob("*"))
+    return [path.relative_to(data).as_posix() for path in files if path.is_file()]
 
 
 def _run_of(kind: Kind, path: str) -> str:

@@ -1,8 +1,9 @@
 # Lists what may be removed, or removes it. Variables: remove (yes), project, models (yes: of records with
 # models, too), format (of the jobs that this lab knows). Standard input: what to remove, a line each, as
 # "KIND NAME". Prints, each ended by a NUL, "KIND BYTES INODES NAME": checkout, written, environment, snapshot,
-# record. Written is a checkout in which its job has left files. NAME of that and of a record is followed by the
-# hash of its list of files, and by their number: the laptop asks for it only if it has all of them.
+# record, model. Written is a checkout in which its job has left files, model one that was brought without its
+# record. NAME of these and of a record is followed by the hash of its list of files, and by their number: the
+# laptop asks for it only if it has all of them.
 # Needs: places.sh jobs.sh code.sh environment.sh left_files.sh
 
 [ -d "$folder" ] || exit 0
@@ -125,6 +126,18 @@ for run in "$folder"/runs/*/; do
     listed=$(find "$@" -printf '%y %s %T@ %p\0' | sort -z | sha256sum | cut -c 1-64)
     count=$(find "$@" ! -type d -printf x | wc -c)
     offer record "$id $listed $count" "$@"
+done
+
+# --- models that were brought without their record: none that a job reads, or is about to be started for
+
+for model in "$data"/*/models/*/; do
+    model=${model%/}
+    id=${model##*/}
+    if [ -z "$models" ] || [ "$live" != "$newline" ] || ! [ -d "$model" ] || [ -e "$folder/runs/$id" ]; then continue; fi
+    case $id in *[!A-Za-z0-9._-]*) continue ;; esac
+    if [ -L "$model" ] || ! is_mine "$model" || [ -z "$(find "$model" -prune -mmin +60)" ]; then continue; fi
+    listed=$(find "$model" -printf '%y %s %T@ %p\0' | sort -z | sha256sum | cut -c 1-64)
+    offer model "$id $listed $(find "$model" ! -type d -printf x | wc -c)" "$model"
 done
 
 # --- snapshots that no checkout is of -------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInfo
@@ -31,7 +32,13 @@ Model = Annotated[str, "model"]
 
 def make_config(config: type[Config], values: Mapping[str, Any]) -> Config:
     """Make the dataclass from the dictionary that Sacred passes to a run, or raise ConfigError."""
-    return config(**check(config, values))
+    return config(**check(config, without_own_seed(config, values)))
+
+
+def without_own_seed(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out Sacred's `seed`, which every run has, if the dataclass has none."""
+    has_seed = any(field.name == "seed" for field in fields(config))
+    return {name: value for name, value in values.items() if name != "seed" or has_seed}
 
 
 def check(
