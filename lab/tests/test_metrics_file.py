@@ -119,8 +119,15 @@ def test_a_bad_name_or_value_does_not_lose_the_other_points(metrics):
     metrics.add(1, {"loss": 0.5, odd: 1.0})
     with pytest.raises(ValueError, match="huge is too large"):
         metrics.add(2, {"huge": 10**5000, "loss": 0.25})
+    with pytest.raises(ValueError, match="one"):
+        metrics.add(3, {"word": "one", "loss": 0.125})
     with pytest.raises(ValueError, match="64 bits"):
         metrics.add(10**5000, {"loss": 0.25})
     metrics.flush()
-    assert recorded(metrics) == [("loss", 1, 0.5), (odd, 1, 1.0), ("loss", 2, 0.25)]
-    assert metrics.events.path.read_bytes().count(b"loss") == 2
+    assert recorded(metrics) == [
+        ("loss", 1, 0.5),
+        (odd, 1, 1.0),
+        ("loss", 2, 0.25),
+        ("loss", 3, 0.125),
+    ]
+    assert metrics.events.path.read_bytes().count(b"loss") == 3

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInfo
 
@@ -71,6 +71,8 @@ def check(
 
 
 def format_type(kind: Any) -> str:
+    if get_origin(kind) is Annotated:  # File and Model, too
+        kind = get_args(kind)[0]
     return str(getattr(kind, "__name__", kind))
 
 
