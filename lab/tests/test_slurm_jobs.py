@@ -109,7 +109,7 @@ def test_why_a_job_waits_is_in_words(cluster, line, words):
 @pytest.mark.parametrize(
     ("state", "exit", "expected", "code"),
     [
-        ("COMPLETED", "0:0", "finished(0)", 0),
+        ("COMPLETED", "0:0", "lost", 1),  # it says nothing of the command
         ("FAILED", "3:0", "finished(3)", 3),
         ("FAILED", "0:9", "killed(SIGKILL)", 137),
         ("TIMEOUT", "0:15", "timeout", 143),
@@ -131,6 +131,18 @@ def test_an_end_that_the_job_could_not_write_is_slurms_word_and_asked_once(
         assert job.state == expected and job.ended
         assert job.exit_code == code
     assert len(cluster.calls("scontrol")) == 1
+
+
+def test_an_end_that_a_shared_file_system_shows_late_is_none_yet(cluster):
+    job = cluster.submitted(attempt="1\n")
+    cluster.queue()
+    completed = f"{ABOUT.format('COMPLETED', 'None', '0:0')} EndTime="
+    cluster.program("scontrol", f'echo "{completed}$(date +%Y-%m-%dT%H:%M:%S) x"')
+    assert not cluster.get(ID).ended
+    (job / "ended.1").write_text("3 1100 \n")
+    cluster.program("scontrol", f"echo '{completed}2026-01-01T00:00:00 x'")
+    assert cluster.get(ID).state == "finished(3)"
+    assert (job / "exit_code").read_text().split()[0] == "3"
 
 
 def test_a_job_that_was_requeued_meanwhile_has_not_ended(cluster):

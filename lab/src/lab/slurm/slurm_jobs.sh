@@ -2,6 +2,8 @@
 # unasked (Slurm does not answer), or slurm:WORDS for how it ended.
 # Needs: places.sh gpus.sh slurm_clear.sh slurm_queue.sh
 
+LATE=120 # seconds after which a shared file system shows what was written, at the latest
+
 whole() { printf '%s\n' "$2" >"$1.$hostname.$$" && mv "$1.$hostname.$$" "$1"; } 2>/dev/null # FILE WORDS
 
 # ask_end JOB-FOLDER: asks Slurm, once, about a job that is no longer in its queue; sets alive, or fact_code
@@ -40,14 +42,21 @@ ask_end() {
     case $exit in *[!0-9:]* | '' | *:*:*) exit=0:0 ;; esac
     code=${exit%:*}
     [ "${exit#*:}" = 0 ] || code=$((128 + ${exit#*:}))
+    ended_at=${said##* EndTime=} ended_at=$(date -d "${ended_at%% *}" +%s 2>/dev/null || echo 0)
     read_end "$1" # it may have been written just now
     [ -z "$fact_code" ] || return 0
+    case $word in
+    forgotten) code=$(read_attempt "$1") ;;
+    COMPLETED) # so is the batch script, which writes the command's code first: its own says nothing of that
+        [ $((now - ended_at)) -ge $LATE ] || { alive=yes && return; }
+        code=$(read_attempt "$1")
+        ;;
+    esac
     word=$(printf %s "$word" | tr A-Z a-z)
-    [ "$word" != forgotten ] || code=$(read_attempt "$1")
     whole "$1/slurm_end" "$word${code:+ $code}"
     alive="slurm:$word${code:+ $code}"
-    if [ "$word" != forgotten ]; then
-        ended_at=${said##* EndTime=} ended_at=$(date -d "${ended_at%% *}" +%s || date +%s)
+    if [ "$word" != forgotten ] && [ -n "$code" ]; then
+        [ "$ended_at" != 0 ] || ended_at=$now
         { printf '%-40s\n' "$code $ended_at" 1<>"$1/exit_code.new"; } && mv "$1/exit_code.new" "$1/exit_code"
         read_end "$1"
     fi 2>/dev/null
