@@ -584,29 +584,27 @@ exec "$@"
 """
 
 
-def test_a_shell_is_opened_in_an_allocation_with_the_options_of_the_machine(
-    repository, monkeypatch
-):
+def test_a_shell_is_opened_in_an_allocation_with_the_options_of_the_machine(ready, monkeypatch):
     options = {"partition": "long", "nodelist": "n[1-2]", "exclusive": True, "no-requeue": True}
-    machine = repository.connection.machine._replace(slurm=options)
+    machine = ready.connection.machine._replace(slurm=options)
     monkeypatch.setattr(remote, "connect", lambda _: Connection(machine))
     monkeypatch.setattr(remote, "require_terminal", lambda *_: None)
-    (repository.home / "shell").write_text(SHELL)
-    (repository.home / "shell").chmod(0o755)
-    monkeypatch.setenv("SHELL", str(repository.home / "shell"))
+    (ready.home / "shell").write_text(SHELL)
+    (ready.home / "shell").chmod(0o755)
+    monkeypatch.setenv("SHELL", str(ready.home / "shell"))
     monkeypatch.setenv("SLURM_NTASKS", "7")
-    work = repository.folder / "work"
+    work = ready.folder / "work"
     work.mkdir()
-    repository.program("sinfo", "echo 'long|gpu:2'")
-    repository.program("srun", SRUN)
+    ready.program("sinfo", "echo 'long|gpu:2'")
+    ready.program("srun", SRUN)
     assert main(["shell"]) == 0
-    (call,) = repository.calls("srun")
+    (call,) = ready.calls("srun")
     given = call.partition(" --pty ")[0].split()
     assert {"--partition=long", "--nodelist=n[1-2]", "--exclusive", "--gres=gpu:1"} <= {*given}
     assert "--no-requeue" not in given
-    seen = (repository.home / "seen").read_text().strip().split("|")
-    assert seen == [str(work), f"{work}/.venv", f"{repository.folder}/runs", "-i"]
-    assert not repository.calls("tmux")
+    seen = (ready.home / "seen").read_text().strip().split("|")
+    assert seen == [str(work), f"{work}/.venv", f"{ready.folder}/runs", "-i"]
+    assert not ready.calls("tmux")
 
 
 def test_nothing_of_jupyter_stays_on_a_login_node(cluster):

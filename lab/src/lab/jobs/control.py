@@ -143,7 +143,7 @@ def _parse_line(line: str, now: int) -> Job:
     if state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
         detail = f"left {count_files(parse_number(fields['wrote']))} in its checkout: lab fetch"
     if state.startswith(("finished", "killed")) and fields["phase"].startswith("queued"):
-        detail = "its command did not start: lab logs"
+        detail = detail or "its command did not start: lab logs"
     waited, seconds = _measure(fields, now)
     gpus = fields["gpus"] if GPUS.fullmatch(fields["gpus"]) else ""
     return Job(fields["id"], state, detail, code, seconds, gpus, spec, waited)
