@@ -18,7 +18,7 @@ from lab.ground import attempts, interrupts, project
 from lab.ground.errors import LabError
 from lab.ground.interrupts import Interrupted, should_stop
 from lab.ground.terminal import print_message
-from lab.recording import attempted, observers, ranks
+from lab.recording import attempted, compiling, observers, ranks
 from lab.recording.observers import find_recorder
 from lab.recording.ranks import is_main_process
 from lab.recording.record_files import RecordError
@@ -303,6 +303,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                         run._id = attempted.choose_id(self.words, run._id)
                     found = [] if run.unobserved else named_files.identify(self.files)
                     run.meta_info["files"] = found
+                    if self.modules and is_main_process():
+                        compiling.start()
                     for module in self.modules:
                         importlib.import_module(*module)
                 try:
