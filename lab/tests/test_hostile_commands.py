@@ -47,7 +47,7 @@ def test_a_command_that_writes_anything_leaves_a_record_that_can_be_read(
     record,  # noqa: F811
     job,  # noqa: F811
     attempt,
-    capsys,
+    capfd,
 ):
     if attempt:
         job(attempt)
@@ -61,7 +61,7 @@ def test_a_command_that_writes_anything_leaves_a_record_that_can_be_read(
     }
     for words in (["show", folder.name], ["runs"], ["compare", folder.name, folder.name]):
         assert main.main(words) == 0
-    shown = "".join(capsys.readouterr())
+    shown = "".join(capfd.readouterr())
     assert shown.replace("\n", "").isprintable() and "loss" in shown
 
 
