@@ -336,6 +336,7 @@ def test_an_interactive_job_has_the_terminal_itself_with_log_and_exit_code(lapto
         read_until(session, "'SECRET'")
         type_in(session, "c\n")
         session.communicate(timeout=120)
+    assert session.returncode == 4
     (listed,) = json.loads(laptop.lab("jobs", "--json"))
     assert ended(laptop, listed["id"]) == "finished(4)"
     shown = laptop.lab("logs")

@@ -81,6 +81,9 @@ def list_everywhere(args: argparse.Namespace, most: int) -> int:
         columns = ["machine", *jobs.COLUMNS]
         print(format_table(lines, columns, whole=columns[:6]) if lines else "no jobs yet")
         report_hidden("lab", hidden, args.mine, " --all-machines")
+        for _, found in answers:
+            if isinstance(found, LabError):
+                print_message(f"lab: {found}")  # in the table there may be no room for it
     return 1 if any(isinstance(found, LabError) for _, found in answers) else 0
 
 

@@ -124,7 +124,7 @@ def start_job(args: argparse.Namespace) -> int:
     gpus = f" on GPU {job.gpus}" if job.gpus else ""
     print(f"{job.id} {state}{gpus}", flush=True)
     if args.interactive:
-        return jobs.attach(connection, job.id)
+        return jobs.attach(connection, job.id) or report_end(connection, job.id)
     if not args.follow:
         print_message(f"its output: {connection.machine.lab} logs -f {job.id[-4:]}")
         return 0

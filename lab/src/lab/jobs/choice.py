@@ -84,5 +84,6 @@ def start_on_any(
                 raise
             reasons.append(str(error))
     waiting = not queue and any(offer.state == "busy" for offer in offers)
-    advice = ". lab run -m any --queue waits for some." if waiting else "."
-    raise NoneFree(f"no machine has the GPUs free: {'; '.join(reasons).rstrip('.')}{advice}")
+    advice = " lab run -m any --queue waits for some." if waiting else ""
+    causes = "; ".join(reason.rstrip(".") for reason in reasons)
+    raise NoneFree(f"no machine has the GPUs free: {causes}.{advice}")

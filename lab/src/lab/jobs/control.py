@@ -141,7 +141,7 @@ def _parse_line(line: str, now: int) -> Job:
     if isinstance(written_in, int) and written_in > job_format.FORMAT:
         state, detail = "unknown", "started by a newer lab: run lab update"
     if state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
-        detail = f"left {count_files(parse_number(fields['wrote']))} in its checkout: lab fetch"
+        detail = f"left {count_files(parse_number(fields['wrote']))} in its checkout, for lab fetch"
     if state.startswith(("finished", "killed")) and fields["phase"].startswith("queued"):
         detail = detail or "its command did not start: lab logs"
     waited, seconds = _measure(fields, now)
