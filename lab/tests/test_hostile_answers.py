@@ -195,6 +195,7 @@ def judge_facts(text: str) -> None:
         assert len(check.advice) < 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", [FACTS, CLUSTER], ids=["machine", "cluster"])
 def test_whatever_one_fact_says_the_doctor_judges_it(facts):
     for text in spoil_each(facts):

@@ -286,6 +286,7 @@ def test_a_folder_that_is_no_dataset_is_refused_at_once(project, tmp_path, monke
     assert not (project / "data/table").exists()
 
 
+@pytest.mark.slow
 def test_folders_a_thousand_deep_are_a_dataset_and_too_many_files_are_none(
     project, tmp_path, monkeypatch
 ):

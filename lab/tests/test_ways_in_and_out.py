@@ -1,6 +1,7 @@
 """Text leaves by one function, files and answers are read by one: other ways are found here."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,13 +67,17 @@ def find_uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, "print"
 
 
+@functools.cache
+def read_uses(path: Path) -> list[tuple[int, str]]:
+    return list(find_uses(ast.parse(path.read_text())))
+
+
 def list_uses(names: set[str], allowed: dict[str, str]) -> list[str]:
     found = []
     for path in sorted(LAB.rglob("*.py")):
         file = path.relative_to(LAB).as_posix()
         if file not in allowed:
-            uses = find_uses(ast.parse(path.read_text()))
-            found += [f"{file}:{line} {name}" for line, name in uses if name in names]
+            found += [f"{file}:{line} {name}" for line, name in read_uses(path) if name in names]
     return found
 
 
