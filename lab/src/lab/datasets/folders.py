@@ -71,6 +71,7 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
             " name, as runs know a dataset by its manifest."
         )
     there = {name: folder / name for name in found if os.path.lexists(folder / name)}
+    there = {name: path for name, path in there.items() if not is_link_to(path, found[name])}
     different = [] if in_place else find_changed(there, hashes)
     if different:
         raise DatasetError(
@@ -90,6 +91,11 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
     how = "" if in_place or copy else f", linked to {source.resolve()}"
     what = f"{count_files(len(found))}, {sum(sizes.values()) / 1e6:.1f} MB"
     return f"{project.relative(folder)}: {what}{how}; manifest {hash_text(text)[:12]}"
+
+
+def is_link_to(path: Path, target: Path) -> bool:
+    """Whether a path leads to a file that was hashed already, through links."""
+    return path.exists() and path.samefile(target)
 
 
 def verify(dataset: str) -> list[str]:
