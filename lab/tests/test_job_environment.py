@@ -291,6 +291,12 @@ def test_a_job_with_a_secret_that_is_refused_leaves_nothing(machine, run):
     assert not list((machine.folder / "jobs").glob("2*"))
 
 
+def test_where_there_is_no_gpu_nobody_waits_for_one(machine, run):
+    with pytest.raises(RemoteError, match="only 0 GPUs"):
+        launch.start(machine.connection, ["true"], gpus="1", queue=True)
+    assert not list((machine.folder / "jobs").glob("2*"))
+
+
 def test_a_secret_is_taken_from_the_environment_or_else_from_the_keyring(monkeypatch):
     kept = {("lab", "B"): "from the keyring", ("lab", "A"): "not this"}
     keyring = ModuleType("keyring")

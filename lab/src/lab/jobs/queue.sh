@@ -25,6 +25,7 @@ join_queue() {
 
 choose_gpus() { # sets chosen, or why; have: how many there are; holders: a word for each that is not free
     chosen='' why='' found=0 have=$gpus holders=''
+    command -v nvidia-smi >/dev/null || { have=0 && return 1; } # to wait for one would be in vain
     listed=$(list_gpus) ||
         { why="nvidia-smi on $hostname does not answer, so it is unknown which GPUs are free"; return 1; }
     have=$(printf '%s\n' "$listed" | grep -c .)
