@@ -23,7 +23,7 @@ from lab.datasets.manifest import (
     read_text,
 )
 from lab.ground import files, project
-from lab.ground.terminal import count_files
+from lab.ground.terminal import count_files, stream_for_bars
 
 KIND = "files"  # of a manifest; one without a kind is the project's own
 MOST = 1_000_000  # files and folders; a manifest can list fewer
@@ -220,7 +220,7 @@ def show_progress(total: int, action: str) -> Iterator[Callable[[int], object]]:
     from tqdm import tqdm
 
     options = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False}
-    with tqdm(total=total, desc=action, **options) as bar:
+    with tqdm(total=total, desc=action, file=stream_for_bars(), **options) as bar:
         lock = threading.Lock()  # several threads advance
 
         def advance(size: int) -> None:

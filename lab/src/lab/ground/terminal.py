@@ -150,6 +150,11 @@ def escape_all_output() -> None:
             setattr(sys, name, EscapingStream(stream))
 
 
+def stream_for_bars() -> "TextIO | None":
+    """The stream for progress bars: escaped, what moves the cursor would be shown as text."""
+    return sys.__stderr__
+
+
 class OutputWriter:
     """Writes what a program on a machine printed: as it is into a file, made safe for a terminal.
 

@@ -28,7 +28,7 @@ from lab.datasets.manifest import (
 )
 from lab.ground import files, project
 from lab.ground.project import dataset_folder
-from lab.ground.terminal import count_files
+from lab.ground.terminal import count_files, stream_for_bars
 from lab.ssh.answers import expecting, parse_number, parse_path
 from lab.ssh.connection import Connection
 from lab.ssh.sockets import hold_lock
@@ -248,5 +248,7 @@ def _show_progress(items: Iterable[str]) -> Iterable[str]:
     """Iterate with a progress bar on a terminal, once it takes longer than a second."""
     from tqdm import tqdm
 
-    bar: Iterable[str] = tqdm(list(items), desc="checking", delay=1, leave=False, disable=None)
+    bar: Iterable[str] = tqdm(
+        list(items), desc="checking", delay=1, leave=False, disable=None, file=stream_for_bars()
+    )
     return bar

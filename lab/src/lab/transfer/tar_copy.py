@@ -13,6 +13,7 @@ from typing import IO
 
 from lab.ground import files
 from lab.ground.errors import LabError
+from lab.ground.terminal import stream_for_bars
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, SshError
 from lab.transfer.staging import DiskFull, connection_lost, list_names, names_file, parse_time
@@ -150,7 +151,7 @@ def _open_pipe(writing: int, action: str) -> Iterator[Callable[[bytes], None]]:
         from tqdm import tqdm
 
         options = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False, "disable": None}
-        with tqdm(desc=action, **options) as bar:
+        with tqdm(desc=action, file=stream_for_bars(), **options) as bar:
 
             def write(chunk: bytes) -> None:
                 bar.update(len(chunk))
