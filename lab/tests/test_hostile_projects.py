@@ -21,6 +21,7 @@ from lab.example import removal
 from lab.ground import files
 from lab.ground import project as current
 from lab.ground.errors import LabError
+from lab.recording.command import own_record
 from lab.ssh import machines, ssh_config
 
 ANSWERS = survey.Answers("sugar", "3.11", "ada@gpu1", "gate", ("out",))
@@ -111,6 +112,16 @@ def test_settings_of_any_type_are_a_line_or_none(stranger, text):
         repository = survey.find_repository(stranger)
         assert survey.NAME.fullmatch(repository.propose().name)
         texts.make(repository, ANSWERS, "1.0.0", repository.find_lock())
+
+
+CODE = {"minus": "-" * 100_000 + "1", "dots": "a" + ".b" * 100_000, "open": "(" * 5000, "nul": "\0"}
+
+
+@pytest.mark.parametrize("kind", CODE)
+def test_code_that_python_cannot_parse_is_code_of_which_nothing_is_known(stranger, kind):
+    (stranger / "x.py").write_text(f"{CODE[kind]} # lab.tracking.Experiment")
+    assert commit(stranger).list_imported() == []
+    assert not own_record.makes_experiment(stranger / "x.py")
 
 
 def test_patterns_take_no_longer_than_the_text(stranger):

@@ -102,7 +102,9 @@ class Repository:
 
     def list_imported(self) -> list[str]:
         """List what its code imports, where it says nowhere which packages it needs."""
-        listed = [self.settings.get("project"), self.settings.get("tool", {}).get("poetry")]
+        listed = [
+            project.get_table(self.settings, *at) for at in (("project",), ("tool", "poetry"))
+        ]
         if any(listed) or self._list("requirements.txt", "setup.py") or self.find_unread():
             return []
         tracked = git.split_null(git.run("ls-files", "-z", "--", "*.py", cwd=self.root))
@@ -111,7 +113,7 @@ class Repository:
             own |= {path.stem, path.parent.name}
             try:
                 nodes = list(ast.walk(ast.parse(files.read(path))))
-            except (OSError, ValueError, SyntaxError, RecursionError):
+            except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
             for node in nodes:
                 if isinstance(node, ast.ImportFrom) and node.module and not node.level:

@@ -176,7 +176,7 @@ def _read_settings(file: Path) -> tuple[dict[str, ast.AnnAssign], dict[str, ast.
     """Return each setting of an experiment, and its named configurations; none if in doubt."""
     try:
         module = ast.parse(files.read(file))
-    except (OSError, ValueError, SyntaxError, RecursionError):
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return {}, {}
     classes = {one.name: one for one in module.body if isinstance(one, ast.ClassDef)}
     for node in ast.walk(module):

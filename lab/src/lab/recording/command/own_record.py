@@ -64,7 +64,7 @@ def makes_experiment(file: Path) -> bool:
         import ast  # slow to import
 
         nodes = list(ast.walk(ast.parse(text)))
-    except (OSError, ValueError, SyntaxError, RecursionError):
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return False
     imported = {
         f"{getattr(node, 'module', '')}.{one.name}"
