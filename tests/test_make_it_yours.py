@@ -1,10 +1,12 @@
-"""docs/make-it-yours.md fits the project: its code parses, and what it names exists."""
+"""docs/make-it-yours.md fits the project: what it names exists, and a table is trained by it."""
 
 import ast
 import json
 import re
 import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from lab.datasets.manifest import parse_manifest
@@ -13,6 +15,7 @@ from helpers.projects import LAB, TEMPLATE
 
 PAGE = (TEMPLATE / "docs/make-it-yours.md").read_text("utf-8")
 (SRC,) = (TEMPLATE / "{{cookiecutter.project_slug}}/src").iterdir()
+TABLE = Path(__file__).parent / "helpers/table"  # what its reader writes for the table
 PAGES_OWN = {"seeds.py", "baseline.py"}  # files that the reader writes
 
 
@@ -128,3 +131,29 @@ def test_help_prints_lines_that_can_be_copied(bake, module):
     assert len(lines) > 2
     assert all(line.startswith(f"python -m zebra_count.{module}") for line in lines)
     assert not any("  " in line for line in lines)
+
+
+def test_a_table_is_trained_resumed_and_tested_by_what_the_page_changes(clone, project):
+    """If the patch no longer fits the example, make it anew, and look at what the page says."""
+    (clone.path / ".venv").symlink_to(project.path / ".venv")
+    source = clone.path / "src/my_experiment"
+    for path in (source / "images.py", source / "splitting.py", source / "plots.py"):
+        path.unlink()
+    (clone.path / "tests/test_data.py").unlink()
+    clone.run("git", "apply", TABLE / "example.patch")
+    numbers = re.findall(r"(?m)^(\d+)\t\d+\t.*?(\w+\.py)$", clone.git("diff", "--numstat"))
+    lines = {name: int(number) for number, name in numbers}
+    for name in ("data.py", "model.py"):
+        shutil.copy(TABLE / name, source)
+        lines[name] = len((source / name).read_text("utf-8").splitlines())
+    rows = re.findall(r"(?m)^\| (.*) \| .* \| .*?(\d+)\b.*? \|$", PAGE)
+    for names, count in rows:
+        changed = sum(lines[name] for name in re.findall(r"`(\w+\.py)`", names))
+        assert int(count) == pytest.approx(changed, rel=0.1), names
+    assert len(rows) == 6
+    env = {"PYTHONPATH": str(source.parent)}
+    for action in ("prepare", "verify"):
+        clone.run("python", "-m", "my_experiment.data", action, env=env)
+    clone.run("python", "-m", "my_experiment.experiment", "with", "smoke", env=env)
+    own = ("-k", "record or resumed or cut")  # what is hardest to keep
+    clone.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *own, env=env)
