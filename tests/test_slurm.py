@@ -12,6 +12,7 @@ import pytest
 
 from helpers.jobs import job, logged, start, until
 from helpers.projects import TEMPLATE
+from helpers.terminal import in_terminal, type_in
 
 HELPERS = Path(__file__).with_name("helpers")
 LISTENER, EXPERIMENT = HELPERS / "listener.py", HELPERS / "cluster_experiment.py"
@@ -146,6 +147,15 @@ def test_a_lost_answer_of_sbatch_leaves_one_job_that_is_known(laptop):
     ]
 
 
+def test_a_shell_is_on_a_compute_node_and_nothing_of_it_stays_on_a_login_node(laptop):
+    shell = in_terminal(laptop, "lab shell")
+    show = "echo $(cat /proc/sys/kernel/hostname) $CUDA_VISIBLE_DEVICES ${VIRTUAL_ENV##*/}"
+    type_in(shell, f"{show}; exit 7\n")
+    shown, _ = shell.communicate(timeout=100)
+    assert shell.returncode == 7 and re.search(r"^n[12] [01] \.venv\r?$", shown, re.M), shown
+    until(lambda: not lines_of(laptop.hosts.login1), what="an empty login node")
+
+
 def test_two_login_nodes_behind_one_name_are_one_machine(laptop):
     laptop_host = laptop.hosts.laptop
     id = count(laptop, "two", "two")
@@ -239,7 +249,6 @@ def test_preemption_tells_the_command_in_time_and_it_goes_on(laptop):
 
 # --- the test that matters ------------------------------------------------------------------------
 
-STEPS = 1200
 READ = """
 import json, sys
 from lab import project, records
@@ -250,20 +259,32 @@ for folder in sorted(project.runs_folder().glob("2*")):
 """
 
 
-@pytest.mark.cuts
-def test_after_thirty_cuts_the_points_are_those_of_a_run_that_nothing_has_cut(laptop):
+FEW = {"requeue": 2, "preemption": 1, "connection": 1}
+THIRTY = {"requeue": 17, "preemption": 3, "node": 2, "connection": 4}  # and four time limits
+
+
+@pytest.mark.parametrize(
+    ("steps", "limits", "jobs", "cuts"),
+    [
+        pytest.param(250, 0, 2, FEW, id="few"),
+        pytest.param(1200, 4, 4, THIRTY, id="thirty", marks=pytest.mark.cuts),
+    ],
+)
+def test_after_cuts_the_points_are_those_of_a_run_that_nothing_has_cut(
+    laptop, steps, limits, jobs, cuts
+):
     draw = random.Random(time.time_ns())
     place = laptop.path / "src/my_experiment/experiment.py"
     before = place.read_text()
     shutil.copy(EXPERIMENT, place)
-    with_steps = ("with", f"steps={STEPS}")
+    with_steps = ("with", f"steps={steps}")
     try:
         whole = start(laptop, "--gpus", "0", *with_steps, "pause=0")
-        limited = [start(laptop, "--gpus", "0", "--time", "2", *with_steps) for _ in range(4)]
-        others = [start(laptop, "--gpus", "0", *with_steps) for _ in range(4)]
+        limited = [start(laptop, "--gpus", "0", "--time", "2", *with_steps) for _ in range(limits)]
+        others = [start(laptop, "--gpus", "0", *with_steps) for _ in range(jobs)]
     finally:
         place.write_text(before)
-    kinds = ["requeue"] * 17 + ["preemption"] * 3 + ["node"] * 2 + ["connection"] * 4
+    kinds = [kind for kind, number in cuts.items() for _ in range(number)]
     draw.shuffle(kinds)
     told, going = [], list(others)
     while len(told) < len(kinds) and going:
@@ -281,7 +302,7 @@ def test_after_thirty_cuts_the_points_are_those_of_a_run_that_nothing_has_cut(la
     lines = laptop.run("python", "-c", READ).stdout.splitlines()
     found = {job: (status, points) for job, status, points in map(json.loads, lines) if job in ids}
     assert len([job for job, _, _ in map(json.loads, lines) if job in ids]) == len(ids), "one each"
-    assert [step for _, step, _ in found[whole][1]] == [*range(1, STEPS + 1)]
+    assert [step for _, step, _ in found[whole][1]] == [*range(1, steps + 1)]
     for id in ids:
         assert found[id] == found[whole], (id, tries, told)
     assert len(told) == len(kinds), (tries, told)
