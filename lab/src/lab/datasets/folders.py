@@ -59,11 +59,6 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
     hashes = hash_files(found, sizes, "reading")
     content = {"kind": KIND, "size": sum(sizes.values()), "files": hashes}
     text = json.dumps(content, indent=1) + "\n"
-    if len(text) > files.MOST:
-        raise DatasetError(
-            f"{source} has {len(found)} files, more than a manifest can list: put them into"
-            " archives, such as tar files, and add those."
-        )
     before = read_text(folder)
     if before and before != text:
         raise DatasetError(
