@@ -421,10 +421,12 @@ def test_an_ipykernel_that_is_missing_or_broken_is_named(up):
     (site / "ipykernel").rename(site / "aside")
     done = project.run("lab", "kernel", "install", check=False)
     assert done.returncode == 1 and "ipykernel is not installed" in done.stdout
-    (site / "ipykernel.py").write_text("raise OSError('libzmq.so.5: no such file')")
+    (site / "aside").rename(site / "ipykernel")
+    (site / "zmq").rename(site / "aside")
+    (site / "zmq.py").write_text("raise OSError('libzmq.so.5: no such file')")
     done = project.bootstrap(check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
-    assert "ipykernel cannot be imported (OSError('libzmq.so.5: no such file'))" in done.stdout
+    assert "zmq cannot be imported (OSError('libzmq.so.5: no such file'))" in done.stdout
     assert f"delete {project.path}/.venv and run python3 bootstrap.py" in done.stdout
 
 

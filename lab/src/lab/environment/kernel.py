@@ -78,12 +78,12 @@ def install() -> str:
     """
     if not find_spec("ipykernel"):
         raise errors.LabError("ipykernel is not installed; run lab lock.")
-    try:
-        import_module("ipykernel")
+    try:  # the part in C; to import all of ipykernel takes a second in a new environment
+        import_module("zmq")
     except Exception as error:  # noqa: BLE001 - a broken package may raise anything
         raise errors.LabError(
-            f"ipykernel cannot be imported ({error!r}); delete {sys.prefix} and run"
-            " python3 bootstrap.py."
+            f"ipykernel cannot start, as zmq cannot be imported ({error!r}); delete {sys.prefix}"
+            " and run python3 bootstrap.py."
         ) from None
     usual = project.name()
     names = [*own_names(), usual, *(f"{usual}-{number}" for number in range(2, 1000))]
