@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ CODE = {"minus": "-" * 100_000 + "1", "dots": "a" + ".b" * 100_000, "open": "(" 
 @pytest.mark.parametrize("kind", CODE)
 def test_code_that_python_cannot_parse_is_code_of_which_nothing_is_known(stranger, kind):
     (stranger / "x.py").write_text(f"{CODE[kind]} # lab.tracking.Experiment")
-    assert commit(stranger).list_imported() == []
+    assert commit(stranger).imported == []
     assert not own_record.makes_experiment(stranger / "x.py")
 
 
@@ -171,32 +172,35 @@ ASKED = (
 MACHINES = '[machines.gpu]\nssh = "a"\nfolder = "lab/x"\nport = 22\n[machines.gpu.env]\nA = "1"\n'
 
 
-@quickly
-@given(outside(SETTINGS))
-def test_any_pyproject_gives_values_that_lead_nowhere_or_is_a_line(text):
+@contextmanager
+def project_that_says(text: str) -> Iterator[None]:
+    """A project of which every file is this text."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(current, "root", lambda: Path("/nowhere"))
         patch.setattr(files, "read_text", lambda path, *_, **__: text)
+        current.reload()
+        yield
+    current.reload()
+
+
+@quickly
+@given(outside(SETTINGS))
+def test_any_pyproject_gives_values_that_lead_nowhere_or_is_a_line(text):
+    with project_that_says(text):
         for ask in ASKED:
             current.reload()
             with suppress(LabError):
                 found = ask()
                 if ask in ASKED[:3]:
                     assert found.isprintable() and not set(found) & set("/ *\"'$;\n")
-    current.reload()
 
 
 @quickly
 @given(outside(MACHINES))
 def test_any_machines_toml_is_machines_or_a_line(text):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(current, "root", lambda: Path("/nowhere"))
-        patch.setattr(files, "read_text", lambda path, *_, **__: text)
-        current.reload()
-        with suppress(LabError):
-            for one in machines.read_all().values():
-                assert machines.HOST.fullmatch(one.ssh) and one.folder.isprintable()
-    current.reload()
+    with project_that_says(text), suppress(LabError):
+        for one in machines.read_all().values():
+            assert machines.HOST.fullmatch(one.ssh) and one.folder.isprintable()
 
 
 @pytest.mark.parametrize("name", ["../../x", "x\nHost *\n ProxyCommand touch PWNED", "x *", "-x"])

@@ -163,7 +163,7 @@ def make_notes(repository: Repository, locked: str) -> list[str]:
         notes.append(f"requirements.txt: yours; {locked} is compiled from it (lab lock)")
     if (root / "uv.lock").exists():
         notes.append("uv.lock: yours; uv sync and uv run would make .venv theirs again")
-    if imported := repository.list_imported():
+    if imported := repository.imported:
         names = f"{', '.join(imported[:8])}{' …' if len(imported) > 8 else ''}"
         notes.append(f"your code imports {names}: list them in requirements.txt, then lab lock")
     unread = repository.find_unread()

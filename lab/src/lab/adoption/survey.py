@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,9 @@ class Repository:
             found.append("[tool.poetry]")
         return found
 
-    def list_imported(self) -> list[str]:
-        """List what its code imports, where it says nowhere which packages it needs."""
+    @cached_property
+    def imported(self) -> list[str]:
+        """What its code imports, where it says nowhere which packages it needs."""
         listed = [
             project.get_table(self.settings, *at) for at in (("project",), ("tool", "poetry"))
         ]
@@ -125,7 +127,7 @@ class Repository:
     def find_lock(self) -> str:
         """Find a free name for the lock: requirements.txt, unless that is, or has to be, theirs."""
         names = ("requirements.txt", "requirements.lock", "requirements-lab.lock")
-        for name in names[1:] if self.find_unread() or self.list_imported() else names:
+        for name in names[1:] if self.find_unread() or self.imported else names:
             if not (self.root / name).exists():
                 return name
         raise LabError("requirements.lock exists, where the lock would be: rename it.")

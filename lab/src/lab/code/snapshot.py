@@ -85,7 +85,8 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
                 changed = [name for name in changed if not name.startswith(below)]
                 paths = [*(paths or EVERYTHING), *map(_exclude, environments)]
             if not to_send:
-                large = _find_large(run, top, set(untracked) & set(changed), limit_mb * MEGABYTE)
+                names = sorted({*untracked} & {*changed})
+                large, _ = _find_large(run, top, names, limit_mb * MEGABYTE)
                 changed = [name for name in changed if name not in large]
                 paths = [*(paths or EVERYTHING), *map(_exclude, large)] if large else paths
                 problem = _say_large(large, limit_mb)
@@ -213,15 +214,17 @@ def _say_not_ignored(top: Path, environments: list[str]) -> None:
         )
 
 
-def _find_large(run: Git, top: Path, untracked: set[str], limit: float) -> dict[str, int]:
-    """Return the sizes of untracked files above the limit that no filter makes small."""
+def _find_large(
+    run: Git, top: Path, names: list[str], limit: float
+) -> tuple[dict[str, int], set[str]]:
+    """Return the sizes of files above the limit; and those besides that a filter may make small."""
     sizes = {}
-    for name in sorted(untracked):
-        with suppress(OSError):
+    for name in names:
+        with suppress(OSError):  # deleted; for a link, its own size counts
             sizes[name] = (top / name).lstat().st_size
     large = {name: size for name, size in sizes.items() if size > limit}
     filtered = _find_filtered(run, list(large)) if large else set()
-    return {name: size for name, size in large.items() if name not in filtered}
+    return {name: size for name, size in large.items() if name not in filtered}, filtered
 
 
 def _say_large(sizes: dict[str, int], limit_mb: float) -> str:
@@ -250,13 +253,8 @@ def _read_status(run: Git, paths: list[str]) -> tuple[str | None, str | None, li
 
 def _write_tree(run: Git, top: Path, changed: list[str], paths: list[str], limit: float) -> str:
     """Write a tree of everything. Refuse large files; those with a filter once that has run."""
-    sizes = {}
-    for name in changed:
-        with suppress(OSError):  # deleted; for a link, its own size counts
-            sizes[name] = (top / name).lstat().st_size
-    large = [name for name in sizes if sizes[name] > limit]
-    filtered = _find_filtered(run, large) if large else set()
-    _refuse_large({name: sizes[name] for name in large if name not in filtered}, limit)
+    large, filtered = _find_large(run, top, changed, limit)
+    _refuse_large(large, limit)
     for attempts_left in (2, 1, 0):  # an editor's temporary file may vanish before git reads it
         try:
             run("add", "--all", *paths)

@@ -2,9 +2,18 @@
 
 import re
 
-from lab.doctor.facts import FAILED, OK, UNKNOWN, WARNING, Check, Facts, first_line, short_version
+from lab.doctor.facts import (
+    FAILED,
+    GIB,
+    OK,
+    UNKNOWN,
+    WARNING,
+    Check,
+    Facts,
+    first_line,
+    short_version,
+)
 
-GIB = 1 << 20  # in kilobytes
 QUOTA = re.compile(r"(\d{1,15}) (\d{1,15}) (\d{1,15}) (\d{1,15})")
 PARTITION = re.compile(r"(\S{1,60}) (\d{1,7}) (\d{1,7}) (\d{1,7}) (\d{1,7}) (\S{1,30})")
 

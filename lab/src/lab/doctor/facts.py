@@ -14,6 +14,7 @@ OK: Verdict = "ok"
 WARNING: Verdict = "warning"
 FAILED: Verdict = "failed"
 UNKNOWN: Verdict = "unknown"
+GIB, MIB = 1 << 20, 1 << 10  # in kilobytes, which df and quota count in
 NUMBER = "[0-9]{1,18}"  # of bytes and files; one of 500 digits is no float
 LONGEST, MOST_LINES = 500, 300  # characters of a line, lines of a fact: facts.sh prints 200 at most
 SEVERITY = [OK, UNKNOWN, WARNING, FAILED]

@@ -4,6 +4,8 @@ import re
 
 from lab.doctor.facts import (
     FAILED,
+    GIB,
+    MIB,
     NUMBER,
     OK,
     UNKNOWN,
@@ -14,8 +16,6 @@ from lab.doctor.facts import (
     first_line,
     parse_version,
 )
-
-GIB, MIB = 1 << 20, 1 << 10  # in kilobytes, which df counts in
 
 
 def check_gpus(remote: Facts) -> list[Check]:

@@ -81,7 +81,8 @@ def take_snapshot() -> dict[str, Any]:
     try:
         taken = snapshot.take()
         facts = taken._asdict()
-        facts |= {"problem": taken.problem} if facts.pop("problem") else {}
+        if not taken.problem:
+            del facts["problem"]
         return {**facts, "remotes": git.remote_urls(), "diff": snapshot.diff(taken)}
     except LabError as error:
         print_message(f"warning: the code of this run is not recorded: {error}")

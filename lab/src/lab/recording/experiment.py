@@ -1,6 +1,5 @@
 """Sacred's experiment with a dataclass as its configuration, and errors of one line."""
 
-import dataclasses
 import difflib
 import importlib
 import importlib.util
@@ -25,7 +24,13 @@ from lab.recording.record_files import RecordError
 from lab.recording.recorder import RunFolder
 from lab.recording.sacred_import import Run, sacred
 from lab.recording.settings import named_files, nested
-from lab.recording.settings.checking import check, to_builtin, to_plain, without_own_seed
+from lab.recording.settings.checking import (
+    check,
+    find_own_seed,
+    to_builtin,
+    to_plain,
+    without_own_seed,
+)
 from lab.recording.settings.errors import (
     ConfigError,
     UnknownCommandError,
@@ -207,9 +212,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         return {one.path for one in self.ingredients}
 
     def _find_seed(self, config: Mapping[str, Any]) -> set[str]:
-        """The name of Sacred's own setting, where the dataclass has none of that name."""
-        has_own = any(field.name == "seed" for field in dataclasses.fields(self.settings))
-        return set() if has_own else {"seed"} & config.keys()
+        return find_own_seed(self.settings, config)
 
     def _find_changed_in_ingredients(self, run: Run) -> dict[str, Any]:
         """The settings of ingredients that differ from their defaults, by their paths."""

@@ -136,16 +136,18 @@ def advise(code: Mapping[str, Any], declared: list[str]) -> None:
 
     `code`: that of the record, whose commit has what was there before. Code is nobody's output.
     """
+    if not code.get("commit"):
+        return
     made = sorted(list_untracked() - {*declared, *(f"{name}/" for name in declared)})
     made = [one for one in made if not one.endswith((".py", ".ipynb", ".sh"))]
     made = [one for one in made if not (project.root() / one / "pyvenv.cfg").exists()]
-    if made and code.get("commit"):
+    if made:
         inside = [os.path.normpath(f"{code['folder']}/{name}") for name in made]
         listed = git.split_null(
             git.run("ls-tree", "--full-tree", "--name-only", "-z", code["commit"], "--", *inside)
         )
         made = [name for name, path in zip(made, inside, strict=True) if path not in listed]
-    if made and code.get("commit"):
+    if made:
         known = {name if (project.root() / name).is_file() else f"{name}/" for name in declared}
         lines = ", ".join(f'"{escape(name)}"' for name in sorted({*made[:SHOWN], *known}))
         named = escape(", ".join(made[:SHOWN]))

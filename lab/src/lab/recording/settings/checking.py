@@ -35,10 +35,16 @@ def make_config(config: type[Config], values: Mapping[str, Any]) -> Config:
     return config(**check(config, without_own_seed(config, values)))
 
 
-def without_own_seed(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out Sacred's `seed`, which every run has, if the dataclass has none."""
+def find_own_seed(config: type, values: Mapping[str, Any]) -> set[str]:
+    """The name of Sacred's own setting, which every run has, if the dataclass has no `seed`."""
     has_seed = any(field.name == "seed" for field in fields(config))
-    return {name: value for name, value in values.items() if name != "seed" or has_seed}
+    return set() if has_seed else {"seed"} & values.keys()
+
+
+def without_own_seed(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out that setting."""
+    own = find_own_seed(config, values)
+    return {name: value for name, value in values.items() if name not in own}
 
 
 def check(
