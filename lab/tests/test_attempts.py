@@ -205,6 +205,20 @@ def test_a_command_that_records_several_runs_finds_each_again(job):
     assert attempted.is_from_earlier(new) and not attempted.is_from_earlier("x")
 
 
+def test_an_attempt_that_was_replaced_before_it_noted_its_run_makes_none(job, ended, monkeypatch):
+    """It stands still before it writes the line, until the newer one has chosen an id."""
+    folder, append = job(1), os.open
+
+    def begin_newer(*arguments):
+        (folder / "attempt").write_text("2\n")
+        monkeypatch.setattr(os, "open", append)
+        return append(*arguments)
+
+    monkeypatch.setattr(os, "open", begin_newer)
+    with pytest.raises(ended, match="75"):
+        attempted.choose_id(["a"])
+
+
 # --- signals -------------------------------------------------------------------------------------
 
 

@@ -107,14 +107,19 @@ def draw_cut():
     return kind, draw.choice(names), draw.randint(1, most)
 
 
-def run_job(job: Path, left: int) -> dict:
-    """Run a job to its end, in attempts, of which at most `left` are cut; returns what happened."""
+def run_job(job: Path, left: int, first: int) -> dict:
+    """Run a job to its end, in attempts, of which at most `left` are cut; returns what happened.
+
+    The first attempt stands still at the event number `first`, while it makes its record.
+    """
     job.mkdir(parents=True)
     told: list = []
     frozen, attempt = None, 0
     while True:
         attempt += 1
         cut = draw_cut() if len(told) < left else None
+        if attempt == 1:
+            cut = ("event", "SIGSTOP", first)
         pid = start(job, attempt, cut)
         ended = wait(pid)
         if frozen:  # the attempt before, which was alive all the time
@@ -139,7 +144,8 @@ report["run"] = whole
 while cuts > 0:
     known = {path.name for path in (folder / "runs").glob("2*")}
     began = time.monotonic()
-    job = run_job(folder / "jobs" / str(len(report["jobs"])), cuts)
+    number = len(report["jobs"])
+    job = run_job(folder / "jobs" / str(number), cuts, number + 1)
     job["runs"] = sorted({path.name for path in (folder / "runs").glob("2*")} - known)
     job["seconds"] = time.monotonic() - began
     report["jobs"].append(job)

@@ -52,6 +52,7 @@ def choose_id(words: Any, wanted: str | None = None) -> str | None:
     file = os.open(attempts.path("runs"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     with os.fdopen(file, "wb") as runs_of_job:
         runs_of_job.write(line)
+    attempts.check()  # a newer one has looked before the line was there, and has chosen another id
     return id
 
 
