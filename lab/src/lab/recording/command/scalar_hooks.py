@@ -270,20 +270,3 @@ def fill_wandb(module: Any) -> None:
         from lab.ground.terminal import print_message
 
         print_message("lab: wandb is not installed: what it logs is in the record only.")
-
-
-CONNECTOR = "trainer.connectors.logger_connector.logger_connector"
-HOOKS = {
-    "torch.utils.tensorboard.writer": hook_writer,
-    "tensorboardX.writer": hook_writer,
-    "wandb.sdk.wandb_run": hook_wandb,
-    f"lightning.pytorch.{CONNECTOR}": hook_lightning,
-    f"pytorch_lightning.{CONNECTOR}": hook_lightning,
-    "transformers.trainer_callback": hook_trainer,
-    "accelerate.accelerator": hook_accelerate,
-    "sacred.run": hook_sacred,
-    "sacred.dependencies": hook_sources,
-    "argparse": hook_argparse,
-    "hydra.core.utils": hook_hydra,
-}
-STAND_INS = {"wandb": fill_wandb}
