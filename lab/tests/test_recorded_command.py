@@ -1,12 +1,14 @@
 """`lab record` makes a whole record of a command that knows nothing of lab."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fake_machine import until
 from git_helper import run_git
 
 import lab
@@ -145,6 +147,20 @@ def test_a_signal_reaches_the_command_and_is_the_state(record, number, state):
     assert record.entry(folder)["status"] == state
     assert "cleaned up" in (folder / "cout.txt").read_text()
     assert process.returncode in (3, 1, 130)
+
+
+def test_what_is_printed_after_lab_record_was_killed_is_recorded(record):
+    script = "echo up; read line <go; echo $line; echo end"
+    os.mkfifo(record.project / "go")
+    process = record.start("--", "sh", "-c", script, stdin=subprocess.DEVNULL)
+    assert process.stdout.readline() == "up\n"
+    process.kill()
+    process.wait()
+    (record.project / "go").write_text("after\n")
+    folder = records.find("last")
+    until(lambda: "end" in (folder / "cout.txt").read_text(), 120)
+    assert (folder / "cout.txt").read_text() == "up\nafter\nend\n"
+    assert process.communicate()[0] == "after\nend\n", "and shown, by a process that has then ended"
 
 
 def test_a_file_that_is_edited_between_start_and_import_is_said(record):

@@ -5,14 +5,15 @@ Outside notebooks the output passes through a process of its own, capture_helper
 
 import io
 import os
+import selectors
 import signal
-import socket
 import subprocess
 import sys
 import termios
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,25 +47,17 @@ class DescriptorCapture:
         pairs: dict[tuple[int, ...], tuple[int, tuple[int, int]]] = {}
         for fd, screen in self.saved.items():
             pairs.setdefault(_identify_file(fd), (screen, open_pair(fd)))
-        self.control, remote_end = socket.socketpair()
         channels = [fd for screen, (source, _) in pairs.values() for fd in (source, screen)]
-        # with -I -S, as it needs the standard library only, the helper starts in 15 ms
-        program = [sys.executable, "-I", "-S", capture_helper.__file__]
-        arguments = [str(record), str(remote_end.fileno()), *map(str, channels)]
+        ended, self.ended = os.pipe()
+        self.answers, answers = os.pipe()
+        start_helper = spawn_helper if prints_in_c or has_threads() else fork_helper
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, capture_helper.SIGNALS)
         try:
-            self.helper = subprocess.Popen(
-                [*program, *arguments],
-                pass_fds=(remote_end.fileno(), *channels),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its record
-            )
+            self.wait_for_helper = start_helper(record, [ended, answers, *channels])
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        remote_end.close()
+        os.close(ended)
+        os.close(answers)
         for fd in self.saved:
             os.dup2(pairs[_identify_file(fd)][1][1], fd)
         for _, (source, sink) in pairs.values():
@@ -84,17 +77,18 @@ class DescriptorCapture:
         for fd, screen in self.saved.items():
             os.dup2(screen, fd)
             os.close(screen)
-        self.control.shutdown(socket.SHUT_WR)
-        self.control.settimeout(30 + GRACE)  # Ctrl-S may hold a terminal, but not the run for ever
-        try:
-            answer = self.control.recv(1000).decode()
-            self.helper.wait(timeout=QUIET)
-        except subprocess.TimeoutExpired:
-            pass  # a child of the run lives on; its output is passed on until it ends
-        except OSError as error:
-            answer = f"the helper that writes it does not answer ({error})"
-        self.control.close()
-        return "" if answer == "ok" else answer or "the helper that writes it was killed"
+        with suppress(OSError):  # it was killed
+            os.write(self.ended, b".")  # a forked child may hold this open, so closing says nothing
+        # Ctrl-S may hold a terminal, but not the run for ever
+        answer = read_within(30 + GRACE, self.answers)
+        # else a child of the run lives on; its output is passed on until it ends
+        if answer is not None and read_within(QUIET, self.answers) == b"":
+            self.wait_for_helper()
+        os.close(self.ended)
+        os.close(self.answers)
+        if answer is None:
+            return "the helper that writes it does not answer"
+        return "" if answer == b"ok" else answer.decode() or "the helper that writes it was killed"
 
 
 class StreamCapture:
@@ -154,6 +148,58 @@ class WrappedStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def spawn_helper(record: Path, descriptors: list[int]) -> Callable[[], object]:
+    """Start the helper as a program; returns what waits for its end.
+
+    With -I -S, as it needs the standard library only, it starts in 15 ms.
+    """
+    program = [sys.executable, "-I", "-S", capture_helper.__file__]
+    helper = subprocess.Popen(
+        [*program, str(record), *map(str, descriptors)],
+        pass_fds=descriptors,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,  # Ctrl-C and a closed terminal end the run, not its record
+    )
+    return helper.wait
+
+
+def fork_helper(record: Path, descriptors: list[int]) -> Callable[[], object]:
+    """Do the same in a millisecond, for a process that has only code of ours and no threads."""
+    if pid := os.fork():
+        return partial(os.waitpid, pid, 0)
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+        for fd in map(int, os.listdir("/dev/fd")):  # noqa: PTH208 - all are read before one is closed
+            if fd > 2 and fd not in descriptors:
+                with suppress(OSError):  # that of the listing
+                    os.close(fd)
+        capture_helper.start(str(record), descriptors)
+    finally:
+        os._exit(0)
+
+
+def has_threads() -> bool:
+    """Whether this process has other threads, which a fork does not take along."""
+    try:
+        return len(os.listdir("/proc/self/task")) > 1  # noqa: PTH208 - names
+    except OSError:  # not Linux
+        return threading.active_count() > 1
+
+
+def read_within(seconds: float, fd: int) -> bytes | None:
+    """Read what comes within a time; b"" at the end, None if nothing came."""
+    with selectors.DefaultSelector() as ready:
+        ready.register(fd, selectors.EVENT_READ)
+        return os.read(fd, 1000) if ready.select(seconds) else None
 
 
 def open_pair(fd: int) -> tuple[int, int]:

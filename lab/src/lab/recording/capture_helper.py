@@ -2,7 +2,7 @@
 
 A process and not a thread: a C extension that prints while it holds Python's lock would wait
 forever for a thread, and a process writes the last lines even if the run is killed.
-It is started as a program, with -I -S, so it imports the standard library only.
+It may be started as a program, with -I -S: it imports the standard library only.
 """
 
 import fcntl
@@ -10,7 +10,6 @@ import os
 import re
 import selectors
 import signal
-import socket
 import sys
 import termios
 import time
@@ -129,8 +128,12 @@ class Channel:
                 self.screen = None
 
 
-def copy_output(record: str, control: socket.socket, channels: list[Channel]) -> None:
-    """Copy until no process can write; answer on `control` when the run's output is complete."""
+def copy_output(record: str, ended: int, answers: int, channels: list[Channel]) -> None:
+    """Copy until no process can write; answer when the run's output is complete.
+
+    `ended` and `answers` are pipes from the run and to it: it has ended if there is something in
+    the first, or if it is closed.
+    """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked while this started
@@ -139,7 +142,7 @@ def copy_output(record: str, control: socket.socket, channels: list[Channel]) ->
     superseded = load_claim() if "LAB_ATTEMPT" in os.environ else bool  # bool() is False
     deadline = None  # set when the run has ended
     reading = selectors.DefaultSelector()
-    reading.register(control, selectors.EVENT_READ)
+    reading.register(ended, selectors.EVENT_READ)
     for channel in channels:
         reading.register(channel.source, selectors.EVENT_READ, channel)
 
@@ -151,12 +154,13 @@ def copy_output(record: str, control: socket.socket, channels: list[Channel]) ->
         except OSError as error:
             problem = str(error)
 
-    def answer() -> None:
+    def finish() -> None:
         for channel in channels:
             save(channel.lines.finish())
         try:
             os.fsync(file)
-            control.send((problem or "ok").encode())
+            if not answered:
+                os.write(answers, (problem or "ok").encode())
         except OSError:
             pass  # the run was killed and does not listen
 
@@ -166,7 +170,7 @@ def copy_output(record: str, control: socket.socket, channels: list[Channel]) ->
         for key, _ in ready:
             if key.data is None:
                 deadline = time.monotonic() + GRACE
-                reading.unregister(control)
+                reading.unregister(ended)
                 continue
             data = key.data.read()
             key.data.show(data)
@@ -174,9 +178,9 @@ def copy_output(record: str, control: socket.socket, channels: list[Channel]) ->
             if not data:
                 reading.unregister(key.fd)
         if deadline and not answered and (not ready or time.monotonic() > deadline):
+            finish()
             answered = True
-            answer()
-    answer()
+    finish()
 
 
 def copy_size(terminal: int, other: int) -> None:
@@ -190,8 +194,12 @@ def write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
+def start(record: str, descriptors: list[int]) -> None:
+    """Copy what comes in by these: `ended`, `answers`, then source and screen of each channel."""
+    ended, answers, *channels = descriptors
+    pairs = zip(channels[::2], channels[1::2], strict=True)
+    copy_output(record, ended, answers, [Channel(*pair) for pair in pairs])
+
+
 if __name__ == "__main__":
-    path, *words = sys.argv[1:]
-    descriptor, *descriptors = map(int, words)
-    pairs = zip(descriptors[::2], descriptors[1::2], strict=True)
-    copy_output(path, socket.socket(fileno=descriptor), [Channel(*pair) for pair in pairs])
+    start(sys.argv[1], list(map(int, sys.argv[2:])))
