@@ -180,6 +180,7 @@ def given_private(answers):
     """Yield the same for private names that were given, which would name files anywhere."""
     licence = answers.get("open_source_license")
     derived = {
+        "__answers_are_text": [""],
         "__package": answers["project_slug"].replace("-", "_"),
         "__license_file": "" if licence == "none" else "LICENSE",
     }

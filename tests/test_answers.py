@@ -16,6 +16,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 import pytest
+from cookiecutter.generate import generate_context
+from cookiecutter.prompt import prompt_for_config
 from lab.ssh import connection, machines
 from markdown_it import MarkdownIt
 
@@ -89,12 +91,14 @@ def test_an_answer_of_another_type_is_refused(check, capsys):
             assert_explained(capsys.readouterr().err, name, value)
 
 
-@pytest.mark.parametrize("name", ["__package", "__license_file"])
+@pytest.mark.parametrize("name", ["__answers_are_text", "__package", "__license_file"])
 def test_a_private_answer_that_is_given_is_refused(check, capsys, name):
-    good = {"__package": "my_experiment", "__license_file": "LICENSE"}
+    good = {"__answers_are_text": [""], "__package": "my_experiment", "__license_file": "LICENSE"}
     check.ANSWERS.update(good)
     assert check.main() == 0
-    for value in ("../../evil", "os", "", ["x"], 5, None):
+    for value in ("../../evil", "os", "", ["x"], [], 5, None):
+        if value == good[name]:
+            continue
         check.ANSWERS.update(good | {name: value})
         assert check.main() == 1
         assert_explained(capsys.readouterr().err, name, value)
@@ -267,6 +271,7 @@ def test_the_slug_that_is_offered_begins_with_a_letter(bake):
 
 
 DIFFICULT = [
+    "{{ 1/0 }} {% for x in y %} {# {% endraw %} {{ cookiecutter.__class__ }} }} %}",
     """It's "quoted" 'twice' \\back\\slash""",
     '''"""triple""" and \'\'\'triple\'\'\' # not a comment''',
     "$(touch pwned) `id` ${HOME} %s {0} ; rm -rf / | cat > x & $PATH",
@@ -292,6 +297,45 @@ def test_every_printable_character_arrives_unchanged(bake, text):
         metadata = json.loads(notebook.read_text("utf-8"))["metadata"]
         assert metadata["kernelspec"]["display_name"] == text
     assert not list(path.parent.rglob("pwned"))
+
+
+def asked(**answers):
+    """What cookiecutter makes of answers before the first hook runs."""
+    context = generate_context(TEMPLATE / "cookiecutter.json", extra_context=answers)
+    return prompt_for_config(context, no_input=True)
+
+
+TEMPLATES = [
+    "{% for x in range(10**6) %}{% endfor %}",
+    "{{ cookiecutter.update(project_slug='../up') }}",
+    "{% raw %}{{ 7 * 7 }}{% endraw %}{{ 7 * 7 }}",
+    "{{ 'a' \"b\" \\x41 \\",
+    "{# \r\n 🚀 \ud800 \x00 {{ '''",
+    "{" * 100_000,
+]
+
+
+@pytest.mark.parametrize("text", TEMPLATES + DIFFICULT, ids=range(len(TEMPLATES + DIFFICULT)))
+def test_an_answer_is_text_and_never_a_template(text):
+    names = ("project_name", "project_slug", "description", "author_name", "remote", "dataset_name")
+    answers = dict.fromkeys(names, text)
+    assert answers.items() <= asked(**answers).items()
+
+
+def test_no_command_line_makes_answers_templates_again():
+    for name in ("__answers_are_text", "_render_only"):
+        with pytest.raises(ValueError, match="choice"):
+            asked(**{name: "{{ 7 * 7 }}"})
+
+
+def test_what_follows_from_the_answers_is_still_made_of_them():
+    found = asked(project_name="{{ 7 * 7 }} Nets", open_source_license="none")
+    assert found["project_slug"] == "nets"
+    assert (found["__package"], found["__license_file"]) == ("nets", "")
+    questions = json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8"))
+    del questions["__answers_are_text"]
+    templates = [text for text in questions.values() if isinstance(text, str) and "{" in text]
+    assert questions["_render_only"] == templates
 
 
 @pytest.mark.slow
