@@ -1,8 +1,12 @@
 """What is installed is compared with the lock, package by package."""
 
+import hashlib
+import zipfile
+
 import pytest
 
 from lab.environment import installed
+from lab.recording import package
 from lab.runs import reproduce
 
 LOCK = """\
@@ -26,8 +30,8 @@ def install(project, tmp_path):
 
     def differences(*packages):
         environment = tmp_path / "-".join(packages)[:50]
-        for package in packages:
-            (environment / f"lib/python3.11/site-packages/{package}.dist-info").mkdir(parents=True)
+        for one in packages:
+            (environment / f"lib/python3.11/site-packages/{one}.dist-info").mkdir(parents=True)
         return installed.find_differences(environment)
 
     return differences
@@ -78,3 +82,37 @@ def test_reproduce_takes_an_environment_only_if_all_in_it_is_as_locked(
     monkeypatch.setattr(reproduce, "run_command", lambda *words, **_: built.append(words))
     python = reproduce.prepare_environment(project, {})
     assert (python == reproduce.sys.executable) == (not built) == (not differences)
+
+
+def test_files_of_lab_that_are_not_as_in_the_wheel_are_named(tmp_path):
+    wheel, noted = (
+        tmp_path / "dl_remote_lab-1.0.0-py3-none-any.whl",
+        "dl_remote_lab-1.0.0.dist-info",
+    )
+
+    def pack(**contents: str) -> None:
+        lines = ["dl_remote_lab-1.0.0.dist-info/RECORD,,\n"]
+        for name, text in contents.items():
+            digest = package.to_base64(hashlib.sha256(text.encode()).digest())
+            lines.append(f"lab/{name}.py,sha256={digest},{len(text)}\n")
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{noted}/RECORD", "".join(lines))
+
+    (tmp_path / "lab").mkdir()
+    for name in ("same", "edited"):
+        (tmp_path / f"lab/{name}.py").write_text(f"{name}\n")
+    pack(same="same\n", edited="as it was\n", removed="")
+
+    def find() -> list[str]:
+        return package.find_changed_files(tmp_path, wheel, tmp_path / noted)
+
+    assert find() == ["lab/edited.py", "lab/removed.py"]
+    pack(same="same\n", edited="edited\n")
+    assert find() == [], "the wheel was replaced while this process runs"
+    wheel.write_bytes(wheel.read_bytes()[:-30])
+    assert find() == [wheel.name]
+
+
+def test_a_hash_is_written_as_wheels_do():
+    digest = bytes([251, 255, *range(30)])
+    assert package.to_base64(digest) == "-_8AAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0"

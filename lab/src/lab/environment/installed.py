@@ -5,13 +5,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from lab.environment import lock, markers
+from lab.environment import markers
 from lab.ground import files, project
 
 DIST_INFO = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)\.dist-info")
 PIN = re.compile(
     r"(?P<name>[\w.-]+)(?:==(?P<version>[^\s;]+)| @ (?P<address>\S+))\s*(?:;\s*(?P<marker>.+))?"
 )
+# torch pins its CUDA libraries itself; in the lock they would cost CPU machines gigabytes.
+CUDA_PACKAGES = re.compile(r"(nvidia-|cuda-|triton\b)")
 
 
 def find_differences(environment: Path, locked_by: Path | None = None) -> list[str]:
@@ -34,7 +36,7 @@ def find_differences(environment: Path, locked_by: Path | None = None) -> list[s
         wanted, found = locked.get(name), installed.get(name)
         if name in locked and not found:
             differences.append(f"{name} is missing, locked {wanted or 'by its address'}")
-        elif found and name not in locked and not lock.CUDA_PACKAGES.match(name):
+        elif found and name not in locked and not CUDA_PACKAGES.match(name):
             differences.append(f"{name} {found}, not locked")
         elif found and wanted and found.partition("+")[0] != wanted.partition("+")[0]:
             differences.append(f"{name} {found}, locked {wanted}")

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from lab.environment.installed import CUDA_PACKAGES
 from lab.ground import files, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
 
-# torch pins its CUDA libraries itself; in the lock they would cost CPU machines gigabytes.
 LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+cpu
-CUDA_PACKAGES = re.compile(r"(nvidia-|cuda-|triton\b)")
 WHEEL = re.compile(r"dl_remote_lab-([^-]+)-py3-none-any\.whl")
 LAB = re.compile(r"dl-remote-lab==\S+")  # replaced by its wheel, if there is one
 OLDEST = (3, 10)  # Python that lab runs on

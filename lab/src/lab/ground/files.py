@@ -25,11 +25,17 @@ DEEPEST = 100  # levels of lists and dictionaries; code that walks deeper ones f
 
 def open_regular(path: Path | str) -> "BinaryIO":
     """Open a file for reading, without waiting; OSError if it is a FIFO, a device or a folder."""
+    return os.fdopen(_open(path)[0], "rb")
+
+
+def _open(path: Path | str) -> tuple[int, int]:
+    """Open a file so; returns its descriptor and its size."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return descriptor, found.st_size
 
 
 def read(path: Path | str, most: int = MOST) -> bytes:
@@ -38,8 +44,14 @@ def read(path: Path | str, most: int = MOST) -> bytes:
     Every file that somebody else may have written is read by this function, so that a FIFO or an
     endless file in its place is an error, at once.
     """
-    with open_regular(path) as file:
-        content = file.read(most + 1)
+    descriptor, size = _open(path)
+    try:
+        # room for `most` at once would take longer than all the rest
+        content = os.read(descriptor, min(size, most) + 1)
+        while content and (more := os.read(descriptor, min(1 << 20, most + 1 - len(content)))):
+            content += more  # it grows, or has no size, as in /proc
+    finally:
+        os.close(descriptor)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
     return content

@@ -1,7 +1,6 @@
 """Identify the process of a run, and tell whether it still runs."""
 
 import os
-import socket
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -18,7 +17,7 @@ STALE = timedelta(minutes=10)  # an older one means that it is not; in between i
 def identify_process(pid: int | None = None) -> dict[str, Any]:
     """Describe a local process, or this one, so that no later process can be mistaken for it."""
     pid = pid or os.getpid()
-    return {"host": socket.gethostname(), "boot": boot_id(), "pid": pid, "started": start_time(pid)}
+    return {"host": os.uname().nodename, "boot": boot_id(), "pid": pid, "started": start_time(pid)}
 
 
 @cache
@@ -66,4 +65,4 @@ def judge_state(
     if age < FRESH:
         return "RUNNING"
     # an old heartbeat; one of this computer is from before it was restarted
-    return "LOST" if age > STALE or process.get("host") == socket.gethostname() else "UNKNOWN"
+    return "LOST" if age > STALE or process.get("host") == os.uname().nodename else "UNKNOWN"

@@ -16,7 +16,7 @@ from lab.ground import attempts, files
 from lab.ground.ids import new_id
 from lab.recording.ranks import is_main_process
 
-RUN = re.compile("([0-9]{1,9}) ([0-9a-f]{16}) ([^ /]+)")  # a line of the file `runs`
+RUN = "([0-9]{1,9}) ([0-9a-f]{16}) ([^ /]+)"  # a line of the file `runs`
 
 
 def find_earlier(words: Any) -> str:
@@ -106,7 +106,7 @@ def _read_runs() -> list[tuple[int, str, str]]:
         lines = files.read_text(attempts.path("runs"), "replace").splitlines()
     except OSError:
         return []
-    found = filter(None, map(RUN.fullmatch, lines))
+    found = filter(None, (re.fullmatch(RUN, line) for line in lines))
     return [(int(one[1]), one[2], one[3]) for one in found if files.is_plain_path(one[3])]
 
 

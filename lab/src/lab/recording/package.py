@@ -1,24 +1,28 @@
 """Which lab records a run: its version, its wheel, and whether it was changed."""
 
-import base64
-import csv
+import binascii
 import hashlib
+import zipimport
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lab.environment.installed import find_dist_info, find_version
+from lab.environment.installed import DIST_INFO, find_dist_info
 from lab.ground import files, project
 from lab.ground.errors import LabError
 
 DISTRIBUTION = "dl-remote-lab"
+read_wheels: set[Path] = set()  # those that this process has looked into
 
 
 def identify() -> dict[str, Any]:
     """Return `version`, `wheel_sha256` (None without a wheel in vendor/) and `problem`, if any."""
-    noted, version = find_dist_info(DISTRIBUTION), find_version(DISTRIBUTION)
-    if not noted or not version:
+    noted = find_dist_info(DISTRIBUTION)
+    named = noted and DIST_INFO.fullmatch(noted.name)
+    if not noted or not named:
         return {"version": None, "wheel_sha256": None, "problem": "lab is not installed."}
+    version = named["version"]
     wheel = find_wheel(version)
     facts = {"version": version, "wheel_sha256": wheel and files.sha256_or_none(wheel)}
     if is_editable(noted):
@@ -53,22 +57,37 @@ def find_changed_files(folder: Path, wheel: Path | None, noted: Path) -> list[st
     with suppress(OSError):
         text = files.read_text(noted / "RECORD")
     if wheel:
-        import zipfile  # slow to import
-
         try:
-            with zipfile.ZipFile(wheel) as archive:
-                (name,) = [n for n in archive.namelist() if n.endswith(".dist-info/RECORD")]
-                text = archive.read(name).decode("utf-8")
-        except (OSError, ValueError, zipfile.BadZipFile):
+            text = read_from_wheel(wheel, f"{noted.name}/RECORD").decode("utf-8")
+        except (OSError, ImportError, ValueError, EOFError, zlib.error):
             return [wheel.name]
     changed = []
-    for name, digest, _ in csv.reader(text.splitlines()):
+    for line in text.splitlines():  # a comma in a name would be in quotes; no file of lab has one
+        name, _, rest = line.partition(",")
+        digest = rest.partition(",")[0]
         if name.startswith("lab/") and digest.startswith("sha256="):
             try:
-                content = files.read(folder / name)
+                found = to_base64(hashlib.sha256(files.read(folder / name)).digest())
             except OSError:
-                content = b""
-            actual = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
-            if digest != f"sha256={actual.decode()}":
+                found = ""
+            if digest != f"sha256={found}":
                 changed.append(name)
     return changed
+
+
+def read_from_wheel(wheel: Path, name: str) -> bytes:
+    """Read a file of a wheel; what zipimport raises if that fails.
+
+    The module zipfile, like csv and base64, is slow to import.
+    """
+    archive = zipimport.zipimporter(str(wheel))
+    if wheel in read_wheels:
+        archive.invalidate_caches()  # it may be another file by now
+    read_wheels.add(wheel)
+    return archive.get_data(name)
+
+
+def to_base64(digest: bytes) -> str:
+    """Write a hash as wheels do."""
+    text = binascii.b2a_base64(digest, newline=False).decode()
+    return text.rstrip("=").replace("+", "-").replace("/", "_")

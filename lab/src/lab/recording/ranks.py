@@ -18,10 +18,9 @@ from lab.ground.terminal import print_message
 # Equal in all processes of one launch; together different in the next one.
 LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
 # What a rank's error says when another one has gone: a consequence, not the cause.
-CONSEQUENCE = re.compile(
-    r"connection (closed|reset|refused|aborted|was)|by peer|broken pipe|remote process exited"
-    r"|gloo|nccl|socket|timed out|timeout",
-    re.IGNORECASE,
+CONSEQUENCE = (
+    "(?i)connection (closed|reset|refused|aborted|was)|by peer|broken pipe|remote process exited"
+    "|gloo|nccl|socket|timed out|timeout"
 )
 WAIT = 2.0  # seconds for the error of the rank that failed first, which may still be unwinding
 JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "LAB_ATTEMPT", "WORLD_SIZE")
@@ -54,7 +53,7 @@ class Failure(NamedTuple):
     def is_consequence(self) -> bool:
         """Whether it only says that another rank has gone."""
         lines = self.text.strip().splitlines()[-6:]  # without its lines of source code
-        return any(CONSEQUENCE.search(line) for line in lines if not line.startswith(" "))
+        return any(re.search(CONSEQUENCE, line) for line in lines if not line.startswith(" "))
 
 
 def take_errors(runs: Path, wait: bool = False) -> list[Failure]:
