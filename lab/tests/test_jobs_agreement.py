@@ -17,10 +17,50 @@ def line(**told) -> str:
     return "\t".join(about[name] for name in job_format.FIELDS)
 
 
-def test_describe_prints_as_many_fields_as_the_laptop_reads():
+def test_describe_prints_the_fields_that_the_laptop_reads():
     script = (ROOM / "jobs.sh").read_text("utf-8")
-    (printed,) = re.findall(r"printf '((?:%s\\t)+%s)\\n'", script)
-    assert printed.count("%s") == len(job_format.FIELDS)
+    (printed,) = re.findall(r"print \$1, (.*)", script)
+    assert tuple(printed.split(", ")) == job_format.FIELDS[1:]
+
+
+ALL = {"pid": "7 b 8 1000 h\n", "phase": "running 1010\n", "gpus": "0,1\n", "wrote": "2\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "state", "waited", "seconds", "gpus"),
+    [
+        ({"exit_code": "3 1100      \n", **ALL}, "finished(3)", 10, 90, "0,1"),
+        ({"exit_code": "143 1100\n", **ALL, "stop": ""}, "stopped", 10, 90, "0,1"),
+        (
+            {"exit_code": "137 1100\n", **ALL, "phase": "queued x"},
+            "killed(SIGKILL)",
+            100,
+            None,
+            "0,1",
+        ),
+        ({"exit_code": "0 5\n"}, "finished(0)", None, None, ""),
+        (
+            {"exit_code": "0\n", "pid": "7 b x 1000 h\n", "wrote": "some\n"},
+            "finished(0)",
+            None,
+            None,
+            "",
+        ),
+        ({"exit_code": "\0\0\n", **ALL}, "lost", 10, None, "0,1"),
+        ({"exit_code": "", **ALL, "stop": ""}, "stopped", 10, None, "0,1"),
+    ],
+)
+def test_a_job_that_has_ended_stands_as_its_files_say(machine, files, state, waited, seconds, gpus):
+    """Also an older one that lacks some, and one whose disk has damaged them."""
+    id, other = "20260101-000000-aaaaaa", "20260102-000000-aaaaaa"
+    machine.job(id, **files)
+    machine.job(other, exit_code="1 7\n")
+    (machine.folder / "jobs/20260103-000000-aaaaaa").mkdir()  # it is just being created
+    job, last = control.list_jobs(machine.connection)
+    assert (job.state, job.waited, job.seconds, job.gpus) == (state, waited, seconds, gpus)
+    counted = "wrote" in files and state in ("finished(3)", "stopped", "killed(SIGKILL)")
+    assert ("2" in job.detail) == counted
+    assert control.get(machine.connection, id) == job and last.state == "finished(1)"
 
 
 def test_every_file_of_a_job_that_is_named_is_one_of_the_scripts():

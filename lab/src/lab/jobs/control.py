@@ -30,6 +30,7 @@ GONE = {
     "no": "its runner was killed",
     "rebooted": "the machine was restarted",
     "never": "it never started: lab stop clears it",
+    "damaged": "it has ended, but its exit code is damaged",
 }
 
 

@@ -9,7 +9,7 @@ if [ -n "$id" ]; then
     describe "$folder/jobs/$id"
     exit 0
 fi
-set -- "$folder"/jobs/*/
+set -- "$folder"/jobs/*
 rest=0 hidden=0
 [ "$most" = 0 ] || [ $# -le "$most" ] || rest=$(($# - most))
 while [ $rest -gt 0 ]; do # of the older ones only those that have not ended
@@ -19,17 +19,5 @@ while [ $rest -gt 0 ]; do # of the older ones only those that have not ended
     if [ -e "$job/exit_code" ]; then hidden=$((hidden + 1)); else set -- "$@" "$job"; fi
 done
 echo "$clock $hidden"
-# all job.json by one program, as dash reads a file by a system call for each byte
-for job; do
-    job=${job%/}
-    [ -e "$job/job.json" ] || continue
-    find_facts "$job"
-    print_facts "$job" ''
-done | awk -F '\t' -v jobs="$folder/jobs" '{
-    file = jobs "/" $1 "/job.json"
-    spec = ""
-    getline spec <file
-    close(file)
-    print $0 spec
-}'
+describe "$@"
 exit 0

@@ -12,8 +12,8 @@ while [ $tries -gt 0 ]; do
     for id in $ids; do
         find_facts "$folder/jobs/$id"
         [ "$alive" != never ] || [ $tries -lt 50 ] || alive=yes # it may just be starting
-        case $fact_code:$alive in
-        :yes | :elsewhere | :unasked) all='' ;;
+        case $alive in
+        yes | elsewhere | unasked) all='' ;;
         *) some=yes ;;
         esac
     done
@@ -21,4 +21,5 @@ while [ $tries -gt 0 ]; do
     sleep 1
 done
 date +%s
-for id in $ids; do describe "$folder/jobs/$id"; done
+for id in $ids; do set -- "$@" "$folder/jobs/$id"; done
+describe "$@"

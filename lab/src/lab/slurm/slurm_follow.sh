@@ -11,7 +11,7 @@ fi
 tries=60
 while :; do
     find_facts "$job"
-    case $follow:$fact_code:$alive in yes::yes | yes::unasked) over='' ;; *) over=yes ;; esac
+    case $follow:$alive in yes:yes | yes:unasked) over='' ;; *) over=yes ;; esac
     size=$(wc -c <"$job/output.log") # opened anew each time: a shared file system shows it late
     if [ "$size" -gt "$from" ]; then
         tail -c "+$((from + 1))" "$job/output.log" | head -c "$((size - from))"

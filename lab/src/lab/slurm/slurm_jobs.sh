@@ -6,7 +6,7 @@ LATE=120 # seconds after which a shared file system shows what was written, at t
 
 whole() { printf '%s\n' "$2" >"$1.$hostname.$$" && mv "$1.$hostname.$$" "$1"; } 2>/dev/null # FILE WORDS
 
-# ask_end JOB-FOLDER: asks Slurm, once, about a job that is no longer in its queue; sets alive, or fact_code
+# ask_end JOB-FOLDER: asks Slurm, once, about a job that is no longer in its queue; sets alive
 ask_end() {
     if [ -e "$1/slurm_end" ]; then
         alive=slurm:$(cat "$1/slurm_end")
@@ -43,8 +43,7 @@ ask_end() {
     code=${exit%:*}
     [ "${exit#*:}" = 0 ] || code=$((128 + ${exit#*:}))
     ended_at=${said##* EndTime=} ended_at=$(date -d "${ended_at%% *}" +%s 2>/dev/null || echo 0)
-    read_end "$1" # it may have been written just now
-    [ -z "$fact_code" ] || return 0
+    [ ! -e "$1/exit_code" ] || { alive=ended && return; } # just now
     case $word in
     forgotten) code=$(read_attempt "$1") ;;
     COMPLETED) # so is the batch script, which writes the command's code first: its own says nothing of that
@@ -58,7 +57,7 @@ ask_end() {
     if [ "$word" != forgotten ] && [ -n "$code" ]; then
         [ "$ended_at" != 0 ] || ended_at=$now
         { printf '%-40s\n' "$code $ended_at" 1<>"$1/exit_code.new"; } && mv "$1/exit_code.new" "$1/exit_code"
-        read_end "$1"
+        [ ! -e "$1/exit_code" ] || alive=ended
     fi 2>/dev/null
 }
 
@@ -69,19 +68,14 @@ read_attempt() {
 }
 
 find_facts() {
-    fact_code='' fact_end='' fact_start='' fact_phase='' fact_gpus='' fact_wrote='' alive='' stopped=''
-    read_end "$1"
+    alive=ended
+    [ ! -e "$1/exit_code" ] || return 0
+    fact_start='' fact_phase=''
     [ -e "$1/submitted" ] && read -r fact_start <"$1/submitted"
-    [ -e "$1/gpus" ] && read -r fact_gpus <"$1/gpus"
-    [ -e "$1/wrote" ] && read -r fact_wrote <"$1/wrote"
-    [ -e "$1/stop" ] && stopped=yes
+    case $fact_start in *[!0-9]*) fact_start='' ;; esac
     [ -e "$1/phase" ] && read -r fact_phase <"$1/phase"
     [ -e "$1/began.1" ] || fact_phase=queued
-    case $fact_wrote in *[!0-9]*) fact_wrote='' ;; esac
-    case $fact_start in *[!0-9]*) fact_start='' ;; esac
-    if [ -n "$fact_code" ]; then
-        [ ! -e "$1/slurm_end" ] || alive=slurm:$(cat "$1/slurm_end")
-    elif [ -e "$1/slurm_end" ]; then
+    if [ -e "$1/slurm_end" ]; then
         alive=slurm:$(cat "$1/slurm_end")
     else
         ask_queue
@@ -101,8 +95,8 @@ find_facts() {
         elif [ "$queue_code" != 0 ]; then
             alive=unasked
         else
-            read_end "$1" # it may have ended just now
-            [ -n "$fact_code" ] || ask_end "$1"
+            [ ! -e "$1/exit_code" ] || { alive=ended && return; } # just now
+            ask_end "$1"
         fi
     fi
 }

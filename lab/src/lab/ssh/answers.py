@@ -13,6 +13,7 @@ from lab.ground import files
 from lab.ssh.ssh_errors import BadAnswer
 
 SOON = 120  # seconds for what a machine need not look for, on the slowest disk
+NUMBER = re.compile("[0-9]{1,16}")
 MOST = 64 << 20  # bytes of an answer that is kept in memory: half a million files
 
 
@@ -43,7 +44,7 @@ def gather(machine: str, pieces: list[bytes], most: int = MOST) -> Callable[[byt
 
 def parse_number(text: str, most: int = 10**15) -> int:
     """Return a whole number from 0 to `most`. ValueError if the text is none."""
-    if not re.fullmatch("[0-9]{1,16}", text) or int(text) > most:
+    if not NUMBER.fullmatch(text) or int(text) > most:
         raise ValueError(f"no number up to {most}")
     return int(text)
 

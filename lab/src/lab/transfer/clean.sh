@@ -56,7 +56,7 @@ has_ended() { # JOB-FOLDER
     written_in=$(sed -n '1s/^{"format": \([0-9]\{1,9\}\)[,}].*/\1/p' "$1/job.json")
     [ "${written_in:-0}" -le "$format" ] || return 1
     find_facts "$1"
-    [ -n "$fact_code" ] || [ "$alive" = no ] || [ "$alive" = rebooted ] || [ "$alive" != "${alive#slurm:}" ]
+    case $alive in ended | no | rebooted | slurm:*) ;; *) return 1 ;; esac
 }
 
 for job in "$folder"/jobs/*/; do
