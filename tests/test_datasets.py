@@ -187,7 +187,7 @@ def test_an_invalid_name_is_refused(laptop):
     for name in ("../x", "a/b", ".x", "", "1x", "a b", "x\n"):
         done = laptop.lab("push-data", name, check=False)
         assert done.returncode == 1 and "is not a valid name of a dataset" in done.stderr
-    assert "there is no dataset in data/none" in laptop.lab("push-data", "none", check=False).stderr
+    assert "lab data add none FOLDER" in laptop.lab("push-data", "none", check=False).stderr
     assert "there is no dataset in gpu:/" in laptop.lab("fetch-data", "none", check=False).stderr
 
 

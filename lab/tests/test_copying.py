@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lab.transfer import tar_copy
+from lab.transfer import copying, rsync_copy, tar_copy
 
 
 class Silent:
@@ -54,3 +54,17 @@ def test_a_tar_stream_whose_writer_dies_is_given_up(machine, tmp_path, monkeypat
     thread.join(60)
     assert not thread.is_alive(), "it waits for ever"
     assert [type(error) for error in raised] in ([ModuleNotFoundError], [ZeroDivisionError])
+
+
+@pytest.mark.parametrize(("delay", "shown"), [(0, True), (3600, False)])
+def test_rsync_shows_its_progress_only_once_it_takes_long(
+    machine, tmp_path, monkeypatch, capfd, delay, shown
+):
+    for name in ("files", "tmp"):
+        (machine.home / "stage" / name).mkdir(parents=True)
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    monkeypatch.setattr(rsync_copy, "DELAY", delay)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    copying.push(machine.connection, tmp_path, ["file"], str(machine.home / "stage"), rsync=True)
+    assert (machine.home / "stage/files/file").stat().st_size == 1000
+    assert ("100%" in capfd.readouterr().out) == shown

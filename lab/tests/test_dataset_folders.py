@@ -193,6 +193,13 @@ def test_a_manifest_from_elsewhere_names_no_file_that_programs_would_take_for_mo
         parse_manifest(text, "x")
 
 
+def test_where_there_is_no_dataset_the_command_that_makes_one_is_named(machine):
+    for action in (folders.verify, lambda name: transfer.push(machine.connection, name)):
+        with pytest.raises(DatasetError, match="lab data add none FOLDER"):
+            action("none")
+    assert not machine.count_calls()
+
+
 @pytest.mark.parametrize("has_rsync", [True, False])
 def test_a_dataset_without_splits_arrives_on_a_machine_and_comes_home(
     machine, project, source, has_rsync, monkeypatch

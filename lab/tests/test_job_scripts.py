@@ -47,7 +47,7 @@ def test_stop_leaves_a_stranger_alone_that_has_the_process_id_of_the_runner(mach
     pid, child = stranger
     earlier = int(start_time(pid)) - 1
     machine.job(ID, pid=pid_file(machine, pid, earlier), phase="running\n")
-    assert control.stop(machine.connection, ID, grace=0).state == "stopped"
+    assert control.stop(machine.connection, ID, grace=0)[0].state == "stopped"
     assert is_running(pid) and is_running(child)
 
 

@@ -62,6 +62,21 @@ def test_stop_mine_ends_all_of_ones_own_and_no_other(shared, capsys):
     assert states == ["stopped", "running", "stopped"]
 
 
+def test_stopping_what_has_ended_says_so_changes_nothing_and_is_no_failure(there, capsys):
+    there.run_job(MINE, "exec sleep 1000")
+    ended = there.job(THEIRS, exit_code="3 5\n")
+    until((there.folder / "jobs" / MINE / "phase").exists)
+    for id, state, said in (
+        (MINE, "stopped", False),
+        (MINE, "stopped", True),
+        (THEIRS, "finished(3)", True),
+    ):
+        assert main(["stop", id, "--grace", "0"]) == 0
+        told = capsys.readouterr()
+        assert told.out == f"{id} {state}\n" and (id in told.err) == said
+    assert not (ended / "stop").exists()
+
+
 @pytest.mark.parametrize("words", [["stop"], ["stop", "--mine", "same"], ["fetch", "--mine", "x"]])
 def test_what_is_not_one_thing_or_the_other_is_refused(there, capsys, words):
     assert main(words) == 2

@@ -188,7 +188,7 @@ def test_a_stop_leaves_its_mark_first_and_looks_again_after_a_requeue(cluster):
     cancelled = f"grep -c ^scancel {cluster.log}"
     cluster.program("squeue", f"case $({cancelled}) in 0 | 1) echo '7|PENDING' ;; esac")
     cluster.program("scancel", f"[ -e {job}/stop ]")
-    assert control.stop(cluster.connection, ID).state == "stopped"
+    assert control.stop(cluster.connection, ID)[0].state == "stopped"
     assert len(cluster.calls("scancel")) == 2 and cluster.get(ID).ended
 
 
@@ -534,6 +534,13 @@ def test_what_a_job_of_slurm_cannot_have_is_refused_before_anything_is_sent(clus
 
 
 # --- what else there is ---------------------------------------------------------------------------
+
+
+def test_stopping_a_job_that_has_ended_asks_slurm_nothing(cluster):
+    cluster.submitted(exit_code="3 1100\n", **{"began.1": "1010 n1 7\n"})
+    job, before = control.stop(cluster.connection, ID)
+    assert (job.state, before) == ("finished(3)", True)
+    assert not cluster.calls("squeue") and not cluster.calls("scancel")
 
 
 def test_the_end_of_its_output_is_shown_as_on_any_machine(cluster):

@@ -70,7 +70,7 @@ class Job:
 
     def stop(self, grace: int = 60) -> "Job":
         """End it with everything it started: gently, and after `grace` seconds by force."""
-        self.seen = _jobs.stop(self.connection, self.id, grace)
+        self.seen, _ = _jobs.stop(self.connection, self.id, grace)
         return self
 
     def __repr__(self) -> str:

@@ -150,7 +150,7 @@ def add_stop_arguments(parser: CommandParser) -> None:
 
 
 def stop_job(args: argparse.Namespace) -> int:
-    """Stop one job, or all of one's own; 1 if one goes on."""
+    """Stop one job, or all of one's own; 1 if one goes on, 0 also if it had ended before."""
     from lab.jobs import control as jobs
 
     if bool(args.job) == args.mine:
@@ -164,8 +164,10 @@ def stop_job(args: argparse.Namespace) -> int:
         ids = [jobs.find(connection, args.job, own=True)]
     code = 0
     for id in ids:
-        job = jobs.stop(connection, id, args.grace)
+        job, before = jobs.stop(connection, id, args.grace)
         print(f"{job.id} {job.state}", flush=True)
+        if before:
+            print_message(f"job {job.id} had already ended")
         code = code if job.ended else 1
     return code
 

@@ -19,7 +19,7 @@ from lab.datasets.manifest import (
     DatasetError,
     hash_text,
     is_file_of_dataset,
-    parse_manifest,
+    read_local,
     read_text,
 )
 from lab.ground import files, project
@@ -96,7 +96,7 @@ def is_link_to(path: Path, target: Path) -> bool:
 def verify(dataset: str) -> list[str]:
     """Find what is not as the manifest says, one line each. DatasetError if there is none."""
     folder = project.dataset_folder(dataset)
-    manifest = parse_manifest(read_text(folder), project.relative(folder))
+    manifest = read_local(dataset)
     present, whole = find_files(folder, True), is_any_kind(dataset)
     tops = {*project.SPLITS, *(name.split("/")[0] for name in manifest.files)}
     known = {name: present[name] for name in manifest.files if name in present}

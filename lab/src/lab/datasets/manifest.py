@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.ground import files
+from lab.ground import files, project
 from lab.ground.errors import LabError
 from lab.ground.files import is_plain_path, parse_json
 
@@ -25,10 +25,13 @@ class Manifest(NamedTuple):
     files: dict[str, str]  # path: sha256
 
 
-def parse_manifest(text: str, folder: str) -> Manifest:
-    """Read the manifest.json of that folder. DatasetError if a path is none that a dataset has."""
+def parse_manifest(text: str, folder: str, advice: str = "") -> Manifest:
+    """Read the manifest.json of that folder. DatasetError if a path is none that a dataset has.
+
+    `advice`: what to do if there is no manifest.
+    """
     if not text:
-        raise DatasetError(f"there is no dataset in {folder}: it has no manifest.json.")
+        raise DatasetError(f"there is no dataset in {folder}: it has no manifest.json.{advice}")
     try:
         files = parse_json(text)["files"]
         good = all(
@@ -57,6 +60,13 @@ def read_text(folder: Path) -> str:
         return files.read(folder / MANIFEST).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return ""
+
+
+def read_local(dataset: str) -> Manifest:
+    """Read the manifest of a dataset on this computer, as parse_manifest() does."""
+    folder = project.dataset_folder(dataset)
+    advice = f" lab data add {dataset} FOLDER makes one; or prepare it as the README says."
+    return parse_manifest(read_text(folder), str(project.relative(folder)), advice)
 
 
 def encode(name: str) -> bytes:

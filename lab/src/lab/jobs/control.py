@@ -281,10 +281,14 @@ def wait(connection: Connection, ids: Iterable[str], any_of_them: bool = False) 
     return jobs
 
 
-def stop(connection: Connection, id: str, grace: int = 60) -> Job:
-    """End a job with everything it started: gently, and after `grace` seconds by force."""
+def stop(connection: Connection, id: str, grace: int = 60) -> tuple[Job, bool]:
+    """End a job with everything it started: gently, and after `grace` seconds by force.
+
+    Return the job, and whether it had ended before, so that nothing was done.
+    """
     answer = connection.run("stop.sh", id=id, grace=grace, format=job_format.FORMAT)
-    return parse_one(connection, answer)
+    line = answer.removeprefix("already\n")
+    return parse_one(connection, line), line != answer
 
 
 def write_logs(

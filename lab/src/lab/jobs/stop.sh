@@ -1,6 +1,6 @@
 # Ends a job and everything it started. Variables: id, grace (seconds for a clean end), format (of
 # the jobs that this lab knows).
-# Prints the job as list.sh does.
+# Prints the job as list.sh does; before that "already" if nothing was left to end.
 # Needs: jobs.sh known_job.sh
 
 job=$folder/jobs/$id
@@ -61,6 +61,7 @@ if [ -n "$runner" ]; then
         fail "job $id runs on $host, which shares this folder with $hostname: it can only be stopped from there."
 fi
 [ -e "$job/exit_code" ] && [ -z "$(members)" ] && {
+    echo already
     date +%s
     describe "$job"
     exit 0

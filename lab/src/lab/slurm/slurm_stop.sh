@@ -1,5 +1,5 @@
 # Ends a job of Slurm and everything it started, as stop.sh does elsewhere. Variables: id, grace (seconds for a clean
-# end), format. Prints the job as list.sh does.
+# end), format. Prints what stop.sh does.
 # Needs: places.sh jobs.sh known_job.sh
 
 job=$folder/jobs/$id
@@ -15,7 +15,7 @@ clear_slurm
 find_numbers() { limit 20 squeue -h -n "lab-$id" -o '%A|%T' 2>/dev/null; }
 unanswered() { fail "Slurm on $hostname does not answer: job $id has the mark of lab stop, and ends at its next attempt at the latest."; }
 
-[ ! -e "$job/exit_code" ] || show
+[ ! -e "$job/exit_code" ] || { echo already && show; }
 true >"$job/stop" || fail "$job cannot be written on $hostname."
 listed=$(find_numbers) || unanswered
 case $listed in

@@ -23,6 +23,7 @@ from lab.datasets.manifest import (
     hash_text,
     is_file_of_dataset,
     parse_manifest,
+    read_local,
     read_text,
     require_none,
 )
@@ -66,7 +67,7 @@ def push(connection: Connection, dataset: str) -> str:
     """
     folder, machine = dataset_folder(dataset), connection.name
     with explain_os_errors(), hold_lock(lock_file(connection, dataset)):
-        manifest = parse_manifest(read_text(folder), str(project.relative(folder)))
+        manifest = read_local(dataset)
         local = _find_local(folder, manifest)
         absent = [path for path in manifest.files if path not in local]
         require_none(f"missing on {LOCAL}", absent)

@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from lab.ground.errors import LabError
+from lab.ground.terminal import OutputWriter
 from lab.ssh.connection import Connection
 from lab.ssh.framing import MOST_STDERR, PATIENCE
 from lab.ssh.shared import wait_for_session
 from lab.ssh.ssh_errors import MOST_QUOTED, SessionsInUse
 from lab.transfer.staging import LOCAL, PARTIAL, DiskFull, connection_lost, names_file
 
+DELAY = 1  # seconds for which a transfer shows no progress, as a small one would only flicker
 HELPER = Path(__file__).with_name("rsync_shell.py")
 # Exit codes of rsync: the connection was lost (20: it was killed); some files vanished or could not
 # be read; the other side ended.
@@ -62,7 +65,7 @@ def rsync_command(names: str, options: list[str], source: str, target: str) -> l
     shell = " ".join(_quote(word) for word in (sys.executable, "-I", str(HELPER)))
     command = ["rsync", "--times", "-s", "--partial", f"--partial-dir={PARTIAL}"]
     command += [f"--timeout={max(4, round(4 * PATIENCE))}", "--from0", f"--files-from={names}"]
-    command += ["--info=progress2"] if sys.stdout.isatty() else []
+    command += ["--info=progress2", "--outbuf=N"] if sys.stdout.isatty() else []
     return [*command, *options, "-e", shell, source, target]
 
 
@@ -92,13 +95,16 @@ def _run_once(connection: Connection, command: list[str], receiver: str) -> None
         command,
         env={**os.environ, "LAB_SSH": ssh, "LAB_UMASK": umask, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
-        stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if sys.stdout.isatty() else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,  # a group of its own, to end ssh as well, which might hang
     )
     errors: list[bytes] = []  # the last of what came, as the machine may write for ever
-    reader = threading.Thread(target=_keep_end, args=(process.stderr, errors), daemon=True)
-    reader.start()
+    readers = [threading.Thread(target=_keep_end, args=(process.stderr, errors), daemon=True)]
+    if process.stdout:
+        readers.append(threading.Thread(target=_show_late, args=(process.stdout,), daemon=True))
+    for reader in readers:
+        reader.start()
     try:
         code = process.wait()
     finally:
@@ -109,7 +115,8 @@ def _run_once(connection: Connection, command: list[str], receiver: str) -> None
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        reader.join(PATIENCE)
+        for reader in readers:
+            reader.join(PATIENCE)
     message = b"".join(errors).decode("utf-8", "replace")
     # on a full disk the other rsync may end before it can say why
     ended = code == ENDED and not message
@@ -130,3 +137,13 @@ def _keep_end(pipe: IO[bytes], end: list[bytes]) -> None:
     with pipe:
         while piece := os.read(pipe.fileno(), 1 << 16):
             end[:] = [b"".join([*end, piece])[-MOST_STDERR:]]
+
+
+def _show_late(pipe: IO[bytes]) -> None:
+    """Show rsync's progress in this terminal, once it takes longer than a second."""
+    shown_from = time.monotonic() + DELAY
+    write = OutputWriter()
+    with pipe:
+        while piece := os.read(pipe.fileno(), 1 << 16):
+            if time.monotonic() >= shown_from:
+                write(piece)

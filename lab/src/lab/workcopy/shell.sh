@@ -5,12 +5,17 @@
 # Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh shell_file.sh
 
 session=$(session_name shell)
-if [ -n "$given" ] && has tmux && (our_tmux has-session -t "=$session") 2>/dev/null; then
-    fail "your shell on $hostname is open already, and has the variables of its start: $lab shell without --env, then export them there."
+if has tmux && (our_tmux has-session -t "=$session") 2>/dev/null; then
+    [ -z "$given" ] ||
+        fail "your shell on $hostname is open already, and has the variables of its start: $lab shell without --env, then export them there."
+    choose_terminal
+    our_tmux attach-session -t "=$session"
 fi
 write_shell
 if ! has tmux; then
     echo "$hostname has no tmux: this shell ends with the connection." >&2
     exec sh "$opens" -i
 fi
-our_tmux new-session -A -s "$session" "exec sh $(quoted "$opens")"
+opening="exec sh $(quoted "$opens")"
+# also what is opened in it later, as a window, has the environment
+our_tmux new-session -A -s "$session" "$opening" ';' set-option default-command "$opening"
