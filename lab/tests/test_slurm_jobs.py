@@ -614,7 +614,8 @@ def test_a_shell_is_opened_in_an_allocation_with_the_options_of_the_machine(read
     assert not ready.calls("tmux")
 
 
-def test_nothing_of_jupyter_stays_on_a_login_node(cluster):
+def test_nothing_of_jupyter_stays_on_a_login_node(cluster, capsys):
     with pytest.raises(UsageError):
         notebook.start(cluster.connection, None)
     assert cluster.count_calls() == 0
+    assert capsys.readouterr() == ("", ""), "it does not say that it starts"

@@ -10,6 +10,7 @@ from lab.browser import tunnels
 from lab.browser.tunnels import Tunnel
 from lab.ground import files, git, owner, project
 from lab.ground.errors import LabError, UsageError
+from lab.ground.terminal import print_message
 from lab.jobs import runner_scripts
 from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
@@ -49,6 +50,7 @@ def start(
             f"{connection.name} is a login node of Slurm, where no JupyterLab may stay running:"
             " open the notebook on this computer, where remote.run() of lab starts jobs there."
         )
+    print_message(f"starting JupyterLab on {connection.name} ...")
     server = start_server(connection, env)
     tunnel = open_tunnel(connection, server, port)
     if server.socket and lets_nothing_through(tunnel):

@@ -60,7 +60,6 @@ def open_notebook(args: argparse.Namespace) -> None:
         ran = notebook.stop(connection)
         print(f"{'stopped Jupyter' if ran else 'no Jupyter was running'} on {connection.name}")
         return
-    print_message(f"starting JupyterLab on {connection.name} ...")
     server, tunnel = notebook.start(connection, args.port, env)
     if server.port:
         print_message(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.environment import installed
-from lab.ground import files, liveness, project
+from lab.ground import files, liveness, manifests, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
 from lab.recording import package
@@ -107,7 +107,7 @@ def identify_data(dataset: Any) -> dict[str, str | None]:
         return {"dataset": None, "manifest_sha256": None}
     manifest = None
     with suppress(LabError):  # the run itself will report what is wrong with the data folder
-        manifest = files.sha256_or_none(project.data_folder() / dataset / "manifest.json")
+        manifest = manifests.hash_manifest(dataset) or None
     return {"dataset": dataset, "manifest_sha256": manifest}
 
 

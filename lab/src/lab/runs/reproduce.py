@@ -17,7 +17,7 @@ from lab.code import snapshot
 from lab.datasets import folders
 from lab.environment.check import read_stamp
 from lab.environment.installed import find_differences
-from lab.ground import files, git, interrupts, plain_json, portable, project
+from lab.ground import files, git, interrupts, manifests, plain_json, portable, project
 from lab.ground.errors import LabError
 from lab.ground.files import sha256_or_none
 from lab.ground.ids import new_id
@@ -179,9 +179,9 @@ def check_manifest(data: dict[str, Any]) -> None:
     dataset, expected = (reading.get_text(data, key) for key in ("dataset", "manifest_sha256"))
     if not dataset or not expected:
         return
-    manifest = project.dataset_folder(dataset) / "manifest.json"
-    found = sha256_or_none(manifest)
+    found = manifests.hash_manifest(dataset)
     if found != expected:
+        manifest = project.dataset_folder(dataset) / "manifest.json"
         cause = f"is a different one ({found[:12]})" if found else "is missing"
         raise LabError(
             f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}, the"
