@@ -1085,18 +1085,19 @@ TAKEN = [
     ["--help"],
 ]
 REFUSED = [["with", "lrr=0.1"], ["with", "sizes=3"], ["with", "quikc"], ["prnt_config"], ["--no"]]
+REFUSED += [["with", "decay=1e400"]]  # infinity
 VALUES = ["1", "0", "-1", "2.5", "True", "None", "abc", "fast", "'1'", "[1]", "nan", "1_0", "1e400"]
 
 
 def test_what_lab_run_refuses_before_sending_is_what_the_run_refuses(tiny):
     (tiny.folder / "asked.py").write_text(ASKED)
-    names = ("lr", "seed", "mode", "resume", "sizes")
+    names = ("lr", "seed", "mode", "resume", "sizes", "decay")
     words = [["with", f"{name}={value}"] for name in names for value in VALUES]
     asked = json.dumps([*TAKEN, *REFUSED, *words])
     options = {"cwd": tiny.folder, "env": tiny.env, "input": asked, "stderr": None}
     said = tiny.project.run("python", "-c", JUDGE, **options)
     answers = [json.loads(line) for line in said.stdout.splitlines()]
-    taken, refused, rest = answers[:6], answers[6:11], answers[11:]
+    taken, refused, rest = answers[:6], answers[6:12], answers[12:]
     assert [problem for _, problem in taken] == [""] * 6
     assert all(problem and "\n" not in problem and not plain for plain, problem in refused)
     # the text alone passes nothing that the experiment refuses

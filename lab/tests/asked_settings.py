@@ -5,6 +5,7 @@ SETTINGS = """
 class Config:
     lr: float = 0.1
     seed: Annotated[int, Ge(0)] = 0
+    decay: Annotated[float, Ge(0)] = 0.1
     mode: Literal["fast", "slow"] = "fast"
     sizes: tuple[int, ...] = (1, 2)
     resume: str = ""

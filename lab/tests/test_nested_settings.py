@@ -1,11 +1,17 @@
 """Settings inside settings are refused, and named, at any depth."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from math import inf, nan
+from typing import Annotated, Any
 
 import pytest
 
-from lab.recording.settings.nested import describe_missing_default, describe_unknown, find_changed
+from lab.recording.settings.nested import (
+    describe_missing_default,
+    describe_unknown,
+    find_changed,
+    find_infinite,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,43 @@ def test_what_exists_is_not_refused():
     values: dict[str, Any] = {"other": None, "betas": [0.5, 1], "trainer": {"layers": [{}, {}]}}
     assert describe_unknown(Config, values) == ""
     assert describe_unknown(Config, {"trainer": 5}) == "", "the type is another check's"
+
+
+class Limit:
+    """As annotated_types has Gt and Interval, and pydantic Field."""
+
+    def __init__(self, **given):
+        vars(self).update(given)
+
+
+Positive = Annotated[float, Limit(gt=0)]
+
+
+@dataclass(frozen=True)
+class Limited:
+    lr: Positive = 0.1
+    free: float = 0.1
+    most: Annotated[float, Limit(gt=0, le=inf)] = 1.0
+    field: Annotated[float, Limit(metadata=[Limit(le=1)])] = 1.0
+    betas: tuple[Positive, ...] = ()
+    none: Positive | None = None
+    inside: "Limited | None" = None
+
+
+@pytest.mark.parametrize(
+    ("values", "paths"),
+    [
+        ({"lr": inf}, ["lr"]),
+        ({"lr": nan}, ["lr"]),
+        ({"lr": 1e300, "none": None, "betas": [1, 10**400]}, []),
+        ({"free": inf, "most": inf}, []),
+        ({"field": -inf}, ["field"]),
+        ({"betas": [1.0, inf], "none": inf}, ["betas.1", "none"]),
+        ({"inside": {"lr": inf, "inside": {"none": -inf}}}, ["inside.inside.none", "inside.lr"]),
+    ],
+)
+def test_a_setting_with_a_limit_is_no_infinity_at_any_depth(values, paths):
+    assert sorted(path for path, _ in find_infinite(Limited, values)) == paths
 
 
 def test_what_differs_is_named_by_its_path():

@@ -76,6 +76,7 @@ def test_plain_settings_are_judged_by_the_text_without_asking(experiment, monkey
     check()
     check("with", "lr=1e-3", "seed=5", "mode=slow", "resume=20260101", "quick")
     (file,) = TEMPLATE.glob("*/experiment.py")
+    check("with", "decay=0.5")
     words = ["lr=0.01", "seed=4294967295", "epochs=3", "dropout=0", "channels=3", "smoke"]
     assert settings.are_plainly_right(["with", *words], file)
 

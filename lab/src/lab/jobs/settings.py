@@ -5,6 +5,7 @@ experiment itself is asked, in a process of its own, as its imports take a secon
 """
 
 import ast
+import math
 import os
 import subprocess
 import sys
@@ -222,7 +223,7 @@ def _fits(value: object, annotation: ast.expr) -> bool:
     if kind == "Literal":
         choices = [part.value for part in parts if isinstance(part, ast.Constant)]
         return any(type(value) is type(one) and value == one for one in choices)
-    if kind == "Annotated" and isinstance(value, (int, float)):
+    if kind == "Annotated" and isinstance(value, (int, float)) and abs(value) != math.inf:
         return _fits(value, parts[0]) and all(_holds(value, part) for part in parts[1:])
     return False
 

@@ -57,6 +57,8 @@ def check(
     types = get_type_hints(config, include_extras=True)
     if unknown := nested.describe_unknown(config, values):
         raise UnknownSettingError(unknown)
+    for path, number in nested.find_infinite(config, to_builtin(values)):
+        raise ConfigError(f"{path}={number} is not valid: Input should be a finite number.")
     checked = {}
     for name, value in values.items():
         # Sacred takes resume=20261122 for a number

@@ -1,9 +1,12 @@
 """Settings inside settings: dataclasses, lists and dictionaries of them, named as in trainer.lr."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+LIMITS = ("gt", "ge", "lt", "le")  # attributes of annotated_types' Gt, Ge, Lt, Le and Interval
 
 
 def describe_unknown(config: type, values: Mapping[str, Any]) -> str:
@@ -19,28 +22,51 @@ def describe_unknown(config: type, values: Mapping[str, Any]) -> str:
 
 def find_unknown(kind: Any, value: Any, path: str) -> Iterator[tuple[str, list[str]]]:
     """Yield the path of each name that a type does not have, and the names that it has there."""
+    for where, plain, one, _ in list_values(kind, value, path):
+        if is_dataclass(plain) and isinstance(one, Mapping):
+            known = list(get_type_hints(plain))
+            yield from ((f"{where}{name}", known) for name in one if name not in known)
+
+
+def find_infinite(config: type, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the path of each inf and nan where the type has a limit, such as Gt(0), and no inf.
+
+    Whoever sets a limit means a number: lr=1e400 is above 0, and no learning rate.
+    """
+    for path, _, value, limits in list_values(config, values):
+        is_number = not isinstance(value, float) or math.isfinite(value)
+        if limits and not is_number and not {math.inf, -math.inf} & {*limits}:
+            yield path.removesuffix("."), value
+
+
+def list_values(
+    kind: Any, value: Any, path: str = "", limits: tuple[float, ...] = ()
+) -> Iterator[tuple[str, Any, Any, tuple[float, ...]]]:
+    """Yield path, type, value and limits of a value, and of all inside whose type is known."""
     if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
+        kind, *about = get_args(kind)
+        about += [one for whole in about for one in getattr(whole, "metadata", ())]  # Field(gt=0)
+        found = [getattr(one, name, None) for one in about for name in LIMITS]
+        limits = (*limits, *(one for one in found if isinstance(one, (int, float))))
+    yield path, kind, value, limits
     arguments = get_args(kind)
     if is_dataclass(kind) and isinstance(value, Mapping):
         types = get_type_hints(kind, include_extras=True)
-        for name, one in value.items():
-            if name not in types:
-                yield f"{path}{name}", list(types)
-            else:
-                yield from find_unknown(types[name], one, f"{path}{name}.")
+        for name in (one for one in value if one in types):
+            yield from list_values(types[name], value[name], f"{path}{name}.")
     elif get_origin(kind) in (list, tuple) and isinstance(value, (list, tuple)):
         for index, one in enumerate(value):
             inner = arguments[min(index, len(arguments) - 1)]
             inner = arguments[0] if inner is Ellipsis else inner
-            yield from find_unknown(inner, one, f"{path}{index}.")
+            yield from list_values(inner, one, f"{path}{index}.")
     elif get_origin(kind) is dict and isinstance(value, Mapping):
         for name, one in value.items():
-            yield from find_unknown(arguments[1], one, f"{path}{name}.")
-    elif arguments:  # of a union, the value may be the one that has names
+            yield from list_values(arguments[1], one, f"{path}{name}.")
+    elif arguments:  # of a union, the value may be the one that has names, or a number
         inner = [one for one in arguments if is_dataclass(one)]
+        inner = inner or [one for one in arguments if get_origin(one) is Annotated]
         if len(inner) == 1:
-            yield from find_unknown(inner[0], value, path)
+            yield from list_values(inner[0], value, path)
 
 
 def find_changed(
