@@ -48,18 +48,20 @@ def test_two_who_write_at_one_time_have_drafts_of_their_own(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_write_keeps_mode_and_link_and_leaves_the_same_content_alone(tmp_path):
+def test_write_keeps_mode_and_leaves_the_same_content_alone_and_follows_no_link_unasked(tmp_path):
     path, link = tmp_path / "file", tmp_path / "link"
     path.write_text("old")
     path.chmod(0o640)
     link.symlink_to("file")
-    assert files.write(link, "new")
+    assert files.write(link, "new", follow=True)
     assert link.is_symlink()
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o640
     before = path.stat()
     assert not files.write(path, "new")
     assert path.stat() == before
+    assert files.write(link, "new")
+    assert not link.is_symlink() and path.stat() == before
 
 
 def test_the_hash_of_a_file_and_of_none(tmp_path):

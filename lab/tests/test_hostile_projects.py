@@ -3,27 +3,33 @@
 import json
 import os
 import subprocess
+import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from any_text import outside, quickly
 from git_helper import run_git
 from hypothesis import given
 from hypothesis import strategies as st
+from written_records import write_three
 
 from lab.adoption import adopt, survey, texts
 from lab.datasets import folders
 from lab.datasets.manifest import MANIFEST, DatasetError
-from lab.environment import lock
+from lab.environment import lock, update
 from lab.example import removal
 from lab.ground import files
 from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.recording.command import own_record
+from lab.runs import listing, records
 from lab.ssh import machines, ssh_config
+from lab.transfer import fetch_plan, staging
 
 ANSWERS = survey.Answers("sugar", "3.11", "ada@gpu1", "gate", ("out",))
 WRITTEN = ("pyproject.toml", ".gitignore", ".gitattributes", "bootstrap.py", "machines.toml")
@@ -41,10 +47,14 @@ def stranger(home, tmp_path, monkeypatch):
     current.reload()
 
 
-def commit(folder: Path) -> survey.Repository:
+def commit_all(folder: Path) -> None:
     run_git(folder, "init", "--quiet")
     run_git(folder, "add", "--all")
     run_git(folder, "commit", "--quiet", "--allow-empty", "-m", "x")
+
+
+def commit(folder: Path) -> survey.Repository:
+    commit_all(folder)
     return survey.find_repository(folder)
 
 
@@ -237,12 +247,117 @@ def test_the_example_is_removed_through_no_link(project, tmp_path, name):
     other.write_text("## Train\nmine\n")
     (project / name).unlink(missing_ok=True)
     (project / name).symlink_to(other)
-    run_git(project, "init", "--quiet")
-    run_git(project, "add", "--all")
-    run_git(project, "commit", "--quiet", "-m", "x")
+    commit_all(project)
     with pytest.raises(LabError):
         removal.remove()
     assert other.read_text() == "## Train\nmine\n" and (project / "tests/conftest.py").exists()
+
+
+# --- files of the project that a command writes ---------------------------------------------------
+
+OLD_WHEEL, NEW_WHEEL = (f"vendor/dl_remote_lab-{one}-py3-none-any.whl" for one in ("1.0", "1.1"))
+
+
+def lead_away(project: Path, name: str, target: Path) -> Path:
+    """Make a file or folder of the project a link to one of the user's, which is returned."""
+    path = project / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        path.rename(target)
+    else:
+        path.unlink(missing_ok=True)
+        target.write_text("mine\n")
+    path.symlink_to(target)
+    return target
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {str(one): one.read_bytes() for one in (path, *path.rglob("*")) if one.is_file()}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_lock_is_written_through_no_link(project, tmp_path, monkeypatch, there):
+    monkeypatch.setattr(lock, "check_uv", lambda *words: None)
+    target = lead_away(project, "requirements.txt", tmp_path / "of the user")
+    if not there:
+        target.unlink()
+    with pytest.raises(LabError):
+        lock.compile_lock([])
+    assert not there or target.read_text() == "mine\n"
+    assert target.exists() == there and not list(project.glob("requirements.txt.*"))
+
+
+@pytest.mark.parametrize(
+    "name", ["pyproject.toml", "requirements.txt", "vendor", OLD_WHEEL, NEW_WHEEL]
+)
+def test_an_update_is_written_through_no_link(project, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(lock, "compile_lock", lambda words: [])
+    (project / "requirements.txt").write_text("x==1\n")
+    settings = '[project]\nname = "x"\ndependencies = ["dl-remote-lab==1.0"]\n[tool.lab]\n'
+    (project / "pyproject.toml").write_text(settings)
+    current.reload()
+    (project / "vendor").mkdir()
+    (project / OLD_WHEEL).write_text("old\n")
+    wheel = tmp_path / Path(NEW_WHEEL).name
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("dl_remote_lab-1.1.dist-info/METADATA", "Version: 1.1\n")
+    target = lead_away(project, name, tmp_path / "of the user")
+    if name == "pyproject.toml":
+        target.write_text(settings)
+    commit_all(project)
+    before = contents(target)
+    with pytest.raises(LabError):
+        update.update(str(wheel))
+    assert contents(target) == before
+    assert run_git(project, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("name", ["_cache/listing.json", "_cache"])
+def test_a_listing_is_kept_behind_no_link(project, tmp_path, name):
+    write_three(project / "runs")
+    (project / "runs/_cache").mkdir()
+    target = lead_away(project, f"runs/{name}", tmp_path / "of the user")
+    assert len(listing.list_rows()) == 3
+    assert contents(target) in ({str(target): b"mine\n"}, {})
+
+
+def test_a_plot_is_drawn_behind_no_link(project, tmp_path):
+    path = records.name_plot([Path("a")], "val/loss")
+    assert path.parent.parent == project / "runs"
+    lead_away(project, str(path.relative_to(project)), tmp_path / "of the user")
+    with pytest.raises(LabError):
+        records.name_plot([Path("a")], "val/loss")
+
+
+@pytest.mark.parametrize("name", ["notebooks/a.ipynb", "notebooks"])
+def test_a_kernel_is_written_into_no_notebook_behind_a_link(project, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "jupyter_core", SimpleNamespace())
+    paths = SimpleNamespace(jupyter_data_dir=str)  # not a package of these tests
+    monkeypatch.setitem(sys.modules, "jupyter_core.paths", paths)
+    from lab.environment import kernel
+
+    text = json.dumps({"metadata": {"kernelspec": {"name": "python3", "language": "python"}}})
+    (project / ".gitattributes").write_text("*.ipynb filter=notebook-output\n")
+    (project / "notebooks").mkdir()
+    for one in ("a", "b"):
+        (project / f"notebooks/{one}.ipynb").write_text(text)
+    target = lead_away(project, name, tmp_path / "of the user")
+    if target.is_file():
+        target.write_text(text)
+    before = contents(target)
+    assert kernel.bind_notebooks("x", "X") == ([] if name == "notebooks" else ["b.ipynb"])
+    assert contents(target) == before
+
+
+def test_what_a_fetch_keeps_lies_behind_no_link(project, tmp_path):
+    target = lead_away(project, "runs/.fetch-gpu.json", tmp_path / "of the user")
+    state = fetch_plan.FetchState(project / "runs/.fetch-gpu.json")
+    state.save()
+    assert target.read_text() == "mine\n" and state.path.read_text() == "{}"
+    (tmp_path / "folder").mkdir()
+    (project / "runs/.incoming").symlink_to(tmp_path / "folder")
+    with pytest.raises(LabError), staging.staging(project / "runs/.incoming"):
+        pytest.fail("something would be gathered there")
 
 
 # --- lab data -------------------------------------------------------------------------------------

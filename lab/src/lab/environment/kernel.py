@@ -144,6 +144,8 @@ def bind_notebooks(name: str, title: str) -> list[str]:
     if not attributes.exists() or "filter=notebook-output" not in files.read_text(attributes):
         return changed
     for path in sorted(project.root().glob("notebooks/*.ipynb")):
+        if files.find_link(project.root(), f"notebooks/{path.name}"):
+            continue  # another project's, perhaps
         try:
             notebook = files.parse_json(files.read_text(path))
             spec = notebook["metadata"].get("kernelspec") or {}

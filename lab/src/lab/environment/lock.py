@@ -35,8 +35,9 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
     """
     root = project.root()
     lock = project.lock_file()
-    draft = lock.with_name(f"{lock.name}.{os.getpid()}")
-    dev = lock.with_name(f"{lock.name}.{os.getpid()}.dev.in")
+    files.refuse_links(root, [lock.name])
+    draft = lock.with_name(f"{lock.name}.{os.urandom(4).hex()}")  # a name that no repository has
+    dev = draft.with_name(f"{draft.name}.dev.in")
     oldest, inputs = find_oldest_python(), list_inputs()
     sources = find_sources(root / "requirements.txt") if has_requirements() else []
     before = files.read_text(lock) if lock.exists() else read_foreign_pins(root)

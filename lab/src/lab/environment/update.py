@@ -64,6 +64,8 @@ def update(wanted: str = "") -> Update:
         wheel = Path(wanted) if wanted.endswith(".whl") else download(wanted, Path(folder))
         version, changelog = read_wheel(wheel)
         new = root / "vendor" / wheel.name
+        named = [path.relative_to(root).as_posix() for path in (new, *before)]
+        files.refuse_links(root, named)
         if new == old and before[old] == files.read(wheel):
             return Update(version, version, "", [])
         try:

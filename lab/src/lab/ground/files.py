@@ -107,15 +107,20 @@ def is_plain_path(path: str) -> bool:
     return not hidden and parts[-1].casefold() != "head" and "\0" not in path
 
 
+def find_link(root: Path, name: str) -> Path | None:
+    """Find whether a file in a folder is a link, or lies behind one below that folder: which."""
+    paths = (root / name, *(root / one for one in Path(name).parents))
+    return next((path for path in paths if path != root and path.is_symlink()), None)
+
+
 def refuse_links(root: Path, names: Iterable[str]) -> None:
     """Raise LabError if one of these files in a folder is a link, or lies behind one.
 
     Somebody else's repository may have it, and what is written would lie elsewhere: in the home.
     """
     for name in names:
-        for path in (root / name, *(root / one for one in Path(name).parents)):
-            if path != root and path.is_symlink():
-                raise LabError(f"{path} is a link, which is not written through: replace it.")
+        if link := find_link(root, name):
+            raise LabError(f"{link} is a link, which is not written through: replace it.")
 
 
 def make_private_folder(path: Path) -> None:
@@ -163,25 +168,29 @@ def write(
     durable: bool = True,
     *,
     private: bool = False,
+    follow: bool = False,
     before: "Callable[[], None] | None" = None,
 ) -> bool:
     """Write a file so that no reader ever sees a part of it; if `durable`, nor after a crash.
 
     Returns whether it changed: a file that already has this content is left alone. The mode of an
     existing file stays; if `private`, only this user can read a new one, whatever the umask.
+    A link is replaced, as somebody else's repository may have it; if `follow`, it stays a link and
+    the file that it leads to, say in a repository of dotfiles, is written.
     `before` is called when all is ready to be put in place.
     """
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-    path = Path(os.path.realpath(path))  # a link, say into a repository of dotfiles, stays a link
+    path = Path(os.path.realpath(path)) if follow else path
+    exists = path.is_file() and not path.is_symlink()
     with suppress(OSError):
-        if path.stat().st_size == len(content) and read(path) == content:
+        if exists and path.stat().st_size == len(content) and read(path) == content:
             return False
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with (
         replacing(path) as draft,
         os.fdopen(os.open(draft, flags, 0o600 if private else 0o666), "wb") as file,
     ):
-        if path.exists():
+        if exists:
             os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
         file.write(content)
         file.flush()

@@ -143,6 +143,8 @@ def _read_cache(base: str) -> dict[str, list[Any]]:
 def _write_cache(base: str, rows: dict[str, Any]) -> None:
     """Save the rows for the next listing, if the folder can be written; it is only for speed."""
     text = json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":"))
+    if files.find_link(Path(base), CACHE):
+        return  # of a repository, which leads somebody's listings elsewhere
     with suppress(OSError):
         Path(base, CACHE).parent.mkdir(exist_ok=True)
         files.write(Path(base, CACHE), text, durable=False)

@@ -217,9 +217,7 @@ def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
     if metric not in set(table["metric"]):
         names = ", ".join(sorted(set(table["metric"]))) or "none"
         raise UsageError(f"these runs have no metric {metric}; there are: {names}.")
-    words = [metric, *(folder.name for folder in folders[:3])]
-    name = re.sub(r"[^\w.-]+", "-", "_".join(words)) + ".png"
-    file = file or project.runs_folder() / "_plots" / name
+    file = file or name_plot(folders, metric)
     try:
         file = file if file.suffix else file.with_suffix(".png")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -227,6 +225,14 @@ def plot(folders: list[Path], metric: str, file: Path | None) -> Path:
     except (OSError, ValueError) as error:  # a full disk; an unknown image format
         raise LabError(f"{file} cannot be written: {error}.") from None
     return file
+
+
+def name_plot(folders: list[Path], metric: str) -> Path:
+    """Name the file for curves() of these runs; LabError if it lies behind a link."""
+    words = [metric, *(folder.name for folder in folders[:3])]
+    name = "_plots/" + re.sub(r"[^\w.-]+", "-", "_".join(words)) + ".png"
+    files.refuse_links(project.runs_folder(), [name])
+    return project.runs_folder() / name
 
 
 def curves(metrics: "pd.DataFrame", name: str) -> "Figure":

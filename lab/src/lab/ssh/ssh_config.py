@@ -229,7 +229,7 @@ def _write(path: Path, content: bytes) -> str:
     """Write a file for this user alone; return what was done."""
     before = os.umask(0o077)
     try:
-        written = files.write(path, content)
+        written = files.write(path, content, follow=True)
     finally:
         os.umask(before)
     return f"{_abbreviate(path)}: {'written' if written else 'unchanged'}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lab.datasets.manifest import encode
+from lab.ground import files
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ConnectionLost, SshError
@@ -131,6 +132,8 @@ def staging(*folders: Path) -> Iterator[None]:
     After an error they stay, and the next attempt continues with what they hold; if the disk is
     full, without files that are incomplete.
     """
+    for folder in folders:
+        files.refuse_links(folder.parent, [folder.name])
     try:
         with explain_os_errors():
             yield
