@@ -58,6 +58,23 @@ def test_links_to_datasets_are_nothing_that_a_job_has_left(machine, project):
     assert kinds.count("checkout") == kinds.count("kept") == 1, "what does not come home stays"
 
 
+@pytest.mark.parametrize(
+    ("name", "script"),
+    [
+        ("git", 'case "$*" in *ls-files*) printf "part of a na"; exit 1 ;; esac\nexec_real'),
+        ("find", 'case "$*" in *maxdepth*) exit 1 ;; esac\nexec_real'),
+    ],
+)
+def test_a_checkout_of_which_it_is_not_known_what_was_left_stays(machine, project, name, script):
+    job = finish(machine, "touch .hidden 'a name'")
+    assert [item.kind for item in clean.find(machine.connection)].count("written") == 0
+    kept = [item.name for item in clean.find(machine.connection) if item.kind == "kept"]
+    assert kept == [job.id]
+    machine.program(name, script)
+    kinds = [item.kind for item in clean.find(machine.connection)]
+    assert not {"kept", "written", "checkout"} & set(kinds)
+
+
 def test_what_lab_clean_has_removed_is_not_said_to_be_there(machine, project):
     job = finish(machine, "echo new >result")
     fetch.fetch(machine.connection)

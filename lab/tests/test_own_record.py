@@ -43,14 +43,15 @@ def scripts(project) -> Path:
     ],
 )
 def test_what_records_itself_is_not_recorded_twice(scripts, command, recorded):
-    words = launch.make_record_words(shlex.split(command), "try")
-    assert words == (["record", "--name", "try", "--"] if recorded else [])
+    record = launch.choose_record_options(shlex.split(command), "try")
+    assert (record and record.words) == (["record", "--name", "try", "--"] if recorded else None)
 
 
 def test_outputs_of_an_earlier_run_are_only_for_what_is_recorded(scripts):
-    assert launch.make_record_words(["true"], earlier="RUN") == ["record", "--from", "RUN", "--"]
+    record = launch.choose_record_options(["true"], earlier="RUN")
+    assert record.words == ["record", "--from", "RUN", "--"]
     with pytest.raises(UsageError):
-        launch.make_record_words(["lab", "runs"], earlier="RUN")
+        launch.choose_record_options(["lab", "runs"], earlier="RUN")
     for words in (["--from", "X", "with", "lr=1"], ["--from", "X", "--no-record", "--", "true"]):
         assert main.main(["run", *words]) == 2
 

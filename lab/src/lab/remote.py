@@ -134,11 +134,11 @@ def run(
     given = variables.parse(f"{name}={value}" for name, value in (env or {}).items())
     brought = variables.read_secrets(secrets)
     connection = _connect(machine)
-    words: list[str] = []
+    recorded = None
     if arguments[:1] == ("--",):
         command = list(arguments[1:])
         launch.check_command(command, str(gpus))
-        words = launch.make_record_words(command, name, earlier) if record else []
+        recorded = launch.choose_record_options(command, name, earlier) if record else None
     else:
         command = launch.experiment_command(list(arguments), str(gpus))
     job = launch.start(
@@ -149,7 +149,7 @@ def run(
         name=name,
         env=given,
         secrets=brought,
-        record=words,
+        record=recorded,
         bring=models.bring_needed,
     )
     return Job(connection, job)

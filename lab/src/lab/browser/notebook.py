@@ -12,10 +12,10 @@ from lab.ground import files, git, owner, project
 from lab.ground.errors import LabError, UsageError
 from lab.ground.terminal import print_message
 from lab.jobs import runner_scripts
+from lab.ssh import variables
 from lab.ssh.answers import expecting, parse_object
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ForwardingForbidden
-from lab.ssh.variables import make_exports
 
 PORT = 8888
 LONGEST = 300  # seconds that a start may take there
@@ -106,18 +106,18 @@ def _call_server(
     """Let notebook_server.py do this on the machine, and return its answer."""
     program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
     send = action == "start" and bool(connection.machine.prelude)
-    scripts: dict[str, Any] = {**runner_scripts.make_variables(connection.machine.scheduler, send)}
+    machine = connection.machine
+    given: dict[str, Any] = {**variables.join(machine.env, env)}
+    given |= runner_scripts.make_variables(machine.scheduler, send)
     return connection.run(
         "notebook.sh",
         project=git.prefix(),
         owner=owner.shorten(owner.name_owner()),
         action=action,
         tcp="yes" if tcp else "",
-        exports=make_exports({**connection.machine.env, **env}),
-        given="yes" if env else "",
         program=program,
         within=LONGEST,
-        **scripts,
+        **given,
     )
 
 

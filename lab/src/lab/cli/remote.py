@@ -95,9 +95,9 @@ def start_job(args: argparse.Namespace) -> int:
         command = launch.experiment_command(args.arguments, args.gpus)
     launch.check_command(command, args.gpus)
     inside = "" if args.after_dashes is None else launch.typed_inside()
-    record: list[str] = []
+    record = None
     if recorded:
-        record = launch.make_record_words(command, args.name, args.earlier, inside)
+        record = launch.choose_record_options(command, args.name, args.earlier, inside)
     env = variables.parse(args.env)
     secrets = variables.read_secrets(args.secret)
     slurm = options.parse(args.slurm)
@@ -287,8 +287,7 @@ def open_shell(args: argparse.Namespace) -> int:
         "shell.sh",
         project=git.prefix(),
         owner=own,
-        exports=variables.make_exports({**machine.env, **env}),
-        given="yes" if env else "",
+        **variables.join(machine.env, env),
         **scripts,
     )
 

@@ -3,10 +3,11 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from lab.code import sending, snapshot
 from lab.ground import git, project
@@ -22,7 +23,23 @@ from lab.ssh.machines import Machine
 from lab.ssh.ssh_errors import SshError
 from lab.ssh.variables import make_exports
 
-Bring = Callable[[Connection, list[str], list[str]], tuple[list[str], list[str]]]
+
+class RecordOptions(NamedTuple):
+    """The options of `lab record` for a command."""
+
+    name: str = ""
+    earlier: str = ""  # the run whose outputs it finds, or the beginning of its id
+    data: str = ""  # the dataset of that run
+
+    @property
+    def words(self) -> list[str]:
+        options = {"--from": self.earlier, "--data": self.data, "--name": self.name}
+        return ["record", *(w for pair in options.items() if pair[1] for w in pair), "--"]
+
+
+Bring = Callable[
+    [Connection, list[str], RecordOptions | None], tuple[list[str], RecordOptions | None]
+]
 
 
 class StartInterrupted(LabError):
@@ -62,20 +79,18 @@ def check_command(command: list[str], gpus: str) -> str:
     return check_gpus(gpus)
 
 
-def make_record_words(
+def choose_record_options(
     command: list[str], name: str = "", earlier: str = "", inside: str = ""
-) -> list[str]:
-    """Return the words of `lab` that record a command in this folder of the project.
+) -> RecordOptions | None:
+    """Return how a command in this folder of the project is recorded; None if it records itself.
 
-    [] for a command that records itself. `earlier`: a run whose outputs it finds, at the words'
-    beginning; UsageError for that with a command that records itself.
+    `earlier`: a run whose outputs it finds; UsageError for that with a command that records itself.
     """
     if records_itself(command, project.root(), project.root() / inside):
         if earlier:
             raise UsageError("--from is for a command that does not record itself.")
-        return []
-    named = ["--name", name] if name else []
-    return ["record", *(["--from", earlier] if earlier else []), *named, "--"]
+        return None
+    return RecordOptions(name, earlier)
 
 
 def check_gpus(wanted: str) -> str:
@@ -121,7 +136,7 @@ def start(
     secrets: Mapping[str, str] = MappingProxyType({}),
     time: str = "",
     slurm: Mapping[str, str | bool] = MappingProxyType({}),
-    record: Sequence[str] = (),
+    record: RecordOptions | None = None,
     bring: Bring | None = None,
 ) -> Job:
     """Send a snapshot of the working tree and start `command` on it; one round trip.
@@ -129,10 +144,10 @@ def start(
     `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
     them. `env`: variables of the job, which are recorded; `secrets`: others, of which only the
     names are, and which take one more round trip. `inside`: the folder of the project that it runs
-    in. `time` and `slurm`: the limit and other options of sbatch. `record`: what
-    make_record_words() says; where the environment has no `lab`, the command runs without. `bring`
-    is called when nothing speaks against a start: it brings the machine what the command needs
-    beside the code, and returns command and record with whole ids of runs.
+    in. `time` and `slurm`: the limit and other options of sbatch. `record`: how the command is
+    recorded; where the environment has no `lab`, it runs without. `bring` is called when nothing
+    speaks against a start: it brings the machine what the command needs beside the code, and
+    returns command and record with whole ids of runs.
 
     The job starts once, even if the connection is lost and the script runs again.
 
@@ -146,7 +161,6 @@ def start(
         taken = snapshot.take(to_send=True)
     if inside and not git.run("ls-tree", "-d", taken.commit, "--", inside):
         raise UsageError(f"{inside}/ is ignored or empty, so it is not sent: cd elsewhere first.")
-    record = list(record)
     command, record = bring(connection, command, record) if bring else (command, record)
     id = new_id()
     spec: dict[str, object] = {
@@ -180,7 +194,7 @@ def start(
         "project": taken.folder,
         "inside": inside,
         "command": shlex.join(command),
-        "record": shlex.join(record),
+        "record": shlex.join(record.words) if record else "",
         "gpus": gpus,
         "queue": "yes" if queue else "",
         "lab": machine.lab,

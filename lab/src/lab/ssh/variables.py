@@ -80,3 +80,11 @@ def _read_keyring(name: str) -> str | None:
 def make_exports(variables: Mapping[str, str]) -> str:
     """Return the lines of sh that export them."""
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def join(of_machine: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a script that exports those of machines.toml and those of --env.
+
+    These win. `given` tells the script whether there are any.
+    """
+    return {"exports": make_exports({**of_machine, **given}), "given": " ".join(given)}

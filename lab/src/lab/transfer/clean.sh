@@ -47,6 +47,11 @@ offer() { # KIND NAME PATH ...: prints it; removes it if that is wanted
 
 # --- jobs: their checkouts, and what those that go on need ----------------------------------------
 
+# name_left CHECKOUT: the names of what a job has left there, a line each; the last is ./ if they cannot be found
+name_left() {
+    { { left_files "$1" || printf '\0'; } | drop_links "$1" || printf './\0'; } 2>/dev/null | tr '\n\0' ' \n'
+}
+
 # also of jobs that have ended, but left a process behind
 running=$(cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | sed -n 's/^LAB_JOB=//p' | sort -u)
 live=$newline live_specs='' kept_commits=$newline kept_environments=$newline
@@ -72,9 +77,10 @@ for job in "$folder"/jobs/*/; do
             kept_environments=$kept_environments$environment$newline
         fi
     elif [ -d "$job/code" ]; then
-        if left_files "$job/code" >/dev/null 2>&1 && is_mine "$job/code" &&
-            left_files "$job/code" | drop_links "$job/code" >/dev/null 2>&1; then
-            count=$(left_files "$job/code" | drop_links "$job/code" | tr '\n\0' ' \n' | grep -vc __pycache__/)
+        left=$(name_left "$job/code")
+        lines=$newline$left
+        if [ "$lines" = "${lines%"$newline./"}" ] && is_mine "$job/code"; then
+            count=$(printf %s "$left" | grep -vc __pycache__/)
             if [ "$count" = 0 ]; then
                 set -- checkout "$id"
             else

@@ -14,6 +14,7 @@ from lab.ground import files, project
 from lab.ground.errors import UsageError
 from lab.ground.terminal import count_files, escape, print_message
 from lab.jobs import settings
+from lab.jobs.launch import RecordOptions
 from lab.runs import reading, records
 from lab.ssh.answers import expecting, parse_path
 from lab.ssh.connection import Connection
@@ -37,24 +38,23 @@ class RemoteModel(NamedTuple):
 
 
 def bring_needed(
-    connection: Connection, command: list[str], record: list[str]
-) -> tuple[list[str], list[str]]:
-    """Bring what a job needs of earlier runs; return its command, and the words that record it.
+    connection: Connection, command: list[str], record: RecordOptions | None
+) -> tuple[list[str], RecordOptions | None]:
+    """Bring what a job needs of earlier runs; return its command, and how it is recorded.
 
     Raises as bring_named() does.
     """
-    return bring_named(connection, command), bring_outputs(connection, record)
+    command = bring_named(connection, command)
+    return command, bring_outputs(connection, record) if record and record.earlier else record
 
 
-def bring_outputs(connection: Connection, record: list[str]) -> list[str]:
-    """Bring the outputs of the run that a job goes on from; return the words that record the job.
+def bring_outputs(connection: Connection, record: RecordOptions) -> RecordOptions:
+    """Bring the outputs of the earlier run that a job goes on from; return how that is recorded.
 
-    They then have the whole id, and the dataset of the run, as its record may be here alone. A run
-    that is not recorded on this computer is left to the machine.
+    With the whole id, and the dataset of the run, as its record may be here alone. A run that is
+    not recorded on this computer is left to the machine.
     """
-    if record[1:2] != ["--from"]:
-        return record
-    wanted = record[2]
+    wanted = record.earlier
     if not LAST.fullmatch(wanted) and not any(one.startswith(wanted) for one in reading.run_ids()):
         return record
     folder = records.find(wanted)
@@ -62,14 +62,7 @@ def bring_outputs(connection: Connection, record: list[str]) -> list[str]:
     dataset, manifest = (reading.get_text(data, key) for key in ("dataset", "manifest_sha256"))
     known = project.DATASET.fullmatch(dataset or "") and DIGEST.fullmatch(manifest or "")
     bring_or_warn(connection, folder.name, find_local(folder.name))
-    return [
-        "record",
-        "--from",
-        folder.name,
-        "--data",
-        f"{dataset}={manifest}" if known else "=",
-        *record[3:],
-    ]
+    return record._replace(earlier=folder.name, data=f"{dataset}={manifest}" if known else "=")
 
 
 def bring_or_warn(connection: Connection, run: str, folder: Path | None) -> None:
