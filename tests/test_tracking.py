@@ -1285,6 +1285,52 @@ def test_in_a_distributed_run_rank_0_records_also_the_errors_of_the_others(tiny)
     assert (tiny.record / "metrics.jsonl").read_text().count("loss") == 1
 
 
+CHOOSING = """
+import os
+from dataclasses import dataclass
+from lab import records, tracking
+
+@dataclass(frozen=True)
+class Config:
+    dataset: str = "digits"
+    resume: tracking.Model = ""
+
+def inherit(typed, defaults):
+    return {"resume": records.find(typed["resume"]).name} if typed.get("resume") else {}
+
+ex = tracking.Experiment(Config, inherit="__main__:inherit")
+
+@ex.main
+def run(_config):
+    print("resume", _config["resume"], flush=True)
+    if os.environ.get("RANK") == "0":
+        input()
+
+ex.run_commandline()
+"""
+
+
+def test_a_slow_rank_resumes_the_run_that_rank_0_has_chosen(tiny):
+    """The last run is by then that of rank 0 itself."""
+    (tiny.folder / "choosing.py").write_text(CHOOSING)
+    tiny.project.run("python", tiny.folder / "choosing.py", env=tiny.env)
+    first = tiny.record.name
+    words = [f"{tiny.project.path}/.venv/bin/python", "choosing.py", "with", "resume=last"]
+    environment = {**os.environ, **tiny.env, "WORLD_SIZE": "2"}
+    options = {"cwd": tiny.folder, "stdout": subprocess.PIPE, "text": True}
+    rank_0 = subprocess.Popen(
+        words, env={**environment, "RANK": "0"}, stdin=subprocess.PIPE, **options
+    )
+    tiny.started.append(rank_0)
+    lines = iter(rank_0.stdout.readline, "")
+    assert next(line for line in lines if line.startswith("resume")) == f"resume {first}\n"
+    assert len(list(tiny.runs.glob("2*"))) == 2
+    rank_1 = subprocess.run(words, env={**environment, "RANK": "1"}, check=True, **options)
+    assert f"resume {first}\n" in rank_1.stdout
+    rank_0.communicate("\n")
+    assert rank_0.returncode == 0 and not list((tiny.runs / "_ranks").iterdir())
+
+
 def test_the_failure_of_a_distributed_run_is_the_first_one_not_a_closed_connection(tiny):
     """Rank 0 waits for rank 1, which fails: "Connection closed by peer" is what it is told."""
     body = """

@@ -61,3 +61,38 @@ def test_an_error_that_is_still_on_its_way_is_waited_for(launch):
     found = ranks.take_errors(launch.runs, wait=True)
     timer.join()
     assert [failure.rank for failure in found] == ["rank-1", "rank-2"]
+
+
+def test_other_ranks_take_the_run_that_rank_0_has_chosen_and_wait_for_it(tmp_path, monkeypatch):
+    choice = {"resume": "20261129-100000-abcdef"}
+    ranks.share_choice(tmp_path, choice)
+    assert not list(tmp_path.iterdir()), "a run of one process has nobody to tell"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert ranks.await_choice(tmp_path) == {}, "rank 0 chooses"
+    taken: list[dict[str, str]] = []
+    monkeypatch.setenv("RANK", "1")
+    ranks.share_choice(tmp_path, {"resume": "of another rank"})
+    waiting = threading.Event()
+    monkeypatch.setattr(ranks.time, "sleep", lambda _: waiting.set())
+    slow = threading.Thread(target=lambda: taken.append(ranks.await_choice(tmp_path)))
+    slow.start()
+    assert waiting.wait(60), "rank 0 has not come so far"
+    monkeypatch.setenv("RANK", "0")
+    ranks.share_choice(tmp_path, choice)
+    slow.join()
+    assert taken == [choice]
+    monkeypatch.setattr(ranks, "PATIENCE", 0.0)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    assert ranks.await_choice(tmp_path) == {}, "of another launch"
+
+
+def test_what_a_killed_launch_has_left_is_nobodys_choice(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ranks.share_choice(tmp_path, {"resume": "x"})
+    path = ranks.launch_folder(tmp_path) / ranks.CHOICE
+    before = path.stat().st_mtime - ranks.STALE - 1
+    os.utime(path, (before, before))
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks, "PATIENCE", 0.1)
+    assert ranks.await_choice(tmp_path) == {}

@@ -26,6 +26,7 @@ from lab.recording.sacred_import import Run, sacred
 from lab.recording.settings import named_files, nested
 from lab.recording.settings.checking import (
     check,
+    find_models,
     find_own_seed,
     to_builtin,
     to_plain,
@@ -186,9 +187,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             checked = check(self.settings, without_own_seed(self.settings, typed | updates))
             plain = to_plain(self.settings(**checked))
             typed = {name: plain[name] for name in checked}
-            module, _, name = self.inherit.partition(":")
-            inherit = getattr(importlib.import_module(module, self.package), name)
-            updates = {**updates, **inherit(typed, defaults)}
+            updates = {**updates, **self._inherit(typed, defaults)}
         run = super()._create_run(command_name, updates, named_configs, *rest, **options)
         observers.prepare(run)
         # Sacred keeps a value as it was typed: the path of a file on this computer, say
@@ -206,6 +205,18 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             **self._find_changed_in_ingredients(run),
         }
         return run
+
+    def _inherit(self, typed: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+        """Call the function that `inherit` names; all ranks take the runs that rank 0 chooses."""
+        module, _, name = self.inherit.partition(":")
+        inherit = getattr(importlib.import_module(module, self.package), name)
+        runs, models = project.runs_folder(), find_models(self.settings, typed)
+        if models:
+            typed = {**typed, **ranks.await_choice(runs)}
+        found = {**{model: typed[model] for model in models}, **inherit(typed, defaults)}
+        if models:
+            ranks.share_choice(runs, {model: str(found[model]) for model in models})
+        return found
 
     def _ingredient_names(self) -> set[str]:
         """The names in the configuration that are ingredients."""

@@ -1,13 +1,16 @@
 """The processes of a distributed run (torchrun, Accelerate): rank 0 records, the others report.
 
-An error in another rank reaches the record through a file in a folder that all ranks can see.
+An error in another rank reaches the record through a file in a folder that all ranks can see. In
+the same folder rank 0 names the runs that it has chosen, as by resume=last.
 """
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +25,9 @@ CONSEQUENCE = (
     "(?i)connection (closed|reset|refused|aborted|was)|by peer|broken pipe|remote process exited"
     "|gloo|nccl|socket|timed out|timeout"
 )
+CHOICE = "chosen.json"
+PATIENCE = 60.0  # seconds in which rank 0 is expected to get as far as another rank
+STALE = 600.0  # seconds after which it is another launch's, of which rank 0 was killed
 WAIT = 2.0  # seconds for the error of the rank that failed first, which may still be unwinding
 JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "LAB_ATTEMPT", "WORLD_SIZE")
 
@@ -29,6 +35,31 @@ JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "LAB_ATTEMPT", "WORLD_SIZE")
 def is_main_process() -> bool:
     """Whether this is the process that records: the only one, or rank 0."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def share_choice(runs: Path, choice: dict[str, str]) -> None:
+    """Tell the other ranks which runs rank 0 has chosen: setting and id of each.
+
+    Rank 0 makes its record after this, and for a slower rank that would be the last run.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1" and is_main_process():
+        path = launch_folder(runs) / CHOICE
+        with suppress(OSError):  # then the others wait, and choose by themselves
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, json.dumps(choice))
+
+
+def await_choice(runs: Path) -> dict[str, str]:
+    """Wait for what rank 0 has chosen; {} in rank 0 itself, and if nothing comes."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" or is_main_process():
+        return {}
+    path, end = launch_folder(runs) / CHOICE, time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with suppress(OSError, ValueError, AttributeError):
+            if time.time() - path.stat().st_mtime < STALE:
+                return {name: str(run) for name, run in files.read_json(path).items()}
+        time.sleep(0.05)
+    return {}
 
 
 def report_error(runs: Path, text: str) -> None:
