@@ -1315,6 +1315,9 @@ def test_a_slow_rank_resumes_the_run_that_rank_0_has_chosen(tiny):
     (tiny.folder / "choosing.py").write_text(CHOOSING)
     tiny.project.run("python", tiny.folder / "choosing.py", env=tiny.env)
     first = tiny.record.name
+    weights = tiny.folder / "data/digits/models" / first / "best.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("numbers")
     words = [f"{tiny.project.path}/.venv/bin/python", "choosing.py", "with", "resume=last"]
     environment = {**os.environ, **tiny.env, "WORLD_SIZE": "2"}
     options = {"cwd": tiny.folder, "stdout": subprocess.PIPE, "text": True}
@@ -1329,6 +1332,8 @@ def test_a_slow_rank_resumes_the_run_that_rank_0_has_chosen(tiny):
     assert f"resume {first}\n" in rank_1.stdout
     rank_0.communicate("\n")
     assert rank_0.returncode == 0 and not list((tiny.runs / "_ranks").iterdir())
+    record = json.loads((tiny.records()[-1] / "run.json").read_text())
+    assert record["meta"]["files"][0]["path"] == f"data/digits/models/{first}/best.safetensors"
 
 
 def test_the_failure_of_a_distributed_run_is_the_first_one_not_a_closed_connection(tiny):

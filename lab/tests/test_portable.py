@@ -7,6 +7,7 @@ import pytest
 from lab.ground import portable
 from lab.project import LabError, find_file
 from lab.recording.settings import named_files
+from lab.runs import reproduce
 
 
 @pytest.fixture
@@ -76,3 +77,20 @@ def test_a_named_file_is_identified_and_a_missing_one_refused(folders):
     assert one["path"] == "data/digits/words.txt" and len(one["sha256"]) == 64
     with pytest.raises(LabError):
         named_files.identify(["data/digits/none.txt"])
+
+
+def test_the_weights_of_a_run_that_a_setting_names_are_those_that_lab_reproduce_wants(project):
+    run = "20260101-101010-abcdef"
+    models = project / "data/digits/models"
+    for name in ("best.safetensors", ".left-1", "last.new", "step-00000010/state.json"):
+        (models / run / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / run / name).write_text(name)
+    (models / "20260101-101010-another").mkdir()
+    weights = f"data/digits/models/{run}/best.safetensors"
+    assert named_files.list_weights([run, "none", "", "..", "a/../b"]) == [weights]
+    record = {"meta": {"files": named_files.identify([weights])}}
+    reproduce.check_files(record, project)
+    for change in (lambda path: path.write_text("trained again"), lambda path: path.unlink()):
+        change(project / weights)
+        with pytest.raises(LabError, match="best.safetensors"):
+            reproduce.check_files(record, project)

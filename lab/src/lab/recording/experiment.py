@@ -315,8 +315,9 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                 if not run.main_function.unobserved:  # print_config needs none
                     if not run.unobserved:
                         run._id = attempted.choose_id(self.words, run._id)
-                    found = [] if run.unobserved else named_files.identify(self.files)
-                    run.meta_info["files"] = found
+                    named = [run.config[model] for model in find_models(self.settings, run.config)]
+                    read = [] if run.unobserved else self.files + named_files.list_weights(named)
+                    run.meta_info["files"] = named_files.identify(read)
                     if self.modules and is_main_process():
                         compiling.start()
                     for module in self.modules:

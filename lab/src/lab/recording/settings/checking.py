@@ -33,7 +33,7 @@ Model = Annotated[str, "model"]
 def find_models(config: type, values: Mapping[str, Any]) -> list[str]:
     """Find the settings of the type Model that name a run."""
     types = get_type_hints(config, include_extras=True)
-    return [name for name, value in values.items() if types[name] == Model and value]
+    return [name for name, value in values.items() if types.get(name) == Model and value]
 
 
 def make_config(config: type[Config], values: Mapping[str, Any]) -> Config:

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from lab.ground import files, portable
+from lab.ground import files, portable, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
 
@@ -21,6 +21,18 @@ def identify(names: Iterable[str]) -> list[dict[str, str]]:
             raise LabError(f"the file {name} cannot be read: {error.strerror}.") from None
         identified.append({"path": name, "sha256": digest})
     return identified
+
+
+def list_weights(runs: Iterable[str]) -> list[str]:
+    """List the files that lie in the models folders of runs, as their weights do, by their names.
+
+    Those of checkpoints, which lie deeper, are not among them.
+    """
+    folders = list(project.data_folder().glob("*/models"))
+    plain = [run for run in runs if files.is_plain_path(run)]
+    found = [one for run in plain for folder in folders for one in (folder / run).glob("[!.]*")]
+    whole = sorted(one for one in found if one.is_file() and one.suffix != ".new")
+    return [portable.to_portable(str(one.absolute())) for one in whole]
 
 
 def warn_of_lost(config: Mapping[str, Any], identified: Iterable[Mapping[str, str]]) -> None:
