@@ -431,8 +431,8 @@ def test_folders_a_thousand_deep_are_a_dataset_and_too_many_files_are_none(
     try:
         assert folders.add("deep", deep)
         assert folders.verify("deep") == []
-    finally:  # pytest cannot remove it
-        subprocess.run(["rm", "-rf", deep], check=True)
+    finally:  # pytest cannot remove them
+        subprocess.run(["rm", "-rf", deep, project / "data/deep"], check=True)
     (tmp_path / "many").mkdir()
     for number in range(20):
         (tmp_path / "many" / f"{number:0200}").write_text("")

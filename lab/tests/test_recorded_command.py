@@ -17,6 +17,7 @@ from lab.datasets import folders as datasets
 from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.ground.files import sha256
+from lab.recording.command import scratch
 from lab.runs import records, reproduce
 
 SRC = Path(lab.__file__).resolve().parents[1]
@@ -149,7 +150,9 @@ def test_a_signal_reaches_the_command_and_is_the_state(record, number, state):
     assert process.returncode in (3, 1, 130)
 
 
-def test_what_is_printed_after_lab_record_was_killed_is_recorded(record):
+def test_what_is_printed_after_lab_record_was_killed_is_recorded(record, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     script = "echo up; read line <go; echo $line; echo end"
     os.mkfifo(record.project / "go")
     process = record.start("--", "sh", "-c", script, stdin=subprocess.DEVNULL)
@@ -161,6 +164,16 @@ def test_what_is_printed_after_lab_record_was_killed_is_recorded(record):
     until(lambda: "end" in (folder / "cout.txt").read_text(), 120)
     assert (folder / "cout.txt").read_text() == "up\nafter\nend\n"
     assert process.communicate()[0] == "after\nend\n", "and shown, by a process that has then ended"
+    (left,) = (tmp_path / "temporary").glob("lab-record-*")
+    monkeypatch.setattr(scratch, "NEW", -1.0)
+    monkeypatch.setattr(scratch.tempfile, "tempdir", str(left.parent))
+    with scratch.make_report() as report:
+        assert list(left.parent.iterdir()) == [report.parent], "that of the killed one is gone"
+        (tmp_path / "report").touch()
+        (left.parent / "lab-record-link").symlink_to(tmp_path)
+        scratch.remove_left(left.parent)
+        assert report.exists(), "not that of one that runs"
+        assert (tmp_path / "report").exists(), "nor what a link leads to"
 
 
 def test_a_file_that_is_edited_between_start_and_import_is_said(record):

@@ -5,7 +5,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from lab.ground import attempts, files, interrupts, portable, project
 from lab.ground.errors import LabError
 from lab.recording import attempted, code_state, provenance
-from lab.recording.command import outputs, own_record, points, settings
+from lab.recording.command import outputs, own_record, points, scratch, settings
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
 from lab.recording.settings import named_files
@@ -50,7 +49,7 @@ def record(
         "comment": comment or None,
         "changed": typed,
     }
-    with interrupts.as_exceptions(), tempfile.TemporaryDirectory(prefix="lab-record-") as scratch:
+    with interrupts.as_exceptions(), scratch.make_report() as report:
         taken = time.time_ns()
         run_id = recorder.started_event(
             ex_info=describe_experiment(),
@@ -63,8 +62,7 @@ def record(
         )
         used = find_dataset(typed)
         recorder.run_entry["data"] = provenance.identify_data(used)
-        output, report = outputs.folder_of(run_id), Path(scratch, "report")
-        report.touch()
+        output = outputs.folder_of(run_id)
         later = points.LaterPoints(recorder.folder) if recorder.earlier else None
         beats = Beats(recorder, report, later)
         try:
