@@ -104,7 +104,15 @@ def test_a_command_has_the_same_arguments_whether_all_are_built_or_it_alone(whol
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["nothing"], ["show"], ["logs", "--nothing"], ["runs", "--where", "lr"], ["kernel"]],
+    [
+        [],
+        ["nothing"],
+        ["show"],
+        ["logs", "--nothing"],
+        ["runs", "--where", "lr"],
+        ["kernel"],
+        *(["reproduce", "last", "--tolerance", one] for one in ("inf", "nan", "-1", "x")),
+    ],
 )
 def test_wrong_usage_ends_with_2(words, capsys):
     with pytest.raises(SystemExit) as ended:

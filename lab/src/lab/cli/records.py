@@ -288,11 +288,24 @@ def note_run(args: argparse.Namespace) -> None:
 
 def add_reproduce_arguments(parser: CommandParser) -> None:
     add_run_argument(parser)
-    parser.add_argument("--tolerance", type=float, default=0.0, help="relative, above 1 [0]")
+    parser.add_argument(
+        "--tolerance", type=parse_tolerance, default=0.0, metavar="X", help="relative, above 1 [0]"
+    )
     parser.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
     parser.add_argument(
         "--yes", action="store_true", help="run a file or a recorded command without asking"
     )
+
+
+def parse_tolerance(text: str) -> float:
+    """Parse a number from 0 on; inf would make all numbers the same, nan none."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return number
 
 
 def reproduce_run(args: argparse.Namespace) -> int:
