@@ -11,6 +11,7 @@ from helpers.hosts import Clock, Host, nvidia_smi
 from helpers.jobs import until
 from helpers.laptop import Laptop
 from helpers.notebook import QUICK, get, notebook, tunnels
+from helpers.terminal import in_terminal, read_until, type_in
 
 STATE = ".cache/dl-remote-template"
 # Runs a cell on a new kernel: REST to make it, then the websocket, as the browser does it.
@@ -406,6 +407,67 @@ def test_two_projects_have_a_server_and_a_tunnel_each(laptop, worker):
     laptop.lab("notebook", "--stop")
     shutil.rmtree(other.path)
     shutil.rmtree(laptop.hosts.worker.home / "lab/other")
+
+
+class Eves(Laptop):
+    """A colleague's laptop: a home, a name and a user of its own, where the first one stands."""
+
+    def _options(self, options: dict) -> dict:
+        own = {"HOME": "/home/eve", "LOGNAME": "eve", "PYTHONPATH": f"{self.inside}/src"}
+        return super()._options({**options, "env": {**own, **options.get("env", {})}})
+
+    def run(self, *command, **options):
+        return super().run(*self._renamed(command), **options)
+
+    def popen(self, *command, **options):
+        return super().popen(*self._renamed(command), **options)
+
+    def _renamed(self, command) -> list[str]:
+        return ["unshare", "--uts", "sh", "-c", 'hostname desk; exec "$@"', "sh", *command]
+
+
+def test_two_people_share_an_account_from_a_laptop_each(laptop, worker):
+    """Nobody sees, opens or ends what the other has, unless by a job's whole id."""
+    eve = Eves(
+        laptop.hosts.laptop.path("/home/eve/my-experiment"),
+        hosts=laptop.hosts,
+        inside="/home/eve/my-experiment",
+    )
+    shutil.copytree(laptop.path, eve.path, symlinks=True)
+    both = (laptop, eve)
+    started = ("run", "--name", "same", "--", "sleep", "1000")
+    mine, hers = ids = [one.lab(*started).split()[0] for one in both]
+    for one, id in zip(both, ids, strict=True):
+        assert [job["id"] for job in json.loads(one.lab("jobs", "--mine", "--json"))] == [id]
+        listed = {job["id"]: job["spec"]["by"] for job in json.loads(one.lab("jobs", "--json"))}
+        assert listed == {mine: "ada@laptop", hers: "eve@desk"}
+
+    urls = [notebook(one) for one in both]
+    assert [get(*pair, "/api/status")[0] for pair in zip(both, urls, strict=True)] == [200, 200]
+    laptop.lab("notebook", "--stop")
+    answers = [get(*pair, "/api/status")[0] for pair in zip(both, urls, strict=True)]
+    assert answers[0] != 200 and answers[1] == 200
+
+    for one, seen in ((laptop, ""), (eve, ""), (laptop, "yes")):
+        with in_terminal(one, "lab shell") as shell:
+            read_until(shell, "# ")
+            type_in(shell, "echo [$seen]; seen=yes; tmux detach\n")
+            shown, _ = shell.communicate(timeout=120)
+        assert f"[{seen}]" in shown
+
+    assert laptop.lab("stop", hers[-4:], check=False).returncode == 1
+    until(lambda: "running" in laptop.there(f"jobs/{hers}/phase").read_text())
+    assert laptop.lab("stop", "same") == f"{mine} stopped\n", "one's own of that name"
+    assert [job["state"] for job in json.loads(eve.lab("jobs", "--json"))][1] == "running"
+    assert laptop.lab("stop", hers) == f"{hers} stopped\n"
+    assert eve.lab("stop", "--mine", check=False).returncode == 0, "there is nothing left"
+    eve.lab("fetch", "--mine")
+    (record,) = eve.path.glob("runs/2*/run.json")
+    assert json.loads(record.read_text())["job"]["lab"] == hers
+    eve.lab("notebook", "--stop")
+    shutil.rmtree(eve.path.parent)
+    for name in ("jobs", "runs"):
+        shutil.rmtree(laptop.there(name))
 
 
 def test_without_lab_setup_it_says_so(laptop):
