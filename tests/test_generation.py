@@ -337,7 +337,9 @@ def test_a_bake_over_files_that_are_in_no_repository_writes_nothing(bake):
 def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(
     template_copy, tmp_path, home
 ):
+    description = "{{ 7 * 7 }} {# is text"
     options = ["--no-input", "--output-dir", str(tmp_path / "out")]
+    options += ["--extra-context", json.dumps({"description": description})]
     template_copy.run(
         "cruft", "create", template_copy.path, *options, env={"DL_TEMPLATE_SKIP": "venv"}
     )
@@ -367,6 +369,7 @@ def test_cruft_brings_an_update_and_its_throw_away_renders_leave_no_trace(
     ]
     project.git("commit", "--quiet", "--all", "--message", "update")
     assert project.run("cruft", "diff").stdout.strip() == ""
+    assert f'"{description}"' in (project.path / "pyproject.toml").read_text()
     assert not kernels.exists()
 
 
