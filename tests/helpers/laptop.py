@@ -33,7 +33,7 @@ for module in pkgutil.walk_packages(lab.__path__, "lab."):
 """
 # What a server of Jupyter, its kernels and TensorBoard import.
 IMPORT_SERVERS = """
-import debugpy.server.api, httpx, ipykernel.kernelapp, IPython.core.pylabtools, jedi, jupyter_lsp
+import debugpy.server.api, httpx, ipykernel.kernelapp, IPython.core.pylabtools, jupyter_lsp
 import jupyter_server.services.kernels.connection.channels, jupyter_server_terminals
 import jupyterlab.labapp, matplotlib.pyplot, matplotlib_inline.backend_inline, nbconvert
 import notebook.app, pandas, tensorboard.default, tensorboard.main

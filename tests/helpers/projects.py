@@ -22,6 +22,9 @@ PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # before H
 FEW = ("ipykernel", "jupyter-core", "tomli")
 # What the experiment of remote tests needs: everything of a recorded run but torch.
 RECORDED = (*FEW, "annotated-types", "numpy", "pydantic", "sacred", "setuptools", "tqdm")
+# IPython completes by it if it is there. It has two thirds of all files of a small environment,
+# and tests make, copy and compare dozens of those.
+LEFT_OUT = ("jedi", "parso")
 TREE = [
     ".gitattributes",
     ".github/dependabot.yml",
@@ -170,6 +173,8 @@ def shorten(project: Project, names: tuple[str, ...] = FEW) -> None:
     wanted = [line for line in dependencies if line.strip(' "').startswith(names)]
     lines = [line for line in lines if line not in dependencies or line in wanted]
     lines = [line for line in lines if not line.startswith("dev = ")]
+    without = f"override-dependencies = [\"{LEFT_OUT[0]}; python_version < '3'\"]\n"
+    lines.insert(lines.index("[tool.uv]\n") + 1, without)
     settings.write_text("".join(lines), "utf-8")
     of_lab = (LAB.parent / "pyproject.toml").read_text("utf-8").splitlines(keepends=True)
     wanted += [line for line in of_lab if line.strip(' "').startswith(names)]
@@ -193,7 +198,9 @@ def short_lock(wanted: str, lock: str) -> str:
         for more in (["--offline"], []):
             done = subprocess.run([*command, *more], input=names, capture_output=True, text=True)
             if done.returncode == 0:
-                return done.stdout
+                lines = done.stdout.splitlines(keepends=True)
+                left_out = tuple(f"{name}==" for name in LEFT_OUT)
+                return "".join(line for line in lines if not line.startswith(left_out))
     raise AssertionError(done.stderr)
 
 
