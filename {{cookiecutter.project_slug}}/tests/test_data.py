@@ -126,8 +126,7 @@ def test_an_image_is_as_a_viewer_displays_it():
     ):
         content = io.BytesIO()
         image.save(content, "png", exif=exif)
-        decoded = images.decode(content).convert("L")
-        assert np.asarray(decoded).tolist() == expected
+        assert np.asarray(images.decode(content).convert("L")).tolist() == expected
 
 
 def test_training_and_figures_show_the_same_image(digits):
