@@ -120,7 +120,7 @@ def test_points_are_dropped_wherever_the_file_was_cut_off(logged, data, tmp_path
     lines, whole = folder / "metrics.jsonl", (folder / "metrics.jsonl").read_bytes()
     os.truncate(lines, data.draw(st.integers(size, len(whole)), "bytes left by the kill"))
     for _ in range(data.draw(st.integers(1, 2), "attempts")):
-        later = metrics_file.Metrics(folder, goes_on=True)
+        later = metrics_file.Metrics(folder)
         later.keep(size)
         assert lines.read_bytes() == whole[:size]
     log(later, saved, len(logged))
@@ -140,7 +140,7 @@ def test_without_a_checkpoint_all_points_are_dropped_at_the_first_new_one(tmp_pa
     earlier = metrics_file.Metrics(tmp_path)
     earlier.add(1, {"loss": 0.5})
     earlier.flush()
-    later = metrics_file.Metrics(tmp_path, goes_on=True)
+    later = metrics_file.Metrics(tmp_path)
     later.flush()
     assert points_of(tmp_path) == [("loss", 1, 0.5)], "until there is something new"
     later.add(1, {"loss": 0.25})
@@ -152,7 +152,7 @@ def test_points_that_a_checkpoint_promises_and_the_file_lacks_are_reported(tmp_p
     earlier = metrics_file.Metrics(tmp_path)
     earlier.add(1, {"loss": 0.5})
     earlier.flush()
-    later = metrics_file.Metrics(tmp_path, goes_on=True)
+    later = metrics_file.Metrics(tmp_path)
     with pytest.raises(ValueError, match="checkpoint"):
         later.keep(10_000)
     assert points_of(tmp_path) == [("loss", 1, 0.5)]
@@ -167,7 +167,7 @@ def test_what_an_older_attempt_writes_after_its_last_look_is_in_no_file(tmp_path
 
     def begin_newer():
         monkeypatch.setattr(attempts, "check", lambda: None)
-        newer = metrics_file.Metrics(tmp_path, goes_on=True)
+        newer = metrics_file.Metrics(tmp_path)
         newer.keep((tmp_path / "metrics.jsonl").stat().st_size)
         newer.add(2, {"loss": 0.125})
         newer.flush()

@@ -1,6 +1,8 @@
 """What a run prints becomes the lines that a terminal shows in the end, however it arrives."""
 
+import io
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from any_text import quickly
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.recording import capture_helper
+from lab.recording import capture, capture_helper
 from lab.recording.capture_helper import LONGEST, Channel, Lines
 
 PRINTED = {
@@ -99,3 +101,25 @@ def test_the_helper_needs_the_standard_library_only():
     text = Path(capture_helper.__file__).read_text("utf-8")
     assert "import lab" not in text
     assert "from lab" not in text
+
+
+@pytest.mark.parametrize("kind", [io.TextIOWrapper, io.StringIO])
+def test_what_is_printed_to_one_stream_by_two_names_is_recorded_once_and_not_after_the_end(
+    kind, tmp_path, monkeypatch
+):
+    """As contextlib.redirect_stderr(sys.stdout) leaves it."""
+    stream = io.StringIO() if kind is io.StringIO else io.TextIOWrapper(io.BytesIO())
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, stream)
+    (tmp_path / "cout.txt").touch()
+    captured = capture.start(tmp_path / "cout.txt")
+    print("out")
+    print("error", file=sys.stderr)
+    captured.stop()
+    assert sys.stdout is stream and sys.stderr is stream
+    (tmp_path / "next").touch()
+    after = os.open(tmp_path / "next", os.O_WRONLY)  # takes the place of the closed file
+    print("late")
+    os.close(after)
+    assert (tmp_path / "cout.txt").read_text() == "out\nerror\n"
+    assert not (tmp_path / "next").read_text()

@@ -6,8 +6,10 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+from lab.ground import attempts
 from lab.ground.errors import LabError
 
 TYPE_CHECKING = False
@@ -142,10 +144,13 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     name = path.name[:50]  # a name of full length leaves no room for more
     draft = path.with_name(f".{name}.{os.urandom(4).hex()}")  # another machine may write, too
+    remove = partial(draft.unlink, missing_ok=True)
+    attempts.before_end.append(remove)
     try:
         yield draft
         draft.replace(path)
     finally:
+        attempts.before_end.remove(remove)
         if draft.is_dir() and not draft.is_symlink():
             shutil.rmtree(draft, ignore_errors=True)
         draft.unlink(missing_ok=True)

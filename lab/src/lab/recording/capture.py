@@ -101,10 +101,12 @@ class StreamCapture:
     def __init__(self, record: Path):
         self.file = os.open(record, os.O_WRONLY | os.O_APPEND)
         self.lines, self.lock, self.problem = Lines(), threading.Lock(), ""
-        self.streams = [(name, getattr(sys, name), self._replace_write(name)) for name in NAMES]
+        streams = {id(one): one for one in (sys.stdout, sys.stderr)}  # they may be one
+        self.streams: list[tuple[Any, Callable[[str], int]]] = [
+            (stream, self._replace_write(stream)) for stream in streams.values()
+        ]
 
-    def _replace_write(self, name: str) -> Callable[[str], int]:
-        stream = getattr(sys, name)
+    def _replace_write(self, stream: Any) -> Callable[[str], int]:
         original: Callable[[str], int] = stream.write
 
         def write(text: str) -> int:
@@ -115,7 +117,7 @@ class StreamCapture:
         try:
             stream.write = write
         except AttributeError:  # a stream in C, such as io.StringIO
-            setattr(sys, name, WrappedStream(stream, write))
+            replace_stream(stream, WrappedStream(stream, write))
         return original
 
     def _record(self, text: str) -> None:
@@ -127,17 +129,25 @@ class StreamCapture:
 
     def stop(self) -> str:
         """Restore the streams; returns what failed, or ""."""
-        for name, stream, original in self.streams:
-            if getattr(sys, name) is stream:
+        for wrapped in (sys.stdout, sys.stderr):
+            if isinstance(wrapped, WrappedStream):
+                replace_stream(wrapped, wrapped.stream)
+        for stream, original in self.streams:
+            with suppress(AttributeError):  # a stream in C
                 stream.write = original
-            elif isinstance(getattr(sys, name), WrappedStream):
-                setattr(sys, name, stream)
         try:
             write_all(self.file, self.lines.finish())
         except OSError as error:
             self.problem = str(error)
         os.close(self.file)
         return self.problem
+
+
+def replace_stream(old: Any, new: Any) -> None:
+    """Put another stream in the place of one, wherever Python prints to it."""
+    for name in NAMES:
+        if getattr(sys, name) is old:
+            setattr(sys, name, new)
 
 
 class WrappedStream:

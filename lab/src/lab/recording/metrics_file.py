@@ -25,11 +25,14 @@ AT_MOST = 10_000  # points that wait in memory
 class AppendedFile:
     """A file that is only appended to. What cannot be written waits, and goes first next time."""
 
-    def __init__(self, path: Path, beginning: bytes | None = b""):
+    def __init__(self, path: Path, beginning: bytes = b""):
         self.path = path
-        self.waiting = bytearray()
-        if beginning is not None:  # else it is there
-            path.write_bytes(beginning)
+        self.waiting = bytearray(beginning)
+        self.existed = False
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        except FileExistsError:  # it is left as it is: a newer attempt may have made it
+            self.existed = True
 
     def append(self, data: bytes = b"") -> None:
         """Append what waits and `data`; OSError if that fails, also if the file was removed."""
@@ -46,18 +49,17 @@ class AppendedFile:
 class Metrics:
     """The metrics of one run. Any thread may add points while another one writes them.
 
-    If the run goes on, those of its earlier attempts stay until keep() is called, or until there is
-    a first new point: the run has then begun anew, and they are dropped.
+    Those of its earlier attempts stay until keep() is called, or until there is a first new point:
+    the run has then begun anew, and they are dropped.
     """
 
-    def __init__(self, folder: Path, goes_on: bool = False):
+    def __init__(self, folder: Path):
         self.points: list[Point] = []
         self.lock = threading.RLock()
-        goes_on = goes_on and (folder / "metrics.jsonl").exists()
-        self.lines = AppendedFile(folder / "metrics.jsonl", None if goes_on else b"")
+        self.lines = AppendedFile(folder / "metrics.jsonl")
         self.events: AppendedFile | None = None
         self.folder = folder / "tensorboard"
-        self.to_keep = 0 if goes_on else None  # bytes of the lines of earlier attempts
+        self.to_keep = 0 if self.lines.existed else None  # bytes of the lines of earlier attempts
 
     def add(self, step: int, values: Mapping[str, float], now: float | None = None) -> bool:
         """Add one value for each metric name; True if it is time to flush.
@@ -168,9 +170,11 @@ def replace_event_files(folder: Path, lines: Path) -> AppendedFile | None:
                     ]
                     file.write(tensorboard_events.encode_points(points))
                     text = source.readlines(1 << 20)
+                attempts.check()
+    attempts.check()  # after the list was made: it has no file of a newer attempt
     for path in old:
         path.unlink()
-    return AppendedFile(new, None) if new else None
+    return AppendedFile(new) if new else None
 
 
 def encode_events(points: list["Point"]) -> bytes:

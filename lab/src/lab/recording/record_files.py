@@ -99,7 +99,6 @@ class RecordFiles:
 
     def save_file(self, filename: str, target_name: str | None = None) -> None:
         """Copy a file into the record."""
-        attempts.check()
         target = self.folder / (target_name or Path(filename).name)
         if target.name in OWN_NAMES:
             raise RecordError(f"{target.name} is the name of a file that every record has.")
@@ -119,6 +118,7 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file so that no reader ever sees a part of it."""
     with files.replacing(target) as draft:
         shutil.copyfile(source, draft)
+        attempts.check()
 
 
 def now() -> datetime:

@@ -187,16 +187,18 @@ class RunFolder(RecordFiles):
         config: dict[str, Any],
         meta_info: dict[str, Any],
     ) -> None:
-        attempts.check()
-        for draft in self.folder.glob(".*") if self.earlier else ():
-            draft.unlink(missing_ok=True)  # what an attempt that was killed could not remove
+        # also from under an older attempt that still runs: it is about to rename them
+        drafts = [*self.folder.glob(".*"), *self.folder.glob("tensorboard/.*")]
+        attempts.check()  # after the list was made: it has no draft of a newer attempt
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
         output = self.folder / "cout.txt"
         output.touch()
         self.capture = capture.start(output, self.prints_in_c)
         try:
             self.start = time.monotonic()
             self.gpus, software = provenance.Gpus(), provenance.Software()
-            self.metrics = metrics_file.Metrics(self.folder, goes_on=bool(self.earlier))
+            self.metrics = metrics_file.Metrics(self.folder)
             ex_info = {**ex_info, "sources": self.save_sources(ex_info)}  # others want Sacred's
             self.config: dict[str, Any] = config
             self.info = {}
@@ -204,7 +206,7 @@ class RunFolder(RecordFiles):
             code = self.imports.take_snapshot()
             diff = code.pop("diff")
             if diff and not self.earlier:
-                files.write(self.folder / "uncommitted.diff", diff)
+                files.write(self.folder / "uncommitted.diff", diff, before=attempts.check)
             if not self.earlier:
                 self.save_json(self.config, "config.json")
             self.run_entry = {
