@@ -690,7 +690,9 @@ def test_200_parallel_snapshots_corrupt_nothing_and_lose_nothing(dirty):
 
 def test_a_snapshot_waits_for_a_ref_that_another_one_is_writing(dirty):
     ref = "refs/lab/snapshots/" + dirty.take().commit
+    dirty.git("update-ref", "-d", ref)  # else it is there already, and nothing is written
     lock = dirty.path / ".git" / f"{ref}.lock"
+    lock.parent.mkdir(exist_ok=True, parents=True)
     lock.touch()
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(dirty.take)
@@ -779,3 +781,11 @@ def test_remotes_come_without_credentials(repository, url):
     repository.git("remote", "add", "my.remote", url)
     repository.git("config", "url.https://s3cret@example.org/.insteadOf", "https://example.org/")
     assert git.remote_urls() == {"my.remote": URLS[url]}
+
+
+def test_a_snapshot_is_kept_wherever_its_ref_lies_and_again_if_that_is_gone(dirty):
+    taken = dirty.take().commit
+    ref = f"{snapshots.REFS}/{taken}"
+    for words in (["pack-refs", "--all"], ["update-ref", "-d", ref]):
+        dirty.git(*words)
+        assert dirty.take().commit == taken == dirty.git("rev-parse", ref)

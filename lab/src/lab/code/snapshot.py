@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from lab.ground import git, project
+from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import escape, print_message
 
@@ -67,7 +67,7 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
     fails, or a file that is to be sent has not been brought by git-lfs.
     """
     problem = ""
-    top, index = _locate()
+    top, index, refs = _locate()
     try:
         with tempfile.TemporaryDirectory(prefix="lab-snapshot-") as folder:
             copy = Path(folder, "index")
@@ -94,13 +94,13 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
             advice = "ignore them (submodules: git rm --cached first), or remove their .git."
             _refuse("a snapshot cannot contain other repositories", inside, advice)
             if head and not changed and not to_send:
-                commit = _keep(run, head)
+                commit = _keep(run, head, refs)
             else:
                 tree = _write_tree(run, top, changed, paths, limit_mb * MEGABYTE)
                 if to_send:
                     _say_unfinished(index.parent, conflicts)
                     tree = _smudge(run, top, limit_mb * MEGABYTE) or tree
-                commit = _keep(run, _write_commit(run, tree, head))
+                commit = _keep(run, _write_commit(run, tree, head), refs)
     except OSError as error:
         raise LabError(f"no snapshot can be taken: {error}.") from None
     folder = os.path.relpath(project.root(), top)
@@ -123,17 +123,21 @@ def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
     return patch.decode("utf-8", "backslashreplace")
 
 
-def _locate() -> tuple[Path, Path]:
-    """Return the top folder of the working tree that the project is in, and its index file."""
-    # "true" between them, as both may have line ends
-    asked = ("rev-parse", "--show-toplevel", "--is-inside-work-tree", "--git-path", "index")
-    top, index = map(Path, git.run(*asked).removesuffix("\n").split("\ntrue\n", 1))
+def _locate() -> tuple[Path, Path, Path]:
+    """Return the top folder of the working tree that the project is in, its index file, and REFS.
+
+    The last is the folder of the refs that lie in files.
+    """
+    inside = "--is-inside-work-tree"  # "true" between them, as they may have line ends
+    asked = ("--show-toplevel", inside, "--git-path", "index", inside, "--git-path", REFS)
+    answer = git.run("rev-parse", *asked).removesuffix("\n").split("\ntrue\n", 2)
+    top, index, refs = map(Path, answer)
     if top != project.root() and git.run("check-ignore", ".", accept=(0, 1)):
         raise LabError(
             f"{project.root()} is ignored by the repository around it: run git init, then python3"
             " bootstrap.py, to give it one of its own."
         )
-    return top, project.root() / index
+    return top, project.root() / index, project.root() / refs
 
 
 def _unhide_files(run: Git, top: Path) -> tuple[list[str], list[str]]:
@@ -314,7 +318,11 @@ def _write_commit(run: Git, tree: str, head: str | None) -> str:
     return commit
 
 
-def _keep(run: Git, commit: str) -> str:
+def _keep(run: Git, commit: str, refs: Path) -> str:
     """Keep a commit from git's garbage collection; return it."""
-    run("update-ref", f"{REFS}/{commit}", commit)
+    kept = ""
+    with suppress(OSError):  # of an earlier run of the same code
+        kept = files.read_text(refs / commit).strip()
+    if kept != commit:
+        run("update-ref", f"{REFS}/{commit}", commit)
     return commit
