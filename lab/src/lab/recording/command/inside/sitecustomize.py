@@ -129,11 +129,19 @@ def import_next() -> None:
         spec.loader.exec_module(module)
 
 
-if os.environ.get("LAB_METRICS") and os.environ.get("LAB_REPORT"):
-    finder: "Any" = Finder()
+def hook() -> None:
+    """Hook into what is loaded by now, and into what will be."""
+    finder: Any = Finder()
     sys.meta_path.insert(0, finder)
     for name in HOOKS.keys() & sys.modules.keys():
         hook_into(sys.modules[name], HOOKS[name])
     if PROJECT and TAKEN:
         report_imports()
+
+
+if os.environ.get("LAB_METRICS") and os.environ.get("LAB_REPORT"):
+    try:  # noqa: SIM105 - contextlib would have to be imported
+        hook()
+    except Exception:  # noqa: BLE001, S110 - site of an old virtualenv lacks functions
+        pass
 import_next()
