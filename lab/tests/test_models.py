@@ -1,6 +1,8 @@
 """A job finds the model of an earlier run that its settings name: it is brought, once, checked."""
 
+import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,3 +172,20 @@ def test_an_interrupted_copy_goes_on_with_what_has_arrived(machine, experiment, 
     models.bring_named(machine.connection, words)
     assert sent[1] == ["step-00000010/state \\ ü.json"]
     assert len(read(machine.folder / "data/digits/models" / RUN)) == 2
+
+
+def test_the_outputs_that_a_recorded_command_goes_on_from_come_with_their_whole_id_and_dataset(
+    machine, experiment
+):
+    data = {"dataset": "digits", "manifest_sha256": "0" * 64}
+    record = experiment.parents[2] / "runs" / RUN / "run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"status": "COMPLETED", "data": data}))
+    assert lab_run("--name", "again", "--from", RUN[:13], "--", "python", "train.py") == 0
+    started(machine)
+    (job,) = (machine.folder / "jobs").glob("2*")
+    words = ["record", "--from", RUN, "--data", f"digits={'0' * 64}", "--name", "again", "--"]
+    assert f"record={shlex.quote(shlex.join(words))}" in (job / "job.sh").read_text()
+    assert len(read(machine.folder / "data/digits/models" / RUN)) == 2
+    options = launch.RecordOptions(earlier="2031")
+    assert models.bring_outputs(machine.connection, options) == options, "the machine may know it"
