@@ -106,6 +106,7 @@ class Hosts(Bed):
 
     def __init__(self, folder: Path, uv: str, uv_cache: str, python: str, shared=None):
         self.shared = shared or Path(folder) / "shared"
+        self._line_changed = False
         super().__init__(folder, uv, uv_cache, python)
         self.snapshot("fresh")
 
@@ -156,10 +157,12 @@ class Hosts(Bed):
 
     def cut(self):
         """The line is down, and both ends see it."""
+        self._line_changed = True
         self.laptop._sh("ip link set gateway down")
 
     def drop(self):
         """Packets vanish in both directions, and the line looks well."""
+        self._line_changed = True
         for host, other in ((self.laptop, self.gateway), (self.gateway, self.laptop)):
             far = address(other.name, host.name)
             host._sh(
@@ -168,6 +171,7 @@ class Hosts(Bed):
 
     def move(self):
         """The laptop is in another network: what was open gets no packet through, new ones work."""
+        self._line_changed = True
         self.laptop._sh(f"ip addr flush dev gateway; ip addr add {ELSEWHERE}/24 dev gateway")
 
     def reset(self):
@@ -193,7 +197,7 @@ class Hosts(Bed):
     def heal(self):
         """The line is well and fast again."""
         for host, other in ((self.laptop, self.gateway), (self.gateway, self.laptop)):
-            if host.running and other.running:
+            if self._line_changed and host.running and other.running:
                 near, far = address(host.name, other.name), address(other.name, host.name)
                 host._sh(f"""
                     ip link set {other.name} up
@@ -201,6 +205,7 @@ class Hosts(Bed):
                     ip addr replace {near}/24 dev {other.name}
                     ip neigh del {far} dev {other.name} 2>/dev/null || true
                 """)
+        self._line_changed = False  # a host that is off gets a new one when it starts
         if self.gateway.running:
             self.gateway._ask("delay", 0)
             self.gateway._ask("cut_after", None)

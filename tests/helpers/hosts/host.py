@@ -445,7 +445,6 @@ class Host:
             self.stop()
             self.start()
         ended = self._ask("clear")
-        self._sh("awk '$3 ~ /^fuse/ { print $2 }' /proc/mounts | xargs -r -d '\\n' umount -l")
         if self.programs:
             self.forget_programs()
         if (self.home_inside, self.shell) != ("/home/ada", "/bin/bash"):

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import pwd
+import re
 import select
 import signal
 import socket
@@ -88,7 +89,10 @@ def start(name, command, pid_file):
 
 
 def clear():
-    """End every process here but the bed's own, by its id; tells which of those had ended."""
+    """End every process here but the bed's own, by its id, and unmount what they mounted with FUSE.
+
+    Tells which of the bed's own had ended.
+    """
 
     def gone():
         for pid in alive():
@@ -100,6 +104,12 @@ def clear():
         return not alive()
 
     code = int(not wait_until(gone))
+    with open("/proc/mounts") as mounts:
+        found = [line.split() for line in mounts]
+    for _, place, kind, *_ in found:
+        if kind.startswith("fuse"):
+            place = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), place)
+            subprocess.run(["umount", "--lazy", place], check=True)
     ended = [name for name, process in STARTED.items() if process.poll() is not None]
     return {"code": code, "output": ended, "error": f"still there: {alive()}"}
 
