@@ -21,7 +21,7 @@ class Cut:
 
     def __init__(self, project, folder: Path):
         self.project, self.folder, self.seed = project, folder, secrets.randbelow(1 << 30)
-        project.run("python", HELPER, folder, self.seed, CUTS)
+        project.run("python", HELPER, folder, self.seed, CUTS, env={"PYTHONHASHSEED": "9"})
         self.report = json.loads((folder / "report.json").read_text())
         self.whole = folder / "runs" / self.report["run"]
         self.env = {"LAB_RUNS": str(folder / "runs"), "LAB_DATA": str(folder / "data")}
@@ -100,35 +100,11 @@ def test_the_record_names_its_attempts(cut):
     assert str(len(listed)) in line
 
 
-def test_signals_to_all_processes_end_a_run_at_a_step_and_it_is_repeated_in_one_go(cut, tmp_path):
-    """As a step of Slurm gets them: also its DataLoader workers and the copier of its output."""
-    job = tmp_path / "job"
-    job.mkdir()
-    env = {**os.environ, **cut.env, "LAB_RUNS": str(tmp_path / "runs"), "LAB_JOB_FOLDER": str(job)}
-    python = cut.project.path / ".venv/bin/python"
-    words = ["with", "width=2", "epochs=3", "batch_size=16", "patience=0", "workers=2"]
-    for attempt, number in enumerate((signal.SIGUSR1, signal.SIGTERM, None), 1):
-        (job / "attempt").write_text(f"{attempt}\n")
-        process = subprocess.Popen(
-            [python, "-m", "my_experiment.experiment", *words],
-            env={**env, "LAB_ATTEMPT": str(attempt)},
-            cwd=cut.project.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        said = ""
-        while number and f"epoch {attempt}/3" not in said:
-            line = process.stdout.readline()
-            assert line, said
-            said += line
-        if number:
-            os.killpg(process.pid, number)
-        said += process.communicate(timeout=120)[0]
-        assert process.returncode == (75 if number else 0), said
-        assert (job / f"listens.{attempt}").exists()
-    (record,) = (tmp_path / "runs").glob("2*")
+def test_signals_to_all_processes_end_a_run_at_a_step_and_it_is_repeated_in_one_go(cut):
+    signalled = cut.report["signalled"]
+    assert signalled["ends"] == ["75", "75", "0"], signalled["output"]
+    assert len(list(cut.folder.glob("jobs/signalled/listens.[123]"))) == 3
+    record = cut.folder / "runs" / signalled["run"]
     entry = json.loads((record / "run.json").read_text())
     assert [one["state"] for one in entry["attempts"]] == [
         "INTERRUPTED",
@@ -139,8 +115,14 @@ def test_signals_to_all_processes_end_a_run_at_a_step_and_it_is_repeated_in_one_
         steps = [step for name, step, _ in points(record) if name == metric]
         assert steps == sorted(set(steps))
     assert [name for name, *_ in points(record)].count("val/loss") == 3
-    env = cut.env | {"LAB_RUNS": str(tmp_path / "runs")}
-    cut.project.run("lab", "reproduce", record.name, env=env)  # in one go; 0: the same numbers
+    before = {*cut.folder.glob("runs/2*")}
+    other = {"OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "5"}  # it takes those of the record
+    cut.project.run("lab", "reproduce", record.name, env=cut.env | other)  # 0: the same numbers
+    (again,) = {*cut.folder.glob("runs/2*")} - before
+    repeated = json.loads((again / "run.json").read_text())
+    assert "attempts" not in repeated
+    for name in ("determinism", "seeds"):
+        assert repeated[name] == entry[name]
 
 
 PLAIN = """

@@ -284,17 +284,6 @@ def desk(project, data, tmp_path_factory) -> Colleague:
     path = clone_of(project, tmp_path_factory.mktemp("desk") / "my-experiment")
     desk = Colleague(project, path, data)
     desk.train.write_text(LIGHT)
-    return run_and_edit(desk)
-
-
-@pytest.fixture
-def torch_desk(project, data, tmp_path) -> Colleague:
-    """The same with the real training."""
-    return run_and_edit(Colleague(project, clone_of(project, tmp_path / "my-experiment"), data))
-
-
-def run_and_edit(desk: Colleague) -> Colleague:
-    path = desk.project.path
     desk.edit("LOG_EVERY = 10", "from .extra import LOG_EVERY")
     (path / "src/my_experiment/extra.py").write_text("LOG_EVERY = 3\n")  # untracked
     desk.first = desk.recorded_run("lr=0.02", "seed=7", PYTHONHASHSEED="9", OMP_NUM_THREADS="2")
@@ -304,8 +293,7 @@ def run_and_edit(desk: Colleague) -> Colleague:
     return desk
 
 
-def test_a_run_with_uncommitted_work_is_reproduced_after_it_was_edited(torch_desk):
-    desk = torch_desk
+def test_a_run_with_uncommitted_work_is_reproduced_after_it_was_edited(desk):
     before = desk.git("status", "--porcelain"), desk.git("stash", "list"), desk.git("log", "--all")
     places = sorted(path.name for path in desk.project.path.parent.iterdir())
     output = desk("reproduce", desk.first, OMP_NUM_THREADS="1", PYTHONHASHSEED="5")

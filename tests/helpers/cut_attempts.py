@@ -2,7 +2,7 @@
 
 Runs with a project's Python: cut_attempts.py FOLDER SEED CUTS. Each attempt is a fork, so torch is
 imported once. FOLDER gets data, runs, jobs and report.json: for each job its run and how each
-attempt was cut and ended, and the run that nothing has cut.
+attempt was cut and ended, the run that nothing has cut, and a job whose processes all got signals.
 """
 
 import json
@@ -24,6 +24,7 @@ from my_experiment import data, training  # noqa: E402
 from my_experiment.experiment import ex  # noqa: E402
 
 WORDS = ["with", "width=2", "epochs=5", "batch_size=16", "shift=1", "patience=0", "lr=0.02"]
+SIGNALLED = ["with", "width=2", "epochs=3", "batch_size=16", "patience=0", "workers=2"]
 EVENTS = 60  # of an attempt of a few steps, about: opening, renaming and removing a file
 WRITING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}
 draw = Random(seed)
@@ -60,8 +61,8 @@ def note_events(cut) -> None:
     sys.addaudithook(hook)
 
 
-def start(job: Path | None, attempt: int, cut=None) -> int:
-    """Start an attempt in a process of its own; returns its pid."""
+def start(job: Path | None, attempt: int, cut=None, words=WORDS, output=None) -> int:
+    """Start an attempt in a process and a session of its own; returns its pid."""
     if job:
         (job / "attempt.new").write_text(f"{attempt}\n")
         (job / "attempt.new").replace(job / "attempt")
@@ -70,14 +71,16 @@ def start(job: Path | None, attempt: int, cut=None) -> int:
         return pid
     code = 99
     try:
-        log = os.open((job or folder) / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        os.setsid()
+        log = (job or folder) / "output.log"
+        output = output or os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         if job:
             os.environ |= {"LAB_JOB_FOLDER": str(job), "LAB_ATTEMPT": str(attempt)}
         if cut:
             {"step": note_steps, "event": note_events}[cut[0]](cut[1:])
-        ex.run_commandline(["experiment", *WORDS])
+        ex.run_commandline(["experiment", *words])
         code = 0
     except SystemExit as error:
         code = error.code
@@ -132,21 +135,46 @@ def run_job(job: Path, left: int, first: int) -> dict:
             return {"attempts": attempt, "told": told}
 
 
+def signal_all(job: Path) -> dict:
+    """Run a job with signals to all of its processes, as a step of Slurm gets them.
+
+    Also its DataLoader workers and the copier of its output get them, at the end of an epoch.
+    """
+    job.mkdir(parents=True)
+    ends, text = [], ""
+    for attempt, number in enumerate((signal.SIGUSR1, signal.SIGTERM, None), 1):
+        reading, writing = os.pipe()
+        pid = start(job, attempt, words=SIGNALLED, output=writing)
+        os.close(writing)
+        with open(reading) as lines:
+            for line in lines:
+                text += line
+                if number and f"epoch {attempt}/3" in line:
+                    os.killpg(pid, number)
+        ends.append(wait(pid))
+    return {"ends": ends, "output": text}
+
+
+def list_runs() -> set[str]:
+    return {path.name for path in (folder / "runs").glob("2*")}
+
+
 torch.set_num_threads(1)
 PIL.Image.init()
 if not (folder / "data").exists():
     samples = data.load_digits()[:180]
     data.write_dataset("digits", "some digits", samples, seed=0, val=0.2, test=0.2)
+report = {"signalled": signal_all(folder / "jobs/signalled"), "jobs": []}
+(report["signalled"]["run"],) = list_runs()
 training.LOG_EVERY = 1
-report = {"whole": wait(start(None, 0)), "jobs": []}
-(whole,) = (path.name for path in (folder / "runs").glob("2*"))
-report["run"] = whole
+report["whole"] = wait(start(None, 0))
+(report["run"],) = list_runs() - {report["signalled"]["run"]}
 while cuts > 0:
-    known = {path.name for path in (folder / "runs").glob("2*")}
+    known = list_runs()
     began = time.monotonic()
     number = len(report["jobs"])
     job = run_job(folder / "jobs" / str(number), cuts, number + 1)
-    job["runs"] = sorted({path.name for path in (folder / "runs").glob("2*")} - known)
+    job["runs"] = sorted(list_runs() - known)
     job["seconds"] = time.monotonic() - began
     report["jobs"].append(job)
     cuts -= len(job["told"])
