@@ -26,7 +26,9 @@ cd '{home}' || exit 255
 HOME='{home}'
 export HOME
 unset LAB_PROJECT LAB_JOB
-if mv '{control}/next' '{control}/now' 2>/dev/null; then . '{control}/now'; fi
+if [ -e '{control}/next' ] && mv '{control}/next' '{control}/now' 2>/dev/null; then
+    . '{control}/now'
+fi
 exec sh -c "$command"
 """
 # Ends the ids of jobs: lab stop finds processes by them, also those of another worker's tests.

@@ -46,30 +46,37 @@ UNPARSED = {
 }
 
 
-def find_uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield line and name of each function or stream that writes or reads past ours."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            owner = ast.unparse(node.value)
-            if node.attr in ("read_text", "read_bytes") and owner != "files":
-                yield node.lineno, node.attr
-            if owner in ("sys.stdout", "sys.stderr") and node.attr in ("buffer", "write"):
-                yield node.lineno, "write"
-            if owner == "sys" and node.attr in ("__stdout__", "__stderr__"):
-                yield node.lineno, "write"
-            if owner == "os" and node.attr == "write":
-                yield node.lineno, "write"
-        if isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            if name == "print":
-                yield node.lineno, "print"
-            if name == "sys.exit" and node.args and isinstance(node.args[0], ast.JoinedStr):
-                yield node.lineno, "print"
+# Attributes that are looked at; what they belong to is told only of these, which takes long.
+ATTRIBUTES = {"read_text", "read_bytes", "buffer", "write", "__stdout__", "__stderr__"}
 
 
 @functools.cache
-def read_uses(path: Path) -> list[tuple[int, str]]:
-    return list(find_uses(ast.parse(path.read_text())))
+def list_nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
+def find_uses(path: Path) -> list[tuple[int, str]]:
+    """Return line and name of each function or stream that writes or reads past ours."""
+    found = []
+    for node in list_nodes(path):
+        if isinstance(node, ast.Attribute) and node.attr in ATTRIBUTES:
+            owner = ast.unparse(node.value)
+            if node.attr.startswith("read_") and owner != "files":
+                found.append((node.lineno, node.attr))
+            if owner in ("sys.stdout", "sys.stderr") and node.attr in ("buffer", "write"):
+                found.append((node.lineno, "write"))
+            if owner == "sys" and node.attr in ("__stdout__", "__stderr__"):
+                found.append((node.lineno, "write"))
+            if owner == "os" and node.attr == "write":
+                found.append((node.lineno, "write"))
+        if isinstance(node, ast.Call):
+            name = name_call(node)
+            if name == ["print"]:
+                found.append((node.lineno, "print"))
+            if name == ["sys", "exit"] and node.args and isinstance(node.args[0], ast.JoinedStr):
+                found.append((node.lineno, "print"))
+    return found
 
 
 def list_uses(names: set[str], allowed: dict[str, str]) -> list[str]:
@@ -77,7 +84,7 @@ def list_uses(names: set[str], allowed: dict[str, str]) -> list[str]:
     for path in sorted(LAB.rglob("*.py")):
         file = path.relative_to(LAB).as_posix()
         if file not in allowed:
-            found += [f"{file}:{line} {name}" for line, name in read_uses(path) if name in names]
+            found += [f"{file}:{line} {name}" for line, name in find_uses(path) if name in names]
     return found
 
 
@@ -91,9 +98,9 @@ def test_files_are_read_by_the_one_function_that_has_limits():
     assert list_uses({"read_text", "read_bytes"}, READS) == []
 
 
-def find_answers(tree: ast.AST) -> Iterator[int]:
+def find_answers(path: Path) -> Iterator[int]:
     """Yield the line of each call that takes what a script on a machine answers."""
-    for node in ast.walk(tree):
+    for node in list_nodes(path):
         if isinstance(node, ast.Call) and name_call(node)[-2:] == ["connection", "run"]:
             yield node.lineno
 
@@ -109,10 +116,9 @@ def name_call(node: ast.Call) -> list[str]:
 def test_each_answer_of_a_machine_is_read_by_a_schema():
     found = {}
     for path in sorted(LAB.rglob("*.py")):
-        tree = ast.parse(path.read_text())
-        unused = {one.value.lineno for one in ast.walk(tree) if isinstance(one, ast.Expr)}
-        used = set(find_answers(tree)) - unused
-        calls = [name_call(one) for one in ast.walk(tree) if isinstance(one, ast.Call)]
+        unused = {one.value.lineno for one in list_nodes(path) if isinstance(one, ast.Expr)}
+        used = set(find_answers(path)) - unused
+        calls = [name_call(one) for one in list_nodes(path) if isinstance(one, ast.Call)]
         schemas = [one for one in calls if one[-1:] in (["expecting"], ["parse_one"])]
         if len(used) > len(schemas):
             found[path.relative_to(LAB).as_posix()] = used
