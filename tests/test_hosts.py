@@ -308,6 +308,7 @@ def test_homes_are_kept_and_brought_back(hosts):
     assert hosts.worker.path("/home/bob").stat().st_uid == 2001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_changes_are_undone_to_the_nanosecond(tmp_path, shared):
     homes = Homes(tmp_path / "home", tmp_path / "kept")

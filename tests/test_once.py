@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MAKE = """
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ assert (folder / "whole").exists()
 """
 
 
+@pytest.mark.slow
 def test_a_folder_is_made_by_one_process_and_if_that_fails_anew_by_the_next(tmp_path):
     command = [sys.executable, "-c", MAKE, tmp_path / "folder", tmp_path / "log"]
     options = {"cwd": Path(__file__).parent, "stderr": subprocess.PIPE}

@@ -188,6 +188,7 @@ def test_a_fork_of_lab_is_built_put_in_place_used_and_updated_again(bake, tmp_pa
     assert project.run("lab", "--version").stdout == f"lab {VERSION}+team.2\n"
 
 
+@pytest.mark.slow
 def test_lab_update_with_edits_in_the_way_changes_nothing(bake, tmp_path):
     project = bake(skip="venv,kernel")
     with (project.path / "requirements.txt").open("a") as file:
@@ -209,6 +210,7 @@ def test_lab_update_that_finds_no_lock_puts_everything_back(bake, tmp_path):
     assert project.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_the_same_wheel_again_changes_nothing(bake):
     project = bake(skip="venv,kernel")
     assert f"lab is {VERSION} already" in update(project, committed_wheel()).stdout

@@ -98,6 +98,7 @@ def test_the_exit_code_says_whether_the_job_goes_on(job):
     assert attempts.exit_code(143) == 143
 
 
+@pytest.mark.slow
 @quickly
 @given(
     logged=st.lists(st.tuples(st.sampled_from(["a", "b/ü"]), FLOATS), max_size=8),
@@ -289,6 +290,7 @@ def record(project, capfd, monkeypatch) -> Recorder:
     return recorder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("listens",), ()])
 def test_a_recorded_command_goes_on_in_its_record_and_output(record, job, words):
     folder = job(1)

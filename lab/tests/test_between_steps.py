@@ -13,6 +13,7 @@ from lab.transfer import datasets
 from lab.workcopy import workspace
 
 
+@pytest.mark.slow
 def test_what_is_being_edited_during_a_sync_is_not_overwritten(machine, repository):
     (repository / "a.py").write_text("1\n")
     workspace.sync(machine.connection)

@@ -200,6 +200,7 @@ def test_where_there_is_no_dataset_the_command_that_makes_one_is_named(machine):
     assert not machine.count_calls()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_rsync", [True, False])
 def test_a_dataset_without_splits_arrives_on_a_machine_and_comes_home(
     machine, project, source, has_rsync, monkeypatch

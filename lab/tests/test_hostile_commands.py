@@ -117,6 +117,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_slurm_says_of_a_job_is_data(cluster, text):  # noqa: F811
     cluster.submitted()
@@ -137,6 +138,7 @@ def test_what_slurm_says_of_a_job_is_data(cluster, text):  # noqa: F811
     assert not list(cluster.home.rglob("PWNED"))
 
 
+@pytest.mark.slow
 def test_what_a_jobs_folder_says_on_a_machine_is_data(machine):
     """Each file that tells how it stands; other users may write there where a team shares it."""
     folder = machine.job(ID)

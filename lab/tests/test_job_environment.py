@@ -38,6 +38,7 @@ def run(machine, repository):
     return run
 
 
+@pytest.mark.slow
 def test_what_lab_gives_wins_over_the_profile_in_a_login_shell(machine, run):
     machine.program("nvidia-smi", f"case $* in *query-gpu*) echo '{CARD}' ;; esac")
     profile = "export CUDA_VISIBLE_DEVICES=7 VIRTUAL_ENV=/opt/conda PATH=/opt/conda/bin:$PATH A=1\n"
@@ -230,6 +231,7 @@ def find_leaks(*folders: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queue", [False, True])
 def test_a_secret_reaches_the_job_and_nothing_else(machine, run, tmp_path, queue):
     waits, go = machine.home / "waits", machine.home / "go"

@@ -30,6 +30,7 @@ def lose_commits(machine) -> None:
     shutil.rmtree(machine.folder / "repo.git")
 
 
+@pytest.mark.slow
 def test_what_the_machine_lacks_is_sent_once_it_says_so(machine, repository):
     launch.start(machine.connection, TRUE)
     for losses, calls in (

@@ -21,6 +21,7 @@ def finish(machine, command: str):
     return machine.wait_for(job.id)
 
 
+@pytest.mark.slow
 def test_what_a_job_leaves_in_its_checkout_is_said_and_brought(machine, project, capsys):
     quiet = finish(machine, "mkdir __pycache__; touch __pycache__/a.pyc .hidden; rm notes.txt")
     assert quiet.detail == ""
@@ -41,6 +42,7 @@ def test_what_a_job_leaves_in_its_checkout_is_said_and_brought(machine, project,
     assert subprocess.check_output(status, cwd=project) == b"", "no snapshot has them"
 
 
+@pytest.mark.slow
 def test_links_to_datasets_are_nothing_that_a_job_has_left(machine, project):
     dataset = machine.folder / "data/digits"
     (dataset / "train").mkdir(parents=True)
@@ -58,6 +60,7 @@ def test_links_to_datasets_are_nothing_that_a_job_has_left(machine, project):
     assert kinds.count("checkout") == kinds.count("kept") == 1, "what does not come home stays"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "script"),
     [
@@ -75,6 +78,7 @@ def test_a_checkout_of_which_it_is_not_known_what_was_left_stays(machine, projec
     assert not {"kept", "written", "checkout"} & set(kinds)
 
 
+@pytest.mark.slow
 def test_what_lab_clean_has_removed_is_not_said_to_be_there(machine, project):
     job = finish(machine, "echo new >result")
     fetch.fetch(machine.connection)
@@ -83,6 +87,7 @@ def test_what_lab_clean_has_removed_is_not_said_to_be_there(machine, project):
     assert job.detail and machine.get(job.id).detail == ""
 
 
+@pytest.mark.slow
 def test_only_what_the_named_job_left_comes_and_a_local_change_stays(machine, project):
     first, second = (finish(machine, f"echo {word} >result").id for word in ("one", "two"))
     fetch.fetch(machine.connection, [second])

@@ -71,6 +71,7 @@ def started(machine: FakeMachine) -> list[str]:
     return list(job.spec["command"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rsync", [True, False])
 def test_a_job_gets_the_model_that_it_names_once(machine, experiment, monkeypatch, capsys, rsync):
     if not rsync:
@@ -109,6 +110,7 @@ def test_last_is_the_newest_run_of_this_computer(machine, experiment, monkeypatc
     assert started(machine)[-1] == "resume=there"
 
 
+@pytest.mark.slow
 def test_what_the_experiment_itself_or_a_named_configuration_names_comes_too(machine, experiment):
     text = experiment.read_text().replace(
         'base: tracking.Model = ""', 'base: tracking.Model = "2025"'
@@ -133,6 +135,7 @@ def test_nothing_is_brought_for_settings_that_are_refused_or_name_no_run(machine
     assert not (machine.folder / "data").exists() or not os.listdir(machine.folder / "data")
 
 
+@pytest.mark.slow
 def test_a_model_that_arrives_damaged_is_named_and_not_put_in_place(
     machine, experiment, monkeypatch, capsys
 ):

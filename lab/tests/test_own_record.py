@@ -87,6 +87,7 @@ def test_the_job_records_where_its_environment_has_lab(machine, run):
     assert run("--", "lab", "runs")[0] != "<record>"
 
 
+@pytest.mark.slow
 def test_the_outputs_of_a_run_come_along_to_a_machine_that_lacks_them(machine, run, project):
     lab, id = machine.folder / "envs/3.11-e3b0c44298fc/bin/lab", "20260101-101010-laptop-00000001"
     lab.write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')

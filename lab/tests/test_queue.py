@@ -123,6 +123,7 @@ def test_nobody_who_comes_later_passes_one_who_waits_queued_or_not(worker):
     assert not (fourth / "refused").exists(), "nobody waits any more"
 
 
+@pytest.mark.slow
 def test_a_small_job_uses_a_gap_and_the_one_that_waits_still_starts_first_thing(worker):
     three, two, one, another = ids()[:4]
     for name in ("three", "one"):

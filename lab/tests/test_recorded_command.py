@@ -305,6 +305,7 @@ def test_data_leads_to_another_data_folder_and_changes_no_snapshot(record, tmp_p
     assert record.entry(folder)["code"]["commit"] == run_git(record.project, "rev-parse", "HEAD")
 
 
+@pytest.mark.slow
 def test_a_new_file_is_named_and_once_declared_each_run_keeps_its_own(record):
     record.write("make.sh", "echo $1 >weights.pt; echo >new.py\n")
     run_git(record.project, "add", "make.sh")

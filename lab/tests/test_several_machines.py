@@ -176,6 +176,7 @@ def test_who_waits_there_already_comes_first_on_any(three):
             process.kill()
 
 
+@pytest.mark.slow
 def test_where_somebody_was_faster_the_next_machine_gets_the_job(three):
     first = three["first"]
     # start.sh calls setsid for the runner: from then on the GPU is somebody's
@@ -196,6 +197,7 @@ def test_where_it_is_open_whether_the_job_started_it_stays_with_that_machine(thr
     assert (ran(three["first"]), ran(three["second"])) == (1, 0)
 
 
+@pytest.mark.slow
 def test_with_queue_it_waits_on_the_first_that_has_so_many(three):
     for name in ("first", "second"):
         three[name].program("nvidia-smi", card(BUSY))

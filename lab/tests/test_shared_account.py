@@ -46,6 +46,7 @@ def test_mine_are_those_of_this_person_and_computer(shared, capsys):
     assert listed(capsys, "--mine") == [MINE, LATER]
 
 
+@pytest.mark.slow
 def test_the_job_of_a_colleague_is_stopped_only_by_its_whole_id(shared, capsys):
     for part in (THEIRS[:9], "same"):
         main(["stop", part, "--grace", "0"])
@@ -56,6 +57,7 @@ def test_the_job_of_a_colleague_is_stopped_only_by_its_whole_id(shared, capsys):
     assert shared.get(MINE).state == "running"
 
 
+@pytest.mark.slow
 def test_stop_mine_ends_all_of_ones_own_and_no_other(shared, capsys):
     assert main(["stop", "--mine", "--grace", "0"]) == 0
     states = [shared.get(id).state for id in (MINE, THEIRS, LATER)]
