@@ -79,6 +79,7 @@ def test_another_package_and_dataset_name_reach_every_file(bake):
         assert "my_experiment" not in (project.path / name).read_text("utf-8"), name
 
 
+@pytest.mark.slow
 def test_git_ignores_data_and_records_but_never_source_files(bake):
     project = bake(skip="venv,kernel")
     ignored = ["data/digits/train/1/a.png", "data/digits/manifest.json", "runs/x/run.json"]

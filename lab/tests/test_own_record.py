@@ -73,6 +73,7 @@ def run(machine, repository, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_job_records_where_its_environment_has_lab(machine, run):
     lab = machine.folder / "envs/3.11-e3b0c44298fc/bin/lab"
     output, _, _ = run("--", "echo", "bare")
