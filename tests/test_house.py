@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import layers
-from helpers.projects import LAB, TEMPLATE, UV_CACHE, edit
+from helpers.projects import LAB, TEMPLATE, UV_CACHE, Project, edit, share_compiled
 
 README = (TEMPLATE / "README.md").read_text("utf-8")
 
@@ -29,12 +29,15 @@ def test_the_readme_begins_with_one_sentence_one_command_and_one_image():
 
 @pytest.mark.slow
 def test_make_demo_trains_and_make_lock_and_make_wheel_reproduce_the_committed_files(
-    template_copy, home
+    template_copy, compiled, home, tmp_path
 ):
     """In one copy: its tools are installed once."""
-    output = template_copy.run("make", "demo").stdout
+    demo = Project(template_copy.path / "build/demo/my-experiment")
+    share_compiled(compiled, demo, tmp_path / "compiled")
+    prefix = {"PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+    output = template_copy.run("make", "demo", env=prefix).stdout
     record = re.search(r"record    (runs/\S+)", output).group(1)
-    assert (template_copy.path / "build/demo/my-experiment" / record / "run.json").exists()
+    assert (demo.path / record / "run.json").exists()
     assert re.search(r"test      accuracy (0\.9\d\d\d|1\.0000)", output)
     states = re.findall(r"^  (\w+) +(?:environment|kernel|repository) ", output, re.M)
     assert states == ["done"] * 3, output

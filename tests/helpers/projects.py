@@ -139,16 +139,21 @@ def cookiecutter(output_dir: Path, *options, skip="", env=None, **answers):
     )
 
 
-def share_compiled(made: Project, other: Project) -> None:
+def share_compiled(made: Project, other: Project, prefix: Path | None = None) -> None:
     """Give another project's packages what Python has compiled for those of one.
 
-    Both environments are links into uv's cache; if they are copies, Python compiles its own.
+    Both environments are links into uv's cache; if they are copies, Python compiles its own. With
+    `prefix`, for PYTHONPYCACHEPREFIX, the other environment need not be there yet.
     """
     (packages,) = made.path.glob(".venv/lib/python3*/site-packages")
     for compiled in packages.rglob("*.pyc"):
         place = other.path / compiled.relative_to(made.path)
-        if place.parent.parent.is_dir() and not place.exists():
-            place.parent.mkdir(exist_ok=True)
+        if prefix:
+            place = prefix / place.parent.parent.relative_to("/") / place.name
+        elif not place.parent.parent.is_dir():
+            continue
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
             os.link(compiled, place)
 
 
