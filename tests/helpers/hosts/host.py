@@ -26,6 +26,8 @@ OWN = ("home", "tmp", "var/tmp", "run", "dev/shm")  # folders a host has for its
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 BOB = 2001
+# What OpenSSH 9 takes by itself costs 0.14 s of processor time for each connection.
+KEY_EXCHANGE = "KexAlgorithms curve25519-sha256"
 CACHE = "/usr/lib/bed/cache"  # uv's, where no folder of a host's own hides it
 
 # What PAM asks about a code: it gets that on its standard input.
@@ -225,6 +227,7 @@ class Host:
             PasswordAuthentication {"yes" if self.asks == "password" else "no"}
             KbdInteractiveAuthentication {"yes" if self.asks == "keyboard-interactive" else "no"}
             UsePAM {"yes" if self.asks == "keyboard-interactive" else "no"}
+            {KEY_EXCHANGE}
             StrictModes no
             UseDNS no
             PrintMotd no
