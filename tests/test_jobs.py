@@ -362,9 +362,10 @@ def test_a_shell_opens_in_the_working_copy_with_the_environment_and_stays(laptop
         read_until(shell, "# ")
         type_in(shell, "clear; tmux new-window\n")
         read_until(shell, "1:")  # tmux's line names the new window
-        type_in(shell, "echo ${LAB_RUNS%/runs}$(which python); tmux detach\n")
-        shown, _ = shell.communicate(timeout=120)
-    assert f"{place.removesuffix('/work')}{place}/.venv/bin/python" in shown, "also in a new window"
+        type_in(shell, "echo $LAB_RUNS $(which python) >~/window; tmux detach\n")
+        shell.communicate(timeout=120)
+    wanted = f"{place.removesuffix('/work')}/runs {place}/.venv/bin/python\n"
+    assert laptop.hosts.worker.read("window") == wanted
 
 
 def test_each_project_of_an_account_has_a_shell_of_its_own_whatever_its_folder_is_called(laptop):

@@ -58,6 +58,11 @@ for name in {clocks}:
 class HostProcess(subprocess.Popen):
     """A command in a host. Our child is nsenter, which waits for it; signals go to the command."""
 
+    def __exit__(self, error, *rest):
+        if error:  # a test that has failed waits for nothing
+            self.send_signal(signal.SIGKILL, group=True)
+        super().__exit__(error, *rest)
+
     def send_signal(self, number, group=False):
         child = self.inner()
         if child and self.poll() is None:

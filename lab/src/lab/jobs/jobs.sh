@@ -19,6 +19,7 @@ started() {
 describe() {
     lines=''
     for one; do
+        [ -e "$one/job.json" ] || continue # it is just being created
         find_facts "$one"
         if [ "$alive" != ended ]; then one="$one$tab$alive$tab$fact_start$tab$fact_phase"; fi
         lines=$lines$one$newline
@@ -37,8 +38,7 @@ describe() {
             split(line ~ /[^0-9 ]/ ? "" : line, words, " ")
         }
         {
-            spec = read_line("job.json")
-            if (!exists) next # it is just being created
+            spec = read_line("job.json") # "" if it may not be read
             code = end = ""; alive = $2; start = $3; phase = $4
         }
         NF == 1 {
