@@ -3,6 +3,8 @@
 import math
 import subprocess
 
+import pytest
+
 from lab.ssh import framing
 
 MARK = "0123456789abcdef"
@@ -26,6 +28,7 @@ def run(source: str, patience: float, monkeypatch) -> tuple[int | None, bytes]:
     return code, b"".join(pieces)
 
 
+@pytest.mark.slow
 def test_output_from_before_and_after_the_sign_stays_whole(monkeypatch):
     zeros = f"head -c {2 * MEGABYTE} /dev/zero | tr '\\0' x"
     code, output = run(f"{zeros}\nsleep 2.5\n{zeros}", 15, monkeypatch)
@@ -33,9 +36,11 @@ def test_output_from_before_and_after_the_sign_stays_whole(monkeypatch):
     assert output == b"x" * 4 * MEGABYTE
 
 
+@pytest.mark.slow
 def test_a_script_that_takes_longer_than_the_patience_is_waited_for(monkeypatch):
     assert run("sleep 4\necho done", 3, monkeypatch) == (0, b"done\n")
 
 
+@pytest.mark.slow
 def test_a_script_without_any_sign_is_given_up(monkeypatch):
     assert run("sleep 4\necho done", 0.5, monkeypatch) == (None, b"")

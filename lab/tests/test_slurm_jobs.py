@@ -182,6 +182,7 @@ def test_a_job_that_was_submitted_after_slurm_was_asked_is_not_lost(cluster):
 # --- stopping -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_its_mark_first_and_looks_again_after_a_requeue(cluster):
     job = cluster.submitted()
     # a requeue beats the first scancel
@@ -420,6 +421,7 @@ def test_memory_is_the_cause_where_slurm_says_so(cluster, said, expected):
     assert cluster.get(ID).state == expected
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_before_the_command_listens_is_kept_for_it(cluster):
     job = cluster.submitted()
     listening = "trap 'echo told >told; echo 0 1 >ended.1; exit' USR1; touch ready"
