@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -128,50 +127,40 @@ def whole(tmp_path_factory) -> dict:
     return job.read()
 
 
-def freeze_first(job: Job, point: int) -> bool:
-    frozen = job.start(1, freezes_at=point)
+# After which steps the attempts end: before the one that stands still, meanwhile, and afterwards.
+SITUATIONS = {
+    "the first": ([], [3], [LAST]),
+    "the second": ([3], [5], [LAST]),
+    "until the end": ([], [LAST], []),
+}
+
+
+def freeze(job: Job, point: int, before: list[int], meanwhile: list[int], after: list[int]) -> bool:
+    """Let an attempt stand still before an operation; False if it has ended before that one."""
+    numbers = count(1)
+
+    def run(ends: list[int]) -> None:
+        for end in ends:
+            assert wait(job.start(next(numbers), end)) == (0 if end == LAST else attempts.GO_ON)
+
+    run(before)
+    frozen = job.start(next(numbers), freezes_at=point)
     if wait(frozen) is not None:
         return False
-    assert wait(job.start(2, ends_after=3)) == attempts.GO_ON
-    wake(job, frozen)
-    assert wait(job.start(3)) == 0
-    return True
-
-
-def freeze_second(job: Job, point: int) -> bool:
-    assert wait(job.start(1, ends_after=3)) == attempts.GO_ON
-    frozen = job.start(2, freezes_at=point)
-    if wait(frozen) is not None:
-        return False
-    assert wait(job.start(3, ends_after=5)) == attempts.GO_ON
-    wake(job, frozen)
-    assert wait(job.start(4)) == 0
-    return True
-
-
-def freeze_until_the_end(job: Job, point: int) -> bool:
-    frozen = job.start(1, freezes_at=point)
-    if wait(frozen) is not None:
-        return False
-    assert wait(job.start(2)) == 0
-    wake(job, frozen)
-    return True
-
-
-def wake(job: Job, frozen: int) -> None:
+    run(meanwhile)
     os.kill(frozen, signal.SIGCONT)
     assert wait(frozen) in (0, attempts.GO_ON), (job.folder / "output").read_text()
+    run(after)
+    return True
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("freeze", [freeze_first, freeze_second, freeze_until_the_end])
-def test_an_attempt_that_wakes_after_a_newer_one_changes_nothing(
-    freeze: Callable[[Job, int], bool], whole, tmp_path
-):
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_an_attempt_that_wakes_after_a_newer_one_changes_nothing(situation, whole, tmp_path):
     """Whichever operation on a file it was about to do."""
     for point in count(1):
         job = Job(tmp_path / str(point))
-        if not freeze(job, point):
+        if not freeze(job, point, *SITUATIONS[situation]):
             break
         assert job.read() == whole, f"before operation {point}: {job.folder}"
     assert point > 20

@@ -105,8 +105,8 @@ def _call_server(
 ) -> str:
     """Let notebook_server.py do this on the machine, and return its answer."""
     program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
-    send = action == "start" and bool(connection.machine.prelude)
     machine = connection.machine
+    send = action == "start" and bool(machine.prelude)
     given: dict[str, Any] = {**variables.join(machine.env, env)}
     given |= runner_scripts.make_variables(machine.scheduler, send)
     return connection.run(

@@ -153,7 +153,7 @@ def replacing(path: Path) -> Iterator[Path]:
         attempts.before_end.remove(remove)
         if draft.is_dir() and not draft.is_symlink():
             shutil.rmtree(draft, ignore_errors=True)
-        draft.unlink(missing_ok=True)
+        remove()
 
 
 def move(source: Path, target: Path) -> None:

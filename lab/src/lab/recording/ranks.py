@@ -37,12 +37,17 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def is_distributed() -> bool:
+    """Whether the run has several processes."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def share_choice(runs: Path, choice: dict[str, str]) -> None:
     """Tell the other ranks which runs rank 0 has chosen: setting and id of each.
 
     Rank 0 makes its record after this, and for a slower rank that would be the last run.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1" and is_main_process():
+    if is_distributed() and is_main_process():
         path = launch_folder(runs) / CHOICE
         with suppress(OSError):  # then the others wait, and choose by themselves
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +56,7 @@ def share_choice(runs: Path, choice: dict[str, str]) -> None:
 
 def await_choice(runs: Path) -> dict[str, str]:
     """Wait for what rank 0 has chosen; {} in rank 0 itself, and if nothing comes."""
-    if os.environ.get("WORLD_SIZE", "1") == "1" or is_main_process():
+    if not is_distributed() or is_main_process():
         return {}
     path, end = launch_folder(runs) / CHOICE, time.monotonic() + PATIENCE
     while time.monotonic() < end:
@@ -92,7 +97,7 @@ def take_errors(runs: Path, wait: bool = False) -> list[Failure]:
 
     `wait` for a moment until there is one that is not the consequence of another rank's.
     """
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if not is_distributed():
         return []
     folder, end = launch_folder(runs), time.monotonic() + WAIT
     while True:
