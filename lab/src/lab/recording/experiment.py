@@ -17,7 +17,7 @@ from lab.ground import attempts, interrupts, project
 from lab.ground.errors import LabError
 from lab.ground.interrupts import Interrupted, should_stop
 from lab.ground.terminal import print_message
-from lab.recording import attempted, compiling, observers, ranks
+from lab.recording import attempted, observers, ranks, slow_modules
 from lab.recording.observers import find_recorder
 from lab.recording.ranks import is_main_process
 from lab.recording.record_files import RecordError
@@ -318,10 +318,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                     named = [run.config[model] for model in find_models(self.settings, run.config)]
                     read = [] if run.unobserved else self.files + named_files.list_weights(named)
                     run.meta_info["files"] = named_files.identify(read)
-                    if self.modules and is_main_process():
-                        compiling.start()
-                    for module in self.modules:
-                        importlib.import_module(*module)
+                    slow_modules.load(self.modules)
                 try:
                     run()
                 except Exception as error:
