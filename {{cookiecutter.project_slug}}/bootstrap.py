@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -86,13 +87,12 @@ def find_uv():
     try:
         CACHE.mkdir(0o700, parents=True, exist_ok=True)
         remove_leftovers(helper)
-        try:
+        pip = [sys.executable, "-m", "pip", "install", "--target", building]
+        if not find_spec("pip"):  # an environment of uv's, or Debian, which keeps it in a package
             run([sys.executable, "-m", "venv", building], **merged)
             pip = [building / "bin/python", "-m", "pip", "install"]
-        except Problem:  # Debian keeps venv in a package of its own
-            shutil.rmtree(building, ignore_errors=True)
-            pip = [sys.executable, "-m", "pip", "install", "--target", building]
-        merged["env"] = {**os.environ, "PIP_USER": "0"}  # whatever pip.conf says
+        usual = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}  # whatever pip.conf says
+        merged["env"] = {**os.environ, **usual}
         run([*pip, "--quiet", "uv>={}.{}".format(*OLDEST_UV)], **merged)
         shutil.rmtree(helper, ignore_errors=True)
         building.rename(helper)
