@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,11 @@ def isolated_session(run_folder):
             foreign = name.startswith(("GIT_", "XDG_", "JUPYTER", "SSH_", "LAB_", "DL_TEMPLATE_"))
             if foreign or name in FOREIGN:
                 patch.delenv(name)
+        # uv asks pyenv's shim of a Python, which is a dozen of shells, for each environment
+        folders = os.environ["PATH"].split(os.pathsep)
+        shims = (at for at, one in enumerate(folders) if one.endswith("/.pyenv/shims"))
+        folders.insert(next(shims, len(folders)), os.path.dirname(os.path.realpath(sys.executable)))
+        patch.setenv("PATH", os.pathsep.join(folders))
         isolate(run_folder / "home", patch.setenv)
         yield
 

@@ -16,14 +16,15 @@ from helpers.hosts.homes import Homes
 from helpers.laptop import EXPERIMENT
 from helpers.projects import (
     EVERY_STEP,
-    FEW,
     RECORDED,
     TEMPLATE,
+    TREE,
     Project,
     cookiecutter,
     edit,
     isolate,
     python_of,
+    run_uv,
     shorten,
     stub,
 )
@@ -32,15 +33,11 @@ pytestmark = pytest.mark.environment
 
 
 @pytest.fixture
-def small(bake, home):
-    """Make projects with a short lock; returns the function that does."""
-
-    def made(names=FEW, **answers) -> Project:
-        project = bake(**answers)
-        shorten(project, names)
-        return project
-
-    return made
+def small(bake, home) -> Project:
+    """A project with a short lock that bootstrap.py has not set up."""
+    project = bake()
+    shorten(project)
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +71,16 @@ def assert_works(project: Project) -> None:
     table = project.check().stdout
     assert up_to_date(table) == 5, table
     assert not list(project.path.glob(".venv?*")), "unfinished folders are left"
-    project.run(".venv/bin/python", "-c", f"import lab, {project.package}, ipykernel")
+    # of ipykernel the part in C: all of it takes a second
+    find = "from importlib.util import find_spec; assert find_spec('ipykernel')"
+    project.run(".venv/bin/python", "-c", f"import lab, {project.package}, zmq; {find}")
+
+
+def copy(project: Project, path: Path, name: str = "my-experiment") -> Project:
+    """Copy a project with its environment, maybe under another name, as mv would leave it."""
+    subprocess.run(["cp", "-a", project.path, path], check=True)
+    edit(path / "pyproject.toml", 'name = "my-experiment"', f'name = "{name}"')
+    return Project(path)
 
 
 def up_to_date(table: str) -> int:
@@ -104,32 +110,35 @@ def test_a_second_run_changes_nothing(up):
     assert {path: path.stat().st_mtime_ns for path in shape} == shape
 
 
-def test_a_fresh_clone_is_set_up_by_the_same_command(clone, home):
-    clone.bootstrap()
+def test_a_fresh_clone_is_set_up_by_the_same_command_and_an_environment_in_it_kept(up, tmp_path):
+    clone = Project(tmp_path / "my-experiment")
+    up.git("clone", "--quiet", up.path, clone.path)
+    shutil.rmtree(Path.home() / "jupyter")  # a colleague has not the kernel of this project
+    clone.run("uv", "venv", "--quiet", ".venv")
+    (clone.path / ".venv" / "mine").write_text("1")
+    assert "the old environment is now .venv.before-bootstrap" in clone.bootstrap().stdout
+    assert (clone.path / ".venv.before-bootstrap" / "mine").read_text() == "1"
+    shutil.rmtree(clone.path / ".venv.before-bootstrap")
     assert_works(clone)
     assert clone.git("status", "--porcelain") == ""
 
 
-def test_the_environment_of_another_project_is_set_aside(small, tmp_path):
-    project, venv = small(), tmp_path / "shared"
-    other = Project(tmp_path / "other" / project.path.name)
-    shutil.copytree(project.path, other.path)
+def test_a_venv_folder_of_ones_choice_is_used_and_that_of_another_project_set_aside(up, tmp_path):
+    venv, project, other = (tmp_path / name for name in ("envs/one", "project", "other"))
+    for path in (project, other):
+        shutil.copytree(up.path, path, ignore=shutil.ignore_patterns(".venv"))
+    project, other = Project(project), Project(other)
     project.bootstrap("--venv", venv, "--no-kernel", "--no-git")
+    project.run(venv / "bin/python", "-c", "import lab, my_experiment")
+    assert not (project.path / ".venv").exists()
     (venv / "mine").write_text("1")
     output = other.bootstrap("--venv", venv, "--no-kernel", "--no-git").stdout
-    assert "the old environment is now shared.before-bootstrap" in output
-    assert (tmp_path / "shared.before-bootstrap" / "mine").read_text() == "1"
+    assert "the old environment is now one.before-bootstrap" in output
+    assert (tmp_path / "envs/one.before-bootstrap/mine").read_text() == "1"
 
 
-def test_a_venv_folder_of_ones_choice_is_used(small, tmp_path):
-    project = small()
-    project.bootstrap("--venv", tmp_path / "envs" / "one", "--no-kernel")
-    project.run(tmp_path / "envs/one/bin/python", "-c", "import lab, my_experiment")
-    assert not (project.path / ".venv").exists()
-
-
-def test_a_folder_that_is_no_environment_is_not_touched(small, tmp_path):
-    project = small()
+def test_a_folder_that_is_no_environment_is_not_touched(up, tmp_path):
+    project = up
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "data").write_text("1")
     done = project.bootstrap("--venv", tmp_path / "precious", check=False)
@@ -138,8 +147,8 @@ def test_a_folder_that_is_no_environment_is_not_touched(small, tmp_path):
     assert (tmp_path / "precious" / "data").read_text() == "1"
 
 
-def test_a_file_in_the_place_of_the_environment_stays(small):
-    project = small()
+def test_a_file_in_the_place_of_the_environment_stays(up):
+    project = up
     done = project.bootstrap("--venv", "README.md", check=False)
     assert done.returncode == 1
     assert "README.md exists and is not an environment" in done.stdout
@@ -147,21 +156,11 @@ def test_a_file_in_the_place_of_the_environment_stays(small):
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
-def test_a_missing_file_is_named(clone, name):
-    (clone.path / name).unlink()
-    done = clone.bootstrap("--no-kernel", "--no-git", check=False)
+def test_a_missing_file_is_named(up, name):
+    (up.path / name).unlink()
+    done = up.bootstrap("--no-kernel", "--no-git", check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
-    assert str(clone.path / name) in done.stdout and "No such file" in done.stdout
-
-
-def test_an_environment_of_the_users_own_is_set_aside_and_kept(small):
-    project = small()
-    project.run("uv", "venv", "--quiet", ".venv")
-    (project.path / ".venv" / "mine").write_text("1")
-    assert "the old environment is now .venv.before-bootstrap" in (project.bootstrap().stdout)
-    assert (project.path / ".venv.before-bootstrap" / "mine").read_text() == "1"
-    table = project.check().stdout
-    assert "stale" not in table
+    assert str(up.path / name) in done.stdout and "No such file" in done.stdout
 
 
 # --- --check ---------------------------------------------------------------------------------
@@ -190,42 +189,43 @@ def spoil_filter(project):
     project.git("config", "--unset", "filter.notebook-output.clean")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "row"),
-    [
-        (spoil_lock, "stale    environment  .venv is older than requirements.txt"),
-        (spoil_package, "stale    packages"),
-        (spoil_kernel, "stale    kernel       not registered with Jupyter"),
-        (spoil_filter, "stale    repository   the notebook filter is missing"),
-    ],
-)
-def test_check_finds_what_is_out_of_date_and_names_what_fixes_it(up, spoil, row):
+def test_check_finds_all_that_is_out_of_date_and_names_what_fixes_it(up):
     project = up
-    spoil(project)
+    spoil_kernel(project)
+    spoil_filter(project)
+    spoil_package(project)
+    spoil_lock(project)
     done = project.check(check=False)
     assert done.returncode == 1
-    assert row in done.stdout
+    rows = (
+        "stale    environment  .venv is older than requirements.txt",
+        "stale    packages",
+        "stale    kernel       not registered with Jupyter",
+        "stale    repository   the notebook filter is missing",
+    )
+    for row in rows:
+        assert row in done.stdout
     assert "To fix it: python3 bootstrap.py" in done.stdout
     project.bootstrap()
     project.check()
 
 
-def test_an_environment_that_was_emptied_is_made_anew(up):
-    project = up
+def test_an_environment_that_was_emptied_is_made_anew(up, tmp_path):
+    project = copy(up, tmp_path / "copy")
     empty_environment(project)
     assert "done     environment  .venv, Python 3.11" in project.bootstrap().stdout
     assert_works(project)
 
 
-@pytest.mark.parametrize("name", ["einops", "of-no-index"])
-def test_a_dependency_that_is_not_in_the_lock_is_found(up, name):
-    project = up
-    settings = project.path / "pyproject.toml"
-    text = settings.read_text().replace("dependencies = [", f'dependencies = [\n    "{name}",')
-    settings.write_text(text)
-    done = project.check(check=False)
-    assert done.returncode == 1
-    assert "packages     requirements.txt lacks what pyproject.toml asks for" in done.stdout
+def test_a_dependency_that_is_not_in_the_lock_is_found(up):
+    settings = up.path / "pyproject.toml"
+    text = settings.read_text()
+    for name in ("einops", "of-no-index"):
+        new = text.replace("dependencies = [", f'dependencies = [\n    "{name}",')
+        settings.write_text(new)
+        done = up.check(check=False)
+        assert done.returncode == 1
+        assert "packages     requirements.txt lacks what pyproject.toml asks for" in done.stdout
 
 
 # --- faults, one at a time --------------------------------------------------------------------
@@ -253,10 +253,8 @@ def test_without_network_the_files_stay_and_the_summary_names_the_command(tmp_pa
     assert ["done", "repository"] in rows
     assert "python3 bootstrap.py" in done.stdout
     assert "Traceback" not in done.stdout
-    shorten(project)
-    project.git("commit", "--all", "--quiet", "--message", "short")
-    project.bootstrap()
-    assert_works(project)
+    assert project.files() == TREE, "as a fresh clone, which bootstrap.py sets up"
+    assert project.git("status", "--porcelain", "--ignored") == "!! machines.local.toml"
 
 
 def test_a_lost_network_leaves_the_environment_that_was_there(up, tmp_path):
@@ -268,17 +266,16 @@ def test_a_lost_network_leaves_the_environment_that_was_there(up, tmp_path):
     project.run("lab", "kernel", "list")
 
 
-def test_a_failing_uv_is_named_and_leaves_nothing_unfinished(small, tmp_path):
-    project = small()
+def test_a_failing_uv_is_named_and_leaves_nothing_unfinished(bake, tmp_path):
+    project = bake()
     stub(tmp_path / "bin" / "uv", 'case "$1" in --version) echo "uv 9.9.9";; *) exit 3;; esac')
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
     # Project.run puts .venv/bin first, but there is no environment yet
     done = project.bootstrap(check=False, env={"PATH": path})
     assert done.returncode == 1
     assert "failed (3)" in done.stdout
+    assert project.files() == TREE
     assert not list(project.path.glob(".venv*"))
-    project.bootstrap()
-    assert_works(project)
 
 
 @pytest.mark.parametrize(
@@ -304,9 +301,9 @@ def test_a_failing_uv_is_named_and_leaves_nothing_unfinished(small, tmp_path):
     ids=["nothing given", "pip's variables", "UV_TORCH_BACKEND"],
 )
 def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
-    bake, tmp_path, monkeypatch, given, passed_on, calls
+    up, tmp_path, monkeypatch, given, passed_on, calls
 ):
-    assert list_installs(bake(), tmp_path, monkeypatch, given) == (calls, passed_on)
+    assert list_installs(up, tmp_path, monkeypatch, given) == (calls, passed_on)
 
 
 @pytest.mark.parametrize(
@@ -325,14 +322,13 @@ def test_uv_gets_the_gpus_torch_unless_the_user_says_where_packages_are(
     ],
 )
 def test_what_uvs_own_configuration_says_of_packages_is_left_to_uv(
-    bake, home, tmp_path, monkeypatch, file, text, calls
+    up, tmp_path, monkeypatch, file, text, calls
 ):
-    project = bake()
-    path = project.path / os.path.expanduser(file)
+    path = up.path / os.path.expanduser(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as opened:
         opened.write(f"\n{text}")
-    assert list_installs(project, tmp_path, monkeypatch, {}) == (calls, {})
+    assert list_installs(up, tmp_path, monkeypatch, {}) == (calls, {})
 
 
 def list_installs(project, tmp_path, monkeypatch, given):
@@ -344,7 +340,8 @@ def list_installs(project, tmp_path, monkeypatch, given):
     logging = f'echo "$*" >> {log}; env | grep ^UV_ >> {log}; [ "$2" != pip ]'
     stub(tmp_path / "bin/uv", f'case "$1" in --version) echo "uv 9.9.9"; exit;; esac; {logging}')
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
-    done = project.bootstrap("--no-kernel", "--no-git", check=False, env={"PATH": path, **given})
+    options = ("--venv", tmp_path / "new", "--no-kernel", "--no-git")
+    done = project.bootstrap(*options, check=False, env={"PATH": path, **given})
     assert done.returncode == 1
     lines = log.read_text().splitlines()
     installs = [line.split() for line in lines if " pip install " in line]
@@ -366,51 +363,41 @@ def bare_path(tmp_path, *more) -> str:
 def test_a_machine_without_a_uv_that_is_new_enough_gets_one_from_pypi_for_itself(
     small, tmp_path, home
 ):
-    """Without network one line says what to install."""
-    project = small()
+    """Without network one line says what to install; and a Python without pip asks for it, too."""
+    project, cache = small, home / ".cache/dl-remote-template"
     stub(tmp_path / "old" / "uv", 'echo "uv 0.4.1"')
+    project.run("uv", "venv", "--quiet", tmp_path / "no pip")
     bare = bare_path(tmp_path)
-
-    def bootstrap(path: str, **more) -> tuple[int, str]:
-        done = subprocess.run(
-            [os.path.realpath(sys.executable), "bootstrap.py"],
-            cwd=project.path,
-            env={**os.environ, **more, "PATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        return done.returncode, done.stdout
-
-    code, said = bootstrap(f"{tmp_path}/old:{bare}", **no_network(tmp_path))
-    assert code == 1
-    assert "Downloading uv from PyPI" in said
-    assert "uv is missing and cannot be downloaded" in said
-    assert "Traceback" not in said
-    code, said = bootstrap(bare)
-    assert code == 0, said
-    assert (home / ".cache/dl-remote-template/uv/bin/uv").exists()
+    old, offline = {"PATH": f"{tmp_path}/old:{bare}"}, no_network(tmp_path)
+    done = project.bootstrap(python=tmp_path / "no pip/bin/python", check=False, env=old | offline)
+    assert done.returncode == 1
+    assert "Downloading uv from PyPI" in done.stdout
+    assert "uv is missing and cannot be downloaded: python -m pip failed" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert os.listdir(cache) == []
+    project.bootstrap(python=os.path.realpath(sys.executable), env={"PATH": bare})
+    assert (cache / "uv/bin/uv").exists()
     assert_works(project)
 
 
-def test_the_lab_of_another_project_in_pythonpath_is_not_taken(project, tmp_path):
+def test_the_lab_of_another_project_in_pythonpath_is_not_taken(up, tmp_path):
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / "__init__.py").touch()
     foreign = {"PYTHONPATH": str(tmp_path)}
-    assert "done     kernel" in project.bootstrap(env=foreign).stdout
-    assert project.bootstrap(env=foreign).stdout.count("  done ") == 3
+    assert up.bootstrap(env=foreign).stdout.count("  done ") == 3
 
 
-def test_a_kernel_that_cannot_be_written_is_named_and_the_rest_is_done(small, home):
-    project = small()
-    (home / "jupyter").write_text("a file where the folder should be")
+def test_a_kernel_that_cannot_be_written_is_named_and_the_rest_is_done(up):
+    project, kernels = up, Path.home() / "jupyter"
+    shutil.rmtree(kernels)
+    kernels.write_text("a file where the folder should be")
     done = project.bootstrap(check=False)
     assert done.returncode == 1
     assert "done     environment" in done.stdout
     assert "failed   kernel" in done.stdout
     assert "done     repository" in done.stdout
     assert "Traceback" not in done.stdout
-    (home / "jupyter").unlink()
+    kernels.unlink()
     project.bootstrap()
     assert_works(project)
 
@@ -430,35 +417,30 @@ def test_an_ipykernel_that_is_missing_or_broken_is_named(up):
     assert f"delete {project.path}/.venv and run python3 bootstrap.py" in done.stdout
 
 
-FULL_DISK = """
-mount -t tmpfs -o size=2m none "$1" && cp -r . "$1" && cd "$1"
-"$2" bootstrap.py; echo "first: $?"
+DISK = """
+mount -t tmpfs none "$1" && cp -r . "$1" && mount -o remount,ro "$1" && cd "$1"
+"$2" bootstrap.py; echo "read-only: $?"
+echo "left: $(ls -dA .venv* 2>/dev/null)"
+mount -o remount,rw,size=2m "$1"
+"$2" bootstrap.py; echo "full: $?"
 echo "left: $(ls -dA .venv* 2>/dev/null)"
 mount -o remount,size=500m "$1"
-"$2" bootstrap.py; echo "second: $?"
-.venv/bin/lab check; echo "check: $?"
-"""
-READ_ONLY = """
-mount -t tmpfs none "$1" && cp -r . "$1" && mount -o remount,ro "$1" && cd "$1"
-"$2" bootstrap.py; echo "first: $?"
-echo "left: $(ls -dA .venv* 2>/dev/null)"
-mount -o remount,rw "$1"
-"$2" bootstrap.py; echo "second: $?"
+"$2" bootstrap.py; echo "last: $?"
 .venv/bin/lab check; echo "check: $?"
 """
 
 
-@pytest.mark.parametrize("script", [FULL_DISK, READ_ONLY], ids=["full disk", "read-only"])
-def test_a_disk_that_takes_nothing_is_named_and_later_all_is_well(small, tmp_path, script):
-    project = small()
+def test_a_disk_that_takes_nothing_is_named_and_later_all_is_well(small, tmp_path):
+    project = small
     (tmp_path / "disk").mkdir()
-    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", DISK, "sh"]
     done = project.run(*inside, tmp_path / "disk", sys.executable)
     assert "Traceback" not in done.stdout
-    first, rest = done.stdout.split("first: ")
-    assert "failed   environment" in first
-    assert rest.startswith("1\nleft: \n")
-    assert "second: 0" in rest
+    read_only, rest = done.stdout.split("read-only: ")
+    full, rest = rest.split("full: ")
+    assert "failed   environment" in read_only and "failed   environment" in full
+    assert full.startswith("1\nleft: \n") and rest.startswith("1\nleft: \n")
+    assert "last: 0" in rest
     assert "check: 0" in rest
 
 
@@ -491,21 +473,18 @@ exec {uv} "$@"
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_interrupted_at_each_step_in_turn_and_run_again_all_is_well(small, tmp_path, number):
+def test_interrupted_at_its_creation_and_at_each_step_and_run_again_all_is_well(tmp_path, home):
     """Each run gets past the step at which the one before was interrupted."""
-    project = small()
-    uv = shutil.which("uv")
+    project, uv = Project(tmp_path / "out" / "my-experiment"), shutil.which("uv")
+    names = {name: tmp_path / name for name in ("pipe", "never", "count")}
     for name in ("pipe", "never"):
-        os.mkfifo(tmp_path / name)
-    names = {"pipe": tmp_path / "pipe", "never": tmp_path / "never", "count": tmp_path / "count"}
-    for call in (1, 2, 3):
+        os.mkfifo(names[name])
+
+    def interrupt(number: int, call: int, *command: object, before: str = "") -> str:
         names["count"].unlink(missing_ok=True)
-        script = HALTING_UV.format(uv=uv, call=call, before=f'{uv} --quiet "$@"', **names)
-        stub(tmp_path / "bin" / "uv", script)
+        stub(tmp_path / "bin/uv", HALTING_UV.format(uv=uv, call=call, before=before, **names))
         running = subprocess.Popen(
-            [sys.executable, "bootstrap.py"],
-            cwd=project.path,
+            [sys.executable, *map(str, command)],
             env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
             start_new_session=True,
             stdout=subprocess.PIPE,
@@ -517,32 +496,42 @@ def test_interrupted_at_each_step_in_turn_and_run_again_all_is_well(small, tmp_p
         output, _ = running.communicate()
         assert running.returncode != 0
         assert not (project.path / ".venv").exists()
-        if number == signal.SIGINT:
-            assert "Run again: python3 bootstrap.py" in output
-            assert "Traceback" not in output
-            assert not list(project.path.glob(".venv*"))
+        return output
+
+    create = ("-m", "cookiecutter", "--no-input", TEMPLATE, "-o", tmp_path / "out")
+    interrupt(signal.SIGINT, 2, *create)
+    assert project.files() == TREE
+    shorten(project)
+    # what SIGTERM does, SIGINT does
+    for number, call in [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGINT, 3)]:
+        output = interrupt(number, call, project.path / "bootstrap.py", before=f'{uv} --quiet "$@"')
+        assert "Run again: python3 bootstrap.py" in output
+        assert "Traceback" not in output
+        assert not list(project.path.glob(".venv*"))
+    for call in (1, 2, 3):
+        interrupt(signal.SIGKILL, call, project.path / "bootstrap.py", before=f'{uv} --quiet "$@"')
     project.bootstrap()
     assert_works(project)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_while_git_holds_its_lock_and_run_again_all_is_well(bake, tmp_path, number):
+def test_interrupted_while_git_holds_its_lock_and_run_again_all_is_well(bake, tmp_path):
     project, only_git = bake(), ("bootstrap.py", "--no-venv", "--no-kernel")
     for name in ("pipe", "never"):
         os.mkfifo(tmp_path / name)
     # git asks the notebook filter in the middle of git add
     stub(tmp_path / "bin/python3", f"echo halted > {tmp_path}/pipe; read -r _ < {tmp_path}/never")
-    running = subprocess.Popen(
-        [sys.executable, *only_git],
-        cwd=project.path,
-        env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
-        start_new_session=True,
-    )
-    assert (tmp_path / "pipe").read_text() == "halted\n"
-    assert list(project.path.glob(".git*/**/index.lock"))
-    os.killpg(running.pid, number)
-    assert running.wait() != 0
-    assert not (project.path / ".git").exists()
+    for number in (signal.SIGINT, signal.SIGKILL):
+        running = subprocess.Popen(
+            [sys.executable, *only_git],
+            cwd=project.path,
+            env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
+            start_new_session=True,
+        )
+        assert (tmp_path / "pipe").read_text() == "halted\n"
+        assert list(project.path.glob(".git*/**/index.lock"))
+        os.killpg(running.pid, number)
+        assert running.wait() != 0
+        assert not (project.path / ".git").exists()
     project.run(sys.executable, *only_git)
     assert not list(project.path.glob(".git.*"))
     assert "building" not in project.git("ls-files")
@@ -550,29 +539,6 @@ def test_interrupted_while_git_holds_its_lock_and_run_again_all_is_well(bake, tm
     assert project.git("config", "--get-all", "core.bare") == "false"
     found = [path for path in project.path.glob(".git/**/*") if path.is_file()]
     assert not [path for path in found if b"building-" in path.read_bytes()]
-
-
-def test_an_interrupted_creation_keeps_its_files_and_is_finished_by_bootstrap(tmp_path, home):
-    uv = shutil.which("uv")
-    for name in ("pipe", "never"):
-        os.mkfifo(tmp_path / name)
-    names = {"pipe": tmp_path / "pipe", "never": tmp_path / "never", "count": tmp_path / "count"}
-    stub(tmp_path / "bin" / "uv", HALTING_UV.format(uv=uv, call=2, before="", **names))
-    running = subprocess.Popen(
-        [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", tmp_path / "out"],
-        env={**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (tmp_path / "pipe").read_text() == "halted\n"
-    os.killpg(running.pid, signal.SIGINT)
-    running.communicate()
-    project = Project(tmp_path / "out" / "my-experiment")
-    shorten(project)
-    project.bootstrap()
-    assert_works(project)
 
 
 # --- kernels ----------------------------------------------------------------------------------
@@ -585,8 +551,7 @@ def kernels(project) -> dict[str, dict]:
 
 def test_two_projects_of_one_name_get_two_kernels_and_the_notebooks_know_theirs(up, tmp_path):
     first = up
-    second = Project(tmp_path / "elsewhere" / "my-experiment")
-    shutil.copytree(first.path, second.path, ignore=shutil.ignore_patterns(".venv", ".git"))
+    second = copy(first, tmp_path / "my-experiment")
     output = second.bootstrap().stdout
     assert f"my-experiment-2; because the name my-experiment belongs to {first.path}" in output
     for project, name in ((first, "my-experiment"), (second, "my-experiment-2")):
@@ -597,16 +562,16 @@ def test_two_projects_of_one_name_get_two_kernels_and_the_notebooks_know_theirs(
     assert "my-experiment-3" not in second.bootstrap().stdout
 
 
-@pytest.mark.parametrize("text", ['{"argv": ["julia"], "display_name": "Julia"}', '{"argv": '])
-def test_a_kernel_that_another_program_made_is_not_replaced(small, home, text):
-    folder = home / "jupyter" / "kernels" / "my-experiment"
-    folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(text)  # also one that cannot be read is somebody's
-    before = (folder / "kernel.json").read_bytes()
-    project = small()
-    project.bootstrap()
-    assert (folder / "kernel.json").read_bytes() == before
-    assert kernels(project)["my-experiment-2"]["state"] == "this project"
+def test_a_kernel_that_another_program_made_is_not_replaced(up):
+    folder = Path.home() / "jupyter" / "kernels" / "my-experiment"
+    # also one that cannot be read is somebody's
+    for text in ('{"argv": ["julia"], "display_name": "Julia"}', '{"argv": '):
+        shutil.rmtree(folder.parent)
+        folder.mkdir(parents=True)
+        (folder / "kernel.json").write_text(text)
+        up.bootstrap("--no-git")
+        assert (folder / "kernel.json").read_text() == text
+        assert kernels(up)["my-experiment-2"]["state"] == "this project"
 
 
 def test_a_notebook_of_another_language_or_a_broken_one_is_left_alone(up):
@@ -634,19 +599,19 @@ def test_a_project_that_moved_takes_its_kernel_along(up, tmp_path):
     assert moved.git("status", "--porcelain") == ""
 
 
-def test_a_deleted_environment_shows_as_gone_and_comes_back(up, small):
-    project, other = up, small(project_slug="other")
-    other.bootstrap()
-    shutil.rmtree(project.path / ".venv")
+def test_a_deleted_environment_shows_as_gone_and_comes_back(up, tmp_path):
+    project, other = up, copy(up, tmp_path / "other", "other")
+    other.run("lab", "kernel", "install")
+    (project.path / ".venv").rename(tmp_path / "away")
     assert kernels(other)["my-experiment"]["state"] == "gone"
     assert "my-experiment  gone" in other.run("lab", "kernel", "list").stdout
-    project.bootstrap()
+    (tmp_path / "away").rename(project.path / ".venv")
     assert kernels(other)["my-experiment"]["state"] == "other"
 
 
-def test_kernel_remove_takes_away_this_projects_kernel_alone(up, small):
-    project, other = up, small(project_slug="other")
-    other.bootstrap()
+def test_kernel_remove_takes_away_this_projects_kernel_alone(up, tmp_path):
+    project, other = up, copy(up, tmp_path / "other", "other")
+    other.run("lab", "kernel", "install")
     assert project.run("lab", "kernel", "remove").stdout == "removed: my-experiment\n"
     assert list(kernels(other)) == ["other"]
     assert "has no kernel" in project.run("lab", "kernel", "remove").stdout
@@ -719,13 +684,14 @@ names = [module.name for module in pkgutil.walk_packages(lab.__path__, "lab.")]
 for name in names:
     importlib.import_module(name)
 assert len(names) > 50 and "torch" not in sys.modules
+print(sys.version)
 """
 
 
 def test_a_missing_python_is_one_line_with_both_fixes_and_the_versions_that_are_installed(
     small, tmp_path
 ):
-    project = small()
+    project = small
     edit(project.path / "pyproject.toml", 'python = "3.11"', 'python = "3.12"')
     alone = {"PATH": bare_path(tmp_path, "uv"), "UV_PYTHON_INSTALL_DIR": str(tmp_path / "none")}
     alone |= no_network(tmp_path)
@@ -748,53 +714,53 @@ def test_the_versions_of_python_that_are_offered_are_those_of_the_question():
     assert re.findall(r'"([^"]*)"', named) == sorted(offered)
 
 
+# What the hook says of a name that only some versions of Python have as a module.
+CHECK_SLUG = """
+import sys
+hook = {"__name__": "hook"}
+exec(open(sys.argv[1]).read().replace("{{ cookiecutter | tojson }}", "{}"), hook)
+print(bool(hook["refusal"]("project_slug", "distutils")), sys.version)
+"""
+
+
 @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
-def test_every_python_we_name_creates_sets_up_and_runs_lab(small, tmp_path, version):
+def test_every_python_we_name_creates_sets_up_and_runs_lab(tmp_path, home, version):
     python = python_of(version)
     if not python:
         pytest.skip(f"this machine has no Python {version}")
+    command = [tmp_path / "venv/bin/python", "-m", "cookiecutter", "--no-input", TEMPLATE]
+    run_uv("venv", "--quiet", "-p", python, tmp_path / "venv")
+    run_uv("pip", "install", "--quiet", "-p", tmp_path / "venv", "cookiecutter")
+    project = Project(tmp_path / "my-experiment")
+    answers, skip = [f"python_version={version}"], {"DL_TEMPLATE_SKIP": "venv,kernel"}
+    project.run(*command, "-o", tmp_path, *answers, cwd=tmp_path, env=skip)
+    assert (project.path / ".git").exists()
+    said = project.run(command[0], "-c", CHECK_SLUG, TEMPLATE / "hooks/pre_gen_project.py").stdout
+    assert said.startswith(f"True {version}.")
+
+    shorten(project, RECORDED)
     path = f"{os.path.dirname(python)}:{os.environ['PATH']}"
-    project = small(names=RECORDED, python_version=version)
     project.bootstrap(python=python, env={"PATH": path})
     assert up_to_date(project.check().stdout) == 5
-    output = project.run(".venv/bin/python", "-c", "import sys; print(sys.version)").stdout
-    assert output.startswith(version)
-    project.run("python", "-c", EVERY_MODULE)
+    assert project.run("python", "-c", EVERY_MODULE).stdout.startswith(f"{version}.")
     shutil.copy(EXPERIMENT, project.path / "src/my_experiment/experiment.py")
     project.run("python", "-m", "my_experiment.experiment", "with", "quick")
     assert "COMPLETED" in project.run("lab", "runs").stdout
     assert kernels(project)["my-experiment"]["state"] == "this project"
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
-def test_the_hooks_run_under_every_python_we_name(tmp_path, version):
-    python = python_of(version)
-    if not python:
-        pytest.skip(f"this machine has no Python {version}")
-    subprocess.run(["uv", "venv", "--quiet", "-p", python, tmp_path / "venv"], check=True)
-    into = ["--python", tmp_path / "venv"]
-    subprocess.run(["uv", "pip", "install", "--quiet", *into, "cookiecutter"], check=True)
-    command = [tmp_path / "venv/bin/python", "-m", "cookiecutter", "--no-input", TEMPLATE]
-    environment = {**os.environ, "DL_TEMPLATE_SKIP": "venv,kernel"}
-    for answer, code in (("project_slug=fine", 0), ("project_slug=distutils", 1)):
-        out = tmp_path / answer
-        done = subprocess.run([*command, "-o", out, answer], env=environment, capture_output=True)
-        assert done.returncode == code, done.stderr
-    assert (tmp_path / "project_slug=fine" / "fine" / ".git").exists()
-
-
 def test_bootstrap_runs_under_the_oldest_python_it_promises(small):
     python = python_of("3.8")
     if not python:
         pytest.skip("this machine has no Python 3.8")
-    project = small()
+    project = small
     project.bootstrap(python=python)
     assert_works(project)
 
 
 def test_where_packages_come_from_is_read_from_pip_conf(small, tmp_path, home):
     """uv does not read it; and `user = true` there would break pip in an environment."""
-    project = small()
+    project = small
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     (home / ".config/pip").mkdir(parents=True)

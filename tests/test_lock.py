@@ -37,11 +37,11 @@ def test_locking_from_nothing_gives_one_bare_torch_and_locking_again_changes_not
     project = bake()
     lock = project.path / "requirements.txt"
     lock.unlink()
-    project.lock()
+    project.run_lab("lock")
     text = lock.read_text("utf-8")
     assert re.findall("^torch==.*", text, re.M) == ["torch==2.13.0"]
     assert all(PIN.fullmatch(line) for line in text.splitlines() if line[0] not in "#.-")
-    assert "requirements.txt is unchanged" in project.lock().stdout
+    assert "requirements.txt is unchanged" in project.run_lab("lock").stdout
     assert lock.read_text("utf-8") == text
 
 
@@ -55,7 +55,7 @@ def test_a_new_dependency_adds_its_lines_and_changes_no_other(bake):
     settings.write_text(text, "utf-8")
     lock = project.path / "requirements.txt"
     before = lock.read_text("utf-8").splitlines()
-    output = project.lock().stdout
+    output = project.run_lab("lock").stdout
     added = [line for line in lock.read_text("utf-8").splitlines() if line not in before]
     assert len(added) == 1 and added[0].startswith("einops==")
     assert output.splitlines()[0] == f"+ {added[0]}"
@@ -70,7 +70,7 @@ def test_a_dependency_that_does_not_exist_leaves_the_lock_alone(bake):
     settings.write_text(text.replace('"torch==2.13.0"', '"torch==99.99"'), "utf-8")
     lock = project.path / "requirements.txt"
     before = lock.read_text("utf-8")
-    done = project.lock(check=False)
+    done = project.run_lab("lock", check=False)
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
     assert lock.read_text("utf-8") == before
@@ -83,5 +83,5 @@ def test_an_upper_bound_of_python_changes_nothing_in_the_lock(bake):
     settings, lock = project.path / "pyproject.toml", project.path / "requirements.txt"
     text, before = settings.read_text("utf-8"), lock.read_text("utf-8")
     settings.write_text(text.replace('">=3.10"', '">=3.10, <4"'), "utf-8")
-    assert "requirements.txt is unchanged" in project.lock().stdout
+    assert "requirements.txt is unchanged" in project.run_lab("lock").stdout
     assert lock.read_text("utf-8") == before

@@ -16,7 +16,6 @@ from helpers.projects import (
     TEMPLATE,
     TREE,
     VERSION,
-    Project,
     build_fork,
     shorten,
 )
@@ -158,18 +157,13 @@ def test_a_wheel_that_is_not_the_one_of_the_lock_is_not_installed(bake):
 # --- lab update -------------------------------------------------------------------------------
 
 
-def update(project: Project, *arguments, **options):
-    command = [sys.executable, "-m", "lab.cli", "update", *arguments]
-    return project.run(*command, env={"PYTHONPATH": str(LAB)}, **options)
-
-
 @pytest.mark.environment
 def test_a_fork_of_lab_is_built_put_in_place_used_and_updated_again(bake, tmp_path, home):
     project = bake(skip="venv,kernel")
     for number in (1, 2):
         version = f"{VERSION}+team.{number}"
         (tmp_path / str(number)).mkdir()
-        output = update(project, build_fork(tmp_path / str(number), version)).stdout
+        output = project.run_lab("update", build_fork(tmp_path / str(number), version)).stdout
         assert f"## {version}\n\n- ours" in output and f"## {VERSION}\n" not in output
         assert f"-> {version}" in output
         changed = project.git("status", "--porcelain", "-uall").splitlines()
@@ -196,7 +190,7 @@ def test_lab_update_with_edits_in_the_way_changes_nothing(bake, tmp_path):
     with (project.path / "requirements.txt").open("a") as file:
         file.write("# mine\n")
     before = {name: (project.path / name).read_bytes() for name in project.files()}
-    done = update(project, build_fork(tmp_path, f"{VERSION}+team.1"), check=False)
+    done = project.run_lab("update", build_fork(tmp_path, f"{VERSION}+team.1"), check=False)
     assert done.returncode == 1 and "requirements.txt has changes" in done.stdout
     assert {name: (project.path / name).read_bytes() for name in project.files()} == before
 
@@ -207,7 +201,7 @@ def test_lab_update_that_finds_no_lock_puts_everything_back(bake, tmp_path):
     settings = project.path / "pyproject.toml"
     settings.write_text(settings.read_text().replace('"numpy>=2.0"', '"numpy>=2000"'))
     project.git("commit", "--quiet", "--all", "--message", "an impossible wish")
-    done = update(project, build_fork(tmp_path, f"{VERSION}+team.1"), check=False)
+    done = project.run_lab("update", build_fork(tmp_path, f"{VERSION}+team.1"), check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout
     assert project.git("status", "--porcelain") == ""
 
@@ -215,5 +209,5 @@ def test_lab_update_that_finds_no_lock_puts_everything_back(bake, tmp_path):
 @pytest.mark.slow
 def test_the_same_wheel_again_changes_nothing(bake):
     project = bake(skip="venv,kernel")
-    assert f"lab is {VERSION} already" in update(project, committed_wheel()).stdout
+    assert f"lab is {VERSION} already" in project.run_lab("update", committed_wheel()).stdout
     assert project.git("status", "--porcelain") == ""

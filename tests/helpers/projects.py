@@ -1,12 +1,14 @@
 """Baking projects and running commands in them, away from the developer's own settings."""
 
 import functools
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +16,9 @@ TEMPLATE = Path(__file__).resolve().parents[2]
 EVERY_STEP = "venv,kernel,git"
 LAB = TEMPLATE / "lab/src"  # the package, for tests that need no environment
 VERSION = re.search(r'(?m)^version = "(.*)"', (LAB.parent / "pyproject.toml").read_text("utf-8"))[1]
-# The uv cache stays the developer's, so that packages are fetched once and not for each run.
+# The caches stay the developer's, so that packages are fetched once and not for each run.
 UV_CACHE = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True).stdout.strip()
+PIP_CACHE = os.environ.get("PIP_CACHE_DIR") or str(Path.home() / ".cache/pip")
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # before HOME is isolated
 # What a project needs for its kernel and the lab command: a lock that installs in a moment, and on
 # a Python for which this machine has no torch.
@@ -92,10 +95,15 @@ class Project:
         """What lab check says, of the environment that is there."""
         return self.run("lab", "check", **options)
 
-    def lock(self, *arguments, **options):
-        """Run lab lock, without an environment."""
-        command = [sys.executable, "-m", "lab.cli", "lock", *arguments]
-        return self.run(*command, env={"PYTHONPATH": str(LAB)}, **options)
+    def run_lab(self, *arguments, check=True, **options):
+        """Run lab from its source; what makes a lock takes it from uv's cache, if it can."""
+        command = [sys.executable, "-m", "lab.cli", *arguments]
+        for offline in ("1", "0"):  # to ask the registry of each package takes 15 seconds
+            env = {"PYTHONPATH": str(LAB), "UV_OFFLINE": offline}
+            done = self.run(*command, env=env, check=check and offline == "0", **options)
+            if done.returncode == 0 or not check:
+                break
+        return done
 
     def git(self, *arguments) -> str:
         return self.run("git", *arguments).stdout.strip()
@@ -123,6 +131,7 @@ def isolate(home: Path, setenv) -> None:
     setenv("JUPYTER_DATA_DIR", str(home / "jupyter"))
     setenv("GIT_CONFIG_NOSYSTEM", "1")
     setenv("UV_CACHE_DIR", UV_CACHE)
+    setenv("PIP_CACHE_DIR", PIP_CACHE)
     setenv("OMP_NUM_THREADS", "1")  # the networks are tiny, and threads would fight for the cores
 
 
@@ -157,17 +166,33 @@ def share_compiled(made: Project, other: Project, prefix: Path | None = None) ->
             os.link(compiled, place)
 
 
+@functools.cache
 def python_of(version: str) -> str | None:
     """An interpreter of that version on this machine: in PATH, of pyenv, or of uv."""
     pyenv = sorted(PYENV.glob(f"versions/{version}.*"))
-    uv = subprocess.run(["uv", "python", "find", version], capture_output=True, text=True)
-    candidates = [shutil.which(f"python{version}"), *(p / "bin/python" for p in pyenv)]
-    for candidate in [*candidates, uv.stdout.strip()]:
-        if candidate:
-            tell = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-            if subprocess.run(tell, capture_output=True, text=True).stdout.strip() == version:
-                return str(candidate)
+    found = [shutil.which(f"python{version}"), *(p / "bin/python" for p in pyenv)]
+    for candidate in itertools.chain(filter(None, found), uvs_python(version)):
+        tell = [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        if subprocess.run(tell, capture_output=True, text=True).stdout.strip() == version:
+            return str(candidate)
     return None
+
+
+def uvs_python(version: str) -> Iterator[str]:
+    """The interpreter that uv finds, which takes it a second."""
+    done = subprocess.run(["uv", "python", "find", version], capture_output=True, text=True)
+    if done.returncode == 0:
+        yield done.stdout.strip()
+
+
+def run_uv(*arguments, input: str = "") -> str:
+    """Run uv with what it has in its cache, or else with the registry; return its output."""
+    for more in (["--offline"], []):  # to ask the registry of each package takes 15 seconds
+        command = ["uv", *map(str, arguments), *more]
+        done = subprocess.run(command, input=input, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout
+    raise AssertionError(done.stderr)
 
 
 def shorten(project: Project, names: tuple[str, ...] = FEW) -> None:
@@ -193,20 +218,14 @@ def shorten(project: Project, names: tuple[str, ...] = FEW) -> None:
 @functools.cache
 def short_lock(wanted: str, lock: str) -> str:
     """The part of the lock that is wanted."""
-    command = ["uv", "pip", "compile", "-", "--quiet", "--universal", "--python-version=3.10"]
+    command = ["pip", "compile", "-", "--quiet", "--universal", "--python-version=3.10"]
     names = "\n".join(re.findall(r'"([^"]+)"', wanted))
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.write(lock)
         constraints.flush()
         command += ["--no-annotate", "--no-header", "--constraint", constraints.name]
-        # what was asked of the registry before is in uv's cache, and asking again takes 15 seconds
-        for more in (["--offline"], []):
-            done = subprocess.run([*command, *more], input=names, capture_output=True, text=True)
-            if done.returncode == 0:
-                lines = done.stdout.splitlines(keepends=True)
-                left_out = tuple(f"{name}==" for name in LEFT_OUT)
-                return "".join(line for line in lines if not line.startswith(left_out))
-    raise AssertionError(done.stderr)
+        lines = run_uv(*command, input=names).splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(tuple(f"{x}==" for x in LEFT_OUT)))
 
 
 def stub(path, script):
