@@ -32,6 +32,10 @@ def test_the_lock_serves_every_python_and_both_systems():
     assert re.search(r"^appnope==\S+ ; sys_platform == 'darwin'", text, re.M)
 
 
+def test_no_start_of_jupyter_waits_for_grammars_that_it_does_not_need():
+    assert "rfc3987-syntax" not in LOCK.read_text("utf-8"), "see docs/decisions.md, jsonschema"
+
+
 @pytest.mark.slow
 def test_locking_from_nothing_gives_one_bare_torch_and_locking_again_changes_nothing(bake):
     project = bake()
@@ -40,6 +44,7 @@ def test_locking_from_nothing_gives_one_bare_torch_and_locking_again_changes_not
     project.run_lab("lock")
     text = lock.read_text("utf-8")
     assert re.findall("^torch==.*", text, re.M) == ["torch==2.13.0"]
+    assert "rfc3987-syntax" not in text
     assert all(PIN.fullmatch(line) for line in text.splitlines() if line[0] not in "#.-")
     assert "requirements.txt is unchanged" in project.run_lab("lock").stdout
     assert lock.read_text("utf-8") == text
