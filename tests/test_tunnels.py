@@ -477,16 +477,20 @@ def test_without_lab_setup_it_says_so(laptop):
     work.with_name("away").rename(work)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.endswith("lab: the project is not on worker yet: lab setup.\n")
+    program = laptop.there("work/.venv/bin/jupyter-lab").resolve()
+    program.rename(program.with_name("away"))
+    done = laptop.lab("notebook", check=False)
+    program.with_name("away").rename(program)
+    assert done.returncode == 1 and "there is no JupyterLab" in done.stderr
 
 
 def test_a_configuration_that_switches_the_token_off_is_refused(laptop, worker):
-    folder = laptop.hosts.worker.home / ".jupyter"
-    laptop.hosts.worker.write(
+    settings = laptop.hosts.worker.write(
         ".jupyter/jupyter_server_config.py",
         "c.IdentityProvider.token = ''\nc.ServerApp.port = 9999",
     )
     done = laptop.lab("notebook", check=False)
-    shutil.rmtree(folder)
+    settings.unlink()
     assert done.returncode == 1 and "switches the token off" in done.stderr
     assert not [c for c in everything(laptop.hosts.worker).values() if "jupyter-lab" in c]
 

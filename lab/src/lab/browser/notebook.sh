@@ -6,7 +6,7 @@
 
 cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
     fail "the project is not on $hostname yet: $lab setup."
-.venv/bin/python -c 'import jupyterlab' 2>/dev/null ||
+[ -x .venv/bin/jupyter-lab ] || # to import it would take as long as to start it
     fail "there is no JupyterLab in the environment on $hostname: $lab setup."
 mkdir -p "$ours"
 chmod 700 "$ours" # the terminal below shows the token, and older versions of tmux check no user
