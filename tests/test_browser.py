@@ -134,7 +134,7 @@ def test_the_open_page_continues_with_the_same_kernel_after_a_lost_connection(la
     page.goto(url.replace("/lab?", "/lab/tree/notebooks/two_runs.ipynb?"))
     for number in (0, 1):
         expect(run_cell(page, number).first).to_be_visible()
-    laptop.hosts.cut()
+    laptop.hosts.refuse()  # seen at once: the longer a page tries in vain, the later it tries again
     message = page.get_by_role("dialog")
     expect(message).to_contain_text("JupyterLab will continue trying to reconnect")
     laptop.hosts.heal()

@@ -109,7 +109,14 @@ def _set_up(laptop: Laptop, names: tuple[str, ...]) -> None:
         small = make_small_project(Path(folder), names, **answers)
         shutil.move(small.path, laptop.path)
     laptop.lab("setup")
+    # as after any git status of the user's: else each command filters the notebooks anew
+    laptop.git("status", "--short")
     # each test begins with this snapshot: what is compiled in it is not compiled by each test
     laptop.run("python", "-c", IMPORT_ALL)
-    more = IMPORT_SERVERS if "jupyter" in names else ""
+    more = ""
+    if "jupyter" in names:
+        more = IMPORT_SERVERS
+        # else each start of Jupyter asks this machine's node and npm for language servers
+        settings = '{"LanguageServerManager": {"autodetect": false}}'
+        laptop.hosts.worker.write(".jupyter/jupyter_server_config.json", settings)
     laptop.hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", IMPORT_ALL + more)

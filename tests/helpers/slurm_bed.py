@@ -277,4 +277,5 @@ def settle(started: SlurmBed, folder: Path) -> ClusterLaptop:
     shutil.move(small.path, started.laptop.home)
     laptop = ClusterLaptop(started.laptop.home / "my-experiment", hosts=started)
     laptop.lab("setup")
+    laptop.git("status", "--short")  # as in helpers.laptop: git knows its files again
     return laptop

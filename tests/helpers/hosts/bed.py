@@ -76,7 +76,9 @@ class Bed:
         public = {host: (keys / f"{key}.pub").read_text().split() for host, key in known.items()}
         lines = "".join(f"{host} {kind} {key}\n" for host, (kind, key, _) in public.items())
         self.laptop.write(".ssh/known_hosts", lines, 0o600)
-        self.laptop.write(".gitconfig", "[user]\n\tname = Ada\n\temail = ada@example.org\n")
+        settings = "[user]\n\tname = Ada\n\temail = ada@example.org\n"
+        # homes are copies, in which git shall know its files by their time and size
+        self.laptop.write(".gitconfig", f"{settings}[core]\n\tcheckStat = minimal\n")
 
 
 def uv_settings() -> str:
