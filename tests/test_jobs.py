@@ -182,7 +182,8 @@ def test_every_state_is_told_apart(laptop):
     for id in (running, stopped, killed, orphan):
         logged(laptop, id, "up")
     finished = start(laptop, "--name", "three", "--", "sh", "-c", "exit 3")
-    assert ended(laptop, finished) == "finished(3)"
+    ended(laptop, finished)
+    assert job(laptop, finished)["state"] == "finished(3)"
     assert laptop.lab("stop", stopped) == f"{stopped} stopped\n"
     worker = laptop.hosts.worker
     for id, who in ((killed, "sleep 1000"), (orphan, "runner.sh")):

@@ -33,9 +33,12 @@ def until(condition, seconds=120, what="it"):
 
 
 def ended(laptop, id: str) -> str:
-    """The state that a job ends in."""
-    until(lambda: laptop.there(f"jobs/{id}/exit_code").exists(), what=f"the end of {id}")
-    return job(laptop, id)["state"]
+    """The state that a job ends in. Only of more than a plain exit code lab is asked."""
+    end = laptop.there(f"jobs/{id}/exit_code")
+    until(end.exists, what=f"the end of {id}")
+    code = int(end.read_text().split()[0])
+    plain = code < 128 and not end.with_name("stop").exists()
+    return f"finished({code})" if plain else job(laptop, id)["state"]
 
 
 def log(laptop, id: str) -> str:

@@ -31,13 +31,14 @@ import importlib, lab, pkgutil
 for module in pkgutil.walk_packages(lab.__path__, "lab."):
     importlib.import_module(module.name)
 """
-# What a server of Jupyter, its kernels and TensorBoard import.
-IMPORT_SERVERS = """
-import debugpy.server.api, httpx, ipykernel.kernelapp, IPython.core.pylabtools, jupyter_lsp
+# What JupyterLab and a kernel import on the worker, and TensorBoard on the laptop.
+IMPORT_JUPYTER = """
+import debugpy.server.api, httpcore, httpx, ipykernel.debugger, ipykernel.kernelapp
+import jupyter_lsp, psutil
 import jupyter_server.services.kernels.connection.channels, jupyter_server_terminals
-import jupyterlab.labapp, matplotlib.pyplot, matplotlib_inline.backend_inline, nbconvert
-import notebook.app, pandas, tensorboard.default, tensorboard.main
+import jupyterlab.labapp, notebook.app
 """
+IMPORT_BOARD = "import tensorboard.default, tensorboard.main"
 
 
 def start_hosts(folder: Path, shared: Path | None = None) -> bed.Hosts:
@@ -112,11 +113,7 @@ def _set_up(laptop: Laptop, names: tuple[str, ...]) -> None:
     # as after any git status of the user's: else each command filters the notebooks anew
     laptop.git("status", "--short")
     # each test begins with this snapshot: what is compiled in it is not compiled by each test
-    laptop.run("python", "-c", IMPORT_ALL)
-    more = ""
-    if "jupyter" in names:
-        more = IMPORT_SERVERS
-        # else each start of Jupyter asks this machine's node and npm for language servers
-        settings = '{"LanguageServerManager": {"autodetect": false}}'
-        laptop.hosts.worker.write(".jupyter/jupyter_server_config.json", settings)
-    laptop.hosts.worker.run("lab/my-experiment/work/.venv/bin/python", "-c", IMPORT_ALL + more)
+    local, remote = (IMPORT_BOARD, IMPORT_JUPYTER) if "jupyter" in names else ("", "")
+    laptop.run("python", "-c", IMPORT_ALL + local)
+    python = "lab/my-experiment/work/.venv/bin/python"
+    laptop.hosts.worker.run(python, "-c", IMPORT_ALL + remote)

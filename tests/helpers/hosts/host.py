@@ -173,6 +173,7 @@ class Host:
                 layers=lowerdir=/$name,upperdir={folder}/system/$name
                 mount -t overlay overlay -o "$layers,workdir={folder}/system/$name.work" /$name
             done
+            rm -f /usr/bin/node /usr/bin/npm  # few machines have them; JupyterLab starts them
             mkdir /usr/lib/bed
             >/usr/lib/bed/uv
             mount --bind {uv} /usr/lib/bed/uv
