@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from helpers import hosts as bed  # noqa: E402
 from helpers.laptop import settle, start_hosts  # noqa: E402
-from helpers.projects import isolate  # noqa: E402
+from helpers.projects import UV_CACHE, isolate  # noqa: E402
 
 # Runs on the laptop: pairs of commands in turn, after a first pair that does not count. What stands
 # before ";;" in a command is done first, and not measured.
@@ -197,7 +197,7 @@ def measure_fetch(laptop) -> bool:
 
 
 def main() -> int:
-    if reason := bed.why_impossible():
+    if reason := bed.why_impossible(UV_CACHE):
         sys.exit(reason)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

@@ -13,7 +13,7 @@ from helpers import hosts as bed
 from helpers import slurm_bed
 from helpers.laptop import Laptop, settle, start_hosts
 from helpers.once import once, run_pid
-from helpers.projects import EVERY_STEP, TEMPLATE, Project, cookiecutter, isolate
+from helpers.projects import EVERY_STEP, TEMPLATE, UV_CACHE, Project, cookiecutter, isolate
 
 
 def pytest_configure():
@@ -157,7 +157,7 @@ def template_copy(tmp_path) -> Project:
 @pytest.fixture(scope="session")
 def hosts_session(isolated_session, run_folder, tmp_path_factory):
     """Laptop, gateway and worker, started once; a test takes `hosts`, which is always fresh."""
-    if reason := bed.why_impossible():
+    if reason := bed.why_impossible(UV_CACHE):
         pytest.skip(reason)
     missing = bed.missing_programs()
     assert not missing, f"make test installs what is missing here: {', '.join(missing)}"
@@ -200,7 +200,7 @@ def laptop(ready) -> Laptop:
 @pytest.fixture(scope="session")
 def cluster(isolated_session, tmp_path_factory):
     """A laptop whose project is set up on the Slurm bed; once for all of its tests."""
-    if reason := bed.why_impossible():
+    if reason := bed.why_impossible(UV_CACHE):
         pytest.skip(reason)
     missing = [*bed.missing_programs(), *slurm_bed.missing_programs()]
     assert not missing, f"make test installs what is missing here: {', '.join(missing)}"

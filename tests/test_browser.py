@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian make installs it")
 IMAGES = os.environ.get("SAVE_IMAGES")
 SECONDS = 90  # for anything to appear: JupyterLab waits up to a minute before it tries again
-# Chromium as root knows no sandbox, and the laptop's /dev/shm is a small folder
+# a sandbox needs namespaces of its own, and the laptop's /dev/shm is a small folder
 OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]
 OPTIONS += ["--disable-3d-apis"]  # TensorBoard then draws lines that a test can count
 IDLE = "My Experiment | Idle"  # the indicator beside the cells is idle also without a kernel

@@ -327,8 +327,7 @@ def test_on_a_full_disk_it_says_so_and_nothing_incomplete_is_in_place(laptop):
     record(laptop)
     models(laptop, best=os.urandom(3 * MB))
     inside = f"{laptop.inside}/data"
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", inside]
-    laptop.hosts.laptop.run(*mount)
+    laptop.hosts.laptop._sh(f"mount -t tmpfs -o size=1m tmpfs {inside}")
     try:
         done = fetch(laptop, code=1)
         assert (
@@ -339,7 +338,7 @@ def test_on_a_full_disk_it_says_so_and_nothing_incomplete_is_in_place(laptop):
         found = laptop.hosts.laptop.run("find", inside, "-type", "f")
         assert found.stdout == ""
     finally:
-        laptop.hosts.laptop.run("umount", "-l", inside)
+        laptop.hosts.laptop._sh(f"umount -l {inside}")
     fetch(laptop)
     assert (models_here(laptop) / "best").stat().st_size == 3 * MB
 

@@ -57,9 +57,9 @@ def test_the_worker_is_reached_through_the_gateway_only(hosts):
     words = ["ssh", "-o", "ConnectTimeout=1", "ada@198.51.100.2", "true"]
     assert "unreachable" in hosts.laptop.run(*words, check=False).stderr
     route = "ip route add 198.51.100.0/24 via 192.0.2.2"
-    hosts.laptop.run(*route.split())
+    hosts.laptop.run(*route.split(), user="root")
     assert "timed out" in hosts.laptop.run(*words, check=False).stderr  # nothing is forwarded
-    hosts.laptop.run(*route.replace("add", "del").split())
+    hosts.laptop.run(*route.replace("add", "del").split(), user="root")
     assert hosts.gateway.run("cat", "/proc/sys/net/ipv4/ip_forward").stdout == "0\n"
 
 
@@ -243,6 +243,23 @@ def test_another_home_and_another_shell(hosts):
     hosts.clean()
     assert plain(hosts, "pwd; echo ${BASH##*/}").stdout == "/home/ada\nbash\n"
     assert not hosts.worker.path(home).exists()
+
+
+def test_ada_is_an_ordinary_user_whose_files_the_tests_have(hosts):
+    for host in (hosts.laptop, hosts.gateway, hosts.worker):
+        assert host.run("id", "-u").stdout == host.run("stat", "-c", "%u", ".").stdout == "2000\n"
+        assert host.run("id", "-G").stdout == "2000\n"
+        for place in ("/etc/of-ada", "/usr/bin/of-ada", "/home/of-ada", "/root/of-ada"):
+            assert host.run("touch", place, check=False).returncode == 1
+        host.write("from-outside", "")
+        host.run("sh", "-c", "echo more >>from-outside; echo >from-inside; echo >/tmp/from-inside")
+        assert host.read("from-outside") == "more\n"
+        made = (host.home / "from-inside", host.path("/tmp/from-inside"))
+        assert [file.stat().st_uid for file in made] == [0, 0]
+        host._sh("echo >/home/ada/of-root; chmod 600 /home/ada/of-root")
+        assert host.run("stat", "-c", "%U", "of-root").stdout == "root\n"
+        assert host.run("cat", "of-root", check=False).returncode == 1
+        assert host.run("id", "-u", user="root").stdout == "0\n"
 
 
 def test_bob_is_another_user(hosts):

@@ -69,7 +69,7 @@ def make_environment(laptop, folder: str) -> None:
     (place / "bin").mkdir(parents=True)
     (place / "bin/python").symlink_to("/usr/bin/python3")
     (place / "lab-environment.json").touch()
-    laptop.hosts.worker.run("chown", "-R", "bob", "/home/bob/lab")
+    laptop.hosts.worker._sh("chown -R bob /home/bob/lab")
 
 
 def test_stop_names_what_cannot_be_ended(laptop):
@@ -84,7 +84,7 @@ def test_stop_names_what_cannot_be_ended(laptop):
     done = laptop.lab("stop", id, "--grace", "0", check=False)
     assert done.returncode == 1
     assert f"job {id} cannot be ended on worker: process {pid} stays" in done.stderr
-    worker.run("kill", str(pid))
+    worker._sh(f"kill {pid}")
 
 
 def test_stop_waits_for_a_clean_end_and_uses_force_only_after_the_grace(laptop):

@@ -353,14 +353,14 @@ def test_a_shell_opens_in_the_working_copy_with_the_environment_and_stays(laptop
     place = "/home/ada/lab/my-experiment/work"
     for seen in ("", "yes"):
         with in_terminal(laptop, "lab shell") as shell:
-            read_until(shell, "# ")
+            read_until(shell, "$ ")
             shell.stdin.write("printf '<%s>' $PWD $(which python) $seen; seen=yes; echo; ")
             type_in(shell, "tmux detach\n")
             shown, _ = shell.communicate(timeout=120)
         wanted = f"<{place}><{place}/.venv/bin/python>" + (f"<{seen}>" if seen else "")
         assert f"{wanted}\n" in re.sub(r"\x1b[^a-zA-Z]*[a-zA-Z]|\r", "", shown)
     with in_terminal(laptop, "lab shell") as shell:
-        read_until(shell, "# ")
+        read_until(shell, "$ ")
         type_in(shell, "clear; tmux new-window\n")
         read_until(shell, "1:")  # tmux's line names the new window
         type_in(shell, "echo $LAB_RUNS $(which python) >~/window; tmux detach\n")
@@ -379,7 +379,7 @@ def test_each_project_of_an_account_has_a_shell_of_its_own_whatever_its_folder_i
         (laptop.hosts.worker.home / folder / "work").mkdir(parents=True, exist_ok=True)
         (laptop.path / "machines.local.toml").write_text(f'{machine}folder = "{folder}"\n')
         with in_terminal(laptop, "lab shell") as shell:
-            read_until(shell, "# ")
+            read_until(shell, "$ ")
             type_in(shell, 'echo "<$PWD>"; tmux detach\n')
             shown, _ = shell.communicate(timeout=120)
         assert f"<{laptop.hosts.worker.home_inside}/{folder}/work>" in shown

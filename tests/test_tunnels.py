@@ -446,7 +446,7 @@ def test_two_people_share_an_account_from_a_laptop_each(laptop, worker):
 
     for one, seen in ((laptop, ""), (eve, ""), (laptop, "yes")):
         with in_terminal(one, "lab shell") as shell:
-            read_until(shell, "# ")
+            read_until(shell, "$ ")
             type_in(shell, "echo [$seen]; seen=yes; tmux detach\n")
             shown, _ = shell.communicate(timeout=120)
         assert f"[{seen}]" in shown

@@ -307,9 +307,9 @@ def test_a_folder_that_may_not_be_written_is_named(laptop):
     done = laptop.lab("sync", check=False)
     said = done.stderr.splitlines()[-1]
     assert said.startswith("lab: /home/bob/lab/my-experiment cannot be written on worker")
-    worker.run("chown", "-R", "bob", "/home/bob/lab")
+    worker._sh("chown -R bob /home/bob/lab")
     laptop.lab("run", "--", "true")
-    worker.run("chown", "root", "/home/bob/lab/my-experiment/repo.git")
+    worker._sh("chown root /home/bob/lab/my-experiment/repo.git")
     (laptop.path / "new.txt").write_text("something to send")
     done = laptop.lab("run", "--", "true", check=False)
     assert "repo.git on worker: check its free space and your permissions." in done.stderr
@@ -317,12 +317,11 @@ def test_a_folder_that_may_not_be_written_is_named(laptop):
 
 def test_a_sync_that_fails_half_way_says_so_and_the_next_one_completes_it(laptop):
     worker, stuck = laptop.hosts.worker, f"/home/ada/{WORK}/tests"
-    worker.run("mount", "--bind", stuck, stuck)
-    worker.run("mount", "-o", "remount,bind,ro", stuck)
+    worker._sh(f"mount --bind {stuck} {stuck}; mount -o remount,bind,ro {stuck}")
     for name in ("README.md", "tests/test_experiment.py"):
         (laptop.path / name).write_text("new\n")
     done = laptop.lab("sync", check=False)
-    worker.run("umount", stuck)
+    worker._sh(f"umount {stuck}")
     assert done.returncode == 1
     assert (
         "lab: only a part of /home/ada/lab/my-experiment/work on worker is up to date"

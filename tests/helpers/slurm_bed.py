@@ -5,7 +5,7 @@
                  +--- n1 .21, n2 .22 (slurmd, 8 CPUs and 2 GPUs each)
 
 Login and compute nodes share /home and /srv. The accounts there are `ada` and `bob`, ordinary
-users; on the laptop everything is ada's. There is no accounting, no munge and no cgroup.
+users, as on the laptop. There is no accounting, no munge and no cgroup.
 """
 
 import os
@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.hosts.bed import Bed
-from helpers.hosts.host import BOB, SPACES, Host
+from helpers.hosts.host import ADA, BOB, KEY_EXCHANGE, SPACES, Host
 from helpers.laptop import Laptop, find_programs, make_small_project
 
 NETWORK = "198.18.0"
 NUMBERS = {"laptop": 1, "ctl": 10, "login1": 11, "login2": 12, "n1": 21, "n2": 22}
-ADA = 2002
 SHARED = ("/home", "/srv")
 PROGRAMS = ["slurmctld", "slurmd", "sbatch", "squeue", "srun"]
 CONF = """
@@ -89,61 +88,20 @@ class Node(Host):
     def _preparation(self) -> str:
         if self.is_laptop:
             return super()._preparation()
-        shared = shlex.quote(str(self.bed.folder / "shared"))
         conf = shlex.quote(CONF)
         return f"""
-            mount --bind {shared}/home {shlex.quote(str(self.folder))}/home
-            mount --bind {shared}/srv /srv
             {super()._preparation()}
             mkdir -p /etc/slurm /run/slurmctld /run/slurmd
             printf %s {conf} >/etc/slurm/slurm.conf
             echo 'NodeName=n[1-2] Name=gpu File=/dev/shm/gpu[0-1]' >/etc/slurm/gres.conf
             echo 'CgroupPlugin=cgroup/v1' >/etc/slurm/cgroup.conf
             for n in 0 1; do mknod /dev/shm/gpu$n c 1 3 && chmod 666 /dev/shm/gpu$n; done
-            printf 'ada:x:{ADA}:\\n' >>/etc/group
             printf '127.0.0.1 localhost\\n%s' {shlex.quote(self._known_hosts())} >/etc/hosts
-            {self._python()}
-            {self._cache() if self.name.startswith("login") else ""}
         """
 
-    def _python(self) -> str:
-        """The script that shows the tests' Python at its own path, where it finds its library."""
-        prefix = Path(os.path.realpath(self.bed.python)).parents[1]
-        if not prefix.is_relative_to("/root"):
-            return ""
-        path = shlex.quote(str(prefix))
-        mounted = f"mkdir -p {path}; mount --bind /usr/lib/bed/python {path}"
-        return f"mount -t tmpfs -o mode=755 tmpfs /root; {mounted}"
-
-    def _cache(self) -> str:
-        """The script that lets ordinary users write into uv's cache; what they write stays here."""
-        return """
-            mkdir system/cache system/cache.work
-            layers=lowerdir=/usr/lib/bed/cache,upperdir=system/cache
-            mount -t overlay overlay -o "$layers,workdir=system/cache.work" /usr/lib/bed/cache
-            cd /usr/lib/bed/cache
-            chmod 777 . archive-v*
-            {   # files may go away meanwhile: other tests use the layer below
-                find . -path './archive-v*' -prune -o -type d -exec chmod 777 {} +
-                find . -path './archive-v*' -prune -o -name '*.lock' -exec chmod 666 {} +
-                find . -maxdepth 2 -type f -exec chmod 666 {} +
-            } 2>/dev/null || true
-        """
-
-    def _users(self) -> list[str]:
-        if self.is_laptop:
-            return super()._users()
-        return ["root", *super()._users()]
-
-    def _passwd(self) -> str:
-        if self.is_laptop:
-            return super()._passwd()
-        ours = "root:x:0:0:root:/root:/bin/bash\n"
-        ours += f"ada:x:{ADA}:{ADA}:Ada:/home/ada:/bin/bash\n"
-        ours += f"bob:x:{BOB}:{BOB}:Bob:/home/bob:/bin/bash\n"
-        lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
-        system = "".join(line for line in lines if line.split(":")[2] != "0")
-        return f"printf %s {shlex.quote(ours + system)} >/etc/passwd"
+    def _swapped(self) -> dict[str, str]:
+        shared = () if self.is_laptop else SHARED
+        return super()._swapped() | {place: f"../shared{place}" for place in shared}
 
     def _serve(self, fresh=False):
         if self.name == "ctl":
@@ -151,16 +109,16 @@ class Node(Host):
         elif self.name.startswith("n"):
             self._ask("start", "slurmd", ["slurmd", "-D", "-N", self.name], "/run/slurmd.pid")
         elif self.name.startswith("login"):
-            settings = """
+            settings = f"""
                 ListenAddress 0.0.0.0:22
                 HostKey /etc/ssh/host_cluster
                 AuthorizedKeysFile /etc/ssh/authorized/%u
                 PasswordAuthentication no
                 KbdInteractiveAuthentication no
                 UsePAM no
-                StrictModes no
                 UseDNS no
                 PrintMotd no
+                {KEY_EXCHANGE}
                 PidFile /run/sshd.pid
                 Subsystem sftp internal-sftp
             """
@@ -173,24 +131,6 @@ class Node(Host):
     def lose_slurm(self):
         """The node's daemon is killed; the processes of its jobs go on."""
         self._sh("pkill -9 -x slurmd")
-
-    def enter(self, *command, user="ada", cwd=None) -> list[str]:
-        words = super().enter(
-            *command, user="ada", cwd=cwd or ("/" if user == "root" else f"/home/{user}")
-        )
-        ids = {"ada": ADA, "bob": BOB, "root": 0}
-        if not self.is_laptop and ids[user]:
-            at = words.index("setsid")
-            words[at:at] = ["--setuid", str(ids[user]), "--setgid", str(ids[user])]
-        return words
-
-    def environment(self, user: str = "ada") -> dict[str, str]:
-        if self.is_laptop:
-            return super().environment(user)
-        found = super().environment("bob")
-        home = "/root" if user == "root" else f"/home/{user}"
-        found["PATH"] = f"{home}/.local/bin:/usr/local/bin:/usr/bin:/bin"
-        return found | {"HOME": home, "USER": user, "LOGNAME": user}
 
 
 class SlurmBed(Bed):
@@ -208,11 +148,13 @@ class SlurmBed(Bed):
         python = f"/usr/lib/bed/python/bin/{Path(os.path.realpath(self.python)).name}"
         self._make_home(self.laptop.home, python)
         self._settle_laptop(keys, {"cluster": "host_cluster"})
-        for name, owner in (("ada", ADA), ("bob", BOB)):
-            home, scratch = (self.folder / "shared" / one / name for one in ("home", "srv"))
+        for name in ("ada", "bob"):
+            home, scratch = (self.folder / f"shared{one}/{name}" for one in SHARED)
             self._make_home(home, python)
             scratch.mkdir(parents=True)
-            subprocess.run(["chown", "-R", f"{owner}:{owner}", home, scratch], check=True)
+        subprocess.run(["chown", "-R", f"{BOB}:{BOB}", home, scratch], check=True)
+        for place in SHARED:
+            os.chown(self.folder / f"shared{place}", ADA, ADA)  # they are root's there
 
     def _wire(self, host: Node):
         """Lay its line to the bridge, which is the controller's."""

@@ -2,8 +2,8 @@
 
     laptop 192.0.2.1 ---- 192.0.2.2 gateway 198.51.100.1 ---- 198.51.100.2 worker
 
-Each host has its own network, mounts, processes, host name, home folders and accounts; `ada` is
-its uid 0, `bob` an ordinary user. Nothing of it is left when it is closed or when the tests die.
+Each host has its own network, mounts, processes, host name, home folders and accounts: `ada` and
+`bob`, ordinary users, and `root`. Nothing of it is left when it is closed or when the tests die.
 """
 
 import contextlib
@@ -11,11 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.hosts.bed import Bed
-from helpers.hosts.host import ADDRESSES, BOB, SPACES, Clock, Host, address
+from helpers.hosts.host import ADA, ADDRESSES, BOB, SPACES, SWAP, Clock, Host, address
 from helpers.hosts.nvidia import nvidia_smi
 from helpers.once import once, run_pid
 
@@ -31,15 +32,18 @@ def missing_programs() -> list[str]:
     return [name for name in PROGRAMS if not shutil.which(name, path=path)]
 
 
-def why_impossible() -> str:
-    """Why there can be no bed on this machine; empty if there can."""
+def why_impossible(uv_cache: str) -> str:
+    """Why there can be no bed on this machine, with that cache of uv; empty if there can."""
     if not sys.platform.startswith("linux"):
         return f"the test hosts are Linux namespaces, and this is {sys.platform}"
     if os.geteuid() != 0:
         return "the test hosts are Linux namespaces: only root may make them"
-    words = ["unshare", "-m", "-u", "-i", "-n", "-p", "-f", "mount", "-t", "tmpfs", "none", "/mnt"]
+    Path(uv_cache).mkdir(parents=True, exist_ok=True)
+    place = MEMORY if _is_roomy(MEMORY) else tempfile.gettempdir()
+    words = ["unshare", "-m", "-u", "-i", "-n", "-p", "-f", "--mount-proc"]
+    words += [sys.executable, "-I", "-S", SWAP, str(ADA), place, "/mnt", uv_cache, "/mnt"]
     tried = subprocess.run(words, capture_output=True, text=True)
-    return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else ""
+    return f"no test hosts here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,19 @@ from pathlib import Path
 from helpers.hosts.homes import Homes
 
 INSIDE = Path(__file__).with_name("inside.py")
+SWAP = Path(__file__).with_name("swap.py")
 ADDRESSES = {
     ("laptop", "gateway"): ("192.0.2.1", "192.0.2.2"),
     ("gateway", "worker"): ("198.51.100.1", "198.51.100.2"),
 }
 KNOWN = {"laptop": "gateway", "gateway": "laptop worker", "worker": "gateway"}
 SPACES = ("mount", "uts", "ipc", "net", "pid")
-OWN = ("home", "tmp", "var/tmp", "run", "dev/shm")  # folders a host has for itself
+SWAPPED = ("home", "tmp", "var/tmp")  # of its own folders those where our files are ada's
+OWN = (*SWAPPED, "run", "dev/shm")  # folders a host has for itself
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
-BOB = 2001
+ADA, BOB = 2000, 2001
+IDS = {"ada": ADA, "bob": BOB, "root": 0}
 # What OpenSSH 9 takes by itself costs 0.14 s of processor time for each connection.
 KEY_EXCHANGE = "KexAlgorithms curve25519-sha256"
 CACHE = "/usr/lib/bed/cache"  # uv's, where no folder of a host's own hides it
@@ -94,6 +97,8 @@ class Host:
         self._space = None
         for own in OWN:
             (self.folder / own).mkdir(parents=True)
+        for own in SWAPPED:
+            os.chown(self.folder / own, ADA, ADA)  # they are root's there
         (self.folder / "system").mkdir()
         self.homes = Homes(self.folder / "home", bed.folder / "snapshots" / name)
 
@@ -151,7 +156,6 @@ class Host:
         """The script that makes this host out of new namespaces: its own folders and files."""
         folder = shlex.quote(str(self.folder))
         uv = shlex.quote(str(Path(self.bed.uv).resolve()))
-        cache = shlex.quote(self.bed.uv_cache)
         python = shlex.quote(str(Path(self.bed.python).resolve().parents[1]))
         (self.folder / "run/boot_id").write_text(f"{uuid.uuid4()}\n")
         (self.folder / "run/sshd").mkdir()
@@ -161,7 +165,9 @@ class Host:
             "/etc/shadow": "".join(f"{user}:*:19000:0:99999:7:::\n" for user in self._users()),
         }
         files = "".join(f"printf %s {shlex.quote(write[name])} >{name}\n" for name in write)
-        binds = "".join(f"mount -c --bind {own} /{own}\n" for own in OWN)
+        words = [word for place, folder in self._swapped().items() for word in (folder, place)]
+        swap = shlex.join([sys.executable, "-I", "-S", str(SWAP), str(ADA), *words])
+        binds = "".join(f"mount -c --bind {own} /{own}\n" for own in OWN if own not in SWAPPED)
         return f"""
             mount -t proc proc /proc
             hostname {self.name}
@@ -177,39 +183,54 @@ class Host:
             mkdir /usr/lib/bed
             >/usr/lib/bed/uv
             mount --bind {uv} /usr/lib/bed/uv
-            mkdir /usr/lib/bed/cache
-            mount --bind {cache} /usr/lib/bed/cache
-            mkdir /usr/lib/bed/python  # for bob, who cannot get into root's home
+            mkdir {CACHE} /usr/lib/bed/python
             mount --bind {python} /usr/lib/bed/python
             mkdir -p /etc/ssh/authorized
             cp {folder}/keys/host_* /etc/ssh/
             cp {folder}/keys/id_ed25519.pub /etc/ssh/authorized/ada
             cp {folder}/keys/id_bob.pub /etc/ssh/authorized/bob
             {files}
-            printf 'bob:x:{BOB}:\\n' >>/etc/group
+            printf 'ada:x:{ADA}:\\nbob:x:{BOB}:\\n' >>/etc/group
             {self._passwd()}
+            if [ -e /dev/fuse ]; then  # anybody may use it, as udev has it
+                mknod -m 666 {folder}/system/fuse c 10 229
+                mount --bind {folder}/system/fuse /dev/fuse
+            fi
             cd {folder}  # and not by its name: one of these may hide it
+            {swap}
             {binds}
+            {self._python()}
             mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
             echo 0 >/proc/sys/net/ipv4/ip_forward
             ip link set lo up
         """
+
+    def _swapped(self) -> dict[str, str]:
+        """Mount points of the folders where root's files are ada's; some are relative to ours."""
+        return {**{f"/{own}": own for own in SWAPPED}, CACHE: self.bed.uv_cache}
+
+    def _python(self) -> str:
+        """The script that shows the tests' Python at its own path, which may be in root's home."""
+        prefix = Path(os.path.realpath(self.bed.python)).parents[1]
+        if not prefix.is_relative_to("/root"):
+            return ""
+        path = shlex.quote(str(prefix))
+        mounted = f"mkdir -p {path}; mount --bind /usr/lib/bed/python {path}"
+        return f"mount -t tmpfs -o mode=755 tmpfs /root; {mounted}"
 
     def _known_hosts(self) -> str:
         return "".join(f"{address(host, self.name)} {host}\n" for host in KNOWN[self.name].split())
 
     def _users(self) -> list[str]:
         lines = Path("/etc/passwd").read_text().splitlines()
-        system = [line.split(":")[0] for line in lines if line.split(":")[2] != "0"]
-        return ["ada", *system, "bob"]
+        return [*(line.split(":")[0] for line in lines), "ada", "bob"]
 
     def _passwd(self) -> str:
         """The script that writes the accounts."""
-        ada = f"ada:x:0:0:Ada:{self.home_inside}:{self.shell}\n"
-        bob = f"bob:x:{BOB}:{BOB}:Bob:/home/bob:/bin/bash\n"
-        lines = Path("/etc/passwd").read_text().splitlines(keepends=True)
-        system = "".join(line for line in lines if line.split(":")[2] != "0")
-        return f"printf %s {shlex.quote(ada + system + bob)} >/etc/passwd"
+        ours = f"ada:x:{ADA}:{ADA}:Ada:{self.home_inside}:{self.shell}\n"
+        ours += f"bob:x:{BOB}:{BOB}:Bob:/home/bob:/bin/bash\n"
+        system = Path("/etc/passwd").read_text()
+        return f"printf %s {shlex.quote(system + ours)} >/etc/passwd"
 
     def _serve(self, fresh=False):
         """Start sshd, in place of the one before; sessions that are open go on."""
@@ -228,13 +249,11 @@ class Host:
             ListenAddress {at}
             HostKey /etc/ssh/host_{self.name}_{self.host_key}
             AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/authorized/%u
-            PermitRootLogin yes
             AuthenticationMethods {self.asks or "any"}
             PasswordAuthentication {"yes" if self.asks == "password" else "no"}
             KbdInteractiveAuthentication {"yes" if self.asks == "keyboard-interactive" else "no"}
             UsePAM {"yes" if self.asks == "keyboard-interactive" else "no"}
             {KEY_EXCHANGE}
-            StrictModes no
             UseDNS no
             PrintMotd no
             AcceptEnv LANG LC_*
@@ -267,7 +286,7 @@ class Host:
 
     @property
     def home(self) -> Path:
-        """The account's home folder, as a path on the real machine."""
+        """Ada's home folder, as a path on the real machine."""
         return self.path(self.home_inside)
 
     def path(self, inside: str) -> Path:
@@ -290,9 +309,9 @@ class Host:
 
     def environment(self, user: str = "ada") -> dict[str, str]:
         """What a login would give."""
-        home = self.home_inside if user == "ada" else f"/home/{user}"
-        path = ROOT_PATH if user == "ada" else USER_PATH
-        if self.path(f"{home}/.local/bin").is_dir():
+        home = self._home_of(user)
+        path = ROOT_PATH if user == "root" else USER_PATH
+        if user != "root" and self.path(f"{home}/.local/bin").is_dir():
             path = f"{home}/.local/bin:{path}"
         found = {"HOME": home, "USER": user, "LOGNAME": user, "PATH": path, "SHELL": self.shell}
         found |= {"LANG": "C.UTF-8", "TERM": "xterm-256color"}
@@ -307,11 +326,13 @@ class Host:
             f"--{name}=/proc/{os.getpid()}/fd/{descriptor}"
             for name, descriptor in zip(SPACES, self._spaces, strict=True)
         ]
-        if user == "bob":
-            spaces += ["--setuid", str(BOB), "--setgid", str(BOB)]
-        cwd = cwd or (self.home_inside if user == "ada" else f"/home/{user}")
+        account = ["--setuid", str(IDS[user]), "--setgid", str(IDS[user])]
         words = [str(word) for word in command]
-        return ["nsenter", *spaces, "setsid", "env", "-C", str(cwd), "--", *words]
+        place = str(cwd or self._home_of(user))
+        return ["nsenter", *spaces, *account, "setsid", "env", "-C", place, "--", *words]
+
+    def _home_of(self, user: str) -> str:
+        return {"ada": self.home_inside, "root": "/root"}.get(user, f"/home/{user}")
 
     def popen(self, *command, user=None, env=None, cwd=None, **options) -> HostProcess:
         user = user or "ada"
