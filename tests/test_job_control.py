@@ -312,7 +312,7 @@ def test_a_home_that_cannot_be_written_is_named_though_the_project_is_elsewhere(
     gpus(1)
     worker, cache = laptop.hosts.worker, "/home/ada/.cache"
     worker._sh(f"mount -t tmpfs -o size=4k none {cache}")
-    worker._sh(f"cd {cache} && mkdir dl-remote-template && head -c 4k /dev/zero >full")
+    worker.run("sh", "-ec", "mkdir dl-remote-template; head -c 4k /dev/zero >full", cwd=cache)
     for cause, commands in (("No space left", [["run"]]), ("Read-only", [["run"], ["setup"]])):
         for command in commands:
             done = laptop.lab(*command, check=False)
