@@ -76,3 +76,8 @@ def test_bytes_that_come_later_are_waited_for_and_a_closed_pipe_is_not(at):
 )
 def test_the_message_of_a_script_is_found_in_what_others_write(stderr, message):
     assert framing.find_error(stderr) == message
+
+
+def test_a_script_is_found_by_its_name_alone():
+    paths = [*framing.PACKAGE.glob("*/*.*sh")]
+    assert sorted(framing.find_scripts()) == sorted(path.name for path in paths)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import lab
+from lab.code import sending
 from lab.code import snapshot as snapshots
 from lab.environment.repository import FILTER, NOTEBOOK_FILTER
 from lab.ground import git, project
@@ -794,3 +795,16 @@ def test_a_snapshot_is_kept_wherever_its_ref_lies_and_again_if_that_is_gone(dirt
     for words in (["pack-refs", "--all"], ["update-ref", "-d", ref]):
         dirty.git(*words)
         assert dirty.take().commit == taken == dirty.git("rev-parse", ref)
+
+
+def test_what_a_machine_has_by_its_last_commit_is_not_sent_again(repository):
+    old = repository.take().commit
+    repository.write({"a.py": "a = 2\n"})
+    new = repository.take().commit
+    for base, sent in [("", True), (old, True), (new, False)]:
+        with sending.make_bundle(new, base) as bundle:
+            assert bool(bundle) == sent
+    with sending.make_bundle(old, new) as bundle:  # an ancestor of that commit
+        assert not bundle
+    with pytest.raises(LabError), sending.make_bundle(new, "f" * 40):
+        pass

@@ -15,9 +15,8 @@ import sys
 import time
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lab.ground import files, liveness, project
 from lab.ground.errors import LabError
@@ -34,8 +33,7 @@ MODULES = {"notebook": "tunnel_keeper", "tensorboard": "tensorboard_server"}
 SUFFIXES = ("json", "log", "sock", "state")  # of the files that belong to one tunnel
 
 
-@dataclass(frozen=True)
-class Tunnel:
+class Tunnel(NamedTuple):
     """A tunnel or TensorBoard, as its file describes it."""
 
     name: str
@@ -79,7 +77,7 @@ def parse(path: Path) -> Tunnel | None:
     """Read the file of a tunnel; None if it is missing or damaged."""
     try:
         content = files.parse_json(files.read_text(path))
-        names = [field.name for field in fields(Tunnel) if field.name != "path"]
+        names = [name for name in Tunnel._fields if name != "path"]
         return Tunnel(path=path, **{name: content[name] for name in names})
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable, Iterable
 
 from lab.ground.errors import UsageError
+from lab.ground.terminal import terminal_width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +17,20 @@ if TYPE_CHECKING:
     from lab.ssh.machines import Machine
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """As wide as the terminal, for which argparse imports shutil, with bz2 and lzma."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, width=terminal_width(80) - 2)
+
+
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command, which may hand over to another program at `--`."""
 
     runs_another_program = False  # whether what follows -- is left alone, in `after_dashes`
+
+    def __init__(self, **settings: "Any"):
+        super().__init__(formatter_class=HelpFormatter, **settings)
 
     def parse_known_args(
         self, args: Iterable[str] | None = None, namespace: "Any" = None

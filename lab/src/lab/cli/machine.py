@@ -57,8 +57,6 @@ def add_doctor_arguments(parser: CommandParser) -> None:
 
 def examine_all(args: argparse.Namespace) -> int:
     """Print one table of all machines side by side, then what to do; 1 if a check failed."""
-    from dataclasses import asdict
-
     from lab.doctor import examination as doctor
     from lab.doctor import facts
 
@@ -67,7 +65,7 @@ def examine_all(args: argparse.Namespace) -> int:
     found = doctor.examine_all(find_all_machines(args))
     checks = [(name, check) for name in found for check in found[name]]
     if args.json:
-        print_json([{"machine": name, **asdict(check)} for name, check in checks])
+        print_json([{"machine": name, **check._asdict()} for name, check in checks])
     else:
         rows: dict[str, dict[str, str]] = {}
         for name, check in checks:
@@ -94,8 +92,6 @@ def examine(args: argparse.Namespace) -> int:
     if args.all_machines:
         return examine_all(args)
 
-    from dataclasses import asdict
-
     from lab.doctor import examination as doctor
     from lab.doctor import facts
     from lab.ssh import machines
@@ -113,7 +109,7 @@ def examine(args: argparse.Namespace) -> int:
         for line in doctor.fix(machine, found):
             print_message(line)
         found = doctor.examine(machine)
-    rows = [asdict(check) for check in found]
+    rows = [check._asdict() for check in found]
     if args.json:
         print_json(rows)
     else:

@@ -4,15 +4,16 @@ Each command imports what it needs itself, so that `lab --help` is quick.
 """
 
 import argparse
+import atexit
+import gc
 import io
 import os
-import signal
 import sys
 from collections.abc import Collection
 
 from lab.cli import adoption, environment, jobs, machine, records, remote, transfer, tunnels
 from lab.cli.command import Command, CommandParser
-from lab.ground import attempts, errors, interrupts, terminal
+from lab.ground import errors, terminal
 
 MESSAGE = 3000  # columns of an error, which may quote what is long
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; 0: done, 1: failed (one line on stderr says why), 2: wrong usage."""
+    atexit.register(gc.freeze)  # Python would look for garbage among all that was imported
     words = sys.argv[1:] if words is None else words
     if None in (sys.stdin, sys.stdout, sys.stderr):  # files of ours would get their descriptors
         sys.exit("lab: standard input, output or error is closed: use /dev/null instead of >&-.")
@@ -41,6 +43,10 @@ def main(words: list[str] | None = None) -> int:
         print(f"lab: {terminal.shorten(terminal.escape(error), MESSAGE)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
+        import signal
+
+        from lab.ground import attempts, interrupts
+
         print("lab: interrupted", file=sys.stderr)
         number = getattr(interrupt, "number", signal.SIGINT)
         code = 128 + number  # as a shell reports it
@@ -66,7 +72,7 @@ def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParse
     def build(prog: str, **settings: "Any") -> CommandParser | None:
         return CommandParser(prog=prog, **settings) if prog in built else None
 
-    parser = argparse.ArgumentParser(prog="lab", description="Run and record experiments.")
+    parser = CommandParser(prog="lab", description="Run and record experiments.")
     parser.add_argument("-m", "--machine", metavar="NAME", help="[the first of machines.toml]")
     parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version of lab")
     commands = parser.add_subparsers(  # type: ignore[call-overload] # it only calls parser_class

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.jobs.control import Job
+    from lab.jobs.launch import RecordOptions
     from lab.ssh.connection import Connection
     from lab.ssh.ssh_errors import SshError
 
@@ -81,7 +82,6 @@ def start_job(args: argparse.Namespace) -> int:
     from lab.jobs import launch
     from lab.slurm import options
     from lab.ssh import variables
-    from lab.transfer import models
 
     for word in RUN_OPTIONS & {word.partition("=")[0] for word in args.arguments}:
         raise UsageError(f"{word} is an option of lab run: it comes before {args.arguments[0]}.")
@@ -116,7 +116,7 @@ def start_job(args: argparse.Namespace) -> int:
             time=args.time,
             slurm=slurm,
             record=record,
-            bring=models.bring_needed,
+            bring=bring_needed,
         )
 
     connection, job = start_where_asked(args, start)
@@ -132,17 +132,27 @@ def start_job(args: argparse.Namespace) -> int:
     return report_end(connection, job.id)
 
 
+def bring_needed(
+    connection: "Connection", command: list[str], record: "RecordOptions | None"
+) -> "tuple[list[str], RecordOptions | None]":
+    """Bring the machine what a job needs of earlier runs; see models.bring_needed."""
+    from lab.transfer import models  # slow to import
+
+    return models.bring_needed(connection, command, record)
+
+
 def start_where_asked(
     args: argparse.Namespace, start: "Callable[[Connection, bool], Job]"
 ) -> "tuple[Connection, Job]":
     """Start a job on the machine of -m, or on any that has the GPUs free."""
-    from lab.jobs import choice, launch
     from lab.ssh import machines
 
     known = machines.read_all()
     if args.machine != "any" or "any" in known or not known:
         connection = connect_and_announce(args)
         return connection, start(connection, args.queue)
+    from lab.jobs import choice, launch
+
     plain = [machine for machine in known.values() if not machine.scheduler]
     others = ", ".join(name for name, machine in known.items() if machine.scheduler)
     not_asked = f"Slurm has a queue of its own: name {others}." if others else ""

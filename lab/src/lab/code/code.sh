@@ -57,6 +57,7 @@ take_commit() {
         rm -f "$bundle"
         if [ $code != 0 ] && [ -n "$base" ]; then exit 75; fi
         [ $code = 0 ] || git_failed "cannot take the code: $(cause "$said")"
+        return
     fi
     said=$(quiet_git -C "$repo" update-ref "refs/lab/snapshots/$commit" "$commit" 2>&1) && return
     [ -z "$base" ] || exit 75

@@ -4,8 +4,9 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,15 +26,15 @@ def send(
     script: str,
     commit: str,
     *,
-    remedies: Mapping[int, Mapping[str, str]] | None = None,
+    remedies: Mapping[int, Callable[[], Mapping[str, str]]] | None = None,
     **variables: Any,
 ) -> str:
     """Run a script that takes a commit of this repository; what the machine lacks is sent along.
 
-    A script that ends with an exit code in `remedies` is run again with those variables as well,
-    once for each code.
+    A script that ends with an exit code in `remedies` is run again with the variables that this
+    makes as well, once for each code.
     """
-    remedies = {**(remedies or {}), RESEND: {"base": ""}}  # everything, to a new repository
+    remedies = {**(remedies or {}), RESEND: partial(dict, base="")}  # all, to a new repository
     variables["base"] = git.run(
         "rev-parse", "--verify", "--quiet", _sent_ref(connection), accept=(0, 1)
     ).strip()
@@ -51,7 +52,7 @@ def send(
         except RemoteError as error:
             if error.code not in remedies:
                 raise _explain_shallow(error) from None
-            variables |= remedies.pop(error.code)
+            variables |= remedies.pop(error.code)()
     with suppress(LabError):  # it only saves sending: what was asked for is done
         git.run("update-ref", _sent_ref(connection), commit)
     return answer
@@ -106,7 +107,7 @@ def _sent_ref(connection: Connection) -> str:
 @contextmanager
 def make_bundle(commit: str, base: str) -> Iterator[IO[bytes] | None]:
     """Make a file with what `commit` has and `base` has not; None if that is nothing."""
-    if base and not git.run("rev-list", "-1", commit, f"^{base}"):
+    if commit == base:
         yield None
         return
     # its tree as well: it is no ancestor, so git would send all that is uncommitted once more
@@ -114,6 +115,12 @@ def make_bundle(commit: str, base: str) -> Iterator[IO[bytes] | None]:
     ref = f"{snapshot.REFS}/{commit}"
     with tempfile.TemporaryDirectory(prefix="lab-bundle-") as folder:
         file = Path(folder, "bundle")
-        git.run("bundle", "create", "--quiet", str(file), ref, *without)
+        try:
+            git.run("bundle", "create", "--quiet", str(file), ref, *without)
+        except LabError:  # it makes no empty one
+            if not base or git.run("rev-list", "-1", commit, f"^{base}"):
+                raise
+            yield None
+            return
         with file.open("rb") as opened:
             yield opened

@@ -1,6 +1,5 @@
 """The manifest of a dataset: which files it consists of, by their sha256."""
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -76,6 +75,8 @@ def encode(name: str) -> bytes:
 
 def hash_text(text: str) -> str:
     """Return the sha256 of a text as it is on disk."""
+    import hashlib  # slow to import
+
     return hashlib.sha256(encode(text)).hexdigest()
 
 

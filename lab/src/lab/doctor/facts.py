@@ -5,8 +5,7 @@ them of this computer. What is not known is called unknown, never ok.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 Facts: TypeAlias = dict[str, list[str]]
 Verdict: TypeAlias = Literal["ok", "warning", "failed", "unknown"]
@@ -23,8 +22,7 @@ SEVERITY = [OK, UNKNOWN, WARNING, FAILED]
 Fix: TypeAlias = Literal["", "reconnect", "linger", "terminal", "setup"]
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One row of the table. `advice` is the cause and what to do; `fix` is what --fix would do."""
 
     check: str

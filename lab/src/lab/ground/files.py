@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -152,6 +151,8 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         attempts.before_end.remove(remove)
         if draft.is_dir() and not draft.is_symlink():
+            import shutil  # slow to import
+
             shutil.rmtree(draft, ignore_errors=True)
         remove()
 
@@ -163,6 +164,8 @@ def move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        import shutil  # slow to import
+
         with replacing(target) as draft:
             shutil.move(source, draft)
 

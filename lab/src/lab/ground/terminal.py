@@ -47,13 +47,13 @@ def format_table(
     return "\n".join(shorten("  ".join(line).rstrip(), space) for line in lines)
 
 
-def terminal_width() -> int:
-    """Return the number of columns; without a terminal there is no limit."""
+def terminal_width(otherwise: int = sys.maxsize) -> int:
+    """Return the number of columns; without a terminal there is no limit, or `otherwise`."""
     try:
         columns = int(os.environ.get("COLUMNS") or os.get_terminal_size(1).columns)
     except (OSError, ValueError):
         columns = 0
-    return columns if columns > 0 else sys.maxsize
+    return columns if columns > 0 else otherwise
 
 
 def count_files(number: int) -> str:

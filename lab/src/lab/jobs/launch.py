@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -16,7 +17,6 @@ from lab.ground.ids import new_id
 from lab.ground.owner import name_owner
 from lab.jobs import job_format, runner_scripts, settings
 from lab.jobs.control import Job, parse_one
-from lab.recording.command.own_record import records_itself
 from lab.slurm import options
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine
@@ -86,6 +86,8 @@ def choose_record_options(
 
     `earlier`: a run whose outputs it finds; UsageError for that with a command that records itself.
     """
+    from lab.recording.command.own_record import records_itself
+
     if records_itself(command, project.root(), project.root() / inside):
         if earlier:
             raise UsageError("--from is for a command that does not record itself.")
@@ -146,8 +148,8 @@ def start(
     names are, and which take one more round trip. `inside`: the folder of the project that it runs
     in. `time` and `slurm`: the limit and other options of sbatch. `record`: how the command is
     recorded; where the environment has no `lab`, it runs without. `bring` is called when nothing
-    speaks against a start: it brings the machine what the command needs beside the code, and
-    returns command and record with whole ids of runs.
+    speaks against a start, if earlier runs are named: it brings the machine what the command needs
+    of them, and returns command and record with their whole ids.
 
     The job starts once, even if the connection is lost and the script runs again.
 
@@ -161,7 +163,8 @@ def start(
         taken = snapshot.take(to_send=True)
     if inside and not git.run("ls-tree", "-d", taken.commit, "--", inside):
         raise UsageError(f"{inside}/ is ignored or empty, so it is not sent: cd elsewhere first.")
-    command, record = bring(connection, command, record) if bring else (command, record)
+    if bring and (settings.find_models(command) or (record and record.earlier)):
+        command, record = bring(connection, command, record)
     id = new_id()
     spec: dict[str, object] = {
         "format": job_format.FORMAT,
@@ -214,7 +217,7 @@ def start(
         **of_scheduler,
     }
     # the machine has other scripts, those of the lab that ran lab setup
-    sent_along = runner_scripts.make_variables(machine.scheduler, send=True)
+    sent_along = partial(runner_scripts.make_variables, machine.scheduler, send=True)
     remedies = {runner_scripts.MISSING: sent_along}
     advice = f"Job {id} may have started: check {machine.lab} jobs."
     sent = False

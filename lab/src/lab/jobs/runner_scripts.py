@@ -4,11 +4,8 @@ They are not those in the job's checkout, which may be of an old commit, nor the
 have another version when the job is looked at. A job keeps its own copy of them.
 """
 
-import base64
 import functools
 import hashlib
-import io
-import tarfile
 
 from lab.ssh import framing
 
@@ -37,6 +34,10 @@ def make_variables(scheduler: str = "", send: bool = False) -> dict[str, str]:
 
 def _pack(texts: dict[str, str]) -> str:
     """Return a tar file of them in base64; it is compressed with the script that carries it."""
+    import base64
+    import io
+    import tarfile  # slow to import
+
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, text in texts.items():

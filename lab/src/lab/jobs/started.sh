@@ -20,14 +20,15 @@ start_runner() {
 
 # await_start: until the runner has written its phase; nvidia-smi, which it calls three times, may be slow
 await_start() {
-    tries=0
+    tries=0 pause=0.01
     until [ -e "$job/pid" ] && { [ -s "$job/phase" ] || [ -e "$job/exit_code" ]; }; do
         tries=$((tries + 1))
+        if [ $tries = 20 ]; then pause=0.05; fi
         if [ $tries = 1200 ]; then
             true >"$job/stop" # it must not start later
             fail "job $id was created on $hostname, but does not start: see $lab logs $id."
         fi
-        sleep 0.05
+        sleep $pause
     done
     if [ -e "$job/refused" ]; then
         why=$(cat "$job/refused")

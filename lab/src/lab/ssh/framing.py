@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -84,8 +85,13 @@ def assemble_script(script: str, variables: dict[str, object], machine: Machine)
 
 def read_script(name: str) -> str:
     """Return the text of a script, whichever sub-package it lies in."""
-    (path,) = PACKAGE.glob(f"*/{name}")
-    return path.read_text("utf-8")
+    return find_scripts()[name].read_text("utf-8")
+
+
+@cache
+def find_scripts() -> dict[str, Path]:
+    """Return where each script lies; no two of them have the same name."""
+    return {path.name: path for path in PACKAGE.glob("*/*.*sh")}
 
 
 def find_needs(text: str) -> list[str]:
@@ -97,7 +103,7 @@ def find_needs(text: str) -> list[str]:
 def find_variant(script: str, machine: Machine) -> str:
     """Return the script that does the same by the machine's scheduler; "" if there is none."""
     name = f"{machine.scheduler}_{script}"
-    return name if machine.scheduler and any(PACKAGE.glob(f"*/{name}")) else ""
+    return name if machine.scheduler and name in find_scripts() else ""
 
 
 def _strip_comments(script: str) -> str:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, get_origin, get_type_hints
 
 from lab.ground import files, project
 from lab.ground.errors import LabError
-from lab.slurm import options as slurm_options
 from lab.ssh import variables
 
 SHARED, PERSONAL = "machines.toml", "machines.local.toml"
@@ -136,6 +135,8 @@ def _check_env(file: str, path: str, env: Table) -> None:
 
 def _check_slurm(file: str, path: str, options: Table) -> None:
     """Hold the options of sbatch against the rules; those that lab does not know are passed on."""
+    from lab.slurm import options as slurm_options
+
     for name, value in options.items():
         rule: str | None = "text in quotes, a whole number, true or false"
         if type(value) in (str, int, bool):

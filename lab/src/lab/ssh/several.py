@@ -1,7 +1,6 @@
 """Several machines asked at once: one that does not answer costs its time-out, once."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from lab.ground.errors import LabError
@@ -15,6 +14,7 @@ def ask_all(
     machines: Iterable[Machine], ask: Callable[[Machine], T]
 ) -> list[tuple[Machine, T | LabError]]:
     """Return what `ask` returns for each machine, or its LabError, in their order."""
+    from concurrent.futures import ThreadPoolExecutor  # slow to import
 
     def try_one(machine: Machine) -> T | LabError:
         try:

@@ -1,12 +1,12 @@
 """The folders of our sockets, which ssh needs to have short paths, and locks in them."""
 
+import _socket  # socket itself makes an enum of every constant, which takes ten times as long
 import fcntl
 import os
 import re
-import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from lab.ground import files, project
@@ -54,7 +54,7 @@ def is_short(folder: Path) -> bool:
 
 def is_listening(path: Path) -> bool:
     """Tell whether a process listens on a socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
+    with closing(_socket.socket(_socket.AF_UNIX)) as probe:
         try:
             probe.connect(str(path))
         except OSError:

@@ -1,6 +1,5 @@
 """Variables for the commands on a machine: which names may be given, and their shell text."""
 
-import importlib
 import os
 import re
 import shlex
@@ -69,6 +68,8 @@ def read_secrets(names: Iterable[str]) -> dict[str, str]:
 
 def _read_keyring(name: str) -> str | None:
     """Return what the package keyring, if it is installed, has for lab under a name."""
+    import importlib
+
     try:
         keyring = importlib.import_module("keyring")
         value = keyring.get_password("lab", name)

@@ -7,7 +7,7 @@ where it was. Others check what arrived and move it to its destination.
 from pathlib import Path
 
 from lab.ssh.connection import Connection
-from lab.transfer import rsync_copy, tar_copy
+from lab.transfer import rsync_copy
 
 
 def pull(
@@ -30,6 +30,8 @@ def pull(
     if rsync:
         rsync_copy.pull(connection, base, names, stage, basis, follow_links)
     else:
+        from lab.transfer import tar_copy
+
         tar_copy.pull(connection, base, names, stage, follow_links)
 
 
@@ -41,4 +43,6 @@ def push(connection: Connection, base: Path, names: list[str], stage: str, *, rs
     if rsync:
         rsync_copy.push(connection, base, names, stage)
     else:
+        from lab.transfer import tar_copy
+
         tar_copy.push(connection, base, names, stage)

@@ -6,10 +6,8 @@ beside its destination, checked, and renamed: a checkpoint completely or not at 
 
 import errno
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from lab.ground import files, project
@@ -48,22 +46,20 @@ STAGE = ".fetching-{}"  # in the runs folder and in the data folder
 ROUNDS = 3  # how often it looks again if something changed while it was copied
 
 
-@dataclass
 class Report:
     """What a fetch did."""
 
-    files: int = 0
-    bytes: int = 0
-    runs: set[str] = field(default_factory=set)  # of which something came
-    jobs: set[str] = field(default_factory=set)  # of which something came from their checkouts
-    conflicts: list[str] = field(default_factory=list)  # differ on both sides: local ones stay
-    damaged: list[str] = field(default_factory=list)  # arrived with another hash
-    missing: list[str] = field(default_factory=list)  # did not arrive
-    skipped: list[str] = field(default_factory=list)  # not regular files
-    impossible: dict[str, str] = field(default_factory=dict)  # cannot be written here, and why
-    unfit: dict[str, int] = field(default_factory=dict)  # for which there is no room: bytes
-
-    rsync: bool = True
+    def __init__(self) -> None:
+        self.files = self.bytes = 0
+        self.runs: set[str] = set()  # of which something came
+        self.jobs: set[str] = set()  # of which something came from their checkouts
+        self.conflicts: list[str] = []  # differ on both sides: local ones stay
+        self.damaged: list[str] = []  # arrived with another hash
+        self.missing: list[str] = []  # did not arrive
+        self.skipped: list[str] = []  # not regular files
+        self.impossible: dict[str, str] = {}  # cannot be written here, and why
+        self.unfit: dict[str, int] = {}  # for which there is no room: bytes
+        self.rsync = True
 
 
 def fetch(connection: Connection, wanted: Iterable[str] = (), models: bool = True) -> Report:
@@ -383,6 +379,8 @@ def find_blocking(base: Path, name: str) -> Path | None:
 
 def _remove_leftovers(folder: Path, wanted: set[Path]) -> None:
     """Remove what an earlier attempt left in a staged folder."""
+    import shutil
+
     for path in folder.rglob(PARTIAL):
         shutil.rmtree(path, ignore_errors=True)
     for path in folder.rglob("*"):

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +29,8 @@ LOST, VANISHED, ENDED = {10, 12, 20, 30, 35, 255}, {23, 24}, 11
 
 def can_rsync(remote_version: str) -> bool:
     """Return whether both sides have rsync 3.1 (of 2013) or later."""
+    import shutil
+
     local_version = ""
     if shutil.which("rsync"):
         command = ["rsync", "--version"]

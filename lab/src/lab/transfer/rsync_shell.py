@@ -6,7 +6,6 @@ LAB_SSH holds the ssh command as JSON, LAB_UMASK a line for the shell there.
 
 import json
 import os
-import secrets
 import select
 import shlex
 import subprocess
@@ -21,7 +20,7 @@ from lab.ssh.framing import MOST_NOISE, PATIENCE, pack_command  # noqa: E402
 
 def main(command: list[str]) -> int:
     """Run a command on the machine, and print its output, but nothing that came before."""
-    mark = secrets.token_hex(8)
+    mark = os.urandom(8).hex()
     path = "PATH=$HOME/.local/bin:$PATH"
     umask = os.environ.get("LAB_UMASK", "")
     source = f"export {path}\n{umask}\nprintf '%s\\0' {mark}\nexec {shlex.join(command)}"

@@ -7,8 +7,6 @@ complete and checked.
 import errno
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +97,8 @@ def list_names(names: Iterable[str]) -> bytes:
 @contextmanager
 def names_file(names: Iterable[str]) -> Iterator[str]:
     """Yield the path of a file with these names, for a program of this computer."""
+    import tempfile  # slow to import
+
     with tempfile.NamedTemporaryFile(prefix="lab-files-") as file:
         file.write(list_names(names))
         file.flush()
@@ -143,12 +143,16 @@ def staging(*folders: Path) -> Iterator[None]:
                 discard_incomplete(folder)
         raise
     else:
+        import shutil
+
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def discard_incomplete(stage: Path) -> None:
     """Make room: remove what has arrived in part."""
+    import shutil
+
     shutil.rmtree(stage / "tmp", ignore_errors=True)
     for path in stage.rglob(PARTIAL):
         shutil.rmtree(path, ignore_errors=True)

@@ -6,8 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from lab.code import sending, snapshot
 from lab.environment import lock
@@ -31,8 +30,7 @@ ANY = re.compile("(?s).+")
 MOST_LINES, MOST_LINE = 1000, 10_000  # bytes of a line
 
 
-@dataclass(frozen=True)
-class Synced:
+class Synced(NamedTuple):
     """What happened to the working copy."""
 
     state: str  # made, synced, unchanged, or saved by bring_back
