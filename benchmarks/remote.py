@@ -37,14 +37,17 @@ ours, rival, number = json.loads(sys.argv[1])
 pairs = [[measured(ours), measured(rival)] for _ in range(number + 1)][1:]
 print(json.dumps([statistics.median(x) for x in (*zip(*pairs), [a / b for a, b in pairs])]))
 """
-SSH_FOLDER = "/home/ada/.cache/dl-remote-template/ssh"
+PLAIN = """
+import shlex
+from lab.ssh import machines, shared
+print(shlex.join(shared.SharedConnection(machines.get()).ssh_command()[:-1]))
+"""
 THERE = "lab/my-experiment"
 
 
 def ssh(laptop) -> str:
-    """The plain ssh command on the connection that lab shares."""
-    (config,) = (laptop.hosts.laptop.home / ".cache/dl-remote-template/ssh").glob("*.config")
-    return f"ssh -F {SSH_FOLDER}/{config.name} -S {SSH_FOLDER}/{config.stem}"
+    """The plain ssh command on the connection that lab shares with the first machine."""
+    return laptop.run("python", "-c", PLAIN).stdout.strip()
 
 
 def is_wanted(name: str) -> bool:
