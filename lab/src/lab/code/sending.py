@@ -53,8 +53,9 @@ def send(
             if error.code not in remedies:
                 raise _explain_shallow(error) from None
             variables |= remedies.pop(error.code)()
-    with suppress(LabError):  # it only saves sending: what was asked for is done
-        git.run("update-ref", _sent_ref(connection), commit)
+    if commit != variables["base"]:
+        with suppress(LabError):  # it only saves sending: what was asked for is done
+            git.run("update-ref", _sent_ref(connection), commit)
     return answer
 
 

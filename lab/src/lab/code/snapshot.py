@@ -93,14 +93,14 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
             inside = submodules + [name for name in changed if name.endswith("/")]
             advice = "ignore them (submodules: git rm --cached first), or remove their .git."
             _refuse("a snapshot cannot contain other repositories", inside, advice)
-            if head and not changed and not to_send:
-                commit = _keep(run, head, refs)
-            else:
+            tree = ""  # that of HEAD
+            if changed or not head:
                 tree = _write_tree(run, top, changed, paths, limit_mb * MEGABYTE)
-                if to_send:
-                    _say_unfinished(index.parent, conflicts)
-                    tree = _smudge(run, top, limit_mb * MEGABYTE) or tree
-                commit = _keep(run, _write_commit(run, tree, head), refs)
+            if to_send:
+                _say_unfinished(index.parent, conflicts)
+                tree = _smudge(run, top, limit_mb * MEGABYTE) or tree
+            commit = head if head and not tree else _write_commit(run, tree, head)
+            _keep(run, commit, refs)
     except OSError as error:
         raise LabError(f"no snapshot can be taken: {error}.") from None
     folder = os.path.relpath(project.root(), top)
@@ -318,11 +318,10 @@ def _write_commit(run: Git, tree: str, head: str | None) -> str:
     return commit
 
 
-def _keep(run: Git, commit: str, refs: Path) -> str:
-    """Keep a commit from git's garbage collection; return it."""
+def _keep(run: Git, commit: str, refs: Path) -> None:
+    """Keep a commit from git's garbage collection."""
     kept = ""
     with suppress(OSError):  # of an earlier run of the same code
         kept = files.read_text(refs / commit).strip()
     if kept != commit:
         run("update-ref", f"{REFS}/{commit}", commit)
-    return commit

@@ -2,7 +2,10 @@
 
 quoted() { # TEXT: for a command line that a shell reads once more
     printf "'"
-    printf %s "$1" | sed "s/'/'\\\\''/g"
+    case $1 in
+    *"'"*) printf %s "$1" | sed "s/'/'\\\\''/g" ;;
+    *) printf %s "$1" ;;
+    esac
     printf "'"
 }
 
