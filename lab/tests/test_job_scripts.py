@@ -1,10 +1,12 @@
 """The scripts of jobs between two of their steps: the moment is forced, not hoped for."""
 
 import os
+import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,18 @@ def test_a_job_that_is_started_again_meanwhile_starts_once(machine, repository, 
     assert [job.id for job in jobs] == [ID, ID]
     assert machine.wait_for(ID).state == "finished(0)"
     assert (count(adding), count(machine.home / "ran")) == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_job_starts_whatever_an_interrupted_start_has_left(machine, repository, monkeypatch):
+    monkeypatch.setattr(launch, "new_id", lambda: ID)
+    job = machine.folder / "jobs" / ID
+    for lose in ((job / "job.json").unlink, partial(shutil.rmtree, job)):
+        launch.start(machine.connection, ["sh", "-c", "true"])
+        assert machine.wait_for(ID).state == "finished(0)"
+        lose()  # git knows the checkout, whether it is there or not
+    launch.start(machine.connection, ["sh", "-c", "true"])
+    assert machine.wait_for(ID).state == "finished(0)"
 
 
 # --- written, or not there ------------------------------------------------------------------------

@@ -31,7 +31,7 @@ git_failed() { # WHY
 
 take_commit() {
     has git || fail "$hostname has no git, which receives the code: install it."
-    mkdir -p "$folder" || fail "$folder cannot be created on $hostname: check your permissions."
+    [ -d "$folder" ] || mkdir -p "$folder" || fail "$folder cannot be created on $hostname: check your permissions."
     if ! [ -d "$repo" ]; then
         git init --quiet --bare --template= "$repo.$$" && mv "$repo.$$" "$repo" ||
             fail "$repo cannot be created on $hostname: check its free space and your permissions."

@@ -7,7 +7,8 @@ setting() { sed -n "/^\[tool\.lab\]/,/^\[/s/^$2 = \"\([^\"]*\)\".*/\1/p" "$1/pyp
 find_environment() {
     lock_file=$(setting "$1" lock)
     lock_file=${lock_file:-requirements.txt}
-    lock=$(sha256sum <"$1/$lock_file" | cut -c 1-12)
+    lock=$(sha256sum <"$1/$lock_file")
+    lock=$(printf %.12s "$lock")
     python=$(setting "$1" python)
     environment=$folder/envs/$python-$lock
 }

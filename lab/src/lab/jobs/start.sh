@@ -15,9 +15,11 @@ flock -w 100 9 || fail "another job is still being started on $hostname: try aga
 if ! [ -e "$job/job.json" ]; then
     write_scripts
     take_commit
-    remove_job # what an interrupted attempt has left
-    mkdir -p "$folder/runs" && mkdir "$job" || fail "$job cannot be created on $hostname."
-    said=$(quiet_git -C "$repo" worktree add --quiet --detach "$job/code" "$commit" 2>&1) ||
+    [ ! -e "$job" ] || remove_job # what an interrupted attempt has left
+    { [ -d "$folder/runs" ] || mkdir -p "$folder/runs"; } && mkdir "$job" ||
+        fail "$job cannot be created on $hostname."
+    # by force, as git may still know the one of an interrupted attempt
+    said=$(quiet_git -C "$repo" worktree add --force --quiet --detach "$job/code" "$commit" 2>&1) ||
         undo "the job cannot be started on $hostname: $(cause "$said")"
     # the exit code is written over this line, so there is room for it even on a full disk
     { printf '%-40s\n' '' >"$job/exit_code.new"; } 2>/dev/null &&

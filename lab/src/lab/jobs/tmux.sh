@@ -11,7 +11,7 @@ quoted() { # TEXT: for a command line that a shell reads once more
 
 # our_tmux ARGUMENT ...: becomes tmux on our own server
 our_tmux() {
-    mkdir -p "$ours"
+    [ -d "$ours" ] || mkdir -p "$ours"
     [ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
     # not in /tmp, where cleaners remove sockets; with the machine's name, as homes are shared
     exec tmux -S "$ours/tmux-$hostname" -f "$folder/tmux.conf" "$@"

@@ -18,8 +18,8 @@ from lab.ssh.machines import Machine
 from lab.ssh.options import resolve
 from lab.ssh.sockets import is_listening, make_socket_folder
 
-JUMP = re.compile(r"(?:([^@]+)@)?(?:\[([^]]+)\]|([^][:@,/]+))(?::([0-9]+))?")
-SSH = re.compile(r"(exec\s+)?([^\s'\"]*/)?ssh(?=\s)")  # how a ProxyCommand that runs it begins
+JUMP = r"(?:([^@]+)@)?(?:\[([^]]+)\]|([^][:@,/]+))(?::([0-9]+))?"
+SSH = r"(exec\s+)?([^\s'\"]*/)?ssh(?=\s)"  # how a ProxyCommand that runs it begins
 
 
 class Hop(NamedTuple):
@@ -100,7 +100,7 @@ def find_hop(machine: Machine, config: Path) -> Hop:
     with suppress(LabError):
         jump = dict(resolve(machine.host, config)).get("proxyjump", "none")
         before, _, last = jump.rpartition(",")
-        if jump != "none" and (found := JUMP.fullmatch(last)):
+        if jump != "none" and (found := re.fullmatch(JUMP, last)):
             user, bracketed, name, port = found.groups()
             return Hop(bracketed or name, user or "", int(port or 0), before)
     return Hop()
@@ -113,7 +113,7 @@ def hand_on(host: str, config: Path, *options: str) -> list[str]:
     """
     with suppress(LabError):
         command = dict(resolve(host, config)).get("proxycommand", "none")
-        if found := SSH.match(command):
+        if found := re.match(SSH, command):
             words = [found[0], "-F", str(config), *options]
             return ["-o", f"ProxyCommand={' '.join(words)}{command[found.end() :]}"]
     return []
