@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from asked_settings import SETTINGS
 
+from helpers.preloaded import Fork, Preloaded
+
 SCRIPT = """
 import ctypes, json, os, shutil, signal, subprocess, sys, time
 from dataclasses import dataclass
@@ -72,32 +74,61 @@ SAID = [
 class Tiny:
     """A small experiment, run in the project's environment with data and records of its own."""
 
-    def __init__(self, project, folder: Path):
-        self.project, self.folder = project, folder
+    def __init__(self, project, preloaded: Preloaded, folder: Path):
+        self.project, self.preloaded, self.folder = project, preloaded, folder
         self.runs = folder / "runs"
         self.env = {"LAB_RUNS": str(self.runs), "LAB_DATA": str(folder / "data")}
         self.env["LAB_PROJECT"] = str(project.path)
-        self.started: list[subprocess.Popen] = []
+        self.started: list[subprocess.Popen | Fork] = []
 
     def script(self, body: str) -> Path:
         path = self.folder / "tiny.py"
         path.write_text(SCRIPT.replace("BODY", body))
         return path
 
-    def run(self, body: str, *arguments, **options):
-        """Run an experiment with this body to its end; the finished process."""
-        options = {"timeout": 120, **options, "env": self.env | options.get("env", {})}
-        return self.project.run("python", self.script(body), *arguments, **options)
+    def run(self, body: str, *arguments, **options) -> subprocess.CompletedProcess:
+        """Run an experiment with this body to its end."""
+        return self.run_script(self.script(body), *arguments, **options)
 
-    def start(self, body: str, *arguments, before=(), **options) -> subprocess.Popen:
-        """Start it; its output goes to a pipe by default."""
-        environment = {**os.environ, **self.env, **options.pop("env", {})}
-        environment["PATH"] = f"{self.project.path}/.venv/bin:{environment['PATH']}"
+    def run_script(
+        self, script: Path, *arguments, check=True, cwd=None, input=None, env=None
+    ) -> subprocess.CompletedProcess:
+        """Run a script to its end, in the project's folder by default."""
+        options = {"cwd": cwd or self.project.path, "stdin": input and subprocess.PIPE}
+        process = self.start_script(script, *arguments, env=env, **options)
+        shown, _ = process.communicate(input)
+        assert not (check and process.returncode), shown
+        return subprocess.CompletedProcess(process.args, process.returncode, shown)
+
+    def run_code(self, code: str, **options) -> str:
+        """Run code that is no experiment; what it printed."""
+        script = self.folder / "code.py"
+        script.write_text(code)
+        return self.run_script(script, **options).stdout
+
+    def start(self, body: str, *arguments, before=(), **options) -> subprocess.Popen | Fork:
+        """Start an experiment, by another program in a Python of its own."""
+        if not before:
+            return self.start_script(self.script(body), *arguments, **options)
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
         command = [*before, "python", str(self.script(body)), *arguments]
-        process = subprocess.Popen(command, env=environment, cwd=self.folder, text=True, **options)
+        process = subprocess.Popen(
+            command, env=self.environment({}), cwd=self.folder, text=True, **options
+        )
         self.started.append(process)
         return process
+
+    def start_script(self, script: Path, *arguments, env=None, **options) -> Fork:
+        """Start a script, in the tests' own folder; its output goes to a pipe by default."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        options = {"cwd": self.folder, "env": self.environment(env or {}), **options}
+        process = self.preloaded.start([script, *arguments], **options)
+        self.started.append(process)
+        return process
+
+    def environment(self, more: dict[str, str]) -> dict[str, str]:
+        found = {**os.environ, **self.env, **more}
+        return found | {"PATH": f"{self.project.path}/.venv/bin:{found['PATH']}"}
 
     def close(self) -> None:
         """End what was started, and close its pipes."""
@@ -126,14 +157,37 @@ class Tiny:
 
     def state(self) -> str:
         """The state of the only run, as lab.records tells it."""
-        code = "from lab import records; print('state', *records.runs()['state'])"
-        done = self.project.run("python", "-c", code, env=self.env)
-        return done.stdout.split("state ")[-1].strip()
+        shown = self.run_code("from lab import records; print('state', *records.runs()['state'])")
+        return shown.split("state ")[-1].strip()
+
+
+@pytest.fixture(scope="session")
+def preloaded(project):
+    env = os.environ | {"LAB_PROJECT": str(project.path)}
+    preloaded = Preloaded(project.path / ".venv/bin/python", env)
+    yield preloaded
+    preloaded.stop()
+
+
+@pytest.fixture(scope="module")
+def preloaded_with_torch(project):
+    env = os.environ | {"LAB_PROJECT": str(project.path)}
+    modules = ["torch.distributed", "torch.utils.data"]
+    preloaded = Preloaded(project.path / ".venv/bin/python", env, *modules)
+    yield preloaded
+    preloaded.stop()
 
 
 @pytest.fixture
-def tiny(project, tmp_path):
-    tiny = Tiny(project, tmp_path)
+def tiny(project, preloaded, tmp_path):
+    tiny = Tiny(project, preloaded, tmp_path)
+    yield tiny
+    tiny.close()
+
+
+@pytest.fixture
+def tiny_with_torch(project, preloaded_with_torch, tmp_path):
+    tiny = Tiny(project, preloaded_with_torch, tmp_path)
     yield tiny
     tiny.close()
 
@@ -162,7 +216,7 @@ def read_until(process, line: str) -> str:
 # --- ids -----------------------------------------------------------------------------------------
 
 
-def test_a_hundred_runs_started_at_one_instant_leave_a_hundred_complete_records(tiny):
+def test_forty_runs_started_at_one_instant_leave_forty_complete_records(tiny):
     """Real processes: forked when everything is imported, let go by one closing pipe."""
     body = """
     with tracking.metrics(_run) as log:
@@ -170,7 +224,7 @@ def test_a_hundred_runs_started_at_one_instant_leave_a_hundred_complete_records(
     print("I am", _config["seed"])
 
 start, gate = os.pipe()
-for number in range(100):
+for number in range(40):
     if not os.fork():
         os.close(gate)
         os.read(start, 1)
@@ -181,14 +235,14 @@ for number in range(100):
         finally:
             os._exit(code)
 os.close(gate)
-codes = [os.wait()[1] for number in range(100)]
+codes = [os.wait()[1] for number in range(40)]
 sys.exit(any(codes))
 """
     before = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     tiny.run(body)
     folders = tiny.records()
     seeds = {json.loads((folder / "config.json").read_text())["seed"] for folder in folders}
-    assert seeds == set(range(100))
+    assert seeds == set(range(40))
     for folder in folders:
         seed = json.loads((folder / "config.json").read_text())["seed"]
         assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
@@ -254,15 +308,12 @@ def test_settings_may_be_tuples_paths_optional_and_nested(tiny):
     text = script.read_text().replace("    seed: int = 0\n", KINDS)
     script.write_text(text.replace("@dataclass", part + "@dataclass", 1))
     words = ["with", "betas=(0.5,1)", "place=there", "part.name=sgd"]
-    said = [
-        tiny.project.run("python", script, *words[:given], env=tiny.env, check=False).stdout
-        for given in (0, 4)
-    ]
+    said = [tiny.run_script(script, *words[:given], check=False).stdout for given in (0, 4)]
     assert "betas=(0.9, 0.99), place=PosixPath('here'), most=None, part=Part(name='adam'" in said[0]
     assert "betas=(0.5, 1.0), place=PosixPath('there'), most=None, part=Part(name='sgd'" in said[1]
     config = json.loads((tiny.records()[1] / "config.json").read_text())
     assert (config["place"], config["part"]) == ("there", {"name": "sgd"})
-    done = tiny.project.run("python", script, "with", "part.nam=x", env=tiny.env, check=False)
+    done = tiny.run_script(script, "with", "part.nam=x", check=False)
     assert done.returncode == 2 and "part.nam" in done.stdout
 
 
@@ -314,10 +365,10 @@ def test_ingredients_have_settings_like_others(tiny):
     imported = "\nfrom lab.recording.sacred_import import sacred\n"
     script.write_text(f"{head}{imported}{ingredient}\nex = {body}\nif __name__{end}")
     words = ["with", "data.batch=4"]
-    assert "batches of 4" in tiny.project.run("python", script, *words, env=tiny.env).stdout
+    assert "batches of 4" in tiny.run_script(script, *words).stdout
     entry = json.loads((tiny.record / "run.json").read_text())
     assert entry["meta"]["changed"] == {"data.batch": 4}
-    done = tiny.project.run("python", script, "with", "data.bat=4", env=tiny.env, check=False)
+    done = tiny.run_script(script, "with", "data.bat=4", check=False)
     assert done.returncode == 2 and "data.bat" in done.stdout.splitlines()[-1]
 
 
@@ -357,7 +408,7 @@ def test_sacreds_habits_in_configurations_and_errors_hold(tiny):
     script.write_text(text)
 
     def run(*words, check=True):
-        return tiny.project.run("python", script, *words, env=tiny.env, check=check).stdout
+        return tiny.run_script(script, *words, check=check).stdout
 
     lines = run().splitlines()
     config = '{"dataset": "digits", "lr": 0.5, "seed": 3}'
@@ -386,7 +437,7 @@ def test_a_seed_that_sacred_has_drawn_is_that_of_each_attempt_and_repetition(tin
         if attempt:
             (job / "attempt").write_text(attempt)
             env = env | {"LAB_JOB_FOLDER": str(job), "LAB_ATTEMPT": attempt}
-        said = tiny.project.run("python", script, *words, env=env).stdout
+        said = tiny.run_script(script, *words, env=env).stdout
         (seed,) = re.findall(r"(?m)^drawn (\d+) Config\(dataset='digits'\)$", said)
         return int(seed)
 
@@ -432,7 +483,7 @@ OUTCOMES = {
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_output_is_complete_and_the_state_true_after(tiny, outcome):
     end, number, status, code = OUTCOMES[outcome]
-    process = tiny.start(TALK + end, start_new_session=True)
+    process = tiny.start(TALK + end, new_session=True)
     shown = read_until(process, "ready")
     if number:
         os.killpg(process.pid, number)  # as a terminal, tmux and Slurm do it
@@ -459,7 +510,8 @@ def run(*arguments, **options):
     print("afterwards")
     subprocess.run(["echo", "afterwards"])
     text = (tracking.record_folder(done) / "cout.txt").read_text()
-    assert "line 499\\nready\\nthe last words" in text and "afterwards" not in text, text
+    assert "line 499\\nready\\n" in text and "the last words" in text, text
+    assert "afterwards" not in text, text
     return done
 ex.run = run
 ex.run()
@@ -470,7 +522,8 @@ sys.exit()
     assert len(tiny.records()) == 2
 
 
-def test_output_of_dataloader_workers_is_recorded(tiny):
+def test_output_of_dataloader_workers_is_recorded(tiny_with_torch):
+    tiny = tiny_with_torch
     body = """
     from torch.utils.data import DataLoader
     class Numbers(list):
@@ -845,7 +898,8 @@ def test_sacreds_own_file_tools_can_read_what_is_in_runs(tiny):
     assert [len(one["timestamps"]) for one in metrics.values()] == [2, 1]
 
 
-def test_nan_and_infinity_are_valid_json_and_tensorboard_has_the_same_numbers(tiny):
+def test_nan_and_infinity_are_valid_json_and_tensorboard_has_the_same_numbers(tiny_with_torch):
+    tiny = tiny_with_torch
     body = """
     with tracking.metrics(_run) as log:
         for step, value in enumerate([0.1, float("nan"), float("inf"), -float("inf"), 1e-300]):
@@ -889,7 +943,7 @@ for metric, rows in table.groupby("metric"):
 values = list(table[table["metric"] == "val/loss"]["value"])
 assert math.isnan(values[1]) and values[2:] == [math.inf, -math.inf, 1e-300]
 """
-    tiny.project.run("python", "-c", code, env=tiny.env)
+    tiny.run_code(code)
 
 
 # --- provenance ----------------------------------------------------------------------------------
@@ -904,14 +958,17 @@ def nvidia_smi(folder: Path, script: str) -> str:
     return str(folder)
 
 
-def test_code_environment_machine_job_data_seeds_and_usage_are_recorded(tiny):
+def test_code_environment_machine_job_data_seeds_and_usage_are_recorded(tiny_with_torch):
+    tiny = tiny_with_torch
     manifest = tiny.folder / "data" / "digits" / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{}")
     environment = {"SLURM_JOB_ID": "77", "LAB_JOB": "job-5", "CUDA_VISIBLE_DEVICES": ""}
-    body = (
-        "    import torch\n    torch.use_deterministic_algorithms(True)\n    torch.manual_seed(9)"
-    )
+    body = """
+    import torch
+    torch.set_deterministic_debug_mode("error")
+    torch.manual_seed(9)
+"""
     tiny.run(body, "with", "seed=9", env=environment)
     record = tiny.json()
     project = tiny.project
@@ -1026,28 +1083,16 @@ RUN = "import my_experiment.experiment as E; E.ex.run()"
 EDIT = "from pathlib import Path; Path(E.__file__).with_name('part.py').write_text('TEXT = 1234')"
 
 
-@pytest.mark.parametrize("way", ["in a loop", "in two cells"])
-def test_the_second_run_of_one_process_is_recorded_with_the_code_that_it_runs(
-    package, clone, tiny, way
-):
-    """In a loop nothing is imported again after an edit; between two cells autoreload does it."""
-    script, text = "\n".join([RUN, EDIT, RUN]), "'old'"
-    if way == "in two cells":
-        cells, text = ["%load_ext autoreload\n%autoreload 2", RUN, EDIT, RUN], "1234"
-        script = f"""
-import nbformat
-from nbclient import NotebookClient
-cells = [nbformat.v4.new_code_cell(cell) for cell in {cells!r}]
-notebook = nbformat.v4.new_notebook(cells=cells)
-NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
-"""
-    process = package(script=["-c", script])
+def test_the_second_run_of_one_process_is_recorded_with_the_code_that_it_runs(package, clone, tiny):
+    """In a loop nothing is imported again after an edit; in a notebook autoreload does it."""
+    process = package(script=["-c", "\n".join([RUN, EDIT, RUN])])
     shown, _ = process.communicate("\n\n\n")
     assert process.returncode == 0, shown
-    for record, said in zip(tiny.records(), ("'old'", text), strict=True):
-        assert f"part is {said}\n".replace("'", "") in (record / "cout.txt").read_text()
+    for record in tiny.records():
+        assert "part is old\n" in (record / "cout.txt").read_text()
         commit = json.loads((record / "run.json").read_text())["code"]["commit"]
-        assert clone.git("show", f"{commit}:src/my_experiment/part.py") == f"TEXT = {said}"
+        assert clone.git("show", f"{commit}:src/my_experiment/part.py") == "TEXT = 'old'"
+    assert len(tiny.records()) == 2
 
 
 def test_a_wrong_setting_is_refused_before_the_modules_are_loaded(package, tiny):
@@ -1094,9 +1139,8 @@ def test_what_lab_run_refuses_before_sending_is_what_the_run_refuses(tiny):
     names = ("lr", "seed", "mode", "resume", "sizes", "decay")
     words = [["with", f"{name}={value}"] for name in names for value in VALUES]
     asked = json.dumps([*TAKEN, *REFUSED, *words])
-    options = {"cwd": tiny.folder, "env": tiny.env, "input": asked, "stderr": None}
-    said = tiny.project.run("python", "-c", JUDGE, **options)
-    answers = [json.loads(line) for line in said.stdout.splitlines()]
+    said = tiny.run_code(JUDGE, cwd=tiny.folder, input=asked)
+    answers = [json.loads(line) for line in said.splitlines() if line.startswith("[")]
     taken, refused, rest = answers[:6], answers[6:12], answers[12:]
     assert [problem for _, problem in taken] == [""] * 6
     assert all(problem and "\n" not in problem and not plain for plain, problem in refused)
@@ -1222,23 +1266,22 @@ def test_print_config_records_nothing_and_does_not_import_torch(tiny):
     assert not tiny.runs.exists()
 
 
-def test_in_a_notebook_output_is_recorded_and_autoreload_works(tiny):
-    package = tiny.folder / "package"
-    package.mkdir()
-    (package / "__init__.py").touch()
+def test_in_a_notebook_output_is_recorded_and_autoreload_works(package, clone, tiny):
+    """Each cell's run is recorded with its output and with the code that it runs."""
+    code = clone.path / "src/my_experiment"
     body = TALK.replace("from python", "the first version")
-    (package / "experiment.py").write_text(SCRIPT.replace("BODY", body + "\n    return 1"))
+    body += "    from . import part\n    print('part is', part.TEXT)\n    return 1"
+    (code / "experiment.py").write_text(SCRIPT.replace("BODY", body))
     cells = [
         "%load_ext autoreload\n%autoreload 2",
-        "import package.experiment as E\nprint('result', E.ex.run().result)",
-        "from pathlib import Path\n"
-        "path = Path('package/experiment.py')\n"
+        "import my_experiment.experiment as E\nprint('result', E.ex.run().result)",
+        "path = E.Path(E.__file__)\n"
         "text = path.read_text().replace('the first version', 'the second one')\n"
-        "path.write_text(text.replace('return 1', 'return 22'))",
+        "path.write_text(text.replace('return 1', 'return 22'))\n" + EDIT,
         "print('result', E.ex.run().result)",
         "print('not recorded')",
     ]
-    code = f"""
+    script = f"""
 import nbformat
 from nbclient import NotebookClient
 cells = [nbformat.v4.new_code_cell(cell) for cell in {cells!r}]
@@ -1248,17 +1291,23 @@ for cell in cells:
     for output in cell.outputs:
         print(output.get("text", ""), end="")
 """
-    done = tiny.project.run("python", "-c", code, cwd=tiny.folder, env=tiny.env)
-    assert "result 1\n" in done.stdout and "result 22\n" in done.stdout
-    assert "the first version" in done.stdout and "line 499" in done.stdout
-    first, second = tiny.records()
-    for folder, line in ((first, "the first version"), (second, "the second one")):
+    process = package(script=["-c", script])
+    shown, _ = process.communicate()
+    assert process.returncode == 0, shown
+    assert "result 1\n" in shown and "result 22\n" in shown
+    assert "the first version" in shown and "line 499" in shown
+    versions = (("the first version", "'old'"), ("the second one", "1234"))
+    for folder, (line, text) in zip(tiny.records(), versions, strict=True):
         output = (folder / "cout.txt").read_text()
-        assert line in output
+        assert line in output and f"part is {text}\n".replace("'", "") in output
         for said in ("to stderr\n", "line 0\n", "line 499\n", "the last words"):
             assert said in output
         assert "not recorded" not in output
-        assert json.loads((folder / "run.json").read_text())["status"] == "COMPLETED"
+        record = json.loads((folder / "run.json").read_text())
+        assert record["status"] == "COMPLETED"
+        commit = record["code"]["commit"]
+        assert clone.git("show", f"{commit}:src/my_experiment/part.py") == f"TEXT = {text}"
+        assert line in clone.git("show", f"{commit}:src/my_experiment/experiment.py")
 
 
 def test_in_a_distributed_run_rank_0_records_also_the_errors_of_the_others(tiny):
@@ -1313,22 +1362,20 @@ ex.run_commandline()
 def test_a_slow_rank_resumes_the_run_that_rank_0_has_chosen(tiny):
     """The last run is by then that of rank 0 itself."""
     (tiny.folder / "choosing.py").write_text(CHOOSING)
-    tiny.project.run("python", tiny.folder / "choosing.py", env=tiny.env)
+    tiny.run_script(tiny.folder / "choosing.py")
     first = tiny.record.name
     weights = tiny.folder / "data/digits/models" / first / "best.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_text("numbers")
-    words = [f"{tiny.project.path}/.venv/bin/python", "choosing.py", "with", "resume=last"]
-    environment = {**os.environ, **tiny.env, "WORLD_SIZE": "2"}
-    options = {"cwd": tiny.folder, "stdout": subprocess.PIPE, "text": True}
-    rank_0 = subprocess.Popen(
-        words, env={**environment, "RANK": "0"}, stdin=subprocess.PIPE, **options
+    words = ["with", "resume=last"]
+    script, environment = tiny.folder / "choosing.py", {"WORLD_SIZE": "2"}
+    rank_0 = tiny.start_script(
+        script, *words, env=environment | {"RANK": "0"}, stdin=subprocess.PIPE
     )
-    tiny.started.append(rank_0)
     lines = iter(rank_0.stdout.readline, "")
     assert next(line for line in lines if line.startswith("resume")) == f"resume {first}\n"
     assert len(list(tiny.runs.glob("2*"))) == 2
-    rank_1 = subprocess.run(words, env={**environment, "RANK": "1"}, check=True, **options)
+    rank_1 = tiny.run_script(script, *words, env=environment | {"RANK": "1"}, cwd=tiny.folder)
     assert f"resume {first}\n" in rank_1.stdout
     rank_0.communicate("\n")
     assert rank_0.returncode == 0 and not list((tiny.runs / "_ranks").iterdir())
@@ -1336,20 +1383,22 @@ def test_a_slow_rank_resumes_the_run_that_rank_0_has_chosen(tiny):
     assert record["meta"]["files"][0]["path"] == f"data/digits/models/{first}/best.safetensors"
 
 
-def test_the_failure_of_a_distributed_run_is_the_first_one_not_a_closed_connection(tiny):
+def test_the_failure_of_a_distributed_run_is_the_first_one_not_a_closed_connection(tiny_with_torch):
     """Rank 0 waits for rank 1, which fails: "Connection closed by peer" is what it is told."""
+    tiny = tiny_with_torch
     body = """
     import torch.distributed as dist
-    dist.init_process_group("gloo")
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("gloo", os.environ["STORE"], rank=rank, world_size=ranks)
     if not tracking.is_main_process():
         dist.destroy_process_group()
         time.sleep(0.3)
         raise ValueError("rank 1 has no data")
     dist.barrier()
 """
-    torchrun = ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = tiny.project.run(*torchrun, tiny.script(body), env=tiny.env, check=False)
-    assert done.returncode != 0
+    launch = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "STORE": f"file://{tiny.folder}/store"}
+    ranks = [tiny.start(body, env=launch | {"RANK": number}) for number in "01"]
+    assert all(rank.communicate() and rank.returncode for rank in ranks)
     assert tiny.json()["status"] == "FAILED"
     assert tiny.json()["fail_trace"][-1] == "ValueError: rank 1 has no data\n"
     shown = tiny.project.run("lab", "show", "last", env=tiny.env).stdout

@@ -666,8 +666,8 @@ def test_a_temporary_file_that_vanishes_meanwhile_does_no_harm(repository):
 
 
 @pytest.mark.slow
-def test_200_parallel_snapshots_corrupt_nothing_and_lose_nothing(dirty):
-    before, start, again = dirty.state(), threading.Barrier(200), threading.Barrier(20)
+def test_60_parallel_snapshots_corrupt_nothing_and_lose_nothing(dirty):
+    before, start, again = dirty.state(), threading.Barrier(60), threading.Barrier(20)
 
     def with_a_file_of_its_own(number):
         start.wait()
@@ -678,12 +678,12 @@ def test_200_parallel_snapshots_corrupt_nothing_and_lose_nothing(dirty):
         again.wait()
         return dirty.take().commit
 
-    with ThreadPoolExecutor(200) as pool:
-        own = list(pool.map(with_a_file_of_its_own, range(200)))
+    with ThreadPoolExecutor(60) as pool:
+        own = list(pool.map(with_a_file_of_its_own, range(60)))
         same = set(pool.map(of_the_same_tree, range(20)))
     assert len(same) == 1
     held = dirty.git("rev-parse", *(f"{commit}:new/{n}" for n, commit in enumerate(own)))
-    expected = dirty.git("hash-object", *(f"new/{n}" for n in range(200)))
+    expected = dirty.git("hash-object", *(f"new/{n}" for n in range(60)))
     assert held == expected
     refs = dirty.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/lab").splitlines()
     commits = {*own, *same}
