@@ -1,6 +1,7 @@
 """Sacred's experiment with a dataclass as its configuration, and errors of one line."""
 
 import difflib
+import gc
 import importlib
 import importlib.util
 import os
@@ -240,6 +241,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     def run_commandline(self, argv: list[str] | None = None) -> Run | None:
         """Run as the command line says; a LabError or a signal ends it with one line."""
         self.exits = True
+        gc.freeze()  # what is imported is no garbage: neither the run nor its end looks at it
         try:
             return super().run_commandline(argv)
         except DocoptExit:

@@ -1,12 +1,13 @@
 """Sacred, imported and set up for this project: quickly, quietly, with every source file."""
 
+import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, TextIO, cast
 
-from lab.ground import files, plain_json, project
+from lab.ground import files, garbage, plain_json, project
 from lab.ground.errors import LabError
 from lab.recording import installed_packages
 
@@ -24,9 +25,24 @@ def replace_modules(replaced: dict[str, ModuleType | None]) -> Iterator[None]:
             del modules[name]
 
 
+def make_cpuinfo() -> ModuleType:
+    """Make what has cpuinfo's function, for Windows, without a tenth of Sacred's import."""
+    module: Any = ModuleType("cpuinfo")
+    module.get_cpu_info = lambda: importlib.import_module("cpuinfo").get_cpu_info()
+    return cast(ModuleType, module)
+
+
+def make_inspect() -> ModuleType:
+    """Make what finds the frame that makes an experiment, without looking at all imported files."""
+    module: Any = ModuleType("inspect")
+    module.stack = lambda: [(sys._getframe(1),), (sys._getframe(2),)]
+    return cast(ModuleType, module)
+
+
 # Sacred imports pandas, half a second at a first run, only to know how to write its frames: None is
 # Python's mark for "not installed". That can wait until there are some: see flatten.
-with replace_modules({"pandas": None, "pkg_resources": installed_packages.make_module()}):
+REPLACED = {"pandas": None, "pkg_resources": installed_packages.make_module()}
+with garbage.not_collected(), replace_modules(REPLACED | {"cpuinfo": make_cpuinfo()}):
     import sacred
     from sacred import serializer
     from sacred.config import config_files
@@ -48,6 +64,7 @@ def choose_discovery() -> str:
 
 __all__ = ["Run", "RunObserver", "flatten", "sacred"]
 
+sacred.experiment.inspect = make_inspect()
 sacred.SETTINGS.CAPTURE_MODE = "no"  # "fd" loses lines, "sys" subprocesses: see capture.py
 sacred.SETTINGS.DISCOVER_SOURCES = choose_discovery()
 sacred.SETTINGS.HOST_INFO.INCLUDE_GPU_INFO = False  # fails at "N/A", may hang: see provenance.py

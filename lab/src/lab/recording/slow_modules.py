@@ -4,6 +4,7 @@ import gc
 import importlib
 from collections.abc import Sequence
 
+from lab.ground import garbage
 from lab.recording import compiling, dynamo
 from lab.recording.ranks import is_main_process
 
@@ -18,13 +19,8 @@ def load(modules: Sequence[tuple[str, str | None]]) -> None:
         return
     if is_main_process():
         compiling.start()
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
+    with garbage.not_collected():
         for name, package in modules:
             importlib.import_module(name, package)
         gc.freeze()
-    finally:
-        if was_on:
-            gc.enable()
     dynamo.postpone()

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInfo
-
-from lab.ground import portable
+from lab.ground import garbage, portable
 from lab.recording.settings import nested
 from lab.recording.settings.errors import ConfigError, UnknownSettingError
+
+with garbage.not_collected():
+    from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInfo
 
 Config = TypeVar("Config")
 
