@@ -58,7 +58,8 @@ def laptop(served) -> Laptop:
     text |= {"nbformat": 4, "nbformat_minor": 5}
     laptop.there("work/notebooks/two_runs.ipynb").write_text(json.dumps(text))
     yield laptop
-    laptop.hosts.clean()
+    for host in laptop.hosts.all:  # whoever comes next brings the homes that they want
+        host.clean()
 
 
 def train(worker) -> None:

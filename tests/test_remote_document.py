@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-import shutil
+import subprocess
 
 import pytest
 
@@ -43,7 +43,7 @@ def section(text: str, title: str) -> str:
 def whole(compiled, hosts) -> Laptop:
     """The whole project, torch included, on the laptop; the worker has nothing of it."""
     place = hosts.laptop.home / "my-experiment"
-    shutil.copytree(compiled.path, place, symlinks=True)
+    subprocess.run(["cp", "-a", compiled.path, place], check=True)  # sooner than shutil
     laptop = Laptop(place, hosts=hosts)
     machine = 'ssh = "worker"\ngateway = "gateway"\nfolder = "lab/my-experiment"\n'
     (place / "machines.toml").write_text(f"[machines.gpu]\n{machine}")

@@ -4,6 +4,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -56,7 +58,7 @@ asyncio.run(asyncio.wait_for(main(), 60))
 def settled(served) -> Laptop:
     served.hosts.clean("served")
     yield served
-    served.hosts.clean()
+    served.hosts.worker.clean()  # ends Jupyter; whoever comes next brings the homes that they want
 
 
 @pytest.fixture
@@ -382,11 +384,18 @@ def test_where_sshd_forwards_no_sockets_a_checked_port_is_used(laptop, no_socket
     bob.communicate()
 
 
+def copy_project(laptop, place: Path) -> None:
+    """Copy the project; of its environment the copy has links to the same files."""
+    ignored = shutil.ignore_patterns(".venv")
+    shutil.copytree(laptop.path, place, symlinks=True, ignore=ignored)
+    subprocess.run(["cp", "-al", laptop.path / ".venv", place], check=True)
+
+
 def test_two_projects_have_a_server_and_a_tunnel_each(laptop, worker):
     host = laptop.hosts.laptop
     first = notebook(laptop)
     other = Laptop(host.home / "other", hosts=laptop.hosts, inside="/home/ada/other")
-    shutil.copytree(laptop.path, other.path, symlinks=True)
+    copy_project(laptop, other.path)
     text = (other.path / "machines.toml").read_text().replace("lab/my-experiment", "lab/other")
     (other.path / "machines.toml").write_text(text)
     environment = {"PYTHONPATH": "/home/ada/other/src"}
@@ -429,7 +438,7 @@ def test_two_people_share_an_account_from_a_laptop_each(laptop, worker):
         hosts=laptop.hosts,
         inside="/home/eve/my-experiment",
     )
-    shutil.copytree(laptop.path, eve.path, symlinks=True)
+    copy_project(laptop, eve.path)
     both = (laptop, eve)
     started = ("run", "--name", "same", "--", "sleep", "1000")
     mine, hers = ids = [one.lab(*started).split()[0] for one in both]
