@@ -106,11 +106,11 @@ def test_a_private_answer_that_is_given_is_refused(check, capsys, name):
 
 @pytest.mark.slow
 def test_a_private_answer_leads_nowhere_and_another_type_is_a_line(tmp_path):
-    for answer in ({"__package": "../../evil"}, {"__license_file": "../../EVIL"}):
-        out = tmp_path / "a/b/out"
-        out.mkdir(parents=True, exist_ok=True)
-        assert cookiecutter(out, skip=EVERY_STEP, **answer).returncode != 0
-        assert list(out.iterdir()) == []
+    out = tmp_path / "a/b/out"
+    out.mkdir(parents=True)
+    answers = {"__package": "../../evil", "__license_file": "../../EVIL"}
+    assert cookiecutter(out, skip=EVERY_STEP, **answers).returncode != 0
+    assert list(out.iterdir()) == []
     assert not [*tmp_path.rglob("evil"), *tmp_path.rglob("EVIL")]
     config = tmp_path / "config.yaml"
     config.write_text("default_context:\n  author_name: {a: x}\n")

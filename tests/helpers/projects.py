@@ -135,9 +135,9 @@ def isolate(home: Path, setenv) -> None:
     setenv("OMP_NUM_THREADS", "1")  # the networks are tiny, and threads would fight for the cores
 
 
-def cookiecutter(output_dir: Path, *options, skip="", env=None, **answers):
+def cookiecutter(output_dir: Path, *options, skip="", env=None, template=TEMPLATE, **answers):
     """Run the cookiecutter command itself; returns the finished process, output as text."""
-    command = [sys.executable, "-m", "cookiecutter", "--no-input", TEMPLATE, "-o", output_dir]
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", template, "-o", output_dir]
     answered = [f"{name}={value}" for name, value in answers.items()]
     return subprocess.run(
         [str(word) for word in [*command, *options, *answered]],
@@ -146,6 +146,14 @@ def cookiecutter(output_dir: Path, *options, skip="", env=None, **answers):
         stderr=subprocess.STDOUT,
         encoding="utf-8",
     )
+
+
+def ask_hook(expression: str, folder: Path, python=sys.executable, **env: str) -> str:
+    """Evaluate an expression in pre_gen_project.py, in a folder; returns what print makes of it."""
+    source = (TEMPLATE / "hooks/pre_gen_project.py").read_text("utf-8")
+    source = source.replace("{{ cookiecutter | tojson }}", "{}").partition("\nif __name__")[0]
+    command = [str(python), "-c", f"{source}\nprint({expression})"]
+    return subprocess.check_output(command, cwd=folder, env={**os.environ, **env}, text=True)
 
 
 def share_compiled(made: Project, other: Project, prefix: Path | None = None) -> None:
