@@ -8,7 +8,7 @@ from lab.recording import compiling
 
 
 def test_what_torch_imports_late_is_compiled_once_beside_the_run(tmp_path, monkeypatch):
-    names = ("torch/__init__.py", "torch/distributed/tensor/late.py", "sympy/__init__.py")
+    names = ("torch/__init__.py", "torch/_dynamo/variables/late.py", "sympy/__init__.py")
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x = 1\n")

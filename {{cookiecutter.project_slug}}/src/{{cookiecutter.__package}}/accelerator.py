@@ -15,12 +15,13 @@ logging.getLogger("accelerate").setLevel("WARNING")  # not eight lines for every
 def make_accelerator(mixed_precision: str) -> Accelerator:
     """Prepare for one run; LabError if this device cannot train in that precision."""
     AcceleratorState._reset_state()  # a second run in one notebook may want another precision
-    on_cpu = not torch.accelerator.is_available()  # said, or several ranks would not meet
-    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision)
+    accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # said, or several ranks would not meet
+        mixed_precision=mixed_precision,
+    )
     if accelerator.device.type == "cpu" and mixed_precision == "fp16":
         raise LabError("mixed_precision=fp16 does nothing on a CPU: choose bf16 or no.")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA asks for it, to be exact
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # no pickle in a checkpoint can run anything
-    os.environ["TORCHINDUCTOR_DETERMINISTIC"] = "1"  # for torch.compile, which takes 3 s to import
-    torch.set_deterministic_debug_mode("warn")
+    torch.use_deterministic_algorithms(True, warn_only=True)
     return accelerator

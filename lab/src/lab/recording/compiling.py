@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What Accelerate imports for a model, long after `import torch`: meanwhile it is compiled.
+# What the first optimizer imports, long after `import torch`: while that goes on, it is compiled.
 AHEAD = """
 import compileall, importlib.util, sympy
 (torch,) = importlib.util.find_spec("torch").submodule_search_locations
-compileall.compile_dir(f"{torch}/distributed/tensor", quiet=2)
+for part in ("_dynamo", "distributed/tensor", "distributed/fsdp"):
+    compileall.compile_dir(f"{torch}/{part}", quiet=2)
 """
 
 

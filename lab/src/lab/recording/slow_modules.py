@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Sequence
 
 from lab.ground import garbage
-from lab.recording import compiling, dynamo
+from lab.recording import compiling
 from lab.recording.ranks import is_main_process
 
 
@@ -23,4 +23,3 @@ def load(modules: Sequence[tuple[str, str | None]]) -> None:
         for name, package in modules:
             importlib.import_module(name, package)
         gc.freeze()
-    dynamo.postpone()
