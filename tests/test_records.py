@@ -79,20 +79,28 @@ print(json.dumps([opened["run.json"] + opened["config.json"], rows]))
 """
 
 
+# Several plots of one run in one process, which imports matplotlib once; and how each one ends.
+PLOTS = """
+import sys
+from lab.cli.main import main
+for out in sys.argv[2:]:
+    print(main(["plot", sys.argv[1], "--metric", "val/loss", "--out", out]))
+"""
+
+
 def test_plot_saves_an_image_and_prints_its_path(three, tmp_path):
     path = Path(three("plot", MIDDLE, OLDEST, "--metric", "val/loss").strip())
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.parent == three.runs / "_plots"
-    out = tmp_path / "figures" / "loss.pdf"
-    assert three("plot", OLDEST, "--metric", "val/loss", "--out", out) == f"{out}\n"
-    assert out.read_bytes().startswith(b"%PDF")
-    bare = three("plot", OLDEST, "--metric", "val/loss", "--out", tmp_path / "loss")
-    assert Path(bare.strip()).read_bytes().startswith(b"\x89PNG")
-    assert "cannot be written" in three.refused("plot", OLDEST, "--metric", "val/loss", "--out", "")
     assert three.ids() == [NEWEST, MIDDLE, OLDEST], "the folder of plots is not a run"
-    assert "cannot be written" in three.refused(
-        "plot", OLDEST, "--metric", "val/loss", "--out", out / "x.png"
-    )
+    out, bare = tmp_path / "figures" / "loss.pdf", tmp_path / "loss"
+    command = ["python", "-u", "-c", PLOTS, OLDEST, out, bare, "", out / "x.png"]
+    lines = three.project.run(*command, env=three.env).stdout.splitlines()
+    assert lines[:3] == [str(out), "0", f"{bare}.png"] and lines[3::2] == ["0", "1", "1"]
+    assert out.read_bytes().startswith(b"%PDF")
+    assert Path(lines[2]).read_bytes().startswith(b"\x89PNG")
+    for refused in lines[4::2]:
+        assert refused.startswith("lab: ") and "cannot be written" in refused
 
 
 def test_curves_have_a_point_for_one_value_one_colour_for_a_run_and_what_differs_as_legend(three):

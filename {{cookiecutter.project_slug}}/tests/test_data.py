@@ -62,9 +62,7 @@ def test_a_file_with_other_content_is_not_overwritten(digits):
 )
 def test_a_split_with_an_empty_part_or_a_single_class_is_refused(images, val, test, said):
     with pytest.raises(LabError, match=said):
-        data.write_dataset(
-            "none", "too few", data.load_digits()[:images], seed=0, val=val, test=test
-        )
+        data.write_dataset("none", "few", data.load_digits()[:images], seed=0, val=val, test=test)
     assert not data.folder("none").exists()
 
 

@@ -17,6 +17,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TypedDict, TypeVar, cast
@@ -129,13 +130,13 @@ def verify(dataset: str) -> list[str]:
     scaled, cropped or compressed anew has other pixels: that is not found.
     """
     expected = read_manifest(dataset)["files"]
-    present = set(list_files(dataset))
+    root, present = folder(dataset), set(list_files(dataset))
     problems = [f"missing   {path}" for path in sorted(set(expected) - present)]
     problems += [f"foreign   {path}" for path in sorted(present - set(expected))]
     by_pixels = defaultdict(list)
     for path in show_progress(sorted(present), "verifying"):
         try:
-            content = images.read_file(folder(dataset) / path)
+            content = images.read_file(root / path)
             if expected.get(path) not in (None, sha256(content)):
                 problems.append(f"changed   {path}")
             by_pixels[splitting.hash_pixels(images.decode(io.BytesIO(content)))].append(path)
@@ -162,6 +163,7 @@ def warn_of_loss(dataset: str, image_size: int, channels: int) -> None:
 # --- making a dataset -----------------------------------------------------------------------------
 
 
+@cache
 def load_digits() -> list[splitting.Sample]:
     """Load scikit-learn's handwritten digits: 1,797 gray images of 8x8 pixels, ten classes."""
     # the file that its load_digits() reads: importing scikit-learn takes longer than all the rest
