@@ -4,10 +4,11 @@ PYTHON ?= python3
 ENVIRONMENT := .venv
 WORKERS ?= 3
 
-.PHONY: test test-fast check demo wheel release lock bench bench-records bench-remote images clean
+.PHONY: test test-fast check collect demo wheel release lock bench bench-records bench-remote images clean
 
 # On two cores: some tests wait for a connection, while others compute.
-test: $(ENVIRONMENT)/ready-to-test check
+test: $(ENVIRONMENT)/ready-to-test
+	$(MAKE) --jobs=2 check collect
 	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup $(ARGS)
 
 # While you edit: no hosts, no torch.
@@ -20,6 +21,10 @@ check: $(ENVIRONMENT)/ready
 	$(ENVIRONMENT)/bin/ruff format --check .
 	cd lab && ../$(ENVIRONMENT)/bin/mypy
 	cd lab && PYTHONPATH=src ../$(ENVIRONMENT)/bin/lint-imports --no-cache
+
+# Let Python compile the tests once: else each worker does, at the same time.
+collect: $(ENVIRONMENT)/ready
+	PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" $(ENVIRONMENT)/bin/python -m pytest --collect-only -qq >/dev/null || true
 
 # Bake a project with the default answers into build/, then train its first recorded run.
 demo: $(ENVIRONMENT)/ready
