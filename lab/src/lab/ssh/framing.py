@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import IO
 
 from lab.ground.errors import LabError, UsageError
-from lab.ssh.machines import Machine
 from lab.ssh.variables import make_exports
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lab.ssh.machines import Machine
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
 MOST_STDERR = 100_000  # bytes that are kept
@@ -61,7 +64,7 @@ dd ibs=64k obs=1M 2>/dev/null
 kill $!; }}"""
 
 
-def assemble_script(script: str, variables: dict[str, object], machine: Machine) -> str:
+def assemble_script(script: str, variables: dict[str, object], machine: "Machine") -> str:
     """Return one of our scripts after its variables, the prelude and the files that it needs."""
     about = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, "lab": machine.lab}
     variables = {**about, **variables}
@@ -100,7 +103,7 @@ def find_needs(text: str) -> list[str]:
     return needed[1].split() if needed else []
 
 
-def find_variant(script: str, machine: Machine) -> str:
+def find_variant(script: str, machine: "Machine") -> str:
     """Return the script that does the same by the machine's scheduler; "" if there is none."""
     name = f"{machine.scheduler}_{script}"
     return name if machine.scheduler and name in find_scripts() else ""
