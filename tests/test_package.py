@@ -1,9 +1,13 @@
 """The package is in the project as a wheel, and the project is thin."""
 
+import csv
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from helpers.laptop import EXPERIMENT
 from helpers.projects import (
     FEW,
     LAB,
+    LEFT_OUT,
     RECORDED,
     TEMPLATE,
     TREE,
@@ -20,6 +25,11 @@ from helpers.projects import (
     shorten,
 )
 from wheel import build_wheel
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 GENERATED = TEMPLATE / "{{cookiecutter.project_slug}}"
 
@@ -67,13 +77,43 @@ def test_bootstrap_is_short_and_src_has_only_the_users_package(project):
     assert sorted(name for name in TREE if "lab" in name.split("/")) == []
 
 
+def make_index(project, names: set[str], folder: Path) -> None:
+    """Make a package index of what a project has installed: pip takes a second for each of PyPI."""
+    (site,) = project.path.glob(".venv/lib/python3*/site-packages")
+    for about in site.glob("*.dist-info"):
+        name = re.sub("[-_.]+", "-", about.name.partition("-")[0]).lower()
+        if name not in names:
+            continue
+        tags = re.findall("(?m)^Tag: (.*)$", (about / "WHEEL").read_text("utf-8"))
+        parts = zip(*(tag.split("-") for tag in tags), strict=True)
+        tag = "-".join(".".join(dict.fromkeys(part)) for part in parts)
+        (folder / name).mkdir()
+        with (
+            zipfile.ZipFile(folder / name / f"{about.stem}-{tag}.whl", "w") as archive,
+            (about / "RECORD").open(newline="", encoding="utf-8") as record,
+        ):
+            for path, *_ in csv.reader(record):
+                # a third of all files are tests, and what jedi knows of other packages
+                if not re.search("^[.][.]|/tests/|/third_party/", path):
+                    archive.write(site / path, path)
+    for page in folder.iterdir():
+        (wheel,) = page.iterdir()
+        (page / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+
+
 @pytest.mark.environment
-def test_plain_venv_and_pip_are_all_a_colleague_needs(bake):
-    project = bake(skip="venv,kernel")
+def test_plain_venv_and_pip_are_all_a_colleague_needs(bake, project, tmp_path):
+    installed, project, index = project, bake(skip="venv,kernel"), tmp_path / "index"
     shorten(project, (*RECORDED, "ipython", "matplotlib", "pandas", "tensorboard"))
     project.run(sys.executable, "-m", "venv", "env")
-    # else pip compiles every file, most of which nothing here imports
-    env = {"PIP_NO_COMPILE": "1"}
+    settings = tomllib.loads((project.path / "pyproject.toml").read_text("utf-8"))
+    download = ["env/bin/pip", "download", "--quiet", "--no-deps", "--dest", index / "uv-build"]
+    project.run(*download, *settings["build-system"]["requires"])
+    lock = (project.path / "requirements.txt").read_text("utf-8")
+    make_index(installed, {*re.findall("(?m)^([a-z0-9-]+)==", lock), *LEFT_OUT}, index)
+    # compiled would be every file, most of which nothing here imports
+    env = {"PIP_NO_COMPILE": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index.as_uri()}
+    env |= {"PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""}
     project.run("env/bin/pip", "install", "--quiet", "-r", "requirements.txt", env=env)
     project.run("env/bin/pip", "check")
     project.run("env/bin/python", "-c", "import lab.tracking, my_experiment")
