@@ -65,6 +65,7 @@ def laptop(served) -> Laptop:
 def train(worker) -> None:
     """Train twice on the worker, in the project that make demo made outside of the hosts."""
     runs = f"{worker.home_inside}/lab/my-experiment/runs"
+    worker.write(".gitconfig", "[safe]\n\tdirectory = *\n")  # that project is root's
     for rate in (0.003, 0.03):
         command = [".venv/bin/python", "-m", "my_experiment.experiment", "with", f"lr={rate}"]
         worker.run(

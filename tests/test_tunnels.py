@@ -419,7 +419,8 @@ class Eves(Laptop):
 
     def _options(self, options: dict) -> dict:
         own = {"HOME": "/home/eve", "LOGNAME": "eve", "PYTHONPATH": f"{self.inside}/src"}
-        return super()._options({**options, "env": {**own, **options.get("env", {})}})
+        own = {"user": "root", "env": {"USER": "eve", **own, **options.get("env", {})}}
+        return super()._options({**options, **own})
 
     def run(self, *command, **options):
         return super().run(*self._renamed(command), **options)
@@ -428,7 +429,8 @@ class Eves(Laptop):
         return super().popen(*self._renamed(command), **options)
 
     def _renamed(self, command) -> list[str]:
-        return ["unshare", "--uts", "sh", "-c", 'hostname desk; exec "$@"', "sh", *command]
+        script = 'hostname desk; exec setpriv --reuid=ada --regid=ada --clear-groups "$@"'
+        return ["unshare", "--uts", "sh", "-c", script, "sh", *command]
 
 
 def test_two_people_share_an_account_from_a_laptop_each(laptop, worker):

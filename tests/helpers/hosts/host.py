@@ -199,7 +199,7 @@ class Host:
             cd {folder}  # and not by its name: one of these may hide it
             {swap}
             {binds}
-            {self._python()}
+            {self._root_home()}
             mount --bind /run/boot_id /proc/sys/kernel/random/boot_id
             echo 0 >/proc/sys/net/ipv4/ip_forward
             ip link set lo up
@@ -209,14 +209,14 @@ class Host:
         """Mount points of the folders where root's files are ada's; some are relative to ours."""
         return {**{f"/{own}": own for own in SWAPPED}, CACHE: self.bed.uv_cache}
 
-    def _python(self) -> str:
-        """The script that shows the tests' Python at its own path, which may be in root's home."""
+    def _root_home(self) -> str:
+        """The script that makes root's home; if the tests' Python lies there, it does so, too."""
+        script = "mount -t tmpfs -o mode=755 tmpfs /root\n"
         prefix = Path(os.path.realpath(self.bed.python)).parents[1]
-        if not prefix.is_relative_to("/root"):
-            return ""
-        path = shlex.quote(str(prefix))
-        mounted = f"mkdir -p {path}; mount --bind /usr/lib/bed/python {path}"
-        return f"mount -t tmpfs -o mode=755 tmpfs /root; {mounted}"
+        if prefix.is_relative_to("/root"):
+            path = shlex.quote(str(prefix))
+            script += f"mkdir -p {path}; mount --bind /usr/lib/bed/python {path}\n"
+        return script
 
     def _known_hosts(self) -> str:
         return "".join(f"{address(host, self.name)} {host}\n" for host in KNOWN[self.name].split())
