@@ -5,7 +5,7 @@ import time
 
 # for machines.local.toml: the account of the ordinary user
 BOB = '[machines.gpu]\nuser = "bob"\nkey = "~/.ssh/id_bob"\ngateway_user = "bob"\n'
-GO = "while ! [ -e {} ]; do sleep 0.05; done"  # a job that waits for a file
+GO = "while ! [ -e {} ]; do sleep 0.2; done"  # a job that waits for a file
 
 
 def start(laptop, *arguments, **options) -> str:
