@@ -32,6 +32,9 @@ def test_make_demo_trains_and_make_lock_and_make_wheel_reproduce_the_committed_f
     template_copy, compiled, home, tmp_path
 ):
     """In one copy: its tools are installed once."""
+    source = "{{cookiecutter.project_slug}}/src/{{cookiecutter.__package}}/experiment.py"
+    edit(template_copy.path / source, "epochs: Annotated[int, Ge(1)] = 15", "epochs: int = 4")
+    template_copy.git("commit", "--quiet", "--all", "--message", "less to wait for")
     demo = Project(template_copy.path / "build/demo/my-experiment")
     share_compiled(compiled, demo, tmp_path / "compiled")
     prefix = {"PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
