@@ -280,7 +280,8 @@ def test_logs_show_all_of_it_or_the_last_lines(laptop):
 @pytest.mark.parametrize(("fault", "more"), [("reset", []), ("cut", ["-n", "1"]), ("drop", [])])
 def test_followed_logs_go_on_at_the_right_byte_after_a_lost_connection(laptop, fault, more):
     script = "for i in 1 2 3; do printf 'part %s\\n' $i; " + GO.format("/tmp/go$i") + "; done"
-    id = start(laptop, "--", "sh", "-c", script)
+    # by what opens the connection, ssh finds a silent line dead after 12 seconds and not after 60
+    id = start(laptop, "--", "sh", "-c", script, env={"LAB_PATIENCE": "4"})
     hosts = laptop.hosts
     words = ["lab", "logs", "-f", *more, id]
     with laptop.popen(*words, env={"LAB_PATIENCE": "1"}) as following:
