@@ -29,6 +29,7 @@ MARKS = {"hosts_session": "hosts", "cluster": "hosts", "project": "environment"}
 LONG = ("hosts", "environment", "slow")
 # What a training, a plot and a Jupyter kernel import; an optimizer imports torch._dynamo.
 IMPORT_SLOW = """
+import gc; gc.disable()
 import accelerate, matplotlib.pyplot, pandas, safetensors.torch, sklearn.datasets, torch._dynamo
 import ipykernel.kernelapp, matplotlib_inline.backend_inline, torch.distributed.run
 """

@@ -5,6 +5,7 @@ imported once. FOLDER gets data, runs, jobs and report.json: for each job its ru
 attempt was cut and ended, the run that nothing has cut, and a job whose processes all got signals.
 """
 
+import gc
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from random import Random
 folder, seed, cuts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 os.environ |= {"LAB_DATA": str(folder / "data"), "LAB_RUNS": str(folder / "runs")}
 
+gc.disable()  # while torch is imported, where nothing is garbage
 import PIL.Image  # noqa: E402
 import torch  # noqa: E402
 import torch._dynamo  # noqa: E402, F401 # what an optimizer imports, as long as all the rest
@@ -159,6 +161,8 @@ def list_runs() -> set[str]:
     return {path.name for path in (folder / "runs").glob("2*")}
 
 
+gc.enable()
+gc.freeze()  # else each fork would look through all of torch, and copy it by that
 torch.set_num_threads(1)
 PIL.Image.init()
 if not (folder / "data").exists():
