@@ -4,7 +4,8 @@
     python benchmarks/remote.py "100 ms" "300 jobs"     only the rows with such words in their names
     MEGABYTES=2000 python benchmarks/remote.py fetch    how much lab fetch brings [300]
 
-Exit code 1 if a promise does not hold. The test bed's line has no latency, which no real one is
+Exit code 1 if a promise does not hold; what else the machine does makes every ratio worse, as ours
+starts more processes. The test bed's line has no latency, which no real one is
 without; one row adds some. Round trips are counted by tests/test_round_trips.py.
 """
 
