@@ -391,6 +391,21 @@ def copy_project(laptop, place: Path) -> None:
     subprocess.run(["cp", "-al", laptop.path / ".venv", place], check=True)
 
 
+def test_on_a_machine_of_ones_own_root_has_notebooks_too(laptop, worker):
+    worker._sh("""cp /etc/ssh/authorized/ada /etc/ssh/authorized/root
+        mkdir -p /root/.local/share; cp -r /home/ada/.local/share/jupyter /root/.local/share""")
+    local = laptop.path / "machines.local.toml"
+    before = local.read_text()
+    place = "/home/ada/lab/my-experiment"
+    local.write_text(f'[machines.gpu]\nuser = "root"\ngateway_user = "ada"\nfolder = "{place}"\n')
+    try:
+        assert cell(laptop, notebook(laptop), "import os; print(os.getuid())")[0] == "0"
+        laptop.lab("notebook", "--stop")
+    finally:
+        local.write_text(before)
+        worker._sh("rm -r /etc/ssh/authorized/root /root/.local")
+
+
 def test_two_projects_have_a_server_and_a_tunnel_each(laptop, worker):
     host = laptop.hosts.laptop
     first = notebook(laptop)
