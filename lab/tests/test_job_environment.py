@@ -122,6 +122,7 @@ def furnished(machine, monkeypatch) -> Connection:
     """A connection to a machine with a working copy, a prelude and variables of its own."""
     (machine.home / ".bash_profile").write_text("load() { export LOADED=$1 A=3; }; echo noise\n")
     (machine.folder / "work/.venv/bin").mkdir(parents=True)
+    (machine.folder / "work/.venv/bin/jupyter-lab").symlink_to("/bin/false")  # it is there
     lines = ('load "$A"', "export D=\"it's\"$'\\nü'")
     about = machine.connection.machine._replace(prelude=list(lines), env={"A": "machine's"})
     subprocess.run(["git", "init", "-q"], cwd=current.root(), check=True)
@@ -163,7 +164,7 @@ def test_a_shell_and_a_notebook_take_variables_as_a_job_does(machine, furnished,
     first, _, show = SHOW.partition("\n")
     shell, python = machine.home / "shell", machine.folder / "work/.venv/bin/python"
     shell.write_text(SHOW)
-    python.write_text(f"{first}\n[ $1 = -I ] || exit 0\n{show}echo '{json.dumps(ANSWER)}'\n")
+    python.write_text(f"{first}\n{show}echo '{json.dumps(ANSWER)}'\n")
     for path in (shell, python):
         path.chmod(0o755)
     monkeypatch.setenv("SHELL", str(shell))
@@ -203,7 +204,7 @@ def test_a_notebook_whose_prelude_fails_does_not_start(machine, furnished):
 def test_the_kernels_of_a_notebook_have_what_the_prelude_and_machines_toml_give(machine, furnished):
     python = machine.folder / "work/.venv/bin/python"
     first, _, show = SHOW.partition("\n")
-    asked = f"{first}\n[ $1 = -I ] || exit 0\n{show}echo '{json.dumps(ANSWER)}'\n"
+    asked = f"{first}\n{show}echo '{json.dumps(ANSWER)}'\n"
     python.write_text(asked)
     python.chmod(0o755)
     assert notebook.start_server(furnished).token == ANSWER["token"]

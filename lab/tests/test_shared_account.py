@@ -97,10 +97,9 @@ def test_each_has_a_jupyter_of_their_own_and_stops_no_other(shared, monkeypatch)
     python = shared.folder / "work/.venv/bin/python"
     python.parent.mkdir(parents=True)
     # instead of notebook_server.py, its arguments: - ACTION FOLDER ...
-    python.write_text(
-        '#!/bin/sh\n[ "$1" = -I ] || exit 0\necho "$4" >>"$HOME/$3"\necho \'{"stopped": true}\'\n'
-    )
+    python.write_text('#!/bin/sh\necho "$4" >>"$HOME/$3"\necho \'{"stopped": true}\'\n')
     python.chmod(0o755)
+    python.with_name("jupyter-lab").symlink_to("/bin/false")  # it is there
     assert all(as_each(monkeypatch, lambda: notebook.stop(shared.connection)))
     home, office, desktop, eve = (shared.home / "stop").read_text().split()
     assert home == office and len({office, desktop, eve}) == 3

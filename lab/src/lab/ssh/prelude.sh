@@ -13,7 +13,7 @@ fail() {
 
 # make_lock_file FILE: fails in plain words if it cannot be written; exec would end sh with its own
 make_lock_file() {
-    { [ -d "${1%/*}" ] || mkdir -p "${1%/*}"; } && true >>"$1" || fail "${1%/*} cannot be written on $hostname: see $lab doctor."
+    mkdir -p "${1%/*}" && true >>"$1" || fail "${1%/*} cannot be written on $hostname: see $lab doctor."
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
