@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 ENVIRONMENT := .venv
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: test test-fast check collect demo wheel release lock bench bench-records bench-remote images clean
 

@@ -2,7 +2,7 @@
 
     make bench-remote       ours and the rival take turns; a ratio is the median of the pairs
     python benchmarks/remote.py "100 ms" "300 jobs"     only the rows with such words in their names
-    MEGABYTES=2000 python benchmarks/remote.py fetch    how much lab fetch brings [300]
+    MEGABYTES=300 python benchmarks/remote.py fetch     how much lab fetch brings [2000]
 
 Exit code 1 if a promise does not hold; what else the machine does makes every ratio worse, as ours
 starts more processes. The test bed's line has no latency, which no real one is
@@ -180,7 +180,7 @@ def measure(laptop) -> list[bool]:
 
 def measure_fetch(laptop) -> bool:
     """Checkpoints brought home and checked on both sides, against rsync, which checks one."""
-    megabytes = int(os.environ.get("MEGABYTES", "300"))
+    megabytes = int(os.environ.get("MEGABYTES", "2000"))
     name = f"lab fetch, {megabytes} MB of checkpoints, against rsync"
     if not is_wanted(name):
         return True
