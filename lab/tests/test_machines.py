@@ -178,15 +178,15 @@ def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(run, w
 
 def test_a_setting_without_with_is_named_before_anything_is_sent(run):
     message = run("run", "lr=0.1", "seed=1", shared=GOOD, local="", code=2)
-    assert message == "lab: lr=0.1 is a setting: lab run with lr=0.1 seed=1.\n"
+    assert message == "lab: lr=0.1 is a setting: use lab run with lr=0.1 seed=1.\n"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--"], "there is no command: lab run -- COMMAND, or lab run for the experiment."),
-        (["--gpus", "²"], "--gpus ²: a number, as in --gpus 2."),
-        (["--gpus", "-1", "--", "true"], "--gpus -1: a number, as in --gpus 2."),
+        (["--gpus", "²"], "--gpus ²: expected a number, as in --gpus 2."),
+        (["--gpus", "-1", "--", "true"], "--gpus -1: expected a number, as in --gpus 2."),
     ],
 )
 def test_what_cannot_be_run_is_named_before_anything_is_sent(run, words, message):
