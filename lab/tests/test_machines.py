@@ -104,7 +104,7 @@ def test_an_unknown_machine_is_answered_with_the_known_ones(run):
         ('user = "-l"\n', 4, "a user name"),
         ('user = "$(id)"\n', 4, "a user name"),
         ('key = "a\\"b"\n', 4, "cannot contain quotes"),
-        ('key = "a\\nProxyCommand id"\n', 4, "only printable characters"),
+        ('key = "a\\nProxyCommand id"\n', 4, "printable text"),
         ('[machines."x;id"]\nssh = "a"\nfolder = "b"\n', 4, "cannot be a name"),
         ('[machines.two]\nssh = "a"\n', 4, "machine two has no folder. Allowed: ssh, folder,"),
         ("[here]\n", 4, "unknown table here"),
@@ -203,7 +203,7 @@ def test_a_patience_that_is_no_number_is_named(monkeypatch, patience):
     monkeypatch.setenv("LAB_PATIENCE", patience)
     with pytest.raises(UsageError) as caught:
         framing.read_patience()
-    assert str(caught.value) == f"LAB_PATIENCE={patience}: a number of seconds."
+    assert str(caught.value) == f"LAB_PATIENCE={patience}: expected a number of seconds."
 
 
 def run_python(*words: str) -> subprocess.CompletedProcess:
