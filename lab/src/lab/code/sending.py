@@ -17,7 +17,7 @@ from lab.ground.terminal import stream_for_bars
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError
 
-SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
+SENT = "refs/lab/sent"  # for each machine, the last commit that it is known to have
 # Exit codes of code.sh: git cannot take the commits; the machine lacks some that they build on.
 GIT_FAILED, RESEND = 74, 75
 

@@ -1,4 +1,4 @@
-"""The scripts that jobs run on a machine: in `folder`/lab/<hash>/, sent there once.
+"""The scripts that jobs run on a machine, sent once to `folder`/lab/<hash>/.
 
 A job keeps its own copy. The scripts in its checkout may be of an old commit, and this computer may
 have another version of lab by the time the job runs.

@@ -34,7 +34,7 @@ def run_in_foreground(command: list[str]) -> tuple[int, str] | None:
         if is_ours and sys.stdin.isatty() and sys.stderr.isatty():
             ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
             try:
-                # no thread of ours runs here
+                # preexec_fn is safe: no other thread runs now
                 code, errors = _run_silently(command, wait, preexec_fn=os.setpgrp)
             finally:
                 os.tcsetpgrp(terminal.fileno(), os.getpgrp())

@@ -1,7 +1,7 @@
 """The connection to a machine that every command shares: an ssh master, ours or the user's own.
 
-Only lab login lets a host ask, as only there a person is known to be at the terminal. Where hosts
-are known to ask, nothing makes a connection of its own: without the shared one it fails at once.
+Only lab login lets a host ask, as only then a person is known to be at the terminal. Where hosts
+are known to ask, no command makes a connection of its own: without the shared one it fails at once.
 """
 
 import time

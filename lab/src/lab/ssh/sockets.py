@@ -12,7 +12,7 @@ from pathlib import Path
 from lab.ground import files, project
 from lab.ground.errors import LabError
 
-TEMPORARY = "/tmp/lab"  # noqa: S108 - how a folder there begins; its owner is checked
+TEMPORARY = "/tmp/lab"  # noqa: S108 - the beginning of a folder's path; its owner is checked
 MOST_PATH = 60  # characters of the folder of our sockets
 
 

@@ -9,7 +9,7 @@ from lab.ground.errors import UsageError
 
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 MOST = 10_000  # characters of all secrets of a job, which have to fit into a pipe
-# What lab itself gives to a job, and what gives it instead.
+# Variables that lab sets itself, and why or what to use instead.
 OURS = {
     "CUDA_VISIBLE_DEVICES": "lab run --gpus chooses GPUs",
     "CUDA_DEVICE_ORDER": "lab run --gpus chooses GPUs",

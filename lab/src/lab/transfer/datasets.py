@@ -1,8 +1,8 @@
 """Copies datasets to a machine or from it: exactly as their manifest says, or not at all.
 
 A dataset lies in <data>/<dataset>/: manifest.json with the sha256 of every file, and the files,
-often in train/, val/ and test/. It is gathered in a staging folder beside its destination and
-checked there; manifest.json comes last, so that an incomplete dataset is never taken for one.
+often in train/, val/ and test/. It is gathered and checked in a staging folder beside its
+destination; manifest.json comes last, so that an incomplete dataset is never taken for one.
 Nothing is ever overwritten.
 """
 

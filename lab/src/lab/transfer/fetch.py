@@ -57,7 +57,7 @@ class Report:
         self.damaged: list[str] = []  # arrived with the wrong hash
         self.missing: list[str] = []  # did not arrive
         self.skipped: list[str] = []  # not regular files
-        self.impossible: dict[str, str] = {}  # cannot be written here, and why
+        self.impossible: dict[str, str] = {}  # cannot be written on this computer, and why
         self.unfit: dict[str, int] = {}  # too big for the disk, and their bytes
         self.rsync = True
 

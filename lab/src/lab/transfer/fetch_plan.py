@@ -100,7 +100,7 @@ def find_strange(kind: Kind, remote: Iterable[str], state: Mapping[str, Any]) ->
     made = {folder_of(kind, path) for of, _, path in keys if of == kind}
     runs = {folder_of("runs", path) for of, _, path in keys if of == "runs"}
     folders = {folder_of(kind, name) for name in remote} - made
-    if kind == "data":  # the models of a run that came from there
+    if kind == "data":  # models whose run came from that machine are not strange
         folders = {one for one in folders if one.split("/")[-1] not in runs}
     return folders - set(SHARED) if kind == "runs" else folders
 

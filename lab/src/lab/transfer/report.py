@@ -58,7 +58,7 @@ def print_report(connection: Connection, report: Report) -> int:
     _print_paths("missing", report.missing)
     for why in sorted(set(report.impossible.values())):
         paths = [path for path, reason in report.impossible.items() if reason == why]
-        _print_paths(f"cannot be written here, {why}", paths)
+        _print_paths(f"cannot be written on {LOCAL}, {why}", paths)
     for path, size in report.unfit.items():
         print_message(f"does not fit, {size / 1e6:.1f} MB: {_show(path)}")
     if report.conflicts:

@@ -32,7 +32,7 @@ HEADERS = (
 def pull(
     connection: Connection, base: str, names: list[str], stage: Path, follow_links: bool
 ) -> None:
-    """See copying.pull. The stream is unpacked here: only wanted files, and no incomplete one."""
+    """See copying.pull. Unpack only wanted files from the stream, and no incomplete ones."""
     wanted = set(names)
     reading, writing = os.pipe()
     problems: list[BaseException] = []
