@@ -36,7 +36,7 @@ def gather(machine: str, pieces: list[bytes], most: int = MOST) -> Callable[[byt
             room = most
         room -= len(piece)
         if room < 0:
-            raise BadAnswer(machine, f"at most {most >> 20} MiB")
+            raise BadAnswer(machine, f"one of at most {most >> 20} MiB")
         pieces.append(piece)
 
     return receive
