@@ -116,7 +116,7 @@ def test_after_a_lost_connection_it_continues(way):
     way.laptop.lab("jobs", env=SHORT)
     hosts.traffic()
     hosts.cut_after(7 * MB)
-    assert "to continue where it was" in way(code=1)
+    assert "to continue where it stopped" in way(code=1)
     way.nothing()
     first = hosts.traffic()
     way()
@@ -131,7 +131,7 @@ def test_a_dataset_is_copied_without_rsync(way, where):
     dataset(way.source, size=100_000, **{f"train/cat/{NASTY}": b"nasty"})
     way.laptop.lab("jobs", env=SHORT)
     way.laptop.hosts.cut_after(600_000)
-    assert "to continue where it was" in way(code=1)
+    assert "to continue where it stopped" in way(code=1)
     way.nothing()
     way()
     way.arrived()
@@ -253,7 +253,7 @@ def test_a_job_gets_the_model_of_a_run_of_this_computer(laptop):
     hosts.cut_after(7 * MB)
     command = ["run", "--gpus", "0", "with", f"pretrained={run[:8]}"]
     done = laptop.lab(*command, check=False, env=SHORT)
-    assert done.returncode == 1 and "to continue where it was" in done.stderr
+    assert done.returncode == 1 and "to continue where it stopped" in done.stderr
     assert "no jobs" in laptop.lab("jobs", env=SHORT)
     assert not (laptop.there("data") / "digits/models" / run).exists()
     hosts.traffic()

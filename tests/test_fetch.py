@@ -234,7 +234,7 @@ def test_after_a_lost_connection_it_continues_and_nothing_incomplete_is_in_place
     laptop.hosts.traffic()
     laptop.hosts.cut_after(12 * MB)
     done = fetch(laptop, code=1)
-    assert "connection lost; run the same command again to continue where it was" in done.stderr
+    assert "connection lost; run the same command again to continue where it stopped" in done.stderr
     assert not models_here(laptop).exists()
     assert set(tree(runs_here(laptop) / RUN)) == {"run.json", "cout.txt"}
     first = laptop.hosts.traffic().down

@@ -83,7 +83,7 @@ def test_stop_names_what_cannot_be_ended(laptop):
     (pid,) = until(lambda: alive(laptop, "sleep 1239"))
     done = laptop.lab("stop", id, "--grace", "0", check=False)
     assert done.returncode == 1
-    assert f"job {id} cannot be ended on worker: process {pid} stays" in done.stderr
+    assert f"job {id} cannot be ended on worker: process {pid} is still running" in done.stderr
     worker._sh(f"kill {pid}")
 
 

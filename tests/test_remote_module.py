@@ -89,7 +89,7 @@ def test_one_job_is_asked_for_alone_however_many_there_are(laptop):
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("remote.run(gpus='many')", "--gpus many: a number, as in --gpus 2."),
+        ("remote.run(gpus='many')", "--gpus many: expected a number, as in --gpus 2."),
         ("remote.jobs(machine='x')", "there is no machine x; machines.toml has gpu."),
     ],
 )

@@ -1118,7 +1118,7 @@ from lab.jobs import settings
 sys.path.insert(0, ".")
 from asked import ex
 for words in json.load(sys.stdin):
-    plain = settings.are_plainly_right(words, Path("asked.py"))
+    plain = settings.are_surely_right(words, Path("asked.py"))
     print(json.dumps([plain, ex.find_problem(words)]))
 """
 TAKEN = [

@@ -163,7 +163,7 @@ def test_in_a_terminal_the_last_screen_is_shown_and_how_to_get_all(
 def test_machines_behind_one_gateway_share_its_connection_and_no_other(project):
     def find_path(host: str, **about: str | int) -> str:
         connection = Connection(Machine("gpu", ssh=host, folder="x", **about))
-        connection.gateway.look()
+        connection.gateway.find_host()
         found = dict(resolve("gate", connection.config))
         assert found == dict(resolve("gate", connection.login_config)) | {
             name: found[name]
@@ -198,7 +198,7 @@ def test_a_jump_host_of_the_users_own_configuration_is_shared_as_a_gateway_is(
 
     monkeypatch.setattr(gateway, "resolve", find)
     connection = Connection(Machine("gpu", ssh="a", folder="x"))
-    connection.gateway.look()
+    connection.gateway.find_host()
     assert connection.gateway.hop == hop
     command = connection.gateway.open_command()
     assert command[-1] == hop.name and ("-J" in command) == bool(hop.before)
@@ -206,7 +206,7 @@ def test_a_jump_host_of_the_users_own_configuration_is_shared_as_a_gateway_is(
     assert path == str(connection.gateway.socket)
     about = {"gateway": hop.name, "gateway_user": hop.user, "gateway_port": hop.port}
     other = Connection(Machine("gpu", ssh="b", folder="x", **about))
-    other.gateway.look()
+    other.gateway.find_host()
     assert other.gateway.socket == connection.gateway.socket
 
 
@@ -214,12 +214,12 @@ def test_a_jump_host_of_the_users_own_configuration_is_shared_as_a_gateway_is(
 def test_the_ssh_of_a_proxy_command_is_told_not_to_ask(project, monkeypatch, given):
     monkeypatch.setattr(gateway, "resolve", lambda *_: [("proxycommand", given)])
     config = Path("/x/config")
-    (option,) = gateway.hand_on("a", config, "-oBatchMode=yes")[1:]
+    (option,) = gateway.extend_proxy_command("a", config, "-oBatchMode=yes")[1:]
     before, _, after = given.partition("ssh ")
     assert option == f"ProxyCommand={before}ssh -F /x/config -oBatchMode=yes {after}"
     for other in ("none", "nc -X connect -x proxy:3128 %h %p", "my-ssh %h", "sshuttle x"):
         monkeypatch.setattr(gateway, "resolve", lambda *_, o=other: [("proxycommand", o)])
-        assert gateway.hand_on("a", config) == []
+        assert gateway.extend_proxy_command("a", config) == []
 
 
 def test_what_rides_on_a_gateway_that_asked_is_not_tried_without_it(project, monkeypatch):

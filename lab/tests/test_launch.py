@@ -74,7 +74,7 @@ def test_a_machine_with_git_lfs_gets_the_content_all_the_same(machine, repositor
 def test_a_command_runs_in_the_folder_that_it_was_typed_in(machine, repository, monkeypatch):
     inside = repository / "tools/a b"
     inside.mkdir(parents=True)
-    assert launch.typed_inside() == ""
+    assert launch.find_current_folder() == ""
     monkeypatch.chdir(inside)
     monkeypatch.setattr(remote, "connect_and_announce", lambda _: machine.connection)
     words = ["run", "--gpus", "0", "--no-record", "--", "pwd"]
@@ -88,7 +88,7 @@ def test_a_command_runs_in_the_folder_that_it_was_typed_in(machine, repository, 
     assert (folder / "output.log").read_text() == f"{folder}/code/tools/a b\n"
     assert job.spec["inside"] == "tools/a b"
     monkeypatch.chdir(inside.parents[2])
-    assert launch.typed_inside() == "", "outside of the project"
+    assert launch.find_current_folder() == "", "outside of the project"
 
 
 def test_a_shallow_clone_is_named_where_git_cannot_take_its_commits(

@@ -104,7 +104,7 @@ def test_an_unknown_machine_is_answered_with_the_known_ones(run):
         ('user = "-l"\n', 4, "a user name"),
         ('user = "$(id)"\n', 4, "a user name"),
         ('key = "a\\"b"\n', 4, "cannot contain quotes"),
-        ('key = "a\\nProxyCommand id"\n', 4, "only printable characters"),
+        ('key = "a\\nProxyCommand id"\n', 4, "printable text"),
         ('[machines."x;id"]\nssh = "a"\nfolder = "b"\n', 4, "cannot be a name"),
         ('[machines.two]\nssh = "a"\n', 4, "machine two has no folder. Allowed: ssh, folder,"),
         ("[here]\n", 4, "unknown table here"),
@@ -178,15 +178,15 @@ def test_an_option_of_lab_run_that_stands_behind_the_experiments_is_named(run, w
 
 def test_a_setting_without_with_is_named_before_anything_is_sent(run):
     message = run("run", "lr=0.1", "seed=1", shared=GOOD, local="", code=2)
-    assert message == "lab: lr=0.1 is a setting: lab run with lr=0.1 seed=1.\n"
+    assert message == "lab: lr=0.1 is a setting: use lab run with lr=0.1 seed=1.\n"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--"], "there is no command: lab run -- COMMAND, or lab run for the experiment."),
-        (["--gpus", "²"], "--gpus ²: a number, as in --gpus 2."),
-        (["--gpus", "-1", "--", "true"], "--gpus -1: a number, as in --gpus 2."),
+        (["--gpus", "²"], "--gpus ²: expected a number, as in --gpus 2."),
+        (["--gpus", "-1", "--", "true"], "--gpus -1: expected a number, as in --gpus 2."),
     ],
 )
 def test_what_cannot_be_run_is_named_before_anything_is_sent(run, words, message):
@@ -203,7 +203,7 @@ def test_a_patience_that_is_no_number_is_named(monkeypatch, patience):
     monkeypatch.setenv("LAB_PATIENCE", patience)
     with pytest.raises(UsageError) as caught:
         framing.read_patience()
-    assert str(caught.value) == f"LAB_PATIENCE={patience}: a number of seconds."
+    assert str(caught.value) == f"LAB_PATIENCE={patience}: expected a number of seconds."
 
 
 def run_python(*words: str) -> subprocess.CompletedProcess:

@@ -89,7 +89,7 @@ def test_a_job_gets_the_model_that_it_names_once(machine, experiment, monkeypatc
     assert "copied" not in capsys.readouterr().err
     (there / "best.safetensors").write_bytes(b"of the machine")
     assert lab_run("with", f"resume={RUN}") == 0
-    assert "another state" in capsys.readouterr().err
+    assert "a different model" in capsys.readouterr().err
     assert (there / "best.safetensors").read_bytes() == b"of the machine"
     started(machine)
 

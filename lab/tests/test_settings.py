@@ -78,7 +78,7 @@ def test_plain_settings_are_judged_by_the_text_without_asking(experiment, monkey
     (file,) = TEMPLATE.glob("*/experiment.py")
     check("with", "decay=0.5")
     words = ["lr=0.01", "seed=4294967295", "epochs=3", "dropout=0", "channels=3", "smoke"]
-    assert settings.are_plainly_right(["with", *words], file)
+    assert settings.are_surely_right(["with", *words], file)
 
 
 @pytest.mark.parametrize(
@@ -96,5 +96,5 @@ def test_plain_settings_are_judged_by_the_text_without_asking(experiment, monkey
     ],
 )
 def test_what_the_text_does_not_show_to_be_right_is_asked(experiment, word):
-    assert not settings.are_plainly_right(["with", word], experiment)
-    assert not settings.are_plainly_right(["print_config"], experiment)
+    assert not settings.are_surely_right(["with", word], experiment)
+    assert not settings.are_surely_right(["print_config"], experiment)

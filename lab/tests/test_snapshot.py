@@ -331,7 +331,7 @@ def test_what_is_sent_has_the_content_of_git_lfs_files_and_none_that_it_has_not_
     with pytest.raises(LabError, match=r": b\.pt \(26 MB\); "):
         repository.take(to_send=True)
     repository.write({"b.pt": POINTER})
-    with pytest.raises(LabError, match=r": b\.pt; git lfs pull"):
+    with pytest.raises(LabError, match=r": b\.pt; run git lfs pull"):
         repository.take(to_send=True)
 
 

@@ -68,7 +68,7 @@ def test_the_next_free_port_is_taken_and_none_that_is_in_use():
 
 
 def test_ssh_forwards_a_socket_whose_path_has_characters_of_its_own():
-    option = shared.forward_option(Path("/a:b\\c/s.sock"), "/home/ada/socket")
+    option = shared.make_forward_option(Path("/a:b\\c/s.sock"), "/home/ada/socket")
     assert option == "/a\\:b\\\\c/s.sock:/home/ada/socket"
 
 

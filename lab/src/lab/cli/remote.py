@@ -94,7 +94,7 @@ def start_job(args: argparse.Namespace) -> int:
     if command is None:
         command = launch.experiment_command(args.arguments, args.gpus)
     launch.check_command(command, args.gpus)
-    inside = "" if args.after_dashes is None else launch.typed_inside()
+    inside = "" if args.after_dashes is None else launch.find_current_folder()
     record = None
     if recorded:
         record = launch.choose_record_options(command, args.name, args.earlier, inside)

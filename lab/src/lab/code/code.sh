@@ -1,12 +1,12 @@
-# Takes commits into repo.git. Variables: commit; sent (whether a bundle comes on standard input), base
-# (what the bundle builds on). Exit codes: 75 if that may be missing, and all has to be sent; 74 if git
-# cannot take them.
+# Stores commits in repo.git. Variables: commit; sent (yes: a bundle comes on standard input), base (the
+# commit that the bundle builds on). Exit codes: 75 if base may be missing, so that everything has to be
+# sent; 74 if git cannot take the commits.
 
 repo=$folder/repo.git
 
-# git without the user's hooks, which might do anything, line ends of another kind, settings that
-# forbid repo.git or a bundle, and git-lfs, as the files come with their content; with nothing left in
-# the background, in English
+# quiet_git ARGUMENT ...: git in English, without background processes, and without the user's hooks,
+# conversion of line ends, settings that forbid repo.git or a bundle, and git-lfs, as files are sent with
+# their content
 quiet_git() {
     LC_ALL=C git -c core.hooksPath=/dev/null -c core.autocrlf=false -c gc.auto=0 -c maintenance.auto=false \
         -c checkout.workers=0 -c advice.detachedHead=false -c safe.bareRepository=all \
@@ -37,7 +37,7 @@ take_commit() {
             fail "$repo cannot be created on $hostname: check its free space and your permissions."
     fi
     # if the folder was moved, repository and worktrees look for each other at the old path
-    # (git can repair that since 2.30, but many machines have an older one)
+    # (git worktree repair needs git 2.30, and many machines have an older one)
     if read -r gitdir 2>/dev/null <"$repo/worktrees/work/gitdir" && ! [ -e "$gitdir" ]; then
         for worktree in "$repo"/worktrees/*; do
             read -r was <"$worktree/gitdir" && is=$folder${was#"${gitdir%/work/.git}"} && [ -f "$is" ] || continue

@@ -1,4 +1,4 @@
-"""Sending a commit of this repository to a machine, with the script that uses it."""
+"""Sends a commit of this repository to a machine, with the script that uses it."""
 
 import os
 import sys
@@ -13,11 +13,12 @@ from typing import IO, Any
 from lab.code import snapshot
 from lab.ground import git
 from lab.ground.errors import LabError
+from lab.ground.terminal import stream_for_bars
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError
 
-SENT = "refs/lab/sent"  # per machine, the last commit that is known to be there
-# Exit codes of code.sh: git cannot take the commits; some are missing there.
+SENT = "refs/lab/sent"  # for each machine, the last commit that it is known to have
+# Exit codes of code.sh: git cannot take the commits; the machine lacks some that they build on.
 GIT_FAILED, RESEND = 74, 75
 
 
@@ -29,12 +30,12 @@ def send(
     remedies: Mapping[int, Callable[[], Mapping[str, str]]] | None = None,
     **variables: Any,
 ) -> str:
-    """Run a script that takes a commit of this repository; what the machine lacks is sent along.
+    """Run a script that takes a commit of this repository; send along what the machine lacks.
 
-    A script that ends with an exit code in `remedies` is run again with the variables that this
-    makes as well, once for each code.
+    If the script ends with an exit code in `remedies`, it is run again with the variables that the
+    remedy returns, once for each code.
     """
-    remedies = {**(remedies or {}), RESEND: partial(dict, base="")}  # all, to a new repository
+    remedies = {**(remedies or {}), RESEND: partial(dict, base="")}  # then send everything
     variables["base"] = git.run(
         "rev-parse", "--verify", "--quiet", _sent_ref(connection), accept=(0, 1)
     ).strip()
@@ -54,7 +55,7 @@ def send(
                 raise _explain_shallow(error) from None
             variables |= remedies.pop(error.code)()
     if commit != variables["base"]:
-        with suppress(LabError):  # it only saves sending: what was asked for is done
+        with suppress(LabError):  # it only makes the next call faster
             git.run("update-ref", _sent_ref(connection), commit)
     return answer
 
@@ -84,10 +85,8 @@ def show_progress(file: IO[bytes] | None) -> Iterator[None]:
         from tqdm import tqdm
 
         size = os.fstat(file.fileno()).st_size
-        bar = tqdm(  # which moves the cursor
-            desc="sending", total=size, unit="B", unit_scale=True, leave=False, file=sys.__stderr__
-        )
-        with bar:
+        options = {"unit": "B", "unit_scale": True, "leave": False}
+        with tqdm(desc="sending", total=size, file=stream_for_bars(), **options) as bar:
             while not over.wait(0.1):  # ssh reads the same open file, so we see its position
                 bar.n = os.lseek(file.fileno(), 0, os.SEEK_CUR)
                 bar.refresh()
@@ -107,18 +106,18 @@ def _sent_ref(connection: Connection) -> str:
 
 @contextmanager
 def make_bundle(commit: str, base: str) -> Iterator[IO[bytes] | None]:
-    """Make a file with what `commit` has and `base` has not; None if that is nothing."""
+    """Yield a bundle file of what `commit` has and `base` lacks; None if that is nothing."""
     if commit == base:
         yield None
         return
-    # its tree as well: it is no ancestor, so git would send all that is uncommitted once more
+    # its tree as well: base is not an ancestor, so git would send all uncommitted work once more
     without = [f"^{base}", f"^{base}^{{tree}}"] if base else []
     ref = f"{snapshot.REFS}/{commit}"
     with tempfile.TemporaryDirectory(prefix="lab-bundle-") as folder:
         file = Path(folder, "bundle")
         try:
             git.run("bundle", "create", "--quiet", str(file), ref, *without)
-        except LabError:  # it makes no empty one
+        except LabError:  # git refuses to make an empty bundle
             if not base or git.run("rev-list", "-1", commit, f"^{base}"):
                 raise
             yield None

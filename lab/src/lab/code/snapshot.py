@@ -1,4 +1,4 @@
-"""The working tree as a commit: what ran is in git, whatever state the user's work is in."""
+"""Commits the working tree as it is, so that git has the code of every run."""
 
 import os
 import shutil
@@ -20,14 +20,16 @@ MEGABYTE = 1_000_000
 OVERRIDES = """core.hooksPath=/dev/null core.fsmonitor= core.splitIndex=false core.safecrlf=false
     core.sparseCheckout=false core.filesRefLockTimeout=60000 i18n.commitEncoding=UTF-8"""
 SETTINGS = [word for setting in OVERRIDES.split() for word in ("-c", setting)]
-# As code.sh has it: a machine has nothing from which git-lfs could take a file's content.
+# As in code.sh: on a machine, git-lfs has nowhere to get a file's content from.
 NO_LFS = "filter.lfs.clean= filter.lfs.smudge= filter.lfs.process= filter.lfs.required=false"
 LARGE = (
-    "add them to .gitignore (git rm --cached what git has), or track them with git-lfs; where"
-    " scripts write, outputs in [tool.lab] names the folder."
+    "add them to .gitignore (git rm --cached those that git tracks), or track them with git-lfs; if"
+    " scripts write them, name their folder in outputs of [tool.lab]."
 )
-POINTER = b"version https://git-lfs"  # what git-lfs leaves in place of a file that it has not got
-# Files in git's folder while something is unfinished that edits the working tree.
+POINTER = (
+    b"version https://git-lfs"  # what stands in place of a file that git-lfs has not downloaded
+)
+# Files in git's folder while an operation on the working tree is unfinished.
 UNFINISHED = {
     "MERGE_HEAD": "merge",
     "rebase-merge": "rebase",
@@ -48,23 +50,23 @@ class Snapshot(NamedTuple):
     dirty: bool  # whether it differs from HEAD; if it does not, the commit is HEAD itself
     branch: str | None  # None on a detached HEAD
     folder: str  # the project's, inside the commit; "." unless the repository is a bigger one
-    problem: str = ""  # which large files it lacks
+    problem: str = ""  # names the large files that it lacks
 
 
 def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
     """Commit the working tree, with uncommitted and untracked work, beside the user's own commits.
 
     HEAD, index, stash and working tree stay as they are. The same tree on the same HEAD gives the
-    same commit, and a tree that equals HEAD's gives HEAD. A bigger repository around the project
-    is taken whole: the code may use what lies beside the project.
+    same commit, and a tree that equals HEAD's gives HEAD. If the project is part of a bigger
+    repository, all of it is taken: the code may use what lies beside the project.
 
-    An environment that git does not ignore is left out, and said. So are untracked files above
-    `limit_mb`, unless the code is `to_send`.
+    An environment that git does not ignore is left out, with a message. So are untracked files
+    above `limit_mb`, unless the code is `to_send`.
 
     Raises LabError, before anything is written, for submodules, other repositories inside this
-    one, and new or changed files above `limit_mb`. For a file with a filter, as with git-lfs, the
-    size of what git stores counts, unless it is `to_send`. LabError also if git is missing or
-    fails, or a file that is to be sent has not been brought by git-lfs.
+    one, and new or changed files above `limit_mb`. For a file with a filter, as of git-lfs, the
+    size of what git stores counts, unless it is `to_send`. Also if git is missing or fails, or
+    git-lfs has not downloaded a file that is to be sent.
     """
     problem = ""
     top, index, refs = _locate()
@@ -72,7 +74,7 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
         with tempfile.TemporaryDirectory(prefix="lab-snapshot-") as folder:
             copy = Path(folder, "index")
             if index.exists():  # a new repository has none
-                times = index.stat()  # by them git sees which entries are too new to be trusted
+                times = index.stat()  # git compares them to see which entries are too new to trust
                 shutil.copyfile(index, copy)
                 os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
             run = partial(git.run, *SETTINGS, cwd=top, GIT_INDEX_FILE=str(copy))
@@ -80,7 +82,7 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
             paths = _exclude_outputs(top)
             head, branch, changed, untracked = _read_status(run, paths)
             if environments := _find_environments(top, untracked):
-                _say_not_ignored(top, environments)
+                _report_environments(top, environments)
                 below = tuple(f"{folder}/" for folder in environments)
                 changed = [name for name in changed if not name.startswith(below)]
                 paths = [*(paths or EVERYTHING), *map(_exclude, environments)]
@@ -89,7 +91,7 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
                 large, _ = _find_large(run, top, names, limit_mb * MEGABYTE)
                 changed = [name for name in changed if name not in large]
                 paths = [*(paths or EVERYTHING), *map(_exclude, large)] if large else paths
-                problem = _say_large(large, limit_mb)
+                problem = _report_large(large, limit_mb)
             inside = submodules + [name for name in changed if name.endswith("/")]
             advice = "ignore them (submodules: git rm --cached first), or remove their .git."
             _refuse("a snapshot cannot contain other repositories", inside, advice)
@@ -97,7 +99,7 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
             if changed or not head:
                 tree = _write_tree(run, top, changed, paths, limit_mb * MEGABYTE)
             if to_send:
-                _say_unfinished(index.parent, conflicts)
+                _report_unfinished(index.parent, conflicts)
                 tree = _smudge(run, top, limit_mb * MEGABYTE) or tree
             commit = head if head and not tree else _write_commit(run, tree, head)
             _keep(run, commit, refs)
@@ -108,13 +110,13 @@ def take(limit_mb: float = 25, *, to_send: bool = False) -> Snapshot:
 
 
 def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
-    """Return what was dirty: `git diff HEAD SNAPSHOT` as text, cut off at `limit` bytes.
+    """Return the uncommitted changes: `git diff HEAD SNAPSHOT`, cut off at `limit` bytes.
 
     Raises LabError if the snapshot is not in this repository.
     """
     if not snapshot.dirty:
         return ""
-    # unlike git diff, this ignores the user's colours and programs for differences
+    # unlike git diff, it ignores the user's colours and external diff programs
     command = ["diff-tree", "--root", "--no-commit-id", "--patch", snapshot.commit]
     patch = os.fsencode(git.run(*command, limit=limit))
     if len(patch) > limit:
@@ -128,7 +130,7 @@ def _locate() -> tuple[Path, Path, Path]:
 
     The last is the folder of the refs that lie in files.
     """
-    inside = "--is-inside-work-tree"  # "true" between them, as they may have line ends
+    inside = "--is-inside-work-tree"  # "true" separates the paths, which may contain line ends
     asked = ("--show-toplevel", inside, "--git-path", "index", inside, "--git-path", REFS)
     answer = git.run("rev-parse", *asked).removesuffix("\n").split("\ntrue\n", 2)
     top, index, refs = map(Path, answer)
@@ -141,7 +143,7 @@ def _locate() -> tuple[Path, Path, Path]:
 
 
 def _unhide_files(run: Git, top: Path) -> tuple[list[str], list[str]]:
-    """Make the index see the files that git was told to skip; return submodules and conflicts."""
+    """Clear the index's flags to skip files; return submodules and files with conflicts."""
     listed = [entry.split("\t", 1) for entry in git.split_null(run("ls-files", "-vsz"))]
     assumed = [name for about, name in listed if about[0].islower()]
     # files that a sparse checkout leaves out stay as they are in HEAD
@@ -154,8 +156,8 @@ def _unhide_files(run: Git, top: Path) -> tuple[list[str], list[str]]:
     return submodules, list(dict.fromkeys(conflicts))
 
 
-def _say_unfinished(git_folder: Path, conflicts: list[str]) -> None:
-    """Say that the working tree is in the middle of something: it may not be what is meant."""
+def _report_unfinished(git_folder: Path, conflicts: list[str]) -> None:
+    """Warn that a merge or the like is unfinished: the user may not mean to send that state."""
     begun = [word for name, word in UNFINISHED.items() if os.path.lexists(git_folder / name)]
     what = f"a {begun[0]} is not finished" if begun else "unfinished"
     if conflicts:
@@ -175,7 +177,7 @@ def _smudge(run: Git, top: Path, limit: float) -> str:
     for name in (name for name in names if sizes[name] < 1024 and (top / name).is_file()):
         with (top / name).open("rb") as file:
             absent += [name] if file.read(len(POINTER)) == POINTER else []
-    _refuse("git-lfs has not brought", absent, "git lfs pull does.")
+    _refuse("git-lfs has not downloaded", absent, "run git lfs pull.")
     large = {name: size for name, size in sizes.items() if size > limit}
     _refuse_large(large, limit, "keep them in data/, which lab push-data sends.")
     settings = [word for setting in NO_LFS.split() for word in ("-c", setting)]
@@ -199,7 +201,7 @@ def _exclude(name: str) -> str:
 
 
 def _find_environments(top: Path, untracked: list[str]) -> list[str]:
-    """Return the folders with an environment of venv or conda that git does not ignore."""
+    """Return the folders of venv and conda environments that git does not ignore."""
     found = []
     for mark in ENVIRONMENT_MARKS:
         found += [name.removesuffix(mark) for name in untracked if name.endswith(mark)]
@@ -207,13 +209,13 @@ def _find_environments(top: Path, untracked: list[str]) -> list[str]:
     return sorted(name for name in set(found) if not project.root().is_relative_to(top / name))
 
 
-def _say_not_ignored(top: Path, environments: list[str]) -> None:
-    """Name the environments, and the line for .gitignore, as it stands beside them or above."""
+def _report_environments(top: Path, environments: list[str]) -> None:
+    """Print each environment that is left out, with the line for .gitignore."""
     for name in environments:
         inside = os.path.relpath(top / name, project.root())
         line = f"/{name if inside.startswith('..') else inside}/"
         print_message(
-            f"{escape(inside)} is an environment, and no part of the code: left out; add"
+            f"{escape(inside)} is an environment, not code, and was left out: add"
             f" {escape(line)} to .gitignore"
         )
 
@@ -221,7 +223,7 @@ def _say_not_ignored(top: Path, environments: list[str]) -> None:
 def _find_large(
     run: Git, top: Path, names: list[str], limit: float
 ) -> tuple[dict[str, int], set[str]]:
-    """Return the sizes of files above the limit; and those besides that a filter may make small."""
+    """Return the sizes of files above the limit, and the large ones that a filter may shrink."""
     sizes = {}
     for name in names:
         with suppress(OSError):  # deleted; for a link, its own size counts
@@ -231,8 +233,8 @@ def _find_large(
     return {name: size for name, size in large.items() if name not in filtered}, filtered
 
 
-def _say_large(sizes: dict[str, int], limit_mb: float) -> str:
-    """Name the large files that are left out, and how to get rid of this; returns the cause."""
+def _report_large(sizes: dict[str, int], limit_mb: float) -> str:
+    """Print the large files that are left out, and what to do; return the problem."""
     if not sizes:
         return ""
     problem = f"files above {limit_mb:g} MB are not in the commit: {_format_sizes(sizes)}"
@@ -241,7 +243,7 @@ def _say_large(sizes: dict[str, int], limit_mb: float) -> str:
 
 
 def _read_status(run: Git, paths: list[str]) -> tuple[str | None, str | None, list[str], list[str]]:
-    """Return HEAD, its branch, what differs ("name/": a repository), and what is untracked."""
+    """Return HEAD, its branch, changed paths ("name/": a repository) and untracked ones."""
     options = ["--branch", "--no-ahead-behind", "--no-renames", "--ignore-submodules=all"]
     listed = git.split_null(
         run("status", "--porcelain=v2", "-z", "--untracked-files=all", *options, *paths)
@@ -256,7 +258,7 @@ def _read_status(run: Git, paths: list[str]) -> tuple[str | None, str | None, li
 
 
 def _write_tree(run: Git, top: Path, changed: list[str], paths: list[str], limit: float) -> str:
-    """Write a tree of everything. Refuse large files; those with a filter once that has run."""
+    """Write a tree of everything. Refuse large files, those with a filter after it has run."""
     large, filtered = _find_large(run, top, changed, limit)
     _refuse_large(large, limit)
     for attempts_left in (2, 1, 0):  # an editor's temporary file may vanish before git reads it
@@ -283,7 +285,7 @@ def _find_filtered(run: Git, names: list[str]) -> set[str]:
 
 
 def _refuse_large(sizes: dict[str, int], limit: float, advice: str = LARGE) -> None:
-    cause = f"a snapshot takes no files above {limit / MEGABYTE:g} MB"
+    cause = f"a snapshot cannot contain files above {limit / MEGABYTE:g} MB"
     if sizes:
         raise LabError(f"{cause}: {_format_sizes(sizes)}; {advice}")
 
@@ -304,7 +306,7 @@ def _format_names(names: list[str]) -> str:
 
 
 def _write_commit(run: Git, tree: str, head: str | None) -> str:
-    """Write a commit of the tree on HEAD that depends on nothing else; or return HEAD itself."""
+    """Write a commit that depends on the tree and HEAD alone, or return HEAD if it has the tree."""
     date = "0"
     commit = ""
     if head:

@@ -12,7 +12,7 @@ from lab.ssh.machines import Machine
 from lab.ssh.several import ask_all
 from lab.ssh.ssh_errors import RemoteError, SshError
 
-ANSWER = 120  # seconds for nvidia-smi
+ANSWER = 120  # seconds that free_gpus.sh may take, as nvidia-smi can be slow
 STATES = ("free", "none", "busy", "never")
 REFUSED = 77  # exit code of start.sh: the job was not started, and has left nothing
 
@@ -30,20 +30,20 @@ class Offer(NamedTuple):
 
 
 def ask(machine: Machine, gpus: str) -> Offer:
-    """Return what a machine offers to a job that comes now. SshError if it is not reached."""
+    """Return what a machine offers a job that starts now. Raises SshError if it is unreachable."""
     connection = Connection(machine)
-    connection.open()  # one that is down is not tried again
+    connection.open()  # fails at once if the machine is down: run() would try twice
     answer = connection.run("free_gpus.sh", gpus=gpus, within=ANSWER)
-    with expecting(machine.name, "whether GPUs are free"):
+    with expecting(machine.name, "the state of its GPUs"):
         state, why = parse(answer)
     return Offer(connection, state, why)
 
 
 def parse(answer: str) -> tuple[str, str]:
-    """Return the state and the reason that free_gpus.sh printed. ValueError if it is neither."""
+    """Return the state and the reason that free_gpus.sh printed. ValueError if it is malformed."""
     state, _, why = answer.strip().partition(" ")
     if state not in STATES:
-        raise ValueError("no such state")
+        raise ValueError("not one of STATES")
     return state, escape(why)
 
 
@@ -53,17 +53,17 @@ def start_on_any(
     queue: bool,
     start: Callable[[Connection, bool], Job],
 ) -> tuple[Connection, Job]:
-    """Start a job on the first of these machines that has the GPUs free; say which it was.
+    """Start a job on the first of these machines that has the GPUs free; return both.
 
-    With `queue` it waits on the first that has so many, if none has them free. `start` is told
-    whether to wait. If it is not known whether it did start, it may have: the error is raised, and
-    no other machine is asked. Raises NoneFree.
+    If none has them free, with `queue` the job waits on the first machine that has that many.
+    `start` is told whether to wait. An error after which the job may have started is raised at
+    once, and no other machine is tried. Raises NoneFree.
     """
     offers: list[Offer] = []
     reasons: list[str] = []
     for machine, answer in ask_all(machines, lambda machine: ask(machine, gpus)):
         if isinstance(answer, LabError):
-            reasons.append(str(answer))  # which begins with the machine's name
+            reasons.append(str(answer))  # it begins with the machine's name
         else:
             offers.append(answer)
             if answer.why:
@@ -75,7 +75,7 @@ def start_on_any(
     for offer, may_wait in [*((one, False) for one in free), *((one, True) for one in later)]:
         try:
             return offer.connection, start(offer.connection, may_wait)
-        except RemoteError as error:  # somebody was faster
+        except RemoteError as error:  # another job took the GPUs first
             if error.code != REFUSED:
                 raise
             reasons.append(f"{offer.connection.name}: {error}")

@@ -23,7 +23,7 @@ LISTED = 30
 LISTING = 300  # seconds that a machine may take to list its jobs
 GPUS = re.compile(r"[0-9]{1,4}(,[0-9]{1,4}){0,99}")
 BEGAN = re.compile(r"[0-9]{1,12}")  # seconds of the machine's clock
-GOES_ON = 78  # exit code of a follow.sh that prints for a while only
+GOES_ON = 78  # exit code of slurm_follow.sh: a minute is over, and the job has not ended
 COLUMNS = ("job", "state", "waited", "time", "gpu", "by", "what")
 # Why a job that has not ended has no process.
 GONE = {
@@ -32,17 +32,15 @@ GONE = {
     "never": "it never started: lab stop clears it",
     "damaged": "it has ended, but its exit code is damaged",
 }
-
-
 # How Slurm may have ended a job, in its own words.
 SLURM_ENDS = {
-    "timeout": "its time limit was over: --time gives more",
+    "timeout": "it reached its time limit: --time sets a longer one",
     "preempted": "a job of higher priority took its node",
     "node_fail": "its node failed",
-    "cancelled": "not by lab stop: scancel or an administrator did it",
+    "cancelled": "by scancel or an administrator, not by lab stop",
     "out_of_memory": "it used more memory than it asked for: --slurm mem=",
     "boot_fail": "its node did not start",
-    "deadline": "its deadline was over",
+    "deadline": "it reached its deadline",
 }
 
 
@@ -51,7 +49,7 @@ class JobNotFound(LabError):
 
 
 class NotYours(JobNotFound):
-    """What was asked for is only the job of somebody else, or of another computer."""
+    """The only job that matches belongs to somebody else, or to another computer."""
 
 
 class Job(NamedTuple):
@@ -61,7 +59,7 @@ class Job(NamedTuple):
     state: str  # queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown; ENDS
     detail: str  # what it waits for, or why it is lost
     code: int | None
-    seconds: float | None  # for which its command has run; None if it never did
+    seconds: float | None  # that its command has run; None if it never did
     gpus: str  # indices, such as "0,1"
     spec: dict[str, Any]  # job.json: name, command, commit, by, time; {} if it is damaged
     waited: float | None = None  # seconds before that, for GPUs and its environment
@@ -72,12 +70,12 @@ class Job(NamedTuple):
 
     @property
     def own(self) -> bool:
-        """Whether this person has started it, on this computer."""
+        """Whether this person started it, on this computer."""
         return is_own(self.spec.get("by"))
 
     @property
     def exit_code(self) -> int:
-        """What lab wait and lab run --follow end with: its command's code, else 143 or 1."""
+        """What lab wait and lab run --follow exit with: its command's code, else 143 or 1."""
         if self.state == "stopped":  # its command may have ended with 0, but not by itself
             return self.code or 143
         if self.state in SLURM_ENDS:  # Slurm's code of a failed node is 0
@@ -86,11 +84,11 @@ class Job(NamedTuple):
 
     @property
     def line(self) -> str:
-        """Its id and state, and why or what if there is something to say."""
+        """Its id and state, and the detail if there is one."""
         return f"{self.id} {self.state}" + (f": {self.detail}" if self.detail else "")
 
     def row(self) -> dict[str, str]:
-        """Return its line in a table: a text for each of COLUMNS."""
+        """Return its row in a table: a text for each of COLUMNS."""
         command = self.spec.get("command")
         words = [str(word) for word in command] if isinstance(command, list) else []
         names = [word.endswith(".experiment") for word in words]  # the same for every run
@@ -106,11 +104,11 @@ class Job(NamedTuple):
 class Listed(list[Job]):
     """Jobs, oldest first."""
 
-    hidden = 0  # how many older ones were left out, all of which have ended
+    hidden = 0  # how many older ones, all of them ended, were left out
 
 
 def parse(output: str) -> Listed:
-    """Return the jobs that list.sh printed. ValueError if that is none of it."""
+    """Return the jobs that list.sh printed. ValueError if its output is malformed."""
     head, *lines = output.removesuffix("\n").split("\n")
     clock, _, hidden = head.partition(" ")
     now = parse_number(clock)
@@ -120,9 +118,9 @@ def parse(output: str) -> Listed:
 
 
 def parse_one(connection: Connection, output: str) -> Job:
-    """Return the one job that a script has described; keep it for shell completion.
+    """Return the one job that a script described; keep it for shell completion.
 
-    BadAnswer if it is none.
+    Raises BadAnswer if the output is malformed.
     """
     with expecting(connection.name, "the state of a job"):
         (job,) = parse(output)
@@ -135,14 +133,15 @@ def _parse_line(line: str, now: int) -> Job:
     fields = job_format.split_line(line)
     spec = _parse_spec(fields["spec"])
     if not fields["id"].isprintable() or not 0 < len(fields["id"]) < 256 or "/" in fields["id"]:
-        raise ValueError("no name of a folder")
+        raise ValueError("not a folder name")
     code = parse_number(fields["code"]) if fields["code"] else None
     state, detail = _find_state(code, fields["alive"], fields["stopped"] == "yes", fields["phase"])
     written_in = spec.get("format")
     if isinstance(written_in, int) and written_in > job_format.FORMAT:
         state, detail = "unknown", "started by a newer lab: run lab update"
     if state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
-        detail = f"left {count_files(parse_number(fields['wrote']))} in its checkout, for lab fetch"
+        left = count_files(parse_number(fields["wrote"]))
+        detail = f"left {left} in its checkout: lab fetch brings them"
     if state.startswith(("finished", "killed")) and fields["phase"].startswith("queued"):
         detail = detail or "its command did not start: lab logs"
     waited, seconds = _measure(fields, now)
@@ -151,7 +150,7 @@ def _parse_line(line: str, now: int) -> Job:
 
 
 def _measure(fields: dict[str, str], now: int) -> tuple[int | None, int | None]:
-    """Return the seconds for which a job waited and ran; None if it did not, or is not known."""
+    """Return the seconds that a job waited and ran; None if it did not, or nobody knows."""
     kind, _, began = fields["phase"].partition(" ")
     until = now if fields["alive"] == "yes" else None
     until = parse_number(fields["end"]) if fields["end"] else until
@@ -196,7 +195,7 @@ def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tupl
 
 
 def _find_slurm_end(words: str, code: int | None) -> tuple[str, str]:
-    """Return the state and a detail by what Slurm said of the end: its word, and a code."""
+    """Return the state and a detail from what Slurm said of the end: a word, and a code."""
     word, _, number = words.partition(" ")
     code = parse_number(number, 255) if number else code
     if word in SLURM_ENDS:
@@ -233,10 +232,11 @@ def get(connection: Connection, id: str) -> Job:
 
 
 def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
-    """Return the id of a job by its id, its name (the newest of several), or a part of the id.
+    """Return the id of a job by its id, its name (the newest of several), or an end of the id.
 
-    Without `wanted` it is the newest, of this person and computer if there is one. With `own` it is
-    theirs, unless `wanted` is a whole id. Raises JobNotFound unless it is exactly one; NotYours.
+    Without `wanted` it is the newest, of this person and computer if there is one. With `own` only
+    theirs count, unless `wanted` is a whole id. Raises JobNotFound unless exactly one matches, or
+    NotYours.
     """
     if wanted and ID.fullmatch(wanted):
         return wanted
@@ -255,13 +255,14 @@ def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
     others = match(jobs, wanted)
     if others:
         by = escape(others[-1].spec.get("by") or "somebody")
-        raise NotYours(f"job {others[-1].id} on {connection.name} is of {by}: give its whole id.")
+        job = f"job {others[-1].id} on {connection.name}"
+        raise NotYours(f"{job} belongs to {by}: give its whole id.")
     newest = ", ".join(job.id for job in jobs[-5:])
     raise JobNotFound(f"there is no job {wanted} on {connection.name}; the newest are: {newest}.")
 
 
 def match(jobs: list[Job], wanted: str) -> list[Job]:
-    """Return the newest job of that name, or else those whose id begins or ends so."""
+    """Return the newest job of that name, or else those whose id begins or ends with it."""
     named = [job for job in jobs if job.spec.get("name") == wanted]
     return named[-1:] or [
         job for job in jobs if job.id.startswith(wanted) or job.id.endswith(wanted)
@@ -269,22 +270,22 @@ def match(jobs: list[Job], wanted: str) -> list[Job]:
 
 
 def wait(connection: Connection, ids: Iterable[str], any_of_them: bool = False) -> list[Job]:
-    """Wait until these jobs have ended, or one of them, but for a minute at most; return all."""
+    """Wait for all of these jobs to end, or for one, but a minute at most; return them all."""
     asked = sorted(set(ids))
     wanted = "yes" if any_of_them else ""
     answer = connection.run("wait.sh", ids=" ".join(asked), any=wanted, within=LISTING)
-    with expecting(connection.name, "these jobs"):
+    with expecting(connection.name, "the state of these jobs"):
         jobs = parse(answer)
         if [job.id for job in jobs] != asked:
-            raise ValueError("other jobs")
+            raise ValueError("not the jobs that were asked for")
     job_cache.store(connection.machine, jobs, all_of_them=False)
     return jobs
 
 
 def stop(connection: Connection, id: str, grace: int = 60) -> tuple[Job, bool]:
-    """End a job with everything it started: gently, and after `grace` seconds by force.
+    """End a job and everything it started: gently, and after `grace` seconds by force.
 
-    Return the job, and whether it had ended before, so that nothing was done.
+    Return the job, and whether it had already ended.
     """
     answer = connection.run("stop.sh", id=id, grace=grace, format=job_format.FORMAT)
     line = answer.removeprefix("already\n")
@@ -302,9 +303,9 @@ def write_logs(
 ) -> int:
     """Write a job's output; with `follow` until it ends, whatever happens to the connection.
 
-    `last`: of the output so far only these many lines, of a progress bar what it showed last.
-    `retry` is called for each lost connection, and may raise to give up; then the output goes on at
-    the right byte. Returns how many bytes were left out.
+    `last`: of the output so far only this many lines, of a progress bar only what it showed last.
+    `retry` is called for each lost connection, and may raise to give up; if it returns, the output
+    continues at the byte where it stopped. Returns how many bytes were left out.
     """
     position = left_out = 0
 
@@ -318,7 +319,7 @@ def write_logs(
         variables |= {"from": 0, "last": last}
         output = connection.run("follow.sh", **variables)
         numbers, _, text = output.partition("\n")
-        with expecting(connection.name, "two positions in a file"):
+        with expecting(connection.name, "two sizes in bytes"):
             position, left_out = map(parse_number, numbers.split(" "))
         write(text.encode("utf-8", "surrogateescape"))
         if not follow:
@@ -341,10 +342,10 @@ def write_logs(
 def attach(connection: Connection, id: str) -> int:
     """Show a job in this terminal, where Ctrl-C reaches it; return ssh's exit code.
 
-    UsageError where jobs have no terminal.
+    Raises UsageError for a Slurm job, which has no terminal.
     """
     machine = connection.machine
     if machine.scheduler:
         instead = f"{machine.lab} logs -f {id[-4:]} shows its output"
-        raise UsageError(f"a job of Slurm has no terminal: {instead}.")
+        raise UsageError(f"a Slurm job has no terminal: {instead}.")
     return connection.run_in_terminal("attach.sh", id=id, format=job_format.FORMAT)

@@ -1,8 +1,8 @@
-# What machines.toml gives to a job and to what makes its environment. Variables: exports, prelude (its lines,
-# quoted).
+# Applies env and prelude of machines.toml, for a job and for what creates its environment. Variables: exports,
+# prelude (its lines, quoted).
 
-# enter_machine FOLDER: takes it over; the runner's scripts are in that folder. Fails, and sets prelude_says, if a
-# line of the prelude does. What the lines print goes to stderr.
+# enter_machine FOLDER: exports the variables and runs the prelude; FOLDER has the runner's scripts. If a line of the
+# prelude fails, it sets prelude_says and fails. What the lines print goes to stderr.
 enter_machine() {
     eval "$exports"
     [ -n "$prelude" ] || return 0
@@ -21,12 +21,12 @@ enter_machine() {
         return 1
         ;;
     *)
-        prelude_says="bash on $hostname ended before the prelude of machines.toml: look into its ~/.bash_profile."
+        prelude_says="bash on $hostname ended before the prelude of machines.toml: check its ~/.bash_profile."
         return 1
         ;;
     esac
     eval "${entered%"$mark entered"}"
     eval "$exports"
-    # the profile may have removed what every script here begins with
+    # the profile may have removed these folders from PATH
     PATH=$PATH:$HOME/.local/bin:$HOME/.cargo/bin
 }

@@ -1,9 +1,9 @@
 # The environment of a project's lock, for setup.sh, runner.sh and facts.sh. Variables: folder, default_index (of pip).
 
-# setting PROJECT NAME: a text in [tool.lab] of its pyproject.toml
+# setting PROJECT NAME: prints a text setting in [tool.lab] of its pyproject.toml
 setting() { sed -n "/^\[tool\.lab\]/,/^\[/s/^$2 = \"\([^\"]*\)\".*/\1/p" "$1/pyproject.toml" | head -n 1; }
 
-# find_environment PROJECT: sets lock_file, python and environment, by its pyproject.toml and its lock
+# find_environment PROJECT: sets lock_file, python and environment, from its pyproject.toml and its lock
 find_environment() {
     lock_file=$(setting "$1" lock)
     lock_file=${lock_file:-requirements.txt}
@@ -18,8 +18,8 @@ environment_ready() { [ -e "$environment/lab-environment.json" ] && [ -x "$envir
 
 python_is_new_enough() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; }
 
-# index_answers: prints the package index of uv and pip here; fails if it does not answer, with 2 if there is nothing to
-# ask by. A refusal is an answer
+# index_answers: prints the package index of uv and pip on this machine; fails if it does not answer, with 2 if no
+# program can ask. A refusal is an answer
 index_answers() {
     index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-}}}
     [ -n "$index" ] || index=$(cat "$HOME/.config/uv/uv.toml" "$HOME/.config/pip/pip.conf" "$HOME/.pip/pip.conf" \
@@ -33,14 +33,14 @@ index_answers() {
         curl -s -o /dev/null -m 6 "${index%/}/pip/"
     else
         command -v python3 >/dev/null || return 2
-        # shellcheck disable=SC2046  # it is two words or none
+        # shellcheck disable=SC2046  # two words or none
         $(command -v timeout >/dev/null && echo timeout 8) python3 -c 'import sys, urllib.error, urllib.request
 try: urllib.request.urlopen(sys.argv[1], timeout=6)
 except urllib.error.HTTPError: pass' "${index%/}/pip/" 2>/dev/null
     fi
 }
 
-# bootstrap PROJECT OPTION ...: becomes its bootstrap.py, run by the machine's Python or else by uv
+# bootstrap PROJECT OPTION ...: replaces the shell by its bootstrap.py, run by the machine's Python or else by uv
 bootstrap() {
     script=$1/bootstrap.py
     shift

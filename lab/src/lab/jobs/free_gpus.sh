@@ -1,4 +1,4 @@
-# Tells whether a job that comes now would get its GPUs. Variables: gpus (how many; some: one, if there are any).
+# Tells whether a job that starts now would get its GPUs. Variables: gpus (how many; some: one, if there are any).
 # Prints "free", "none" (some, but the machine has none), or "busy" or "never" and why.
 # Needs: places.sh jobs.sh gpus.sh queue.sh
 

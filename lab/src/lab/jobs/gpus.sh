@@ -1,6 +1,6 @@
 # The GPUs of this machine and who uses each of them: for runner.sh and facts.sh.
 
-# limit SECONDS COMMAND ...: with a time-out, where there is a program for it
+# limit SECONDS COMMAND ...: runs it with a time limit, if timeout is installed
 limit() {
     if command -v timeout >/dev/null; then
         timeout -k 1 "$@"
@@ -22,7 +22,7 @@ list_gpus() {
     code=$?
     case $code${cards:+ with cards} in
     0*) ;;
-    # such a GPU does not tell its processes
+    # some GPUs do not list their processes
     '3 with cards') output='' ;;
     *) echo "$output" && return $code ;;
     esac
@@ -31,7 +31,7 @@ list_gpus() {
         users=$(echo "$output" | sed -n "s/^$uuid, //p" | while read -r pid; do
             ps -o user= -p "$pid" 2>/dev/null || echo somebody
         done | sort -u | xargs)
-        # a container does not show the processes of others, but their memory
+        # a container hides the processes of others, but not their memory
         case $users$used$total in
         *[!0-9]*) ;;
         *) [ "$used" -lt $((total / 20 + 500)) ] || users=somebody ;;

@@ -1,7 +1,4 @@
-"""The jobs of a machine as they were last seen, kept on this computer for shell completion.
-
-Nothing else relies on it.
-"""
+"""The jobs of a machine as last seen, kept on this computer for shell completion alone."""
 
 import os
 import time
@@ -36,7 +33,7 @@ def cache_file(machine: Machine) -> Path:
 
 
 def store(machine: Machine, jobs: "Iterable[Job]", *, all_of_them: bool) -> None:
-    """Keep these jobs, beside those already kept unless they are all. No error if it fails."""
+    """Add these jobs to those kept, or replace them if these are all. Never raises an error."""
     cached = {} if all_of_them else {job.id: job for job in load(machine)}
     for job in jobs:
         name = " ".join(str(job.spec.get("name", "")).split())
@@ -62,7 +59,7 @@ def load(machine: Machine) -> list[CachedJob]:
 
 
 def age(machine: Machine) -> float:
-    """Return the seconds since the machine was last asked, in vain or not."""
+    """Return the seconds since the machine was last asked, whether it answered or not."""
     try:
         return abs(time.time() - cache_file(machine).stat().st_mtime)
     except OSError:

@@ -1,15 +1,16 @@
-# The command of a job, in the environment of its lock: for runner.sh and slurm_step.sh, after left_files.sh; they define `end CODE`.
+# Runs the command of a job in the environment of its lock. For runner.sh and slurm_step.sh, which define end CODE;
+# after left_files.sh.
 # shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
 
-count_written() { # the files that the command has left in its checkout, which lab fetch brings
+count_written() { # files that the command left in its checkout, which lab fetch brings
     [ -e code/.git ] || return
     wrote=$(list_results code | tr -dc '\0' | wc -c)
     [ "$wrote" = 0 ] || printf '%s\n' "$wrote" >wrote
 } 2>/dev/null
 
-write_end() { # CODE: the space is reserved, so this works on a full disk
+write_end() { # CODE: its space is reserved, so this works on a full disk
     ended_at=$(date +%s)
-    # with a used-up quota some disks refuse even that: wait until there is room
+    # over quota, some file systems refuse even that: wait until there is room
     until { printf '%-40s\n' "$1 $ended_at" 1<>exit_code.new; } && mv exit_code.new exit_code; do
         sleep 5
     done 2>/dev/null
@@ -28,14 +29,14 @@ enter_job() {
         echo "lab: $prelude_says"
         end 1
     fi
-    LAB_JOB=$id # by this lab stop finds every process of the job
+    LAB_JOB=$id # lab stop finds every process of the job by this
     LAB_JOB_FOLDER=$job
     export LAB_JOB LAB_JOB_FOLDER
     code=$job/code/$project
     find_environment "$code"
 }
 
-# run_command: ends with its exit code
+# run_command: runs the command and ends with its exit code
 run_command() {
     VIRTUAL_ENV=$environment
     PATH=$environment/bin:$PATH
@@ -45,7 +46,7 @@ run_command() {
     LAB_PROJECT=$code
     LAB_RUNS=$folder/runs
     LAB_DATA=$data
-    # in a login shell, which reads the user's profile, these still win
+    # login_shell.bash restores these after a login shell has read the user's profile
     LAB_GIVEN="CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES VIRTUAL_ENV PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS"
     LAB_GIVEN="$LAB_GIVEN LAB_DATA LAB_JOB LAB_JOB_FOLDER LAB_ATTEMPT $given"
     LAB_BASH_ENV=${BASH_ENV:-}

@@ -1,20 +1,20 @@
-"""What laptop and machine agree on: the line that tells how a job stands, and its version.
+"""What this computer and the machine agree on: the line that describes a job, and its version.
 
-FORMAT counts every change that an older lab would misread: of FIELDS, which describe in jobs.sh
-prints in this order, separated by tabs, or of the files in the job's folder jobs/<id>/:
+FORMAT goes up with every change that an older lab would misread, in FIELDS, which describe() in
+jobs.sh prints in this order, separated by tabs, or in the files of the job's folder jobs/<id>/:
 
     job.json     what lab run was told, in one line; with the format
     job.sh       the same for runner.sh, as shell variables
     code         the checkout of its commit
-    output.log   what it printed
-    once         made by the runner that carries the job
+    output.log   what its command printed
+    once         made by its runner: a second one exits
     pid          PID BOOT BORN START HOST of the runner
     phase        "running" and since when, or "queued" and what it waits for
     secrets      a pipe, while it waits for them
-    gpus         indices of those that it has
+    gpus         the indices of its GPUs
     refused      why it did not start
-    stop         somebody has asked for its end
-    wrote        how many files it has left in its checkout
+    stop         made by lab stop
+    wrote        how many files it left in its checkout
     exit_code    CODE END, written when it has ended
 """
 

@@ -1,4 +1,4 @@
-# How a job stands.
+# Finds the state of jobs.
 
 read -r boot </proc/sys/kernel/random/boot_id
 tab='	' newline='
@@ -15,17 +15,17 @@ started() {
 }
 
 # describe JOB-FOLDER ...: prints a line for each job, the fields of job_format.py separated by tabs. One awk reads the
-# files of all, as sh takes ten times longer for many small ones; sh finds out how those stand that have not ended
+# files of all, as sh takes ten times longer for many small ones; sh finds the state of those that have not ended
 describe() {
     lines=''
     for one; do
-        [ -e "$one/job.json" ] || continue # it is just being created
+        [ -e "$one/job.json" ] || continue # it is still being created
         find_facts "$one"
         if [ "$alive" != ended ]; then one="$one$tab$alive$tab$fact_start$tab$fact_phase"; fi
         lines=$lines$one$newline
     done
     printf %s "$lines" | LC_ALL=C awk -F '\t' -v OFS='\t' '
-        function read_line(name,  path, line) { # the first of a file; "" if there is none
+        function read_line(name,  path, line) { # the first line of a file; "" if there is none
             path = $1 "/" name
             line = ""
             exists = (getline line <path) >= 0
@@ -33,12 +33,12 @@ describe() {
             return line
         }
         function is_there(name) { read_line(name); return exists }
-        function read_numbers(name,  line) { # sets words: none, if the disk has damaged them
+        function read_numbers(name,  line) { # sets words; none if the line is damaged
             line = read_line(name)
             split(line ~ /[^0-9 ]/ ? "" : line, words, " ")
         }
         {
-            spec = read_line("job.json") # "" if it may not be read
+            spec = read_line("job.json") # "" if it is not readable
             code = end = ""; alive = $2; start = $3; phase = $4
         }
         NF == 1 {
@@ -66,7 +66,7 @@ describe() {
         }'
 }
 
-# find_facts JOB-FOLDER: sets alive, which is "ended" if its exit code is there, or else also fact_start and fact_phase
+# find_facts JOB-FOLDER: sets alive: "ended" if it has an exit code; otherwise sets fact_start and fact_phase as well
 find_facts() {
     alive=ended
     [ ! -e "$1/exit_code" ] || return 0

@@ -1,6 +1,6 @@
-# Leaves alone what a newer lab has started, in ways that this one does not know.
+# Refuses to touch a job that a newer version of lab started.
 
-# require_known_job: fails unless $job exists, and no newer lab has started it
+# require_known_job: fails if $job does not exist, or a newer lab started it
 require_known_job() {
     [ -e "$job/job.json" ] || fail "there is no job $id on $hostname."
     written_in=$(sed -n '1s/^{"format": \([0-9]\{1,9\}\)[,}].*/\1/p' "$job/job.json")

@@ -1,4 +1,4 @@
-"""Starting a job: a snapshot of the working tree is sent, and a command started on it, once."""
+"""Starts a job, once: sends a snapshot of the working tree and starts a command on it."""
 
 import json
 import re
@@ -28,7 +28,7 @@ class RecordOptions(NamedTuple):
     """The options of `lab record` for a command."""
 
     name: str = ""
-    earlier: str = ""  # the run whose outputs it finds, or the beginning of its id
+    earlier: str = ""  # the run whose outputs the command reads, or the beginning of its id
     data: str = ""  # the dataset of that run
 
     @property
@@ -54,18 +54,18 @@ def experiment_command(arguments: list[str], gpus: str) -> list[str]:
     Raises UsageError for settings without the word that Sacred wants before them.
     """
     if arguments and "=" in arguments[0] and not arguments[0].startswith("-"):
-        raise UsageError(f"{arguments[0]} is a setting: lab run with {shlex.join(arguments)}.")
+        raise UsageError(f"{arguments[0]} is a setting: use lab run with {shlex.join(arguments)}.")
     try:
         module = ["-m", f"{project.package()}.experiment", *arguments]
     except LabError:
-        raise UsageError("this project has no experiment of lab: lab run -- COMMAND.") from None
+        raise UsageError("this project has no lab experiment: use lab run -- COMMAND.") from None
     if check_gpus(gpus) not in ("some", "0", "1"):
         return ["torchrun", "--standalone", f"--nproc-per-node={gpus}", *module]
     return ["python", *module]
 
 
-def typed_inside() -> str:
-    """Return the folder of the project that lab was called in; "" for its top, or elsewhere."""
+def find_current_folder() -> str:
+    """Return the current folder, relative to the project's; "" at its top or outside of it."""
     root, current = project.root().resolve(), Path.cwd().resolve()
     if root == current or not current.is_relative_to(root):
         return ""
@@ -82,9 +82,9 @@ def check_command(command: list[str], gpus: str) -> str:
 def choose_record_options(
     command: list[str], name: str = "", earlier: str = "", inside: str = ""
 ) -> RecordOptions | None:
-    """Return how a command in this folder of the project is recorded; None if it records itself.
+    """Return how to record a command in this folder of the project; None if it records itself.
 
-    `earlier`: a run whose outputs it finds; UsageError for that with a command that records itself.
+    `earlier`: a run whose outputs it reads. Raises UsageError if such a command records itself.
     """
     from lab.recording.command.own_record import records_itself
 
@@ -96,9 +96,9 @@ def choose_record_options(
 
 
 def check_gpus(wanted: str) -> str:
-    """Return how many GPUs to take, as the machine compares it. UsageError if it is no number."""
+    """Return how many GPUs to take, as the machine compares it. UsageError if not a number."""
     if wanted != "some" and not re.fullmatch("[0-9]{1,4}", wanted):
-        raise UsageError(f"--gpus {wanted}: a number, as in --gpus 2.")
+        raise UsageError(f"--gpus {wanted}: expected a number, as in --gpus 2.")
     return wanted if wanted == "some" else str(int(wanted))
 
 
@@ -113,13 +113,11 @@ def check_scheduler(
     """Raise UsageError for what the machine's way of starting jobs cannot do."""
     if not machine.scheduler and (time or slurm):
         word = "--time" if time else "--slurm"
-        raise UsageError(
-            f'{word} is for a machine with scheduler = "slurm"; {machine.name} is not.'
-        )
+        raise UsageError(f'{word} needs scheduler = "slurm", which {machine.name} does not have.')
     if machine.scheduler and interactive:
-        raise UsageError(f"--interactive: {machine.name} runs jobs by Slurm, without a terminal.")
+        raise UsageError(f"--interactive: {machine.name} runs jobs with Slurm, without a terminal.")
     if machine.scheduler and secrets:
-        raise UsageError(f"--secret: a job of Slurm on {machine.name} cannot wait for one.")
+        raise UsageError(f"--secret: a Slurm job on {machine.name} cannot wait for one.")
     rule = options.find_broken_rule("time", time) if time else None
     if rule:
         raise UsageError(f"--time {time}: {rule}.")
@@ -141,20 +139,20 @@ def start(
     record: RecordOptions | None = None,
     bring: Bring | None = None,
 ) -> Job:
-    """Send a snapshot of the working tree and start `command` on it; one round trip.
+    """Send a snapshot of the working tree and start `command` on it, in one round trip.
 
-    `gpus`: how many free ones to take; "some": one, where there are any. With `queue` it waits for
-    them. `env`: variables of the job, which are recorded; `secrets`: others, of which only the
-    names are, and which take one more round trip. `inside`: the folder of the project that it runs
-    in. `time` and `slurm`: the limit and other options of sbatch. `record`: how the command is
-    recorded; where the environment has no `lab`, it runs without. `bring` is called when nothing
-    speaks against a start, if earlier runs are named: it brings the machine what the command needs
-    of them, and returns command and record with their whole ids.
+    `gpus`: how many free ones to take; "some": one, if the machine has any. With `queue` the job
+    waits for them. `env`: variables of the job, which are recorded; `secrets`: variables of which
+    only the names are recorded, and which take one more round trip. `inside`: the folder of the
+    project that it runs in. `time` and `slurm`: the limit and other options of sbatch. `record`:
+    how to record the command; without `lab` in the environment it is not recorded. `bring` is
+    called after all checks, if the command names earlier runs: it brings the machine what the
+    command needs of them, and returns command and record with their whole ids.
 
     The job starts once, even if the connection is lost and the script runs again.
 
-    Raises WrongSettings before anything is sent; RemoteError if it cannot start; SshError if it is
-    not known whether it did.
+    Raises WrongSettings before anything is sent; RemoteError if the job cannot start; SshError if
+    the connection failed, so that it may have started.
     """
     gpus = check_command(command, gpus)
     machine = connection.machine
@@ -216,7 +214,7 @@ def start(
         **runner_scripts.make_variables(machine.scheduler),
         **of_scheduler,
     }
-    # the machine has other scripts, those of the lab that ran lab setup
+    # for a machine that lacks the scripts of this version of lab
     sent_along = partial(runner_scripts.make_variables, machine.scheduler, send=True)
     remedies = {runner_scripts.MISSING: sent_along}
     advice = f"Job {id} may have started: check {machine.lab} jobs."
@@ -242,14 +240,14 @@ def start(
 def bring_secrets(
     connection: Connection, id: str, secrets: Mapping[str, str], interactive: bool
 ) -> str:
-    """Bring a job that waits for them its secrets; return its line, as start.sh prints it.
+    """Bring a waiting job its secrets; return what start.sh prints of it.
 
-    They go through pipes only: no command line, file or record has them.
+    They only go through pipes: no command line, file or record contains them.
     """
     return connection.run(
         "secrets.sh",
         stdin=f"{make_exports(secrets)}\n# complete".encode("utf-8", "surrogateescape"),
-        again=False,  # the job may have read them, or a part; without an end it ends by itself
+        again=False,  # the job may have read some of it; it gives up if the last line is missing
         id=id,
         interactive="yes" if interactive else "",
     )

@@ -1,5 +1,5 @@
-# What each bash of a job reads first (BASH_ENV). In a login shell (bash -lc), whose profile may have
-# changed them, it restores the variables that the job was given.
+# Every bash of a job reads this first (BASH_ENV). In a login shell (bash -lc), whose profile may have
+# changed them, it restores the variables that lab gave the job.
 
 # shellcheck disable=SC1090
 if [ -r "$LAB_BASH_ENV" ]; then . "$LAB_BASH_ENV"; fi # the machine's own, often that of modules

@@ -1,5 +1,6 @@
-# Runs the lines of machines.toml's prelude in a login shell, and prints what it then exports, for
-# sh, on descriptor 3. Arguments: a mark, and each line. "MARK entered" ends it, or "MARK failed LINE".
+# Runs the lines of machines.toml's prelude in a login shell, then prints its exported variables as
+# lines of sh on descriptor 3. Arguments: a mark, and each line. The last line printed is
+# "MARK entered" or "MARK failed LINE".
 
 lab_mark=$1
 shift

@@ -1,38 +1,38 @@
-# Which GPUs a job gets, and when: first come, first served over all jobs of this account on this machine. For
+# Decides which GPUs a job gets, and when: first come, first served among all jobs of this account on this machine. For
 # runner.sh and free_gpus.sh, after jobs.sh and gpus.sh. Variables: id, gpus, born (of the process that asks).
 
-# decide_number: "some" is one GPU, if there are any; sets gpus, '' if there are none
+# decide_number: if gpus is "some", sets it to 1, or to '' if the machine has no GPU
 decide_number() {
     [ "$gpus" = some ] || return 0
     listed=$(smi --query-gpu=index)
     case $? in
     0) gpus=${listed:+1} ;;
-    124 | 137) gpus=1 ;; # it hangs: there are probably some
+    124 | 137) gpus=1 ;; # nvidia-smi hangs, so there probably are GPUs
     *) gpus='' ;;
     esac
 }
 
-is_alive() { # FILE: is the process that it names still running? Sets other_pid ... other_gpus
+is_alive() { # FILE: whether the process that it names still runs; sets other_pid ... other_gpus
     [ -e "$1" ] && read -r other_pid other_boot other_born other_job other_gpus <"$1" &&
         [ "$other_boot" = "$boot" ] && [ "$(started "$other_pid")" = "$other_born" ]
 }
 
-# join_queue: from here on no job that comes later may delay this one
+# join_queue: from now on, no job that comes later may delay this one
 join_queue() {
     mkdir -p "$ours/waits-$hostname" &&
         echo "$$ $boot $born $id $gpus" >"$ours/.$id" && mv "$ours/.$id" "$ours/waits-$hostname/$id"
 }
 
-choose_gpus() { # sets chosen, or why; have: how many there are; holders: a word for each that is not free
+choose_gpus() { # sets chosen, or why; have: how many the machine has; holders: a word for each GPU that is not free
     chosen='' why='' found=0 have=$gpus holders=''
-    command -v nvidia-smi >/dev/null || { have=0 && return 1; } # to wait for one would be in vain
+    command -v nvidia-smi >/dev/null || { have=0 && return 1; } # waiting would be pointless
     listed=$(list_gpus) ||
         { why="nvidia-smi on $hostname does not answer, so it is unknown which GPUs are free"; return 1; }
     have=$(printf '%s\n' "$listed" | grep -c .)
     while IFS='|' read -r index holder _; do
         [ -n "$index" ] || continue
         held_by=''
-        [ -z "$holder" ] || held_by=somebody.$index # each may end on its own
+        [ -z "$holder" ] || held_by=somebody.$index # a word of its own for each, as they may end apart
         if is_alive "$ours/gpu-$hostname-$index"; then
             holder="job $other_job" held_by=$other_job
         fi
@@ -51,7 +51,7 @@ LISTED
     return 1
 }
 
-# list_earlier: prints "BORN PID GPUS JOB" of each job that came before and waits, in that order
+# list_earlier: prints "BORN PID GPUS JOB" of each waiting job that came before, in that order
 list_earlier() {
     for file in "$ours/waits-$hostname"/*; do
         if ! is_alive "$file"; then
@@ -62,9 +62,9 @@ list_earlier() {
     done | sort -n -k 1,1 -k 2,2
 }
 
-# my_turn: would each of those start just as early if this job had its GPUs for ever, in whatever order
-# others end? `can` are the numbers of GPUs that may be held when some of them have ended. After choose_gpus,
-# under the lock. Else sets why
+# my_turn: whether each of those would start just as early if this job kept its GPUs for ever, in whatever order
+# the others end; if not, sets why. `can` has the numbers of GPUs that may be held when some of them have ended.
+# After choose_gpus, under the lock
 my_turn() {
     first=$(list_earlier | awk -v holders="$holders" -v have="$have" -v mine="$gpus" '
         function may_hold(number,  held) {
@@ -82,11 +82,11 @@ my_turn() {
             may_hold($3)
         }')
     [ -z "$first" ] && return 0
-    why="job ${first% *} came first, and waits for ${first#* } GPUs of $hostname"
+    why="job ${first% *} came first, and waits for ${first#* } GPUs on $hostname"
     return 1
 }
 
-take_gpus() { # two jobs that start at once must not take the same ones
+take_gpus() { # under a lock, so that two jobs do not take the same ones
     exec 8>>"$ours/gpus.lock"
     flock 8
     choose_gpus && my_turn && for index in $(echo "$chosen" | tr , ' '); do

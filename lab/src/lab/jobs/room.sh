@@ -1,13 +1,13 @@
 # Whether an environment can be made and used in the project's folder: for setup.sh and facts.sh.
 
-# nearest PATH: itself, or its nearest parent that exists
+# nearest PATH: prints it, or its nearest parent that exists
 nearest() {
     path=$1
     until [ -e "$path" ] || [ "$path" = / ]; do path=$(dirname "$path"); done
     printf '%s\n' "$path"
 }
 
-# programs_start: prints yes, or no where the disk is mounted noexec; nothing if the folder cannot be written
+# programs_start: prints yes, or no if the disk is mounted noexec; nothing if the folder cannot be written
 programs_start() {
     probe=$(mktemp "$(nearest "$folder")/.lab-doctor.XXXXXX") || return
     printf '#!/bin/sh\n' >"$probe"
@@ -16,15 +16,15 @@ programs_start() {
     rm -f "$probe"
 }
 
-# uv_cache: its folder, then "same" if it is on the disk of the project's folder, else "other"
+# uv_cache: prints its folder, then "same" if it is on the disk of the project's folder, else "other"
 uv_cache() {
     PATH=$PATH:${XDG_CACHE_HOME:-$HOME/.cache}/dl-remote-template/uv/bin
-    place=$(uv cache dir) || place=${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}
-    echo "$place"
-    if [ "$(stat -c %d "$(nearest "$place")")" = "$(stat -c %d "$(nearest "$folder")")" ]; then echo same; else echo other; fi
+    cache=$(uv cache dir) || cache=${UV_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/uv}
+    echo "$cache"
+    if [ "$(stat -c %d "$(nearest "$cache")")" = "$(stat -c %d "$(nearest "$folder")")" ]; then echo same; else echo other; fi
 }
 
-# room_needed TORCH: kilobytes of an environment, about; yes: torch is in it
+# room_needed TORCH: prints about how many kilobytes an environment takes; TORCH is yes if it has torch
 room_needed() {
     if [ "$1" != yes ]; then
         echo 300000

@@ -1,4 +1,4 @@
-# One job: gets its GPUs, sees to its environment, runs it, and writes down how it ended.
+# Runs one job: takes its GPUs, creates its environment, runs its command, and writes its exit code.
 # start.sh starts it in a session of its own; with "terminal" it records its terminal.
 # shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
 
@@ -9,7 +9,7 @@ if [ "${1:-}" = terminal ]; then
     script -qefc "sh runner.sh recorded" /dev/null | tee -a output.log
     exit
 fi
-mkdir once 2>/dev/null || exit 0 # a second one has nothing to do
+mkdir once 2>/dev/null || exit 0 # another runner has this job
 . ./job.sh
 . ./jobs.sh
 . ./environment.sh
@@ -18,7 +18,7 @@ mkdir once 2>/dev/null || exit 0 # a second one has nothing to do
 . ./queue.sh
 . ./left_files.sh
 . ./job_command.sh
-trap : INT HUP TERM # they are for the command; the runner stays to see how it ends
+trap : INT HUP TERM # they are for the command; the runner waits for its end
 
 end() { # CODE: of the job
     LAB_JOB='' # lab stop does not wait for what follows
@@ -42,13 +42,13 @@ if [ -n "$secrets" ]; then
     *)
         rm -f secrets
         if_stopped
-        echo "lab: the secrets of this job did not arrive: it did not start."
+        echo "lab: the secrets of this job did not arrive, so it did not start."
         end 1
         ;;
     esac
 fi
 
-# --- GPUs: free are those that no process computes on and no other job of this user has taken -----
+# --- GPUs: free if no process computes on them and no other job of this user has taken them -------
 
 chosen=''
 decide_number
@@ -74,24 +74,24 @@ fi
 
 # --- the environment of this job's own lock, and the command in it -------------------------------
 
-if [ -n "$prelude" ]; then phase queued "the prelude of machines.toml is run"; fi
+if [ -n "$prelude" ]; then phase queued "the prelude of machines.toml is running"; fi
 enter_job
 if ! environment_ready; then
     phase queued "its environment is being created"
     mkdir -p "$folder/envs"
     (
-        flock 7 || exit # lab stop has ended the wait
+        flock 7 || exit # lab stop has interrupted it
         bootstrap "$code" --source "$folder/work/$project" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock"
     if_stopped
     if ! environment_ready; then
-        echo "lab: the environment of this job's lock could not be created: it did not start."
-        [ ! -e "$folder/wheels/only" ] || echo "lab: $hostname reaches no package index: $lab setup brings what is missing."
+        echo "lab: the environment of this job's lock could not be created, so it did not start."
+        [ ! -e "$folder/wheels/only" ] || echo "lab: $hostname cannot reach a package index: $lab setup brings what is missing."
         end 1
     fi
 fi
 if_stopped
-if [ -n "$gpus" ]; then # without a GPU on the machine nothing is said about them
+if [ -n "$gpus" ]; then # on a machine without GPUs these stay unset
     CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
     export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
 fi

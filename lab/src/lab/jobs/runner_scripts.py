@@ -1,7 +1,7 @@
-"""The scripts that jobs run on a machine: in `folder`/lab/<hash>/, sent there once.
+"""The scripts that jobs run on a machine, sent once to `folder`/lab/<hash>/.
 
-They are not those in the job's checkout, which may be of an old commit, nor the laptop's, which may
-have another version when the job is looked at. A job keeps its own copy of them.
+A job keeps its own copy. The scripts in its checkout may be of an old commit, and this computer may
+have another version of lab by the time the job runs.
 """
 
 import functools
@@ -15,7 +15,7 @@ SCRIPTS += ["left_files.sh"]
 SLURM_SCRIPTS = ["environment.sh", "job_command.sh", "enter_machine.sh", "login_shell.bash"]
 SLURM_SCRIPTS += ["left_files.sh", "machine_prelude.bash"]
 SLURM_SCRIPTS += ["slurm_batch.sh", "slurm_clear.sh", "slurm_step.sh"]
-MISSING = 76  # exit code of runner_scripts.sh: they are not there, and were not sent
+MISSING = 76  # exit code of runner_scripts.sh: the machine lacks them, and they were not sent
 
 
 @functools.cache
@@ -33,7 +33,7 @@ def make_variables(scheduler: str = "", send: bool = False) -> dict[str, str]:
 
 
 def _pack(texts: dict[str, str]) -> str:
-    """Return a tar file of them in base64; it is compressed with the script that carries it."""
+    """Return a tar file of them in base64; pack_command() compresses it with the script."""
     import base64
     import io
     import tarfile  # slow to import

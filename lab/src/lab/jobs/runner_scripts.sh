@@ -1,4 +1,4 @@
-# The scripts that jobs run, in $folder/lab/<hash>: written once. Variables: scripts (the hash), archive
+# Writes the scripts that jobs run to $folder/lab/<hash>, once. Variables: scripts (the hash), archive
 # (a tar file of them in base64; "": they were not sent). Exit code 76: they are missing.
 
 write_scripts() { # sets scripts_folder

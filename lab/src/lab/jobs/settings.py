@@ -1,7 +1,7 @@
-"""Whether the settings of a run are right: asked on this computer, before anything is sent.
+"""Checks the settings of a run on this computer, before anything is sent.
 
-What experiment.py says in plain types is checked in milliseconds. What that leaves open, the
-experiment itself is asked, in a process of its own, as its imports take a second or more.
+What experiment.py declares in plain types is checked in milliseconds. For the rest, the experiment
+itself is asked, in a process of its own, as its imports take a second or more.
 """
 
 import ast
@@ -31,7 +31,7 @@ for one in list(vars(importlib.import_module(package + ".experiment")).values())
         sys.exit({REFUSED})
 """
 TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str, int),  # tracking.check makes a number text again
+    "str": (str, int),  # tracking.check turns a number back into text
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
@@ -46,18 +46,17 @@ LIMITS = {
 
 
 class WrongSettings(UsageError):
-    """The run would refuse its settings or its command line: nothing was sent."""
+    """The run would refuse its settings or its command line; nothing was sent."""
 
 
 @contextmanager
 def checked(command: list[str]) -> Iterator[None]:
-    """Check the settings of a run while the body does something else; then refuse wrong ones.
+    """Check the settings of a run while the body does something else; then raise WrongSettings.
 
-    What cannot be checked here, as the experiment cannot be imported, is left to the machine.
-    Raises WrongSettings at the end.
+    If the experiment cannot be imported on this computer, the check is left to the machine.
     """
     words = find_words(command)
-    if words is None or are_plainly_right(words, _experiment_file()):
+    if words is None or are_surely_right(words, _experiment_file()):
         yield
         return
     with tempfile.TemporaryFile() as answer:
@@ -78,14 +77,14 @@ def checked(command: list[str]) -> Iterator[None]:
 
 
 def find_words(command: list[str]) -> list[str] | None:
-    """Return what the experiment's command line is; None if another program is run."""
+    """Return the experiment's arguments in a command; None if it runs another program."""
     try:
         module = f"{project.package()}.experiment"
     except LabError:  # a project of scripts
         return None
-    for place, word in enumerate(command[:-1]):
-        if word == "-m" and command[place + 1] == module:
-            return command[place + 2 :]
+    for index, word in enumerate(command[:-1]):
+        if word == "-m" and command[index + 1] == module:
+            return command[index + 2 :]
     return None
 
 
@@ -122,8 +121,8 @@ def _ask(words: list[str], answer: int) -> "subprocess.Popen[bytes] | None":
         return None
 
 
-def are_plainly_right(words: list[str], file: Path) -> bool:
-    """Return whether the experiment's text alone shows that it takes these words.
+def are_surely_right(words: list[str], file: Path) -> bool:
+    """Return whether the experiment's source alone shows that it accepts these arguments.
 
     False: it does not, or only the experiment itself can tell.
     """
@@ -145,11 +144,11 @@ class Named(NamedTuple):
 
     run: str  # its id, as it was typed: the beginning of one, or last
     setting: str
-    word: int  # the number of the word of the command that says so; -1: the experiment itself
+    word: int  # the index in the command of the word that names it; -1: the experiment does
 
 
 def find_models(command: list[str]) -> list[Named]:
-    """Find the runs that the settings of a command of the type tracking.Model name."""
+    """Return the runs that a command's settings of type tracking.Model name."""
     words = find_words(command)
     if words is None:
         return []
@@ -158,15 +157,15 @@ def find_models(command: list[str]) -> list[Named]:
     found: dict[str, tuple[object, int]] = {}
     for name in of_models:
         found[name] = _read_constant(fields[name].value), -1
-    for place, word in enumerate(words, len(command) - len(words)):
+    for index, word in enumerate(words, len(command) - len(words)):
         name, equals, text = word.partition("=")
         if equals and name in of_models:
-            found[name] = _read_value(text.strip()), place
+            found[name] = _read_value(text.strip()), index
         one = named.get(word, ast.Dict([], []))
         for key, value in zip(one.keys, one.values, strict=True):
             if (name := str(_read_constant(key))) in of_models and found[name][1] < 0:
                 found[name] = _read_constant(value), -1
-    return [Named(str(run), name, place) for name, (run, place) in sorted(found.items()) if run]
+    return [Named(str(run), name, index) for name, (run, index) in sorted(found.items()) if run]
 
 
 def _read_constant(node: ast.expr | None) -> object:

@@ -6,7 +6,7 @@
 job=$folder/jobs/$id
 make_lock_file "$folder/jobs/.lock"
 make_lock_file "$ours/gpus.lock"
-has flock || fail "$hostname has no flock; it comes with util-linux."
+has flock || fail "$hostname has no flock: install util-linux."
 [ -z "$interactive" ] || has script ||
     fail "$hostname has no script, which records an interactive job: install util-linux (Debian: bsdutils)."
 exec 9>>"$folder/jobs/.lock"
@@ -15,13 +15,13 @@ flock -w 100 9 || fail "another job is still being started on $hostname: try aga
 if ! [ -e "$job/job.json" ]; then
     write_scripts
     take_commit
-    [ ! -e "$job" ] || remove_job # what an interrupted attempt has left
+    [ ! -e "$job" ] || remove_job # what an interrupted attempt left
     { [ -d "$folder/runs" ] || mkdir -p "$folder/runs"; } && mkdir "$job" ||
         fail "$job cannot be created on $hostname."
-    # by force, as git may still know the one of an interrupted attempt
+    # --force, as git may still know the worktree of an interrupted attempt
     said=$(quiet_git -C "$repo" worktree add --force --quiet --detach "$job/code" "$commit" 2>&1) ||
         undo "the job cannot be started on $hostname: $(cause "$said")"
-    # the exit code is written over this line, so there is room for it even on a full disk
+    # the exit code later overwrites this line, so it fits even on a full disk
     { printf '%-40s\n' '' >"$job/exit_code.new"; } 2>/dev/null &&
         : >"$job/output.log" &&
         printf '%s\n' "$settings" "folder=$(quoted "$folder")" "data=$(quoted "$data")" \

@@ -1,4 +1,5 @@
-# Starts a job's runner, and waits until it has said how it began. Variables: job, interactive, and those of code.sh.
+# Starts a job's runner, and waits until the job runs, waits or is refused. Variables: job, interactive,
+# and those of code.sh.
 
 remove_job() {
     rm -rf "$job"
@@ -34,7 +35,7 @@ await_start() {
         why=$(cat "$job/refused")
         remove_job
         printf 'lab: %s\n' "$why" >&2
-        exit 77 # it has left nothing, so that another machine may have it
+        exit 77 # nothing is left of it, so another machine may take it
     fi
     # a job that waits for its secrets may still be refused
     [ -n "$interactive" ] || [ -p "$job/secrets" ] || tmux_session "sh $(quoted "$job/view.sh")" || :

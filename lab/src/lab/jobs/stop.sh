@@ -1,13 +1,13 @@
 # Ends a job and everything it started. Variables: id, grace (seconds for a clean end), format (of
 # the jobs that this lab knows).
-# Prints the job as list.sh does; before that "already" if nothing was left to end.
+# Prints the job as list.sh does, after a line "already" if it had ended before.
 # Needs: jobs.sh known_job.sh
 
 job=$folder/jobs/$id
 
-# members: prints the processes of the job, whatever sessions they are in: those that inherited LAB_JOB or
-# the runner's session, and all that those have started, as a command may drop its environment. Also those
-# that were seen earlier, as PID.BORN: their parents may have ended since.
+# members: prints the processes of the job, whatever their session: those that inherited LAB_JOB or the
+# runner's session, and all their children, as a command may drop its environment. Also those in `seen`, as
+# PID.BORN: their parents may have ended since.
 seen=''
 members() {
     {
@@ -34,7 +34,7 @@ members() {
     done
 }
 
-# main: prints the one that the runner has started
+# main: prints the process that the runner started
 main() {
     for member in $(members); do
         read -r stat 2>/dev/null <"/proc/$member/stat" || continue
@@ -44,7 +44,7 @@ main() {
     done
 }
 
-tell() { # SIGNAL PROCESS ...: what is paused (kill -STOP) must continue to receive it
+tell() { # SIGNAL PROCESS ...: a paused process (kill -STOP) has to continue to receive it
     for member in $(members); do seen="$seen $member.$(started "$member")"; done
     [ $# = 1 ] || kill -s "$@"
     # shellcheck disable=SC2046,SC2086
@@ -55,7 +55,7 @@ require_known_job
 runner=''
 [ -e "$job/pid" ] && read -r runner their_boot born began host <"$job/pid"
 if [ -n "$runner" ]; then
-    # it may have ended, and another process may have its number now
+    # it may have ended, and another process may have its PID
     [ "$their_boot" = "$boot" ] && [ "$(started "$runner")" = "$born" ] || runner=''
     [ -n "$runner" ] || [ -e "$job/exit_code" ] || [ "$host" = "$hostname" ] ||
         fail "job $id runs on $host, which shares this folder with $hostname: it can only be stopped from there."
@@ -66,7 +66,7 @@ fi
     describe "$job"
     exit 0
 }
-# on a full disk the job is ended all the same, but its state is killed
+# on a full disk the job is ended too, but its state is killed
 [ -e "$job/exit_code" ] || { true >"$job/stop"; } 2>/dev/null
 
 # first the command alone: it ends its own workers, and writes its record and checkpoint
@@ -74,7 +74,7 @@ fi
 tell TERM $(main)
 
 left() { [ -n "$(members)" ]; }
-wait_for_end() { # SECONDS: succeeds if no process is left
+wait_for_end() { # SECONDS: fails if a process is left after them
     tries=$(($1 * 5))
     while left; do
         [ $tries -gt 0 ] || return 1
@@ -97,7 +97,7 @@ if left; then
         wait_for_end 1
     do
         rounds=$((rounds + 1))
-        [ $rounds -lt 5 ] || fail "job $id cannot be ended on $hostname: process $(members | xargs) stays:" \
+        [ $rounds -lt 5 ] || fail "job $id cannot be ended on $hostname: process $(members | xargs) is still running:" \
             "it belongs to another user, or waits for a disk or a driver."
     done
 fi

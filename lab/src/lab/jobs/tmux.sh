@@ -1,6 +1,6 @@
-# Our own tmux server, and terminals; after places.sh.
+# lab's own tmux server, and terminals; after places.sh.
 
-quoted() { # TEXT: for a command line that a shell reads once more
+quoted() { # TEXT: prints it quoted for a shell
     printf "'"
     case $1 in
     *"'"*) printf %s "$1" | sed "s/'/'\\\\''/g" ;;
@@ -9,7 +9,7 @@ quoted() { # TEXT: for a command line that a shell reads once more
     printf "'"
 }
 
-# our_tmux ARGUMENT ...: becomes tmux on our own server
+# our_tmux ARGUMENT ...: replaces the shell by tmux on our server
 our_tmux() {
     [ -d "$ours" ] || mkdir -p "$ours"
     [ -e "$folder/tmux.conf" ] || tmux_conf >"$folder/tmux.conf"
@@ -17,14 +17,14 @@ our_tmux() {
     exec tmux -S "$ours/tmux-$hostname" -f "$folder/tmux.conf" "$@"
 }
 
-# checksum_of TEXT: a number
+# checksum_of TEXT: prints a number
 checksum_of() { printf %s "$1" | cksum | cut -d ' ' -f 1; }
 
-# session_name KIND: of $owner's session for it in the project. tmux gives some characters a meaning, such as a
-# command in #(...); the checksum tells folders apart that have the same last name.
+# session_name KIND: prints the name of $owner's session in the project. tmux interprets some characters, such as a
+# command in #(...); the checksum tells folders with the same last part apart.
 session_name() { printf '%s-%s-%s' "$1" "$(printf %s "${folder##*/}" | tr -c A-Za-z0-9_- _)" "$(checksum_of "$folder $owner")"; }
 
-# tmux_session COMMAND: starts it in the job's session; sets tmux_says if that fails
+# tmux_session COMMAND: starts it in a tmux session for the job; sets tmux_says if that fails
 tmux_session() {
     tmux_says="$hostname has no tmux, which keeps a terminal alive: install it."
     has tmux || return 1

@@ -1,4 +1,4 @@
-# Shows a job's output as it comes, in a terminal; Ctrl-C goes to the job. It ends with the job.
+# Shows a job's output in a terminal until the job ends; Ctrl-C goes to the job.
 cd "$(dirname "$0")" || exit 1
 read -r pid rest <pid
 trap 'kill -s INT -- "-$pid" 2>/dev/null' INT

@@ -1,4 +1,4 @@
-# Waits until all of these jobs have ended, or one of them; a minute at most, as nothing tells a script that its
+# Waits until all of these jobs have ended, or one of them; a minute at most, as a script does not notice that its
 # connection was lost. Variables: ids, any (yes: one is enough). Prints the jobs as list.sh does.
 # Needs: jobs.sh
 
@@ -11,7 +11,7 @@ while [ $tries -gt 0 ]; do
     some='' all=yes
     for id in $ids; do
         find_facts "$folder/jobs/$id"
-        [ "$alive" != never ] || [ $tries -lt 50 ] || alive=yes # it may just be starting
+        [ "$alive" != never ] || [ $tries -lt 50 ] || alive=yes # it may be about to start
         case $alive in
         yes | elsewhere | unasked) all='' ;;
         *) some=yes ;;

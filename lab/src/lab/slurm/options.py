@@ -9,25 +9,25 @@ NAME = re.compile("[a-z]([a-z0-9-]*[a-z0-9])?")
 VALUE = re.compile(r"[^\s\"'\\#`$%]{1,200}")
 SIGNAL = re.compile(r"B:USR1@[0-9]{1,5}")
 GPU_OPTIONS = ("gres", "gpus", "gpus-per-node", "gpus-per-task")
-# What lab itself gives to sbatch, and what gives it instead.
+# Options that lab sets itself, and why or what to use instead.
 OURS = {
     **dict.fromkeys(
         ("job-name", "output", "error", "open-mode"), "lab logs finds the output by it"
     ),
-    **dict.fromkeys(("input", "chdir", "wrap"), "it is lab run -- COMMAND that says what runs"),
+    **dict.fromkeys(("input", "chdir", "wrap"), "lab run -- COMMAND says what runs"),
     **dict.fromkeys(
-        ("export", "export-file", "get-user-env"), "lab run --env and prelude say what a job gets"
+        ("export", "export-file", "get-user-env"), "use lab run --env, or prelude in machines.toml"
     ),
     **dict.fromkeys(("array", "wait", "parsable", "test-only", "hold"), "one lab run is one job"),
-    **dict.fromkeys(("clusters", "cluster"), "a cluster is a machine of its own"),
+    **dict.fromkeys(("clusters", "cluster"), "each cluster is a machine in machines.toml"),
 }
-ONE = ("nodes", "ntasks", "ntasks-per-node")  # a job has one node, and starts one command there
+ONE = ("nodes", "ntasks", "ntasks-per-node")  # a job is one command on one node
 
 
 def find_broken_rule(name: str, value: str | int | bool) -> str | None:
     """Return the rule that an option breaks. True is an option without a value."""
     if not NAME.fullmatch(name):
-        return "an option of sbatch has its long name here, without --"
+        return "expected the long name of an sbatch option, without --"
     if name in OURS:
         return f"lab sets {name} itself; {OURS[name]}"
     if isinstance(value, bool):
@@ -37,12 +37,12 @@ def find_broken_rule(name: str, value: str | int | bool) -> str | None:
     if name == "signal" and not SIGNAL.fullmatch(str(value)):
         return "it must be B:USR1@SECONDS: on USR1 a run writes a checkpoint"
     if not isinstance(value, int) and not VALUE.fullmatch(value):
-        return "a value has neither blanks nor quotes, and none of \\ # ` $ %"
+        return "a value cannot contain spaces, quotes or any of \\ # ` $ %"
     return None
 
 
 def parse(words: Iterable[str]) -> dict[str, str | bool]:
-    """Return the options of --slurm: NAME=VALUE, or NAME. UsageError for what cannot be given."""
+    """Return the options of --slurm: NAME=VALUE, or NAME. UsageError for one not allowed."""
     found: dict[str, str | bool] = {}
     for word in words:
         name, equals, value = word.removeprefix("--").partition("=")
@@ -59,10 +59,10 @@ def choose(
     time: str = "",
     gpus: str = "some",
 ) -> dict[str, str]:
-    """Return the options of one job by their names; "" is the value of one without.
+    """Return the options of one job by their names; an option without a value has "".
 
-    `standing` are those of the machine, which `given` and `time` override. `gpus`: "some" leaves it
-    to them, "0" takes none, a number replaces theirs and keeps their type.
+    `standing` are those of the machine, which `given` and `time` override. `gpus`: "some" leaves
+    their GPUs as they are, "0" removes them, a number replaces theirs and keeps the type.
     """
     merged = {**standing, **given, **({"time": time} if time else {})}
     options = {
@@ -84,7 +84,7 @@ def make_variables(options: Mapping[str, str], gpus: str = "some") -> dict[str, 
 
 
 def asks_for_gpus(options: Mapping[str, str]) -> bool:
-    """Return whether they name GPUs."""
+    """Return whether these options ask for GPUs."""
     gres = options.get("gres", "").split(",")
     return any(one.split(":")[0] == "gpu" for one in gres) or any(
         name in options for name in GPU_OPTIONS[1:]

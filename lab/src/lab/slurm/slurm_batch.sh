@@ -1,5 +1,5 @@
-# One attempt of a job: its command as a step, and what follows from its end. For the job's batch script, which has
-# trapped USR1 (near) and is in the job's folder.
+# Runs one attempt of a job: its command as a step, then what its end calls for. Sourced in the job's folder by its
+# batch script, which has trapped USR1 (near).
 # shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
 
 near=${near:-} told=''
@@ -9,19 +9,19 @@ job=$(pwd)
 . ./slurm_clear.sh
 . ./job_command.sh
 
-# whole FILE WORDS: never half a line
+# whole FILE WORDS: writes a line to a file, completely or not at all
 whole() { printf '%s\n' "$2" >"$1.$SLURM_JOB_ID" && mv "$1.$SLURM_JOB_ID" "$1"; }
 
-finish() { # CODE [WORD]: of the job, in case the code does not say how it ended
+finish() { # CODE [WORD]: ends the job; WORD says how, if the code does not
     [ -z "${2:-}" ] || whole slurm_end "$2"
     write_end "$1"
     exit 0
 }
 
-# may_write: is this still the attempt that counts? After the failure of a node there may be two
+# may_write: whether this is still the current attempt; after a node has failed there may be two
 may_write() { read -r current <attempt && [ "$current" = "$attempt" ]; }
 
-# pass_on: once the command listens, USR1 to those of its processes that have a handler for it; others it would end
+# pass_on: once the command listens, sends USR1 to those of its processes that handle it; it would end others
 pass_on() {
     near=yes
     until [ -e "listens.$attempt" ]; do
@@ -35,17 +35,17 @@ pass_on() {
     done
 } 2>/dev/null
 
-# ask_slurm: sets about; ends this attempt if Slurm has requeued it, and perhaps runs another by now
+# ask_slurm: sets about; exits if Slurm has requeued the job, and perhaps runs another attempt by now
 ask_slurm() {
     until about=$(scontrol show job "$SLURM_JOB_ID" -o); do sleep 2; done 2>/dev/null
     case $about in *" Restarts=${SLURM_RESTART_COUNT:-0} "*) ;; *) exit 1 ;; esac
 }
 
-# go_on: in another attempt, after this one has written its checkpoint or had not begun
+# go_on: continues in another attempt, after this one has written its checkpoint or has done nothing
 go_on() {
-    trap '' TERM # a requeue sends it at once, also to scontrol, which would then have failed
+    trap '' TERM # a requeue sends it at once, also to scontrol, which would then fail
     ask_slurm
-    # somebody has cancelled it: our requeue would bring it back
+    # not if somebody has cancelled it: our requeue would bring it back
     case $about in *" JobState=RUNNING "* | *" Reason=TimeLimit "*) ;; *) exit 0 ;; esac
     phase queued "its next attempt"
     [ ! -e stop ] || finish 143
@@ -55,7 +55,7 @@ go_on() {
     number=$SLURM_JOB_ID
     number=$(clear_slurm && sbatch --parsable --dependency="afterany:$number" --chdir="$job" \
         --output="$job/output.log" batch.sh "$job") || {
-        echo "lab: it could go on, but Slurm took no further attempt."
+        echo "lab: the job could resume, but Slurm accepted no further attempt."
         finish "$code"
     }
     (set -C && printf '%s\n' "${number%%;*}" >slurm_id) 2>/dev/null
@@ -63,7 +63,7 @@ go_on() {
     exit 0
 }
 
-# begin_again: goes on after an attempt that came to nothing, unless the two before it have as well
+# begin_again: continues after an attempt that did nothing, unless the two before it did nothing either
 begin_again() {
     [ -e "again.$((attempt - 1))" ] && [ -e "again.$((attempt - 2))" ] && return
     true >"again.$attempt" && go_on
@@ -73,7 +73,7 @@ begin_again() {
 
 (set -C && printf '%s\n' "$SLURM_JOB_ID" >slurm_id) 2>/dev/null
 read -r owner <slurm_id
-[ "${owner:-$SLURM_JOB_ID}" = "$SLURM_JOB_ID" ] || exit 0 # submitted twice, as an answer was lost
+[ "${owner:-$SLURM_JOB_ID}" = "$SLURM_JOB_ID" ] || exit 0 # it was submitted twice, as an answer was lost
 [ ! -e exit_code ] || exit 0
 [ ! -e stop ] || finish 143
 attempt=0
@@ -83,9 +83,9 @@ whole attempt "$attempt"
 read -r host </proc/sys/kernel/hostname
 whole "began.$attempt" "$(date +%s) $host $SLURM_JOB_ID"
 
-# --- the command, as a step: only steps hear of a preemption in time ------------------------------
+# --- the command, as a step: only steps are told of a preemption in time --------------------------
 
-# what the job has is said once more, as srun would take it from variables that anybody may have set
+# repeats what the job has, as srun would read it from variables that may have been changed
 set -- --jobid="$SLURM_JOB_ID" --nodes=1 --ntasks=1 --quiet --export=ALL
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || set -- "$@" --cpus-per-task="$SLURM_CPUS_PER_TASK"
 [ -z "${SLURM_MEM_PER_NODE:-}" ] || set -- "$@" --mem="$SLURM_MEM_PER_NODE"
@@ -97,7 +97,7 @@ trap pass_on USR1
 while :; do
     wait $step
     code=$?
-    kill -0 $step 2>/dev/null || break # else it was a signal
+    kill -0 $step 2>/dev/null || break # else a signal ended the wait
 done
 
 # --- its end --------------------------------------------------------------------------------------
@@ -111,12 +111,12 @@ heard='' # Slurm has sent SIGTERM to all of the step
 if [ ! -e "ended.$attempt" ] || [ "$code" = 143 ] || [ -n "$told$heard" ]; then # Slurm may know why
     ask_slurm
     case $about in
-    *" Reason=TimeLimit "*) finish "$code" timeout ;; # it never comes back by itself
+    *" Reason=TimeLimit "*) finish "$code" timeout ;; # Slurm does not requeue it by itself
     *" JobState=RUNNING "*) ;;
-    *) exit 1 ;; # Slurm has ended it; where a node has failed the command may go on, and srun says 0
+    *) exit 1 ;; # Slurm has ended it; after a node failure the command may still run, and srun returns 0
     esac
     case $code:$heard$about in
-    143:*" PreemptTime="[0-9]* | [!0]*:heard*" PreemptTime="[0-9]*) go_on ;; # Slurm itself would, later
+    143:*" PreemptTime="[0-9]* | [!0]*:heard*" PreemptTime="[0-9]*) go_on ;; # Slurm would requeue it too, but later
     esac
     if [ ! -e "ended.$attempt" ] && { [ "$code" = 0 ] || [ ! -e "step.$attempt" ]; }; then
         [ "$code" != 0 ] || code=1

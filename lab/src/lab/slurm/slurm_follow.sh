@@ -1,5 +1,5 @@
-# Prints a job's output as follow.sh does, which it replaces; for a minute at most, as nothing tells a script that its
-# connection was lost. Exit code 78: the job goes on, and so may its output.
+# Prints a job's output as follow.sh does, which it replaces; for a minute at most, as a script does not notice that
+# its connection was lost. Exit code 78: the job has not ended, so more output may follow.
 # Needs: places.sh jobs.sh last_lines.sh
 
 job=$folder/jobs/$id
@@ -12,7 +12,7 @@ tries=60
 while :; do
     find_facts "$job"
     case $follow:$alive in yes:yes | yes:unasked) over='' ;; *) over=yes ;; esac
-    size=$(wc -c <"$job/output.log") # opened anew each time: a shared file system shows it late
+    size=$(wc -c <"$job/output.log") # reopened each time, as a shared file system is late
     if [ "$size" -gt "$from" ]; then
         tail -c "+$((from + 1))" "$job/output.log" | head -c "$((size - from))"
         from=$size

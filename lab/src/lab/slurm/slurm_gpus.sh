@@ -1,6 +1,6 @@
-# The GPUs of a partition. After gpus.sh.
+# Finds out whether a partition has GPUs. After gpus.sh.
 
-# partition_has_gpus: does the one that `asked` names have any, or else the default one?
+# partition_has_gpus: whether the partition in `asked`, or else the default one, has any
 partition_has_gpus() {
     partition=$(printf '%s\n' "$asked" | tr ' ' '\n' | sed -n 's/^partition=//p')
     limit 20 sinfo -h -o '%P|%G' ${partition:+-p "$partition"} 2>/dev/null |

@@ -1,8 +1,8 @@
-# How a job stands that Slurm runs; after jobs.sh, whose find_facts it replaces: the same fields. `alive` is here also
-# unasked (Slurm does not answer), or slurm:WORDS for how it ended.
+# Finds the state of a Slurm job; after jobs.sh, whose find_facts it replaces. `alive` may also be unasked (Slurm does
+# not answer), or slurm:WORDS for how it ended.
 # Needs: places.sh gpus.sh slurm_clear.sh slurm_queue.sh
 
-LATE=120 # seconds after which a shared file system shows what was written, at the latest
+LATE=120 # seconds that a shared file system may take to show what was written
 
 whole() { printf '%s\n' "$2" >"$1.$hostname.$$" && mv "$1.$hostname.$$" "$1"; } 2>/dev/null # FILE WORDS
 
@@ -32,7 +32,7 @@ ask_end() {
     exit=${said##* ExitCode=} exit=${exit%% *}
     case $word in
     PENDING | RUNNING | CONFIGURING | COMPLETING | SUSPENDED | REQUEUE* | RESIZING | SIGNALING | STAGE_OUT | STOPPED)
-        alive=yes # it is there again
+        alive=yes # it is back in the queue
         return
         ;;
     COMPLETED | FAILED) ;;
@@ -46,7 +46,7 @@ ask_end() {
     [ ! -e "$1/exit_code" ] || { alive=ended && return; } # just now
     case $word in
     forgotten) code=$(read_attempt "$1") ;;
-    COMPLETED) # so is the batch script, which writes the command's code first: its own says nothing of that
+    COMPLETED) # this is about the batch script, which first writes the command's code: its own tells nothing
         [ $((now - ended_at)) -ge $LATE ] || { alive=yes && return; }
         code=$(read_attempt "$1")
         ;;
@@ -90,7 +90,7 @@ find_facts() {
             *) [ "${since:-0}" != 0 ] || fact_phase="queued Slurm starts it" ;;
             esac
         elif [ "${changed:-0}" -ge "$queue_at" ]; then
-            alive=yes # Slurm has not been asked since
+            alive=yes # Slurm was last asked before it was submitted
             case $fact_phase in running*) ;; *) fact_phase="queued Slurm has it" ;; esac
         elif [ "$queue_code" != 0 ]; then
             alive=unasked
@@ -101,7 +101,7 @@ find_facts() {
     fi
 }
 
-# say_why LINE: why a job waits, by Slurm's reason for it
+# say_why LINE: prints why a job waits, from Slurm's reason
 say_why() {
     IFS='|' read -r _ _ reason begins partition nodes <<LINE
 $1
@@ -112,7 +112,7 @@ LINE
     None) why="Slurm has not looked at it yet" ;;
     BeginTime) why="it waits for its begin time, as after a requeue" ;;
     Dependency) why="it waits for the attempt before it" ;;
-    PartitionTimeLimit) why="it never starts: its time is over the limit of $partition" ;;
+    PartitionTimeLimit) why="it never starts: its time exceeds the limit of $partition" ;;
     InvalidAccount | InvalidQOS | AccountNotAllowed | QOSNotAllowed | "Job's account not"*) why="it never starts: $reason" ;;
     PartitionDown | PartitionInactive) why="partition $partition is down" ;;
     ReqNodeNotAvail*) why="the nodes it wants are down, drained or reserved${nodes:+: $nodes}" ;;

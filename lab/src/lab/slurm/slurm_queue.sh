@@ -1,5 +1,4 @@
-# What Slurm says of the jobs of this account: asked once a minute at most, however many commands run, on whatever
-# login node. After places.sh.
+# Asks Slurm about the jobs of this account, once a minute at most for all commands on all login nodes. After places.sh.
 
 queue=$ours/slurm/queue # TIME CODE of squeue; its lines; then those of sinfo, after "nodes"
 FRESH=60                # seconds

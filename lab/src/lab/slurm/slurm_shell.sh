@@ -1,5 +1,5 @@
-# Opens a shell in the working copy as shell.sh does, which it replaces; in an allocation of its own, which ends with the
-# connection: nothing stays on a login node. Variables besides: asked, some_gpus (as of slurm_started.sh).
+# Opens a shell in the working copy as shell.sh does, which it replaces, but in an allocation of its own, which ends with
+# the connection: nothing stays on a login node. More variables: asked, some_gpus (as for slurm_started.sh).
 # Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh shell_file.sh slurm_clear.sh gpus.sh slurm_gpus.sh
 
 has srun || fail "$hostname has no srun: take scheduler out of machines.toml, or name a login node of the cluster."

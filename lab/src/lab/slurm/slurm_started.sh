@@ -1,25 +1,26 @@
-# Starts a job by sbatch, once; instead of the runner that started.sh starts. Variables: batch (its batch script),
-# asked (the options of the machine and of lab run, in words), some_gpus (yes: one, if the partition has any).
+# Starts a job with sbatch, once, where started.sh starts a runner. Variables: batch (its batch script),
+# asked (the options of the machine and of lab run), some_gpus (yes: one, if the partition has any).
 # Needs: gpus.sh environment.sh enter_machine.sh slurm_clear.sh slurm_gpus.sh
 
-await_start() { :; } # Slurm starts it, in its own time
+await_start() { :; } # Slurm decides when it starts
 has sbatch || fail "$hostname has no sbatch: take scheduler out of machines.toml, or name a login node of the cluster."
 clear_slurm
 
 take_number() { (set -C && printf '%s\n' "$1" >"$job/slurm_id") 2>/dev/null; }
 
-# find_submitted: is it in Slurm? An answer may have been lost. Fails with 1 if it is not, with 2 if Slurm does not say
+# find_submitted: whether Slurm has the job, as an answer may have been lost. Fails with 1 if not, 2 if Slurm does not
+# answer
 find_submitted() {
     [ ! -e "$job/slurm_id" ] || return 0
     listed=$(limit 30 squeue -h -t all -n "lab-$id" -o '%A|%T' 2>/dev/null) || return 2
-    # one that sbatch has refused may be there as well, as failed
+    # a job that sbatch refused may be listed too, as failed
     [ -e "$job/began.1" ] || listed=$(printf '%s\n' "$listed" | grep -v '|FAILED$')
     [ -n "$listed" ] || return 1
     number=$(printf '%s\n' "$listed" | sed 's/|.*//' | sort -n | head -n 1)
     take_number "$number" || read -r number <"$job/slurm_id"
 }
 
-# make_environment: here, as the job may have no network; what is said goes into the job's output
+# make_environment: on the login node, as the job may have no network; its output goes to the job's
 make_environment() {
     code=$job/code/$project
     find_environment "$code"
@@ -37,17 +38,17 @@ make_environment() {
     flock -w 100 9 || fail "another job is still being started on $hostname: try again."
 }
 
-# offers: what the partitions take, in words
+# offers: prints what the partitions offer
 offers() {
     limit 20 sinfo -h -o '%R|%l|%D|%c|%m|%G' 2>/dev/null | head -n 20 | awk -F '|' '
         { gpus = $6 == "(null)" ? "no GPUs" : $6
           printf "%s%s (time up to %s, %s nodes with %s CPUs, %s MB, %s)", (NR > 1 ? ", " : ""), $1, $2, $3, $4, $5, gpus }'
 }
 
-# refuse WHY: leaves nothing
+# refuse WHY: fails and removes the job
 refuse() { undo "Slurm on $hostname $1. Sent: ${asked:-no options}. It has: $(offers)."; }
 
-# find_problem: prints what Slurm would accept and never start, by what it says of its partitions
+# find_problem: prints why Slurm would accept the job but never start it, judging by its partitions
 find_problem() {
     limit 20 scontrol show partition -o 2>/dev/null | awk -v asked="$asked" '
         function seconds(text,  days, part, n) {
@@ -75,7 +76,7 @@ find_problem() {
             for (i = 1; i <= m; i++) if (accounts[i] == sent["account"]) allowed = 1
             if (has["State"] != "UP") why = "would never start it: partition " has["PartitionName"] " is " has["State"]
             else if ("time" in sent && most >= 0 && time > most)
-                why = "would never start it: time=" sent["time"] " is over the " has["MaxTime"] " of partition " has["PartitionName"]
+                why = "would never start it: time=" sent["time"] " exceeds the " has["MaxTime"] " of partition " has["PartitionName"]
             else if (!allowed)
                 why = "would never start it: account=" sent["account"] " may not use partition " has["PartitionName"] ", but " has["AllowAccounts"]
             else good++

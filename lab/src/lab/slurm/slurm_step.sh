@@ -1,4 +1,4 @@
-# One attempt of a job's command, as a step of srun. Argument: its number.
+# Runs one attempt of a job's command, as a step of srun. Argument: the number of the attempt.
 # shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
 
 job=$(cd "$(dirname "$0")" && pwd) || exit 1
@@ -13,8 +13,8 @@ end() { # CODE: of this attempt
     exit 0 # srun would print every other code
 }
 
-trap : INT HUP USR1 # they are for the command; this stays to see how it ends
-trap 'heard=heard; [ "$phase" = running ] || end 143' TERM # which has also ended what prepares the command
+trap : INT HUP USR1 # they are for the command; this waits for its end
+trap 'heard=heard; [ "$phase" = running ] || end 143' TERM # it has also ended what prepares the command
 true >"step.$attempt"
 given_gpus=${CUDA_VISIBLE_DEVICES:-}
 . ./job.sh
@@ -24,10 +24,10 @@ given_gpus=${CUDA_VISIBLE_DEVICES:-}
 . ./job_command.sh
 
 enter_job
-LAB_ATTEMPT=$attempt # LAB_JOB_FOLDER tells the command whether it still counts
+LAB_ATTEMPT=$attempt # in LAB_JOB_FOLDER the command sees whether it is still the current one
 export LAB_ATTEMPT
 if ! environment_ready; then # a job may have no network to make one
-    echo "lab: the environment $environment is gone: start the job anew."
+    echo "lab: the environment $environment is gone: start the job again."
     end 1
 fi
 CUDA_VISIBLE_DEVICES=$given_gpus

@@ -1,4 +1,4 @@
-"""How a command of ssh is run: in the background, or in the foreground, where it may ask."""
+"""Runs ssh in the background, or in the foreground, where it may ask for a password."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from lab.ground.errors import LabError
 from lab.ssh.framing import MOST_STDERR
 
-ONLY_SHARED = ("-o", "ProxyCommand=false")  # there is no other way than the shared connection
+ONLY_SHARED = ("-o", "ProxyCommand=false")  # makes no connection of its own
 Code = TypeVar("Code", int, int | None)
 LOGIN_PERSIST = 12 * 3600  # seconds that an idle connection stays open where a person had to answer
 
@@ -20,8 +20,8 @@ LOGIN_PERSIST = 12 * 3600  # seconds that an idle connection stays open where a 
 def run_in_foreground(command: list[str]) -> tuple[int, str] | None:
     """Run a command that may ask on the terminal; return its exit code and stderr.
 
-    None if nobody is there to answer. It runs in a process group of its own, so that a later Ctrl-C
-    does not end what it leaves behind, and has the terminal as long as it asks.
+    None if nobody is at a terminal. It runs in a process group of its own, so that a later Ctrl-C
+    does not end what it leaves behind, and has the terminal until it exits.
     """
     with suppress(OSError), Path("/dev/tty").open("rb") as terminal:
 
@@ -30,11 +30,11 @@ def run_in_foreground(command: list[str]) -> tuple[int, str] | None:
             os.killpg(process.pid, signal.SIGCONT)  # it may have waited for the terminal
             return process.wait()
 
-        is_ours = os.tcgetpgrp(terminal.fileno()) == os.getpgrp()  # not so behind a shell's &
+        is_ours = os.tcgetpgrp(terminal.fileno()) == os.getpgrp()  # not after a shell's &
         if is_ours and sys.stdin.isatty() and sys.stderr.isatty():
             ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
             try:
-                # no thread of ours runs here
+                # preexec_fn is safe: no other thread runs now
                 code, errors = _run_silently(command, wait, preexec_fn=os.setpgrp)
             finally:
                 os.tcsetpgrp(terminal.fileno(), os.getpgrp())
@@ -46,7 +46,7 @@ def run_in_foreground(command: list[str]) -> tuple[int, str] | None:
 
 
 def run_in_background(command: list[str], patience: float | None) -> tuple[int | None, str]:
-    """Run a command for `patience` seconds at most; return its exit code (None: given up), stderr.
+    """Run a command for `patience` seconds at most; return its exit code (None: too slow), stderr.
 
     A process that hangs in a dead mount cannot even be killed, so nothing waits for it.
     """
@@ -59,7 +59,7 @@ def run_in_background(command: list[str], patience: float | None) -> tuple[int |
         finally:
             process.kill()
 
-    try:  # without a terminal to ask on, and no Ctrl-C of it
+    try:  # without a terminal, on which it could ask and be interrupted
         return _run_silently(command, wait, start_new_session=True)
     except OSError as error:
         raise LabError(f"{command[0]} cannot be started ({error.strerror}).") from None
@@ -68,9 +68,9 @@ def run_in_background(command: list[str], patience: float | None) -> tuple[int |
 def _run_silently(
     command: list[str], wait: "Callable[[subprocess.Popen[bytes]], Code]", **options: Any
 ) -> tuple[Code, str]:
-    """Start a command that neither reads nor prints; return what `wait` does, and its stderr.
+    """Run a command without input and output; return the result of `wait`, and its stderr.
 
-    That goes to a file: processes that it leaves behind would hold a pipe open.
+    stderr goes to a file: processes that it leaves behind would hold a pipe open.
     """
     import tempfile  # slow to import
 

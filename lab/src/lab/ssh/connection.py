@@ -1,4 +1,4 @@
-"""Scripts run on a machine, over the connection that all commands share; plain errors."""
+"""Runs scripts on a machine, over the connection that all commands share."""
 
 import math
 import os
@@ -24,7 +24,7 @@ from lab.ssh.framing import (
 from lab.ssh.shared import SharedConnection, wait_for_session
 from lab.ssh.ssh_errors import BadAnswer, NoShell, RemoteError, SessionsInUse, SshError
 
-LONGEST = 6 * 3600  # seconds that an answer may take which nobody sees as it comes
+LONGEST = 6 * 3600  # seconds that an answer may take if nobody sees it arrive
 
 
 class Connection(SharedConnection):
@@ -43,37 +43,35 @@ class Connection(SharedConnection):
     ) -> str:
         """Run one of our scripts on the machine, and return its output.
 
-        `variables` become its shell variables; `stdin` is what it reads, or a file of that. The
-        output goes to the file `output` instead, or piece by piece to `receive`, for as long as it
-        takes; any other answer is given up after `within` seconds, by default some hours. With
-        `again` a script whose connection was lost is run once more, on a new one.
+        `variables` become its shell variables; `stdin` is its standard input, as bytes or a file.
+        The output goes to the file `output` instead, or piece by piece to `receive`, for as long as
+        it takes; any other answer may take `within` seconds, by default some hours. With `again` a
+        script whose connection was lost is run once more, on a new one.
 
-        Raises RemoteError with the script's own message, SshError, or BadAnswer if it is none, or
-        too long for memory. SessionsInUse: the server allows no more sessions on the connection,
-        and none has become free for a while.
+        Raises RemoteError with the script's own message, SshError, or BadAnswer for output that is
+        malformed or too long for memory. SessionsInUse: the server allows no more sessions on the
+        connection, and none became free for a while.
         """
         source = assemble_script(script, variables, self.machine)
         if within is None:
             within = math.inf if receive or output else LONGEST
         pieces: list[bytes] = []
         tried = False
-        take = receive or answers.gather(self.name, pieces)
+        take = output.write if output else receive or answers.gather(self.name, pieces)
 
         def call() -> tuple[int, str]:
             return self._exchange(source, stdin, take, not receive, within)
 
         for last_attempt in (not again, True):
             pieces.clear()
-            take = receive or answers.gather(self.name, pieces)
             if output:
                 output.seek(0)
                 output.truncate()
-                take = output.write
             try:
                 try:
                     self.open()
                 except (SshError, KeyboardInterrupt) as error:
-                    error.may_have_run = tried  # type: ignore[union-attr] # for who starts a job
+                    error.may_have_run = tried  # type: ignore[union-attr] # for launch.start
                     raise
                 tried = True
                 code, stderr = wait_for_session(call, min(PATIENCE, within))
@@ -100,7 +98,7 @@ class Connection(SharedConnection):
         self.open()
         term = os.environ.get("TERM", "xterm-256color")
         source = assemble_script(script, {**variables, "term": term}, self.machine)
-        source = f"trap 'exit 130' INT\n{source}"  # ssh returns 255 for an end by a signal
+        source = f"trap 'exit 130' INT\n{source}"  # after a signal ssh would return 255
         command = [*self.ssh_command("-tt", "-o", "LogLevel=ERROR"), pack_command(source)]
 
         def call() -> int:
@@ -115,14 +113,14 @@ class Connection(SharedConnection):
         return wait_for_session(call)
 
     def run_if_open(self, script: str, seconds: float, **variables: object) -> str:
-        """Return a script's output if a connection is open already and answers in time; else "".
+        """Return a script's output if a connection is open and answers in time; else "".
 
         For shell completion, which must not wait: it opens no connection and raises nothing.
         """
         source = assemble_script(script, variables, self.machine)
         pieces: list[bytes] = []
         with suppress(OSError, LabError):
-            if self.is_open():  # it may end just now
+            if self.is_open():  # it may still be lost before the next line
                 code, _ = self._exchange(
                     source,
                     b"",
@@ -146,7 +144,7 @@ class Connection(SharedConnection):
     ) -> tuple[int, str]:
         """Run a script; return its exit code and stderr. SshError if the answer is incomplete.
 
-        `whole`: its output may come in one piece, which is quicker.
+        `whole`: its output may come in one piece, which is faster.
         """
         begun = False
 
@@ -183,9 +181,9 @@ class Connection(SharedConnection):
                 process.wait()
         if code is None and shell is not None and 0 <= shell < 255:  # 255 is ssh's own
             raise NoShell(
-                f"{self.name}: the login shell there ended without running the command: does a"
-                " start-up file of it, such as ~/.bashrc, end with exec or exit? Let it do so only"
-                " in a terminal: case $- in *i*) exec zsh ;; esac"
+                f"{self.name}: the login shell ended without running the command: does one of its"
+                " start-up files, such as ~/.bashrc, call exec or exit? Let it do so only in a"
+                " terminal: case $- in *i*) exec zsh ;; esac"
             )
         if code is None:
             raise self.explain(stderr)
@@ -193,7 +191,7 @@ class Connection(SharedConnection):
 
 
 def _feed(pipe: IO[bytes], content: bytes) -> None:
-    """Write all of it into a pipe, unless its reader ends before."""
+    """Write all of it into a pipe, unless the reader closes it first."""
     left = memoryview(content)
     with suppress(OSError), pipe:
         while left:
@@ -201,7 +199,7 @@ def _feed(pipe: IO[bytes], content: bytes) -> None:
 
 
 def _wait_briefly(process: "subprocess.Popen[bytes]") -> int | None:
-    """Return the exit code of a process that has closed its output; None if it goes on."""
+    """Return the exit code of a process that closed its output; None if it keeps running."""
     try:
         return process.wait(1)
     except subprocess.TimeoutExpired:

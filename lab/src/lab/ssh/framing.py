@@ -1,8 +1,8 @@
-"""A script on its way to a machine, and its answer on the way back.
+"""Packs a script for a machine, and reads its answer.
 
-Everything that is done on a machine is a POSIX-sh script, sent whole: the login shell may be any,
+Whatever lab does on a machine is a POSIX sh script, sent whole: the login shell may be any shell,
 and may print anything. Marks around a script's output tell its answer from such noise, and a
-complete answer from one that is not.
+complete answer from an incomplete one.
 """
 
 import binascii
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
 MOST_STDERR = 100_000  # bytes that are kept
-MOST_WRITTEN = 16 << 20  # bytes of stderr after which it is given up
+MOST_WRITTEN = 16 << 20  # bytes of stderr after which reading stops
 MOST_MESSAGE = 2000  # characters of a script's message
 MOST_NOISE = 1 << 20  # bytes that a login shell may print before the script begins
-LATEST = 5  # seconds that bytes may go on to come after the time is up, or after the answer
+LATEST = 5  # seconds to go on reading after the time is up, or after the answer
 
 
 def read_patience() -> float:
@@ -40,14 +40,14 @@ def read_patience() -> float:
     with suppress(ValueError):
         if 0 < float(given) < math.inf:
             return float(given)
-    raise UsageError(f"LAB_PATIENCE={given}: a number of seconds.")
+    raise UsageError(f"LAB_PATIENCE={given}: expected a number of seconds.")
 
 
 PATIENCE = read_patience()
 
-# What is made on a machine is this user's alone; what the user runs has the umask of the login.
+# What lab makes on a machine is this user's alone; the user's commands keep the umask of the login.
 PRIVATE = "login_umask=$(umask)\numask 077"
-# What runs on the machine: the script between two marks.
+# What runs on the machine: the script, with a mark before and after its output.
 FRAME = r"""
 exec 3>&2
 {{ printf '%s\0' {mark}
@@ -55,9 +55,9 @@ exec 3>&2
 {source}
 )
 printf '\0%s %s\0' {mark} $?; }} 3>&-"""
-# A small piece of output has to wait until the one before is acknowledged, often for 40 ms. So what
-# need not be shown as it comes is sent in one; a script that takes long gives a sign of life. That
-# goes to stderr: on stdout it could come in the middle of the output.
+# A small piece of output has to wait until the one before is acknowledged, often for 40 ms. So
+# output that nobody watches is sent in one piece, and a script that takes long gives a sign of
+# life. That goes to stderr: on stdout it could end up in the middle of the output.
 IN_ONE_PIECE = r""" | {{
 (sleep 2 >/dev/null 2>&1 3>&-; printf '%s+' {mark} >&3) 2>/dev/null &
 dd ibs=64k obs=1M 2>/dev/null
@@ -65,7 +65,7 @@ kill $!; }}"""
 
 
 def assemble_script(script: str, variables: dict[str, object], machine: "Machine") -> str:
-    """Return one of our scripts after its variables, the prelude and the files that it needs."""
+    """Return one of our scripts, preceded by its variables, the prelude and the files it needs."""
     about = {"folder": machine.folder.removeprefix("~/"), "data": machine.data, "lab": machine.lab}
     variables = {**about, **variables}
     if any("\0" in str(value) for value in variables.values()):
@@ -98,30 +98,30 @@ def find_scripts() -> dict[str, Path]:
 
 
 def find_needs(text: str) -> list[str]:
-    """Return the scripts of functions that a script says it needs."""
+    """Return the scripts named in a script's "# Needs:" line, whose functions it calls."""
     needed = re.search("^# Needs: (.*)", text, re.M)
     return needed[1].split() if needed else []
 
 
 def find_variant(script: str, machine: "Machine") -> str:
-    """Return the script that does the same by the machine's scheduler; "" if there is none."""
+    """Return the script that replaces one under the machine's scheduler; "" if there is none."""
     name = f"{machine.scheduler}_{script}"
     return name if machine.scheduler and name in find_scripts() else ""
 
 
 def _strip_comments(script: str) -> str:
-    """Save bytes: what is longer than a packet waits for an answer to the first."""
+    """Strip comments and indentation: what exceeds one packet costs another round trip."""
     lines = (line.strip() for line in script.splitlines())
     return "\n".join(line for line in lines if line and line[0] != "#")
 
 
 def frame_script(source: str, mark: str, whole: bool) -> str:
-    """Put a script between its marks; `whole`: its output comes in one piece."""
+    """Return a script with its marks; `whole`: its output comes in one piece."""
     return (FRAME + (IN_ONE_PIECE if whole else "")).format(mark=mark, source=source)
 
 
 def pack_command(source: str) -> str:
-    """Return a script as a command that any login shell passes on to sh unchanged.
+    """Return a script as a command that any login shell passes to sh unchanged.
 
     Its only quotes are single ones.
     """
@@ -138,9 +138,9 @@ def read_answer(
     receive: Callable[[bytes], object],
     within: float,
 ) -> tuple[int | None, str]:
-    """Pass on what stands between the marks, for `within` seconds at most.
+    """Pass the output between the marks to `receive`, for `within` seconds at most.
 
-    Return the exit code after the last mark, None if that never came; and the text of stderr.
+    Return the exit code after the last mark, or None if that never came, and the text of stderr.
     """
     answer = _Answer(mark, receive)
     sign_of_life = mark + b"+"
@@ -153,7 +153,7 @@ def read_answer(
         until = give_up_at if alive or answer.begun else min(give_up_at, must_begin_by)
         left = until - time.monotonic()
         ready = select.select(reading, [], [], None if left == math.inf else max(0, left))[0]
-        if not ready or left < -LATEST:  # what has come in time is read; what comes for ever is not
+        if not ready or left < -LATEST:  # what came in time is read, but not endless output
             break
         if stderr in ready:
             piece = os.read(stderr.fileno(), 1 << 16)
@@ -180,11 +180,11 @@ def read_answer(
 
 
 class BadFrame(Exception):
-    """What comes is no output between marks, or stderr without an end."""
+    """The output is not framed by marks, or stderr does not end."""
 
 
 class _Answer:
-    """Finds a script's output and exit code in the bytes that come, however they are split.
+    """Finds a script's output and exit code in the bytes that arrive, however they are split.
 
     Holds back a few bytes at most. Raises BadFrame.
     """
@@ -228,7 +228,7 @@ class _Answer:
 
 
 def find_error(stderr: str) -> str:
-    """Return the script's own message in stderr, or else the last line."""
+    """Return the script's own message from stderr, or else the last line."""
     ours = re.findall(r"^lab: (.*)", stderr, re.M)
     lines = [line for line in stderr.splitlines() if line]
     return (" ".join(ours) or next(reversed(lines), ""))[:MOST_MESSAGE]

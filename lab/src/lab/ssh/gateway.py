@@ -1,7 +1,7 @@
-"""The host that ssh passes on its way to a machine, and the connection to it.
+"""The jump host in front of a machine, and the connection to it.
 
 machines.toml names it as gateway, or the user's own configuration by ProxyJump. The ssh that
-connects to it reads our configuration, so in the background it answers no question.
+connects to it reads our configuration, so in the background it never asks.
 """
 
 import re
@@ -19,11 +19,11 @@ from lab.ssh.options import resolve
 from lab.ssh.sockets import is_listening, make_socket_folder
 
 JUMP = r"(?:([^@]+)@)?(?:\[([^]]+)\]|([^][:@,/]+))(?::([0-9]+))?"
-SSH = r"(exec\s+)?([^\s'\"]*/)?ssh(?=\s)"  # how a ProxyCommand that runs it begins
+SSH = r"(exec\s+)?([^\s'\"]*/)?ssh(?=\s)"  # the beginning of a ProxyCommand that runs ssh
 
 
 class Hop(NamedTuple):
-    """A host on the way, as ssh is told to reach it."""
+    """A jump host, as ssh is told to reach it."""
 
     name: str = ""  # "": there is none
     user: str = ""
@@ -32,20 +32,20 @@ class Hop(NamedTuple):
 
 
 class GatewayConnection:
-    """The connection to the last host in front of a machine; all machines behind it ride on that.
+    """The connection to the last host in front of a machine; all machines behind it share it.
 
-    It is opened where a host asks, and that host then asks once for all of them. ssh finds it in
-    our configuration, as ProxyJump hands that on; a path in the user's own counts first.
+    It is opened where a host asks, which then asks once for all of them. ssh finds it in our
+    configuration, as ProxyJump passes that on; a ControlPath of the user's own comes first.
     """
 
-    hop = Hop()  # before look()
+    hop = Hop()  # until find_host()
 
     def __init__(self, machine: Machine, config: Path, login_config: Path):
         self.machine, self.config, self.login_config = machine, config, login_config
         self.block = config.with_suffix(".gateway")  # both configurations include it
 
-    def look(self) -> None:
-        """Look up which host that is, and let ssh find the connection to it."""
+    def find_host(self) -> None:
+        """Find out which host that is, and let ssh find the connection to it."""
         self.hop = find_hop(self.machine, self.config)
         block = f"Host {self.hop.name}\n    ControlPath {self.socket}\n" if self.hop.name else ""
         files.write(self.block, block, durable=False, private=True)
@@ -58,7 +58,7 @@ class GatewayConnection:
         return make_socket_folder("ssh") / f"{name}.gate"
 
     def open_command(self) -> list[str]:
-        """Return the command that opens it and may ask; [] if it is open, or cannot be shared."""
+        """Return the command that opens it and may ask; [] if already open, or not shareable."""
         if not self.hop.name or self.is_open():
             return []
         with suppress(LabError):
@@ -69,18 +69,18 @@ class GatewayConnection:
         return self._ssh(self.login_config, *options)
 
     def is_open(self) -> bool:
-        """Tell whether its ssh process is there."""
+        """Tell whether its ssh process runs."""
         check = self._ssh(self.config, "-O", "check")
         return bool(self.hop.name) and run_in_background(check, PATIENCE)[0] == 0
 
     def is_ours(self) -> bool:
-        """Tell whether it is open, and by lab login: not that of the user's own configuration."""
+        """Tell whether it is open, by lab login and not by the user's own configuration."""
         return bool(self.hop.name) and is_listening(self.socket)
 
     def end_if_dead(self) -> None:
-        """End it if the gateway does not answer through it: a new one may be opened then.
+        """End it if the gateway does not answer through it, so that a new one can be opened.
 
-        The gateway is asked for a port of its own, which it refuses at once or has.
+        The gateway is asked to connect to a port of its own: it does, or refuses at once.
         """
         if self.is_open():
             ask = self._ssh(self.config, *ONLY_SHARED, "-W", "localhost:1")
@@ -94,7 +94,7 @@ class GatewayConnection:
 
 
 def find_hop(machine: Machine, config: Path) -> Hop:
-    """Return the last host in front of a machine, but for one that a ProxyCommand names."""
+    """Return the last host in front of a machine; none if only a ProxyCommand names it."""
     if machine.gateway:
         return Hop(machine.gateway, machine.gateway_user, machine.gateway_port)
     with suppress(LabError):
@@ -106,10 +106,10 @@ def find_hop(machine: Machine, config: Path) -> Hop:
     return Hop()
 
 
-def hand_on(host: str, config: Path, *options: str) -> list[str]:
-    """Return what makes the ssh of a ProxyCommand read our configuration, and these options.
+def extend_proxy_command(host: str, config: Path, *options: str) -> list[str]:
+    """Return the option that makes the ssh of a ProxyCommand read our configuration and options.
 
-    That of ProxyJump does so by itself. [] if no ProxyCommand leads to the host, or no ssh in it.
+    The ssh of ProxyJump does so by itself. [] if the host has no ProxyCommand that runs ssh.
     """
     with suppress(LabError):
         command = dict(resolve(host, config)).get("proxycommand", "none")

@@ -34,7 +34,7 @@ class Machine(NamedTuple):
     gateway_user: str = ""
     gateway_port: int = 0
     data: str = ""  # the machine's own folder of datasets; "": data/ in `folder`
-    shared: bool = False  # a team uses the folders: what is made there has the modes of the login
+    shared: bool = False  # a team uses the folders: new files have the umask of the login
     prelude: Sequence[str] = ()  # lines that bash runs before a job and before its environment
     env: Mapping[str, str] = MappingProxyType({})  # variables of both; [machines.NAME.env]
     scheduler: str = ""  # slurm: it starts the jobs, and `ssh` is a login node
@@ -107,7 +107,7 @@ def get(name: str | None = None) -> Machine:
 
 
 def _check(file: str, name: str, table: Table) -> None:
-    """Hold one table against every rule. LabError with the line of a mistake."""
+    """Check one table against every rule. Raises LabError with the line of a mistake."""
     path = f"machines.{name}"
     if not re.fullmatch(NAME, name):
         cause = f"{name!r} cannot be a name: only letters, digits, '.', '_' and '-'"
@@ -126,7 +126,7 @@ def _check(file: str, name: str, table: Table) -> None:
 
 
 def _check_env(file: str, path: str, env: Table) -> None:
-    """Hold the variables of a machine against their rules."""
+    """Check the variables of a machine."""
     for name, value in env.items():
         rule = KINDS[str] if type(value) is not str else variables.find_broken_rule(name, value)
         if rule:
@@ -134,7 +134,7 @@ def _check_env(file: str, path: str, env: Table) -> None:
 
 
 def _check_slurm(file: str, path: str, options: Table) -> None:
-    """Hold the options of sbatch against the rules; those that lab does not know are passed on."""
+    """Check the options of sbatch; those that lab does not know are passed on."""
     from lab.slurm import options as slurm_options
 
     for name, value in options.items():
@@ -164,13 +164,13 @@ def _find_broken_rule(key: str, value: str | int | list[Any]) -> str | None:
     if key in ("user", "gateway_user") and not USER.fullmatch(value):
         return "a user name has only letters, digits, '.', '_' and '-'"
     if not value.isprintable() or not value.strip():
-        return "it must have only printable characters, and not be blank"
+        return "it must be printable text, and not blank"
     if key in ("folder", "data") and not FOLDER.fullmatch(value):
         return 'it must be a path without : " \\ or $, and with ~ only as in ~/'
     if key == "folder" and (value.strip("/~") in ("", ".") or ".." in value.split("/")):
         return "it must be a folder of its own, below the home folder or absolute"
     if key == "key" and '"' in value:
-        return "it cannot contain quotes"  # ssh's configuration has no way to write them
+        return "it cannot contain quotes"  # ssh's configuration cannot escape them
     return None
 
 
@@ -189,7 +189,7 @@ def _mistake(
 
 
 def _find_line(text: str, table: str, key: str) -> int:
-    """Return the line of a table's key, or of the table's head if the key is not found."""
+    """Return the line of a table's key, or of its header if the key is not found."""
     head = 1
     inside = False
     for number, line in enumerate(text.splitlines(), 1):
@@ -205,7 +205,7 @@ def _find_line(text: str, table: str, key: str) -> int:
 
 
 def host_blocks(machine: Machine, alias: str = "") -> str:
-    """Return the blocks of an ssh configuration that lead to a machine, as its host or `alias`.
+    """Return the blocks of an ssh configuration for a machine, under its host name or `alias`.
 
     The gateway's options have a block of their own, so that both hops use the same key.
     """

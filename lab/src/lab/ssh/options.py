@@ -1,11 +1,11 @@
-"""What ssh would do for a host, as ssh -G says it; it connects to nothing."""
+"""Asks ssh -G for the options of a host, which connects to nothing."""
 
 import subprocess
 from pathlib import Path
 
 from lab.ground.errors import LabError
 
-Option = tuple[str, str]  # its name in small letters, its value
+Option = tuple[str, str]  # its name in lower case, its value
 
 TIMEOUT = 10  # seconds for ssh to read its configuration, where a Match exec may be slow
 
@@ -25,7 +25,7 @@ def resolve(host: str, config: Path | None = None) -> list[Option]:
         raise LabError(f"ssh cannot be started ({error.strerror}): install OpenSSH.") from None
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        reason = lines[0] if lines else "it gives no reason"
+        reason = lines[0] if lines else "it gave no reason"
         raise LabError(f"ssh cannot read its configuration: {reason}; fix that line.")
     lines = done.stdout.decode("utf-8", "surrogateescape").splitlines()
     return [(name, value) for name, _, value in (line.partition(" ") for line in lines)]

@@ -1,4 +1,4 @@
-# Where the datasets are, and what belongs to no single project.
+# Sets data, the folder of datasets, and ours, the folder that all projects of this account share.
 
 case $data in
 '') data=$folder/data ;;

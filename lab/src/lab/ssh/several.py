@@ -1,4 +1,4 @@
-"""Several machines asked at once: one that does not answer costs its time-out, once."""
+"""Asks several machines at once, so that all time-outs run in parallel."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar

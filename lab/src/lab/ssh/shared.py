@@ -1,7 +1,7 @@
 """The connection to a machine that every command shares: an ssh master, ours or the user's own.
 
-Only lab login lets a host ask, as only there a person is known to be at the terminal. Where hosts
-are known to ask, nothing makes a connection of its own: without the shared one it fails at once.
+Only lab login lets a host ask, as only then a person is known to be at the terminal. Where hosts
+are known to ask, no command makes a connection of its own: without the shared one it fails at once.
 """
 
 import time
@@ -16,7 +16,7 @@ from lab.ground.errors import LabError
 from lab.ssh import machines
 from lab.ssh.calls import LOGIN_PERSIST, ONLY_SHARED, run_in_background, run_in_foreground
 from lab.ssh.framing import PATIENCE
-from lab.ssh.gateway import GatewayConnection, hand_on
+from lab.ssh.gateway import GatewayConnection, extend_proxy_command
 from lab.ssh.machines import Machine
 from lab.ssh.options import resolve
 from lab.ssh.sockets import hold_lock, is_listening, make_socket_folder
@@ -33,15 +33,15 @@ from lab.ssh.ssh_errors import (
 T = TypeVar("T")
 
 PERSIST = 600  # seconds that an idle connection stays open for the next command
-# Seconds between two signs of life where a person had to answer; after 15 without one it ends.
+# Seconds between two keep-alives where a person had to answer; after 15 unanswered ones it ends.
 LOGIN_SILENCE = 60
-# In the configuration, as the ssh of ProxyJump sees no options of ours: else every command in
+# In the configuration, as the ssh of ProxyJump does not get our options: else every command in
 # the background would give the gateway wrong answers, until it locks the account.
 NEVER_ASK = "    BatchMode yes\n"
 
 
 class SharedConnection:
-    """The connection to one machine; it outlives the command that opened it."""
+    """The connection to one machine, which outlives the command that opened it."""
 
     def __init__(self, machine: Machine):
         self.machine = machine
@@ -63,7 +63,7 @@ class SharedConnection:
         return self.machine.name
 
     def ssh_command(self, *options: str) -> list[str]:
-        """Return the command that connects to the machine; append what is to run there."""
+        """Return the command that connects to the machine; append what it should run."""
         only = ONLY_SHARED if self.is_only_way() else ()
         return ["ssh", "-F", str(self.config), "-S", str(self.socket), *only, *options, self.host]
 
@@ -76,7 +76,7 @@ class SharedConnection:
         return self.asks.exists() or self.socket.is_symlink()
 
     def is_open(self) -> bool:
-        """Tell whether its ssh process is there; the network behind it may still be dead."""
+        """Tell whether its ssh process runs; the network behind it may still be down."""
         return is_listening(self.socket)
 
     def answers(self, seconds: float = PATIENCE) -> bool:
@@ -85,7 +85,7 @@ class SharedConnection:
         return code == 0 or (code is not None and type(self.explain(stderr)) is SessionsInUse)
 
     def open(self) -> None:
-        """Make sure that it is open; no host ever asks for anything.
+        """Make sure that it is open, without ever asking for anything.
 
         Raises SshError with the cause and the next step: LoginNeeded if a host would ask.
         """
@@ -95,7 +95,7 @@ class SharedConnection:
             if self.is_open():
                 return
             self.socket.unlink(missing_ok=True)
-            self.gateway.look()
+            self.gateway.find_host()
             if not self.ours_only and self._adopt():
                 return
             code, stderr = run_in_background(self._open_command(self.config, PERSIST), 4 * PATIENCE)
@@ -105,7 +105,7 @@ class SharedConnection:
                     self.asks.touch()
                 raise error
             if self.gateway.is_ours():
-                self.asks.touch()  # what this one rides on took a person
+                self.asks.touch()  # the gateway needed a person to log in
             else:
                 self.asks.unlink(missing_ok=True)
 
@@ -114,7 +114,7 @@ class SharedConnection:
 
         Raises SshError. LoginNeeded: a host asks, and nobody is at a terminal.
         """
-        self.gateway.look()
+        self.gateway.find_host()
         self.gateway.end_if_dead()
         for _ in range(2):
             try:
@@ -130,26 +130,26 @@ class SharedConnection:
         with self._hold_lock():
             if command := self.gateway.open_command():
                 with hold_lock(self.gateway.socket.with_suffix(".gate-lock")):
-                    if not self.gateway.is_open():  # another login has not been here meanwhile
+                    if not self.gateway.is_open():  # no other lab login has opened it meanwhile
                         self._ask(command, cause)
             self._ask(self._open_command(self.login_config, LOGIN_PERSIST), cause)
             self.asks.touch()
 
     def _ask(self, command: list[str], cause: SshError) -> None:
-        """Run a command of ssh that may ask on the terminal; `cause` is raised if there is none."""
+        """Run an ssh command that may ask on the terminal; raise `cause` if there is none."""
         code, stderr = run_in_foreground(command) or (None, "")
         if code is None:
             raise cause
         if code:
             found = self._find_cause(stderr)
             if isinstance(found, LoginNeeded):
-                text = "what was typed was not accepted"
-                again = f"{self.machine.lab} login asks again"
+                text = "the password or code was not accepted"
+                again = f"run {self.machine.lab} login again"
                 raise AuthenticationFailed(f"{self.name}: {text}: {again}.")
             raise found
 
     def close(self) -> None:
-        """End it, dead or alive; one of the user's own goes on, and is not used any more."""
+        """End it, dead or alive; one of the user's own stays open, but is no longer used."""
         if self.socket.is_symlink():
             self.ours_only = True
         else:
@@ -157,48 +157,48 @@ class SharedConnection:
         self.socket.unlink(missing_ok=True)
 
     def give_up(self) -> None:
-        """Do what is to be done after a call that failed: the next one gets a new connection.
+        """After a failed call, close it, so that the next call opens a new one.
 
-        But where only a person can open another one, this one may still recover.
+        Where only a person can open another one it stays, as it may recover.
         """
         if not self.asks.exists():
             self.close()
 
-    def forward(self, here: Path, target: str) -> None:
-        """Let connections to a new socket here reach an address or socket on the machine.
+    def forward(self, local: Path, target: str) -> None:
+        """Forward connections from a new local socket to an address or socket on the machine.
 
-        It holds no session. That it works is known only when something answers through it: ssh
-        says nothing where sshd forbids it.
+        It takes no session. Only an answer through it shows that it works: ssh says nothing if
+        sshd forbids it.
         """
-        self.cancel(here, target)  # to the same words again ssh does nothing
-        code, stderr = run_in_background(self._forward_command("forward", here, target), PATIENCE)
+        self.cancel(local, target)  # ssh ignores the same request a second time
+        code, stderr = run_in_background(self._forward_command("forward", local, target), PATIENCE)
         if code != 0:
             raise self.explain(stderr)
 
-    def cancel(self, here: Path, target: str) -> None:
-        """Undo forward(); connections through it go on."""
-        run_in_background(self._forward_command("cancel", here, target), PATIENCE)
-        here.unlink(missing_ok=True)
+    def cancel(self, local: Path, target: str) -> None:
+        """Undo forward(); connections through it stay open."""
+        run_in_background(self._forward_command("cancel", local, target), PATIENCE)
+        local.unlink(missing_ok=True)
 
     def explain(self, stderr: str) -> SshError:
         """Return the error for what ssh wrote."""
         return explain(stderr, self.machine, self.gateway.hop.name)
 
-    def _forward_command(self, action: str, here: Path, target: str) -> list[str]:
-        """Return the command; our configuration would clear the forward that it asks for."""
-        option = forward_option(here, target)
+    def _forward_command(self, action: str, local: Path, target: str) -> list[str]:
+        """Return the command, without our configuration, which would clear the forward."""
+        option = make_forward_option(local, target)
         return ["ssh", "-F/dev/null", "-S", str(self.socket), "-O", action, "-L", option, "x"]
 
     def _open_command(self, config: Path, persist: int) -> list[str]:
-        options = ["-MNf", "-o", f"ControlPersist={persist}", *self._hand_on(config)]
+        options = ["-MNf", "-o", f"ControlPersist={persist}", *self._extend_proxy_command(config)]
         return ["ssh", "-F", str(config), "-S", str(self.socket), *options, self.host]
 
-    def _hand_on(self, config: Path) -> list[str]:
+    def _extend_proxy_command(self, config: Path) -> list[str]:
         options = () if config == self.login_config else ("-oBatchMode=yes",)
-        return hand_on(self.host, config, *options)
+        return extend_proxy_command(self.host, config, *options)
 
     def _adopt(self) -> bool:
-        """Use a connection of the user's own if one is open: our socket becomes a link to it."""
+        """Use a connection of the user's own, if one is open, by making our socket a link to it."""
         with suppress(LabError, OSError):
             ours, plain = (dict(resolve(self.host, config)) for config in (self.config, None))
             where = ("hostname", "user", "port")
@@ -214,9 +214,9 @@ class SharedConnection:
         return False
 
     def _find_cause(self, stderr: str) -> SshError:
-        """Return why it was not opened."""
-        if "UNKNOWN port" in stderr:  # the jump host's ssh ended, its message is lost
-            options = ["-S", "none", *self._hand_on(self.config)]
+        """Return why it could not be opened."""
+        if "UNKNOWN port" in stderr:  # the jump host's ssh ended, and its message is lost
+            options = ["-S", "none", *self._extend_proxy_command(self.config)]
             plain = ["ssh", "-F", str(self.config), *options, self.host, "true"]
             stderr = run_in_background(plain, 4 * PATIENCE)[1] or stderr
         return self.explain(stderr)
@@ -228,7 +228,7 @@ class SharedConnection:
 
 
 def wait_for_session(call: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """Call it again as long as the server allows no more sessions, at most so long."""
+    """Call until the server allows another session, for `seconds` at most."""
     give_up_at = time.monotonic() + seconds
     while True:
         try:
@@ -239,16 +239,16 @@ def wait_for_session(call: Callable[[], T], seconds: float = PATIENCE) -> T:
             time.sleep(0.3)
 
 
-def forward_option(here: Path, target: str) -> str:
+def make_forward_option(local: Path, target: str) -> str:
     """Return the value of ssh's -L; `target` is an address, or a path that needs no escapes."""
-    return str(here).replace("\\", "\\\\").replace(":", "\\:") + f":{target}"
+    return str(local).replace("\\", "\\\\").replace(":", "\\:") + f":{target}"
 
 
 def make_ssh_config(machine: Machine, gateway: Path, login: bool = False) -> str:
     """Return ssh's configuration for our calls: ours first, then the user's and the system's.
 
     `gateway`: a file with the block of the host in front of it, which need not exist. `login`: ssh
-    may ask, and gives a connection up much later, as another one costs an answer.
+    may ask, and gives up a connection much later, as another one costs an answer.
     """
     forwards = "ClearAllForwardings yes"  # every call would try those of the user's Host block
     level = "LogLevel INFO"  # ssh_errors.py reads what ssh writes, whatever the user has set

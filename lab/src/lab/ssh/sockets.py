@@ -1,4 +1,4 @@
-"""The folders of our sockets, which ssh needs to have short paths, and locks in them."""
+"""The folders of our sockets, whose paths have to be short for ssh, and locks in them."""
 
 import _socket  # socket itself makes an enum of every constant, which takes ten times as long
 import fcntl
@@ -12,7 +12,7 @@ from pathlib import Path
 from lab.ground import files, project
 from lab.ground.errors import LabError
 
-TEMPORARY = "/tmp/lab"  # noqa: S108 - how a folder there begins; its owner is checked
+TEMPORARY = "/tmp/lab"  # noqa: S108 - the beginning of a folder's path; its owner is checked
 MOST_PATH = 60  # characters of the folder of our sockets
 
 
@@ -24,7 +24,7 @@ def make_socket_folder(kind: str) -> Path:
     """
     folders = [project.cache_folder() / kind]
     if not is_short(folders[0]):
-        folders = [Path(f"{TEMPORARY}-{kind}-{os.getuid()}")]  # whose name somebody may have taken
+        folders = [Path(f"{TEMPORARY}-{kind}-{os.getuid()}")]  # a name that others can take
         own = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
         folders += [own / f"lab-{kind}"] if own.is_dir() and is_short(own / f"lab-{kind}") else []
     problems = []
@@ -48,7 +48,7 @@ def make_socket_folder(kind: str) -> Path:
 
 
 def is_short(folder: Path) -> bool:
-    """Tell whether ssh can have its sockets in a folder."""
+    """Tell whether a folder's path is short and plain enough for ssh's sockets."""
     return len(str(folder)) <= MOST_PATH and bool(re.fullmatch("[A-Za-z0-9/._-]*", str(folder)))
 
 

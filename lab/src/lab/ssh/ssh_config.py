@@ -26,12 +26,12 @@ PORTS = (8888, 6006)  # Jupyter, TensorBoard
 # shared one a forward would stay when the program that asked for it has gone.
 KEEP_ALIVE = ["ServerAliveInterval 15", "ServerAliveCountMax 3"]
 FORWARDS = [f"LocalForward 127.0.0.1:{port} localhost:{port}" for port in PORTS]
-FORWARDS += ["ExitOnForwardFailure no"]  # a second one, which finds the ports taken, works too
+FORWARDS += ["ExitOnForwardFailure no"]  # a second connection works although the ports are taken
 SHARED = "# {}: on the connection that lab uses, if it is open (lab login)."
 OWN = "# {}: with a connection of its own, for PyCharm, which has an ssh of its own."
 # What ssh, rsync and git say where the hosts ask and the shared connection cannot be used.
 NO_LOGIN = "lab: {} is not connected, or has no free session: {} login."
-# What an alias does apart from leading to the machine: editors and rsync cannot handle it.
+# Options of an alias that do more than lead to the machine: editors and rsync cannot handle them.
 LEFT_OUT = {"host", "localforward", "remoteforward", "dynamicforward", "clearallforwardings"}
 LEFT_OUT |= {"exitonforwardfailure", "serveraliveinterval", "serveralivecountmax"}
 LEFT_OUT |= {"controlmaster", "controlpath", "controlpersist", "remotecommand", "requesttty"}
@@ -43,16 +43,17 @@ ALWAYS = ("hostname", "user")  # for the reader
 
 
 def alias(machine: Machine) -> str:
-    """Return what ssh calls a machine of this project: a name that no other host has."""
+    """Return the name of a machine of this project for ssh, which no other host has."""
     return f"{project.name()}-{machine.name}"
 
 
 def make_blocks(machine: Machine) -> str:
     """Return the Host blocks of a machine, and one for its gateway if that needs more than a name.
 
-    One is for programs that call ssh, and uses the connection that all commands of lab share. The
-    other one has a connection of its own. Where the hosts are known to ask, which is looked up at
-    each call, the first one makes no connection: every program in the background would answer.
+    One is for programs that call ssh, and uses the connection that all lab commands share. The
+    other one has a connection of its own. Where the hosts are known to ask, which ssh looks up at
+    each call, the first one makes no connection: every program in the background would have to
+    answer.
 
     It asks ssh what the user's own aliases stand for, and connects to nothing. Raises LabError if
     ssh does not understand the user's configuration.
@@ -94,7 +95,7 @@ def _make_block(name: str, lines: Iterable[str], kind: str = "Host") -> str:
 
 
 def _subtract(options: list[Option], defaults: list[Option]) -> list[str]:
-    """Return the lines that turn what holds for every host into what holds for this one."""
+    """Return the lines of a Host block that change these defaults into these options."""
     names = {name for name, _ in options}
     # ssh would expand the zone in fe80::1%eth0
     options = [(n, v.replace("%", "%%") if n == "hostname" else v) for n, v in options]
@@ -150,7 +151,7 @@ def install() -> list[str]:
 
 
 def remove() -> list[str]:
-    """Undo install(); the Include line stays as long as another project needs it."""
+    """Undo install(); the Include line stays while another project needs it."""
     _, ours, config = _get_paths()
     done = []
     try:
@@ -174,7 +175,7 @@ def remove() -> list[str]:
 
 
 def _read_ours(ours: Path) -> tuple[Path, str]:
-    """Return the folder that wrote our file, or this one if that is gone; and what is in it."""
+    """Return the project that wrote our file, or this one if that is gone; and the file's text."""
     text = files.read_text(ours, "surrogateescape") if ours.exists() else ""
     head, _, rest = text.partition("\n")
     before, after = HEAD.split("{}")
@@ -183,7 +184,7 @@ def _read_ours(ours: Path) -> tuple[Path, str]:
 
 
 def _add_include(config: bytes) -> bytes:
-    """Return the text of ~/.ssh/config with our Include where it holds for every host: first."""
+    """Return the text of ~/.ssh/config with our Include at the top, outside of any host."""
     for line in config.splitlines():
         if line.strip() == INCLUDE:
             return config

@@ -1,4 +1,4 @@
-"""The ways in which a machine is not reached, as types, and OpenSSH's own words for each."""
+"""Why a machine cannot be reached: an error type for each cause, and OpenSSH's words for it."""
 
 import re
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from lab.ssh.machines import Machine
 class SshError(LabError):
     """The machine was not reached, or the connection ended before its answer was complete."""
 
-    lasting = False  # whether it stays so until somebody changes something: trying again is useless
+    lasting = False  # whether trying again is useless until somebody changes something
     may_have_run = True  # whether the script may have begun on the machine
 
 
@@ -29,7 +29,7 @@ class HostKeyUnknown(SshError):
 
 
 class HostKeyChanged(SshError):
-    """The host key is another one than before."""
+    """The host key is not the one that was confirmed."""
 
     lasting = True
 
@@ -78,11 +78,11 @@ class RemoteError(LabError):
 
 
 class BadAnswer(LabError):
-    """The machine answered something that its programs, as lab knows them, never answer."""
+    """The machine answered something that the programs that lab calls never answer."""
 
     def __init__(self, machine: str, what: str):
         super().__init__(
-            f"{machine} answered something that is not {what}: it is damaged, or somebody has"
+            f"{machine} gave an unexpected answer instead of {what}: it is damaged, or somebody has"
             " changed it. Ask its administrator."
         )
 

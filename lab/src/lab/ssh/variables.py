@@ -1,4 +1,4 @@
-"""Variables for the commands on a machine: which names may be given, and their shell text."""
+"""Environment variables for commands on a machine: which are allowed, and as lines of sh."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from lab.ground.errors import UsageError
 
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 MOST = 10_000  # characters of all secrets of a job, which have to fit into a pipe
-# What lab itself gives to a job, and what gives it instead.
+# Variables that lab sets itself, and why or what to use instead.
 OURS = {
     "CUDA_VISIBLE_DEVICES": "lab run --gpus chooses GPUs",
     "CUDA_DEVICE_ORDER": "lab run --gpus chooses GPUs",
@@ -31,7 +31,7 @@ def find_broken_rule(name: str, value: str = "") -> str | None:
 def parse(words: Iterable[str]) -> dict[str, str]:
     """Return the variables of --env: NAME=VALUE, or NAME with its value on this computer.
 
-    Raises UsageError for a name that cannot be given, or has no value here.
+    Raises UsageError for a name that is not allowed, or has no value on this computer.
     """
     found = {}
     for word in words:
@@ -48,7 +48,7 @@ def parse(words: Iterable[str]) -> dict[str, str]:
 def read_secrets(names: Iterable[str]) -> dict[str, str]:
     """Return the variables of --secret: from this computer's environment, or else its keyring.
 
-    Raises UsageError for a name that cannot be given, or has no value here.
+    Raises UsageError for a name that is not allowed, or has no value on this computer.
     """
     found = {}
     for word in names:
@@ -62,7 +62,7 @@ def read_secrets(names: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--secret {name}: {rule}.")
         found[name] = value
     if sum(map(len, found.values())) > MOST:
-        raise UsageError(f"--secret: more than {MOST} characters; a file is for so much.")
+        raise UsageError(f"--secret: more than {MOST} characters in all; use a file.")
     return found
 
 
@@ -73,19 +73,19 @@ def _read_keyring(name: str) -> str | None:
     try:
         keyring = importlib.import_module("keyring")
         value = keyring.get_password("lab", name)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it: there is no value
+    except Exception:  # noqa: BLE001 - a keyring that fails has no value
         return None
     return value if isinstance(value, str) else None
 
 
 def make_exports(variables: Mapping[str, str]) -> str:
-    """Return the lines of sh that export them."""
+    """Return lines of sh that export these variables."""
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def join(of_machine: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a script that exports those of machines.toml and those of --env.
 
-    These win. `given` tells the script whether there are any.
+    The latter win. `given` in the result has their names.
     """
     return {"exports": make_exports({**of_machine, **given}), "given": " ".join(given)}

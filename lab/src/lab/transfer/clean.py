@@ -1,9 +1,9 @@
-"""Making room on a machine: what can be made again, or is proven to be at home, is removed.
+"""Makes room on a machine: removes what can be made again, or is proven to be on this computer.
 
-The machine says what may go: checkouts of jobs that have ended and changed nothing in them,
-environments that nothing uses, snapshots, records and models. A snapshot goes only if this
-repository has it; a record, a model, or a checkout with files that its job has left there, only if
-the sha256 of every file is that of the file here.
+The machine lists what may go: checkouts of jobs that have ended and changed nothing in them,
+environments that nothing uses, snapshots, records and models. A snapshot is removed only if this
+repository has it; a record, a model, or a checkout in which its job left files, only if every file
+has the sha256 of the local one.
 """
 
 import re
@@ -31,33 +31,33 @@ class Item(NamedTuple):
 
     kind: str
     name: str
-    bytes: int  # that become free; for kept the number of files
+    bytes: int  # that its removal frees; for kept the number of files
     inodes: int
 
 
 def find(connection: Connection, models: bool = False) -> list[Item]:
     """Return what may be removed now, and what is kept because only the machine has it.
 
-    `models`: also records with models, from which no later job can resume then, and models that
+    `models`: also records with models, from which no job can resume afterwards, and models that
     were brought for a job. Raises SshError.
     """
     items = _ask(connection, models, [])
     filled = [item for item in items if item.kind in ("record", "written", "model")]
-    home = _find_home(connection, filled) if filled else set()
+    local = _find_local_copies(connection, filled) if filled else set()
     ours = set(git.run("for-each-ref", "--format=%(objectname)", snapshot.REFS).split())
-    # the next start is sent as what differs from it
+    # the next job is sent as a difference to it
     ours -= set(git.run("for-each-ref", "--format=%(objectname)", SENT).split())
-    may_go = {"record": home, "written": home, "model": home, "snapshot": ours}
+    may_go = {"record": local, "written": local, "model": local, "snapshot": ours}
     found = [item for item in items if item.name in may_go.get(item.kind, {item.name})]
     for item in items:
-        if item.kind == "written" and item.name not in home:
+        if item.kind == "written" and item.name not in local:
             job, _, count = item.name.split(" ")
             found.append(Item("kept", job, int(count), 0))
     return found
 
 
 def remove(connection: Connection, items: Iterable[Item], models: bool = False) -> list[Item]:
-    """Remove these, unless something uses them by now; return what has gone."""
+    """Remove these, unless something uses them by now; return what was removed."""
     wanted = [f"{item.kind} {item.name}\n" for item in items]
     removed = _ask(connection, models, wanted) if wanted else []
     return [item for item in removed if item.kind != "kept"]
@@ -77,35 +77,35 @@ def _ask(connection: Connection, models: bool, wanted: list[str]) -> list[Item]:
 
 
 def parse_items(output: str) -> list[Item]:
-    """Read the output of clean.sh. ValueError if it is none of it."""
+    """Parse the output of clean.sh. ValueError if it is malformed."""
     items = []
     for entry in output.split("\0")[:-1]:
         kind, size, inodes, name = entry.split(" ", 3)
         if kind not in KINDS or "\n" in name:
-            raise ValueError("nothing that can be removed")
+            raise ValueError("not a kind of thing to remove")
         if kind in ("record", "model"):
             run, _, number = name.split(" ")
             parse_number(number)
             if not files.is_plain_path(run) or "/" in run:
-                raise ValueError("no name of a record")
+                raise ValueError("not the name of a record")
         if kind in ("record", "written", "model") and not re.fullmatch(
             r"[^ ]+ [0-9a-f]{64} [0-9]{1,9}", name
         ):
-            raise ValueError("no list of files")
+            raise ValueError("not the hash and length of a list of files")
         free = 0 if kind == "repository" and size.startswith("-") else parse_number(size)
         count = 0 if kind == "repository" and inodes.startswith("-") else parse_number(inodes)
         items.append(Item(kind, name, free, count))
     return items
 
 
-def _find_home(connection: Connection, items: list[Item]) -> set[str]:
-    """Return the names of those of which every file is here, with the same content."""
+def _find_local_copies(connection: Connection, items: list[Item]) -> set[str]:
+    """Return the names of items of which this computer has every file, with the same content."""
     listing = list_remote(connection, [], models=True)
     by_run = _group(listing)
-    home = set()
+    local = set()
     for item in items:
         run, _, count = item.name.split(" ")
-        if item.kind == "model":  # without a record there: what it should have
+        if item.kind == "model":  # without a record on the machine, so the local list counts
             by_run[run] = [("data", path) for path in _list_local_model(run)]
         found = by_run[run]
         record = project.runs_folder() / run / "run.json"
@@ -113,9 +113,9 @@ def _find_home(connection: Connection, items: list[Item]) -> set[str]:
             reading.read_json(record).get("status") not in (None, "RUNNING", "QUEUED")
         )
         if over and len(found) == int(count) and all(_path(*one).is_file() for one in found):
-            home.add(item.name)
+            local.add(item.name)
     wanted: dict[Kind, list[str]] = {"runs": [], "data": [], "jobs": []}
-    for name in home:
+    for name in local:
         for kind, path in by_run[name.split(" ")[0]]:
             wanted[kind].append(path)
     differ = set()
@@ -126,7 +126,7 @@ def _find_home(connection: Connection, items: list[Item]) -> set[str]:
             for path in paths
             if hashes.get(path) != files.sha256_or_none(_path(kind, path))
         }
-    return {name for name in home if name.split(" ")[0] not in differ}
+    return {name for name in local if name.split(" ")[0] not in differ}
 
 
 def _group(listing: Listing) -> dict[str, list[tuple[Kind, str]]]:

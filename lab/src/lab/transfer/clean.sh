@@ -1,9 +1,9 @@
-# Lists what may be removed, or removes it. Variables: remove (yes), project, models (yes: of records with
-# models, too), format (of the jobs that this lab knows). Standard input: what to remove, a line each, as
-# "KIND NAME". Prints, each ended by a NUL, "KIND BYTES INODES NAME": checkout, written, environment, snapshot,
-# record, model. Written is a checkout in which its job has left files, model one that was brought without its
-# record. NAME of these and of a record is followed by the hash of its list of files, and by their number: the
-# laptop asks for it only if it has all of them.
+# Lists what may be removed, or removes it. Variables: remove (yes), project, models (yes: also models and records
+# that have some), format (of the jobs that this lab knows). Standard input: what to remove, lines "KIND NAME".
+# Prints, each ended by a NUL, "KIND BYTES INODES NAME"; KIND is checkout, written (a checkout in which its job left
+# files), environment, snapshot, record or model (one that was brought without its record). For written, record and
+# model, the hash of the list of files and their number follow NAME: the local side asks to remove one only if it has
+# all of its files.
 # Needs: places.sh jobs.sh code.sh environment.sh left_files.sh
 
 [ -d "$folder" ] || exit 0
@@ -13,7 +13,7 @@ newline='
 wanted=$newline$(cat)$newline
 
 if [ -n "$remove" ]; then
-    # nothing starts meanwhile: start.sh holds this lock until a job is to be seen, setup.sh the other one
+    # nothing starts meanwhile: start.sh holds this lock until the job is visible, setup.sh the other one
     make_lock_file "$folder/jobs/.lock"
     exec 9>>"$folder/jobs/.lock"
     flock -w 100 9 || fail "another job is still being started on $hostname: try again."
@@ -22,19 +22,19 @@ make_lock_file "$folder/envs/.lock"
 exec 7>>"$folder/envs/.lock"
 flock -n 7 || envs_busy=yes # an environment is being made
 
-throw_away() { # PATH: renamed at once, removed when the locks are free
+throw_away() { # PATH: renames it now; it is removed when the locks are released
     gone=${1%/*}/.removed-${1##*/}.$hostname.$$
     mv "$1" "$gone"
 }
 
-measure() { # PATH ...: bytes and inodes that their removal sets free; other links to a file keep it
+measure() { # PATH ...: prints the bytes and inodes that their removal frees; other hard links keep a file
     find "$@" -printf '%y %n %b\n' 2>/dev/null |
         awk '$1 == "d" || $2 == 1 { bytes += $3 * 512; inodes++ } END { printf "%.0f %d", bytes, inodes }'
 }
 
-is_mine() { [ -z "$(find "$@" ! -user "$(id -u)" -print -quit)" ]; } # PATH ...: with all in it
+is_mine() { [ -z "$(find "$@" ! -user "$(id -u)" -print -quit)" ]; } # PATH ...: with everything inside
 
-offer() { # KIND NAME PATH ...: prints it; removes it if that is wanted
+offer() { # KIND NAME PATH ...: prints it, or removes it if it was asked for
     kind=$1 name=$2
     shift 2
     if [ -n "$remove" ]; then
@@ -45,14 +45,14 @@ offer() { # KIND NAME PATH ...: prints it; removes it if that is wanted
     printf '%s %s %s\0' "$kind" "$sizes" "$name"
 }
 
-# --- jobs: their checkouts, and what those that go on need ----------------------------------------
+# --- jobs: their checkouts, and what running jobs need --------------------------------------------
 
-# name_left CHECKOUT: the names of what a job has left there, a line each; the last is ./ if they cannot be found
+# name_left CHECKOUT: prints the names of the files that a job left there, in lines; the last is ./ if git fails
 name_left() {
     { { left_files "$1" || printf '\0'; } | drop_links "$1" || printf './\0'; } 2>/dev/null | tr '\n\0' ' \n'
 }
 
-# also of jobs that have ended, but left a process behind
+# jobs with processes, also those that have ended but left one behind
 running=$(cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | sed -n 's/^LAB_JOB=//p' | sort -u)
 live=$newline live_specs='' kept_commits=$newline kept_environments=$newline
 
@@ -89,7 +89,7 @@ for job in "$folder"/jobs/*/; do
                 set -- written "$id $listed $count"
             fi
             if offer "$@" "$job/code"; then
-                [ -z "$remove" ] || rm -f "$job/wrote" # lab jobs says no more that there is something to fetch
+                [ -z "$remove" ] || rm -f "$job/wrote" # lab jobs no longer says that there is something to fetch
                 continue
             fi
         fi
@@ -110,13 +110,13 @@ for environment in "$folder"/envs/*/; do
     environment=${environment%/}
     if ! [ -d "$environment" ] || [ -n "${envs_busy:-}" ]; then continue; fi
     case $kept_environments in *"$newline$environment$newline"*) continue ;; esac
-    # the path comes by a pipe: on its command line grep would find itself
+    # the path comes through a pipe: on the command line, grep would find itself
     printf '%s/' "$environment" |
         grep -qasF -f /dev/stdin /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/maps 2>/dev/null && continue
     if is_mine "$environment"; then offer environment "${environment##*/}" "$environment"; fi
 done
 
-# --- records that no job goes on with -------------------------------------------------------------
+# --- records that no running job uses -------------------------------------------------------------
 
 for run in "$folder"/runs/*/; do
     run=${run%/}
@@ -134,7 +134,7 @@ for run in "$folder"/runs/*/; do
     offer record "$id $listed $count" "$@"
 done
 
-# --- models that were brought without their record: none that a job reads, or is about to be started for
+# --- models that were brought without their record, if no job reads them or is about to -----------
 
 for model in "$data"/*/models/*/; do
     model=${model%/}
@@ -146,7 +146,7 @@ for model in "$data"/*/models/*/; do
     offer model "$id $listed $(find "$model" ! -type d -printf x | wc -c)" "$model"
 done
 
-# --- snapshots that no checkout is of -------------------------------------------------------------
+# --- snapshots that no checkout has ---------------------------------------------------------------
 
 for file in "$folder/work/.git" "$folder/.work.synced"; do
     [ -e "$file" ] || continue
@@ -182,6 +182,6 @@ if [ -n "$unpinned" ]; then
 fi
 exec 7>&- 8>&- 9>&-
 [ -n "$remove" ] || exit 0
-# with what a lost connection has left of an earlier one
+# also what an earlier call left when its connection was lost
 rm -rf "$folder"/jobs/*/.removed-code.* "$folder"/envs/.removed-* "$folder"/runs/.removed-* "$data"/*/models/.removed-*
 exit 0

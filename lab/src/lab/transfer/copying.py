@@ -1,7 +1,7 @@
 """Copies files between this computer and a machine: by rsync, or by tar where one side has none.
 
-Both put them into files/ of a staging folder, no file incomplete, and continue an interrupted copy
-where it was. Others check what arrived and move it to its destination.
+Both put complete files into files/ of a staging folder, and continue an interrupted copy where it
+stopped. The callers check what arrived and move it to its destination.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ def pull(
 ) -> None:
     """Copy files of the machine's folder `base` into stage/files.
 
-    A file in `basis` with the same name saves sending what both have in common. A file that
+    From a file of the same name in `basis`, rsync takes what both have in common. A file that
     vanishes meanwhile is missing afterwards. Raises SshError, or DiskFull.
     """
     for folder in ("files", "tmp"):

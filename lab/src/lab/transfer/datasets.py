@@ -1,8 +1,8 @@
-"""Sends datasets to a machine or brings them home: as their manifest says, or not at all.
+"""Copies datasets to a machine or from it: exactly as their manifest says, or not at all.
 
 A dataset lies in <data>/<dataset>/: manifest.json with the sha256 of every file, and the files,
-often in train/, val/ and test/. It is gathered in a staging folder beside its destination and
-checked there; manifest.json comes last, so that an incomplete dataset is never taken for one.
+often in train/, val/ and test/. It is gathered and checked in a staging folder beside its
+destination; manifest.json comes last, so that an incomplete dataset is never taken for one.
 Nothing is ever overwritten.
 """
 
@@ -61,7 +61,7 @@ class RemoteDataset(NamedTuple):
 
 
 def push(connection: Connection, dataset: str) -> str:
-    """Send a dataset to the machine; return a line about it.
+    """Send a dataset to the machine; return a line that says what was done.
 
     Raises DatasetError if it is damaged, or the machine has a different one; SshError; DiskFull.
     """
@@ -98,7 +98,7 @@ def name_stage(name: str, digest: str) -> str:
 
 
 def fetch(connection: Connection, dataset: str) -> str:
-    """Bring a dataset home; return a line about it. Raises as `push` does."""
+    """Bring a dataset to this computer; return a line as push() does. Raises the same errors."""
     folder, machine = dataset_folder(dataset), connection.name
     with explain_os_errors(), hold_lock(lock_file(connection, dataset)):
         remote = inspect_remote(connection, dataset)
@@ -153,38 +153,38 @@ def _bring(
 
 
 def inspect_remote(connection: Connection, dataset: str, stage: str = "") -> RemoteDataset:
-    """Return what a machine has of a dataset. A folder named `stage` is made, if any."""
+    """Return what a machine has of a dataset. With `stage` a folder of that name is made."""
     output = connection.run("dataset.sh", dataset=dataset, stage=stage)
     with expecting(connection.name, "the description of a dataset"):
         return parse_dataset(output)
 
 
 def parse_dataset(output: str) -> RemoteDataset:
-    """Read the output of dataset.sh. ValueError if it is none of it."""
+    """Parse the output of dataset.sh. ValueError if it is malformed."""
     folder, stage, version, manifest, *entries = output.split("\0")[:-1]
     folder, stage = parse_path(folder), stage and parse_path(stage)
     return RemoteDataset(folder, stage, can_rsync(version), manifest, *parse_files(entries))
 
 
 def parse_files(entries: Iterable[str]) -> tuple[dict[str, Fingerprint], dict[str, Fingerprint]]:
-    """Read lines "present SIZE TIME PATH" or "staged ...". ValueError if they are none of it."""
+    """Parse lines "present SIZE TIME PATH" or "staged ...". ValueError for any other."""
     found: dict[str, dict[str, Fingerprint]] = {"present": {}, "staged": {}}
     for entry in entries:
         kind, size, time, path = entry.split(" ", 3)
         if kind not in found:
-            raise ValueError("no kind of files")
+            raise ValueError("not a kind of files")
         found[kind][path] = (parse_number(size, 2**63), parse_time(time))
     return found["present"], found["staged"]
 
 
 def _find_local(folder: Path, manifest: Manifest) -> dict[str, Fingerprint]:
-    """Return the files of the manifest that are there; a link counts as what it leads to."""
+    """Return the files of the manifest that exist; a link counts as its target."""
     found = {path: fingerprint(folder / path, follow_links=True) for path in manifest.files}
     return {path: one for path, one in found.items() if one}
 
 
 def _find_own(folder: Path, manifest: Manifest) -> list[str]:
-    """Return files that are not in the manifest: somebody is preparing a dataset here."""
+    """Return files that are not in the manifest: somebody may be preparing a dataset."""
     tops = {*project.SPLITS, *(path.split("/")[0] for path in manifest.files)}
     paths = [path for top in tops for path in (folder / top).rglob("*")]
     if any("/" not in path for path in manifest.files) and folder.is_dir():
@@ -200,7 +200,9 @@ def _sizes(fingerprints: dict[str, Fingerprint]) -> dict[str, int]:
 def _require_same(dataset: str, local: str, remote: str, owner: str) -> None:
     """Raise DatasetError if both sides have a manifest.json, and they differ."""
     if local and remote and local != remote:
-        hashes = f"manifest {hash_text(local)[:12]} here, {hash_text(remote)[:12]} on the machine"
+        hashes = (
+            f"manifest {hash_text(local)[:12]} on {LOCAL}, {hash_text(remote)[:12]} on the machine"
+        )
         raise DatasetError(
             f"{owner} has a different dataset {dataset}, which was kept ({hashes}): rename one."
         )
@@ -224,12 +226,12 @@ def _find_damaged(folder: Path, manifest: Manifest, names: Iterable[str]) -> lis
 
 
 def lock_file(connection: Connection, dataset: str) -> Path:
-    """Return what two transfers of a dataset lock, as they would share a staging folder."""
+    """Return the file that transfers of a dataset lock, as they share a staging folder."""
     return connection.socket.with_name(f"{dataset[:50]}.lock")
 
 
 def _install_remotely(connection: Connection, dataset: str, stage: str, manifest: Manifest) -> None:
-    """Let the machine check what was staged, and put it in place."""
+    """Let the machine check the staged files and put them in place."""
     connection.run(
         "install_dataset.sh",
         stdin=encode("".join(checksum_line(*entry) for entry in manifest.files.items())),
@@ -246,7 +248,7 @@ def _summarize(dataset: str, owner: str, copied: list[Fingerprint]) -> str:
 
 
 def _show_progress(items: Iterable[str]) -> Iterable[str]:
-    """Iterate with a progress bar on a terminal, once it takes longer than a second."""
+    """Iterate with a progress bar on a terminal, if it takes longer than a second."""
     from tqdm import tqdm
 
     bar: Iterable[str] = tqdm(

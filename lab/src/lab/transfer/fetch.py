@@ -1,7 +1,7 @@
-"""Brings records and models of runs home: what is new, and no local change is ever lost.
+"""Brings new records and models of runs to this computer; no local change is ever lost.
 
-What comes is compared with what earlier fetches brought (STATE), gathered in a staging folder
-beside its destination, checked, and renamed: a checkpoint completely or not at all.
+Files are compared with what earlier fetches brought (STATE), gathered in a staging folder beside
+their destination, checked, and renamed: a checkpoint completely or not at all.
 """
 
 import errno
@@ -43,7 +43,7 @@ from lab.transfer.staging import (
 
 STATE = ".fetched-{}.json"  # in the runs folder, for each machine
 STAGE = ".fetching-{}"  # in the runs folder and in the data folder
-ROUNDS = 3  # how often it looks again if something changed while it was copied
+ROUNDS = 3  # at most, as files may change while they are copied
 
 
 class Report:
@@ -51,24 +51,25 @@ class Report:
 
     def __init__(self) -> None:
         self.files = self.bytes = 0
-        self.runs: set[str] = set()  # of which something came
-        self.jobs: set[str] = set()  # of which something came from their checkouts
-        self.conflicts: list[str] = []  # differ on both sides: local ones stay
-        self.damaged: list[str] = []  # arrived with another hash
+        self.runs: set[str] = set()  # of which files came
+        self.jobs: set[str] = set()  # from whose checkouts files came
+        self.conflicts: list[str] = []  # differ from the remote ones, and were kept
+        self.damaged: list[str] = []  # arrived with the wrong hash
         self.missing: list[str] = []  # did not arrive
         self.skipped: list[str] = []  # not regular files
-        self.impossible: dict[str, str] = {}  # cannot be written here, and why
-        self.unfit: dict[str, int] = {}  # for which there is no room: bytes
+        self.impossible: dict[str, str] = {}  # cannot be written on this computer, and why
+        self.unfit: dict[str, int] = {}  # too big for the disk, and their bytes
         self.rsync = True
 
 
 def fetch(connection: Connection, wanted: Iterable[str] = (), models: bool = True) -> Report:
     """Bring what is new of these jobs or runs, or of all.
 
-    What does not fit on the disk, or cannot have its name here, does not keep the rest from coming.
+    A file that does not fit on the disk, or cannot have its name on this computer, does not stop
+    the rest.
 
     Raises SshError if the connection is lost, RemoteError if there is no such job, or DiskFull if
-    not even what has come can be noted.
+    not even the state can be saved.
     """
     runs = project.runs_folder()
     stages = [folder() / STAGE.format(connection.name) for folder in FOLDERS.values()]
@@ -189,7 +190,7 @@ class _Round:
         return fingerprint(self.stage / "files" / name) == self.remote[name]
 
     def _find_needed(self) -> list[str]:
-        """Return what has to come. Conflicts are reported, and keep back the rest of their unit."""
+        """Return the files to bring. Report conflicts; they hold back the rest of their unit."""
         actions = {
             name: decide(remote, self.state.files.get(f"{self.kind}/{name}"), self.before[name])
             for name, remote in self.remote.items()
@@ -241,9 +242,9 @@ class _Round:
         ]
 
     def _remove_damaged(self, names: Collection[str], memory: Memory) -> set[str]:
-        """Remove staged files whose hash is not the remote one, and return their names.
+        """Remove staged files whose hash is not the remote one; return their names.
 
-        One that changes while it is copied gets another chance; one that is damaged is reported.
+        A file that changed while it was copied gets another chance; a damaged one is reported.
         """
         from concurrent.futures import ThreadPoolExecutor  # slow to import
 
@@ -260,9 +261,9 @@ class _Round:
         return damaged
 
     def _remove_misnamed(self, names: Collection[str], memory: Memory) -> set[str]:
-        """Remove staged files whose name has another hash than they have; return their names.
+        """Remove staged files whose content does not match the hash in their name; return names.
 
-        Later runs of this computer would take such a file for their own source.
+        Later runs on this computer would take such a file for their own source.
         """
         staged = self.stage / "files"
         shared = [name for name in names if folder_of(self.kind, name) in SHARED]
@@ -283,7 +284,7 @@ class _Round:
     def _put_in_place(self, needed: list[str], arrived: set[str]) -> None:
         """Move the complete units to their destination.
 
-        The state is saved first, so that an interrupted fetch knows its own files again.
+        The state is saved first, so that a later fetch recognizes the files of an interrupted one.
         """
         units = defaultdict(list)
         for name in needed:
@@ -316,7 +317,7 @@ class _Round:
             self.report.runs.add(unit.split("/")[2 if self.kind == "data" else 0])
 
     def _move_unit(self, unit: str, names: list[str]) -> list[str]:
-        """Move what has to arrive together to its destination; return what was moved."""
+        """Move the files of a unit to their destination; return those that were moved."""
         staged = self.stage / "files"
         if names == [unit] or os.path.lexists(self.local / unit):
             return [name for name in names if self._move_unless_changed(name)]
@@ -325,7 +326,7 @@ class _Round:
         return names
 
     def _move_unless_changed(self, name: str) -> bool:
-        """Move a staged file to its destination; report a conflict if that changed meanwhile."""
+        """Move a staged file to its destination, unless that changed meanwhile: a conflict."""
         target = self.local / name
         if fingerprint(target) != self.before[name]:
             self.report.conflicts.append(str(project.relative(target)))
@@ -337,15 +338,15 @@ class _Round:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename; a folder on the way may be a link to another disk."""
+    """Move a file or folder; a folder on the path may be a link to another disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     files.move(source, target)
 
 
 def make_ignored_folder(path: Path) -> bool:
-    """Make a folder whose content no snapshot has; False if there is one that is not so.
+    """Make a folder that git ignores; return False if one exists that git does not ignore.
 
-    The project may have a folder of that name, of which git would then take nothing new.
+    The project may have a folder of its own of that name, whose new files have to stay in git.
     """
     mark = path / ".gitignore"
     if os.path.lexists(path):
@@ -356,7 +357,7 @@ def make_ignored_folder(path: Path) -> bool:
 
 
 def has_own_hash(path: Path) -> bool:
-    """Return whether a file's name ends with the hash of its content, lab's or Sacred's."""
+    """Return whether a file's name ends with the hash of its content, as lab or Sacred names it."""
     import hashlib  # slow to import
 
     content = hashlib.md5(usedforsecurity=False)
@@ -368,7 +369,7 @@ def has_own_hash(path: Path) -> bool:
 
 
 def find_blocking(base: Path, name: str) -> Path | None:
-    """Return what exists in place of a parent folder of this file without being a folder."""
+    """Return a parent of this file that exists but is not a folder; None if there is none."""
     folder = (base / name).parent
     while folder != base and not folder.is_dir():
         if os.path.lexists(folder):
@@ -378,7 +379,7 @@ def find_blocking(base: Path, name: str) -> Path | None:
 
 
 def _remove_leftovers(folder: Path, wanted: set[Path]) -> None:
-    """Remove what an earlier attempt left in a staged folder."""
+    """Remove what an earlier attempt left in a staged folder, except the wanted files."""
     import shutil
 
     for path in folder.rglob(PARTIAL):

@@ -1,4 +1,4 @@
-"""What a fetch decides before it copies: what the machine has, what came earlier, what to do."""
+"""Decides what a fetch copies: by what the machine has, and what earlier fetches brought."""
 
 import json
 import re
@@ -25,20 +25,20 @@ class Listing(NamedTuple):
 
     base: dict[Kind, str]
     files: dict[Kind, dict[str, Fingerprint]]
-    special: list[str]  # links, sockets and the like, and paths that lead elsewhere: never copied
+    special: list[str]  # links, sockets and unexpected paths: never copied
     closed: list[str]  # folders that cannot be read
     rsync: bool
 
 
 def list_remote(connection: Connection, wanted: Iterable[str], models: bool) -> Listing:
-    """List what the machine has of these jobs or runs; of all without any."""
+    """List what the machine has of these jobs or runs, or of all if none are given."""
     output = connection.run("files.sh", wanted="\n".join(wanted), models="yes" if models else "")
     with expecting(connection.name, "a list of files"):
         return parse_listing(output)
 
 
 def parse_listing(output: str) -> Listing:
-    """Read the output of files.sh. ValueError if it is none of it."""
+    """Parse the output of files.sh. ValueError if it is malformed."""
     runs, data, version, *entries = output.split("\0")[:-1]
     runs, data = parse_path(runs), parse_path(data)
     found: dict[Kind, dict[str, Fingerprint]] = {"runs": {}, "data": {}, "jobs": {}}
@@ -46,7 +46,7 @@ def parse_listing(output: str) -> Listing:
     for entry in entries:
         word, type, size, time, path = entry.split(" ", 4)
         if word not in KINDS:
-            raise ValueError("no kind of files")
+            raise ValueError("not a kind of files")
         kind = KINDS[word]
         path = path.removeprefix("./")
         if type == "d":
@@ -74,9 +74,9 @@ def is_expected(kind: Kind, path: str) -> bool:
 def decide(remote: Fingerprint, entry: list[Any] | None, local: Fingerprint | None) -> Action:
     """Return what to do about a remote file.
 
-    `entry` is that of the state: [remote fingerprint, local ones that earlier fetches made].
+    `entry` is its entry in the state: [remote fingerprint, local ones that earlier fetches made].
     same: the remote file has not changed since, even if the local one was edited. compare: only
-    the contents can tell whether the two differ; if they do, the local one stays.
+    the contents can tell whether the two differ; if they do, the local file stays.
     """
     if local is None:
         return "new"
@@ -86,21 +86,21 @@ def decide(remote: Fingerprint, entry: list[Any] | None, local: Fingerprint | No
 
 
 def folder_of(kind: Kind, path: str) -> str:
-    """Return the folder of the run or of its models that a path is in."""
+    """Return the folder of the run, or of its models, that contains a path."""
     return "/".join(path.split("/")[: 3 if kind == "data" else 1])
 
 
 def find_strange(kind: Kind, remote: Iterable[str], state: Mapping[str, Any]) -> set[str]:
     """Return the folders of remote files that no fetch from this machine has made.
 
-    Nothing may enter one that is here already: it is a record of this computer or of another
-    machine. `state`: that of FetchState.
+    Nothing may be put into one that exists locally: it is a record of this computer or of another
+    machine. `state`: the files of FetchState.
     """
     keys = [key.partition("/") for key in state]
     made = {folder_of(kind, path) for of, _, path in keys if of == kind}
     runs = {folder_of("runs", path) for of, _, path in keys if of == "runs"}
     folders = {folder_of(kind, name) for name in remote} - made
-    if kind == "data":  # the models of a run that came from there
+    if kind == "data":  # models whose run came from that machine are not strange
         folders = {one for one in folders if one.split("/")[-1] not in runs}
     return folders - set(SHARED) if kind == "runs" else folders
 
@@ -126,7 +126,7 @@ class FetchState:
 
 
 class Memory:
-    """What one round of a fetch passes on to the next."""
+    """What one round of a fetch tells the next."""
 
     def __init__(self) -> None:
         self.suspect: dict[str, Fingerprint] = {}  # arrived with another hash than the remote one
@@ -141,7 +141,7 @@ class Memory:
 
 
 def remote_hashes(connection: Connection, base: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the sha256 of files in the machine's folder `base`, without those that vanished."""
+    """Return the sha256 of the files in the machine's folder `base` that still exist."""
     listed = staging.list_names(names)
     output = connection.run("hashes.sh", base=base, hasher=files.read_text(HASHER), stdin=listed)
     with expecting(connection.name, "a list of hashes"):
@@ -149,11 +149,11 @@ def remote_hashes(connection: Connection, base: str, names: Iterable[str]) -> di
 
 
 def parse_hashes(output: str) -> dict[str, str]:
-    """Read the output of hashes.sh. ValueError if it is none of it."""
+    """Parse the output of hashes.sh. ValueError if it is malformed."""
     found = {}
     for line in output.split("\0")[:-1]:
         digest, _, name = line.partition("  ")
         if not re.fullmatch("[0-9a-f]{64}", digest):
-            raise ValueError("no hash")
+            raise ValueError("not a sha256")
         found[name.removeprefix("./")] = digest
     return found

@@ -1,5 +1,5 @@
-# Lists the files of runs, of their models, and those that jobs have left in their checkouts. Variables: wanted (ids of jobs or runs, one per line; empty:
-# all runs), models (yes: include them).
+# Lists the files of runs, of their models, and those that jobs left in their checkouts. Variables: wanted (ids of jobs
+# or runs, one per line; empty: all), models (yes: include them).
 # Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
 # every file "KIND TYPE SIZE TIME PATH": KIND is runs, data or jobs, PATH is relative to that folder. TYPE d: a
 # folder that cannot be read.
@@ -11,7 +11,7 @@ for id in $wanted; do
     [ -d "$id" ] || [ -d "$folder/jobs/$id" ] || fail "there is no job or run $id on $hostname."
 done
 
-runs() { # the folders of the runs, each ended by a NUL
+runs() { # prints the folders of the runs, each ended by a NUL
     if [ -z "$wanted" ]; then
         for run in ./*; do if [ -d "$run" ]; then printf '%s\0' "$run"; fi; done
         return
@@ -26,8 +26,8 @@ runs() { # the folders of the runs, each ended by a NUL
     done
 }
 
-# files that are being written begin with a dot or, if they are models, end in .new; in _ranks the
-# ranks of a distributed run communicate
+# unfinished files begin with a dot or, if they are models, end in .new; in _ranks the ranks of a
+# distributed run communicate
 runs | xargs -0 -r sh -c '
     find "$@" \( -path ./_ranks -o -path ./_cache -o -name ".*" \) -prune \
         -o \( ! -type d -o ! -readable -o ! -executable \) -printf "runs %y %s %T@ %p\0"
@@ -45,7 +45,7 @@ runs | xargs -0 -r sh -c '
         -o \( ! -type d -o ! -readable -o ! -executable \) -printf "data %y %s %T@ %p\0"
     ' sh 2>/dev/null
 )
-jobs() { # the ids of jobs of which the runner has counted some
+jobs() { # prints the ids of jobs that left files, as their runner counted
     for id in ${wanted:-$(ls "$folder/jobs")}; do
         if [ -s "$folder/jobs/$id/wrote" ] && [ -e "$folder/jobs/$id/code/.git" ]; then echo "$id"; fi
     done

@@ -1,7 +1,7 @@
-"""Runs on a machine, by its Python 3: prints "HASH  NAME", ended by a NUL, for each file.
+"""Runs on a machine with its Python 3: prints "HASH  NAME", ended by a NUL, for each file.
 
-Standard input: their names, each ended by a NUL. hashlib uses the processor's own instructions,
-which makes it five times as fast as many a sha256sum.
+Standard input: the names, each ended by a NUL. hashlib uses the processor's SHA instructions, which
+makes it up to five times as fast as sha256sum.
 """
 
 import hashlib

@@ -10,14 +10,14 @@ exec 9<"$data"
 flock 9 # a second transfer of the same dataset waits, and then finds it complete
 
 hash() { sha256sum <"$1" | cut -c 1-64; }
-damaged() { # the first files of this folder that differ from the manifest
+damaged() { # prints the first files in this folder that differ from the manifest
     LC_ALL=C sha256sum -c --quiet "$@" "$stage/hashes" 2>/dev/null |
         sed -n 's/: FAILED[a-z ]*$//p' | head -n 5
 }
 in_one_line() { printf %s "$1" | tr '\n' ' '; }
 
 if [ -e "$target/manifest.json" ] && [ "$(hash "$target/manifest.json")" != "$manifest" ]; then
-    fail "$hostname has got a different dataset $dataset meanwhile: rename yours."
+    fail "$hostname now has a different dataset $dataset: rename yours."
 fi
 cd "$stage/files" || exit 1
 find . -name .lab-partial -prune -exec rm -rf {} +
@@ -35,7 +35,7 @@ if [ -n "$wrong" ]; then
     rm -rf "$stage"
     fail "arrived damaged on $hostname, nothing was put in place, try again: $(in_one_line "$wrong")"
 fi
-mkdir -p "$target" || fail "$target cannot be created on $hostname: may you write there?"
+mkdir -p "$target" || fail "$target cannot be created on $hostname: check your permissions."
 for entry in ./*; do
     if [ "$entry" = ./manifest.json ]; then
         continue

@@ -1,6 +1,6 @@
 """Brings a machine the models and outputs of earlier runs that a job names, if it lacks them.
 
-They are gathered in a staging folder, checked there by their sha256, and renamed: whole, or not at
+They are gathered in a staging folder, checked by their sha256, and renamed: completely or not at
 all. A model that the machine has stays as it is.
 """
 
@@ -40,7 +40,7 @@ class RemoteModel(NamedTuple):
 def bring_needed(
     connection: Connection, command: list[str], record: RecordOptions | None
 ) -> tuple[list[str], RecordOptions | None]:
-    """Bring what a job needs of earlier runs; return its command, and how it is recorded.
+    """Bring what a job needs of earlier runs; return its command and how to record it.
 
     Raises as bring_named() does.
     """
@@ -49,10 +49,10 @@ def bring_needed(
 
 
 def bring_outputs(connection: Connection, record: RecordOptions) -> RecordOptions:
-    """Bring the outputs of the earlier run that a job goes on from; return how that is recorded.
+    """Bring the outputs of the earlier run that a job continues; return how to record the job.
 
-    With the whole id, and the dataset of the run, as its record may be here alone. A run that is
-    not recorded on this computer is left to the machine.
+    The result has the whole id and the dataset of that run, whose record may exist only on this
+    computer. If it has no such record, `record` is returned as it is: the machine may have one.
     """
     wanted = record.earlier
     if not LAST.fullmatch(wanted) and not any(one.startswith(wanted) for one in reading.run_ids()):
@@ -66,7 +66,7 @@ def bring_outputs(connection: Connection, record: RecordOptions) -> RecordOption
 
 
 def bring_or_warn(connection: Connection, run: str, folder: Path | None) -> None:
-    """Bring what a run has made, from its folder; warn if neither side has anything."""
+    """Bring the files of a run from its folder; warn if neither side has any."""
     if folder:
         bring(connection, folder)
     elif not inspect(connection, run, more="*").files:
@@ -80,7 +80,7 @@ def bring_named(connection: Connection, command: list[str]) -> list[str]:
     """Bring the models of the runs that a command names; return it with their whole ids.
 
     The beginning of an id, or last, means a run on this computer, or else one on the machine.
-    Raises UsageError for the beginning of several; LabError if a file cannot be read or arrives
+    Raises UsageError if several ids begin with it; LabError if a file cannot be read or arrives
     damaged; SshError; DiskFull.
     """
     command = list(command)
@@ -99,28 +99,29 @@ def find_local(wanted: str) -> Path | None:
     folders = {path.name: path for path in project.data_folder().glob("*/models/*/")}
     matching = [name for name in sorted(folders) if name.startswith(wanted)]
     if wanted not in folders and len(matching) > 1:
-        raise UsageError(f"{wanted} begins several runs: {', '.join(matching[:5])}.")
+        raise UsageError(f"several runs begin with {wanted}: {', '.join(matching[:5])}.")
     return folders[wanted if wanted in folders else matching[0]] if matching else None
 
 
 def bring(connection: Connection, folder: Path) -> None:
-    """Bring a model to the machine, and say how much that is, unless it is there."""
+    """Bring a model to the machine, unless it has one, and print how much was copied."""
     run, dataset = folder.name, folder.parent.parent.name
     with explain_os_errors(), hold_lock(lock_file(connection, run)):
         local = list_files(folder)
-        there = inspect(connection, run)
-        if there.files:
-            if _in_seconds(there.files) != _in_seconds(local):
-                print_message(f"{connection.name} has another state of the model of {run}: kept")
+        remote = inspect(connection, run)
+        if remote.files:
+            if _in_seconds(remote.files) != _in_seconds(local):
+                print_message(f"{connection.name} has a different model of {run}, which was kept")
             return
         lines = [checksum_line(path, files.sha256(folder / path)) for path in sorted(local)]
         listed = encode("".join(lines))
-        there = inspect(connection, run, stage=name_stage(run, hashlib.sha256(listed).hexdigest()))
-        unsent = [path for path in local if there.staged.get(path) != local[path]]
+        stage = name_stage(run, hashlib.sha256(listed).hexdigest())
+        remote = inspect(connection, run, stage)
+        unsent = [path for path in local if remote.staged.get(path) != local[path]]
         try:
-            copying.push(connection, folder, unsent, there.stage, rsync=there.rsync)
+            copying.push(connection, folder, unsent, remote.stage, rsync=remote.rsync)
         except DiskFull:
-            connection.run("discard.sh", stage=there.stage)
+            connection.run("discard.sh", stage=remote.stage)
             raise
         connection.run(
             "take_model.sh",
@@ -128,7 +129,7 @@ def bring(connection: Connection, folder: Path) -> None:
             again=False,
             run=run,
             dataset=dataset,
-            stage=there.stage,
+            stage=remote.stage,
         )
     size = sum(size for size, _ in local.values()) / 1e6
     copied = f"{count_files(len(local))}, {size:.1f} MB copied"
@@ -136,7 +137,7 @@ def bring(connection: Connection, folder: Path) -> None:
 
 
 def list_files(folder: Path) -> dict[str, Fingerprint]:
-    """List the files of a model, without those that are being written."""
+    """Return the files of a model, without those that are still being written."""
     found = {}
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
@@ -147,9 +148,9 @@ def list_files(folder: Path) -> dict[str, Fingerprint]:
 
 
 def inspect(connection: Connection, run: str, stage: str = "", more: str = "") -> RemoteModel:
-    """Return what a machine has of the model of a run, or with "*" of those that begin so.
+    """Return what a machine has of the model of a run.
 
-    A folder named `stage` is made, if any.
+    With more="*" of all runs whose id begins with `run`. With `stage` that folder is made.
     """
     output = connection.run("model.sh", run=run, more=more, stage=stage)
     with expecting(connection.name, "the description of a model"):
@@ -157,11 +158,11 @@ def inspect(connection: Connection, run: str, stage: str = "", more: str = "") -
 
 
 def parse_model(output: str) -> RemoteModel:
-    """Read the output of model.sh. ValueError if it is none of it."""
+    """Parse the output of model.sh. ValueError if it is malformed."""
     stage, version, *entries = output.split("\0")[:-1]
     return RemoteModel(stage and parse_path(stage), can_rsync(version), *parse_files(entries))
 
 
 def _in_seconds(fingerprints: dict[str, Fingerprint]) -> dict[str, Fingerprint]:
-    """Round the times, as a tar stream may have done."""
+    """Round the times down to seconds, as a tar stream may have done."""
     return {path: (size, time // 10**9) for path, (size, time) in fingerprints.items()}

@@ -1,4 +1,4 @@
-"""What lab fetch reads and prints: names of jobs or runs, and a report."""
+"""Finds the job that lab fetch is asked for, and prints its report."""
 
 import re
 import sys
@@ -17,7 +17,7 @@ WIDEST = 1000  # columns of a path
 
 
 def find_job(connection: Connection, name: str) -> str:
-    """Return the id of a job by its name; what no job is called may be the id of a run."""
+    """Return the id of a job by its name; if no job has the name, it may be the id of a run."""
     try:
         return jobs.find(connection, name)
     except jobs.JobNotFound:
@@ -31,7 +31,7 @@ def print_report(connection: Connection, report: Report) -> int:
     machine = connection.name
     if not report.rsync:
         print_message(
-            f"tar was used; rsync 3.1 or later on both sides (yours, {machine}) is faster"
+            f"tar was used; rsync 3.1 or later on both sides ({LOCAL}, {machine}) is faster"
         )
     problems = (
         report.conflicts
@@ -52,13 +52,13 @@ def print_report(connection: Connection, report: Report) -> int:
         left = FOLDERS["jobs"]() / job / "code"
         print_text(f"{escape(job)}  {escape(project.relative(left))}/")
     sys.stdout.flush()
-    _print_paths("skipped, a link or a name that does not come here", report.skipped)
+    _print_paths("skipped, a link or an unexpected path", report.skipped)
     _print_paths("conflict, local file kept", report.conflicts)
     _print_paths("damaged", report.damaged)
     _print_paths("missing", report.missing)
     for why in sorted(set(report.impossible.values())):
         paths = [path for path, reason in report.impossible.items() if reason == why]
-        _print_paths(f"cannot be written here, {why}", paths)
+        _print_paths(f"cannot be written on {LOCAL}, {why}", paths)
     for path, size in report.unfit.items():
         print_message(f"does not fit, {size / 1e6:.1f} MB: {_show(path)}")
     if report.conflicts:
@@ -68,12 +68,12 @@ def print_report(connection: Connection, report: Report) -> int:
         )
     if report.damaged:
         count = count_files(len(report.damaged))
-        print_message(f"lab: {count} arrived damaged and not put in place: try again.")
+        print_message(f"lab: {count} arrived damaged, not put in place: try again.")
     if report.missing:
         count = count_files(len(report.missing))
         print_message(
-            f"lab: {count} vanished or could not be read on {machine}: fetch again, or look at the"
-            " permissions there."
+            f"lab: {count} vanished or could not be read on {machine}: fetch again, or check the"
+            " permissions on it."
         )
     for kind, folder in FOLDERS.items():
         sizes = [size for path, size in report.unfit.items() if path.startswith(f"{kind}/")]
@@ -88,7 +88,7 @@ def print_report(connection: Connection, report: Report) -> int:
 
 
 def _print_paths(what: str, paths: Sequence[str]) -> None:
-    """Print a line for each of these paths, of very many only the first."""
+    """Print a line for each of these paths, up to MOST_LINES."""
     for path in paths[:MOST_LINES]:
         print_message(f"{what}: {_show(path)}")
     if len(paths) > MOST_LINES:

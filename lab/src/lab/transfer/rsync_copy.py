@@ -1,4 +1,4 @@
-"""Copies files by rsync, over the ssh connection that is open."""
+"""Copies files by rsync, over the shared ssh connection."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from lab.ssh.shared import wait_for_session
 from lab.ssh.ssh_errors import MOST_QUOTED, SessionsInUse
 from lab.transfer.staging import LOCAL, PARTIAL, DiskFull, connection_lost, names_file
 
-DELAY = 1  # seconds for which a transfer shows no progress, as a small one would only flicker
+DELAY = 1  # seconds before progress is shown, which would only flicker for a small transfer
 HELPER = Path(__file__).with_name("rsync_shell.py")
 # Exit codes of rsync: the connection was lost (20: it was killed); some files vanished or could not
 # be read; the other side ended.
@@ -98,9 +98,9 @@ def _run_once(connection: Connection, command: list[str], receiver: str) -> None
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if sys.stdout.isatty() else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        start_new_session=True,  # a group of its own, to end ssh as well, which might hang
+        start_new_session=True,  # a group of its own, so that ssh, which may hang, is killed too
     )
-    errors: list[bytes] = []  # the last of what came, as the machine may write for ever
+    errors: list[bytes] = []  # only the end of it, as the machine may write without end
     readers = [threading.Thread(target=_keep_end, args=(process.stderr, errors), daemon=True)]
     if process.stdout:
         readers.append(threading.Thread(target=_show_late, args=(process.stdout,), daemon=True))
@@ -109,7 +109,7 @@ def _run_once(connection: Connection, command: list[str], receiver: str) -> None
     try:
         code = process.wait()
     finally:
-        if process.poll() is None:  # ended gently it keeps what has arrived
+        if process.poll() is None:  # after SIGTERM it keeps what has arrived
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(2)
@@ -134,14 +134,14 @@ def _run_once(connection: Connection, command: list[str], receiver: str) -> None
 
 
 def _keep_end(pipe: IO[bytes], end: list[bytes]) -> None:
-    """Read a pipe to its end, and keep the last of it."""
+    """Read a pipe to its end, and keep the last MOST_STDERR bytes."""
     with pipe:
         while piece := os.read(pipe.fileno(), 1 << 16):
             end[:] = [b"".join([*end, piece])[-MOST_STDERR:]]
 
 
 def _show_late(pipe: IO[bytes]) -> None:
-    """Show rsync's progress in this terminal, once it takes longer than a second."""
+    """Show rsync's progress in this terminal, after DELAY seconds."""
     shown_from = time.monotonic() + DELAY
     write = OutputWriter()
     with pipe:

@@ -1,7 +1,7 @@
 """The remote shell that rsync is given: ssh, without what the login shell prints.
 
-rsync starts it as a program, with a host, which it ignores, and the command to run there.
-LAB_SSH holds the ssh command as JSON, LAB_UMASK a line for the shell there.
+rsync starts it with a host, which it ignores, and the command to run on the machine. LAB_SSH holds
+the ssh command as JSON, LAB_UMASK a line for the remote shell.
 """
 
 import json
@@ -19,13 +19,13 @@ from lab.ssh.framing import MOST_NOISE, PATIENCE, pack_command  # noqa: E402
 
 
 def main(command: list[str]) -> int:
-    """Run a command on the machine, and print its output, but nothing that came before."""
+    """Run a command on the machine and print its output, but nothing that came before it."""
     mark = os.urandom(8).hex()
     path = "PATH=$HOME/.local/bin:$PATH"
     umask = os.environ.get("LAB_UMASK", "")
     source = f"export {path}\n{umask}\nprintf '%s\\0' {mark}\nexec {shlex.join(command)}"
     ssh = [*json.loads(os.environ["LAB_SSH"]), pack_command(source)]
-    os.set_blocking(1, True)  # as rsync gives it, it does not block
+    os.set_blocking(1, True)  # rsync passes it on as non-blocking
     reading, writing = os.pipe()
     process = subprocess.Popen(ssh, stdout=writing)
     os.close(writing)

@@ -1,6 +1,6 @@
 """What both ways of copying share: staging folders, fingerprints, lists of names, errors.
 
-Files are gathered in a staging folder beside their destination. They get there once they are
+Files are gathered in a staging folder beside their destination, and moved to it once they are
 complete and checked.
 """
 
@@ -24,7 +24,7 @@ PARTIAL = ".lab-partial"  # rsync's folder of incomplete files, which the next a
 
 
 class DiskFull(LabError):
-    """The disk of the receiver; files that arrived whole stay staged for the next attempt."""
+    """The receiver's disk is full; complete files stay staged for the next attempt."""
 
     def __init__(self, receiver: str, folder: str = "", needed: int = 0):
         where = f", where {folder} needs {needed / 1e6:.1f} MB more" if folder else ""
@@ -35,7 +35,7 @@ class DiskFull(LabError):
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how much may still be written to the disk of a folder, which need not exist yet."""
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     disk = os.statvfs(folder)
@@ -43,12 +43,12 @@ def free_bytes(folder: Path) -> int:
 
 
 def disk_usage(size: int) -> int:
-    """Return the room that a file of this size takes, in whole blocks."""
+    """Return the bytes that a file of this size takes on the disk, in whole blocks."""
     return -(-size // 4096) * 4096
 
 
 def why_impossible(folder: Path, name: str) -> str:
-    """Return why no file in the folder can have this path, as a name is too long, say; or ""."""
+    """Return why a file in the folder cannot have this path, such as a long name; else ""."""
     while not folder.exists():
         folder = folder.parent
     for part in name.split("/"):
@@ -62,7 +62,7 @@ def why_impossible(folder: Path, name: str) -> str:
 
 
 def fingerprint(path: Path, follow_links: bool = False) -> Fingerprint | None:
-    """Return a file's size and time; None if there is none."""
+    """Return a file's size and time; None if it does not exist."""
     try:
         status = path.stat(follow_symlinks=follow_links)
     except OSError:
@@ -71,32 +71,32 @@ def fingerprint(path: Path, follow_links: bool = False) -> Fingerprint | None:
 
 
 def parse_time(seconds: str) -> int:
-    """Return the nanoseconds of a time as find and tar print it, too long for a float.
+    """Return the nanoseconds of a time that find or tar printed, too precise for a float.
 
-    ValueError if it is none.
+    ValueError for any other text.
     """
     if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{0,20})?", seconds):
-        raise ValueError("no time")
+        raise ValueError("not a time")
     whole, _, fraction = seconds.partition(".")
     return int(whole) * 10**9 + int(f"{fraction:0<9.9}")
 
 
 def is_file(path: Path) -> bool:
-    """Return whether it is a file itself, not a link to one."""
+    """Return whether this is a file, and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 
 def list_names(names: Iterable[str]) -> bytes:
     """Return these names, each ended by a NUL.
 
-    They begin with "./", as rsync and tar would take a leading - or # for something else.
+    They begin with "./", as rsync and tar give a leading - or # another meaning.
     """
     return b"".join(b"./" + encode(name) + b"\0" for name in names)
 
 
 @contextmanager
 def names_file(names: Iterable[str]) -> Iterator[str]:
-    """Yield the path of a file with these names, for a program of this computer."""
+    """Yield the path of a file with these names, for a program on this computer."""
     import tempfile  # slow to import
 
     with tempfile.NamedTemporaryFile(prefix="lab-files-") as file:
@@ -106,17 +106,18 @@ def names_file(names: Iterable[str]) -> Iterator[str]:
 
 
 def connection_lost(connection: Connection, cause: SshError | None = None) -> SshError:
-    """Return the error of a transfer that ended too early."""
+    """Return the error for a transfer that ended too early."""
     if cause and not isinstance(cause, ConnectionLost):
         return cause
     return ConnectionLost(
-        f"{connection.name}: connection lost; run the same command again to continue where it was."
+        f"{connection.name}: connection lost; run the same command again to continue where it"
+        " stopped."
     )
 
 
 @contextmanager
 def explain_os_errors() -> Iterator[None]:
-    """Turn the errors of local files into LabError."""
+    """Turn errors of local files into LabError."""
     try:
         yield
     except OSError as error:
@@ -129,8 +130,8 @@ def explain_os_errors() -> Iterator[None]:
 def staging(*folders: Path) -> Iterator[None]:
     """Remove these staging folders at the end.
 
-    After an error they stay, and the next attempt continues with what they hold; if the disk is
-    full, without files that are incomplete.
+    After an error they stay, and the next attempt continues with them; if the disk is full,
+    incomplete files are removed.
     """
     for folder in folders:
         files.refuse_links(folder.parent, [folder.name])
@@ -150,7 +151,7 @@ def staging(*folders: Path) -> Iterator[None]:
 
 
 def discard_incomplete(stage: Path) -> None:
-    """Make room: remove what has arrived in part."""
+    """Remove incomplete files, to make room."""
     import shutil
 
     shutil.rmtree(stage / "tmp", ignore_errors=True)

@@ -10,8 +10,8 @@ if ! said=$(LC_ALL=C sha256sum -c --quiet 2>/dev/null); then
     wrong=$(printf '%s\n' "$said" | sed -n 's/: FAILED[a-z ]*$//p' | head -n 5 | tr '\n' ' ')
     fail "the model of $run arrived damaged on $hostname, nothing was put in place, try again: $wrong"
 fi
-mkdir -p "$models" || fail "$models cannot be created on $hostname: may you write there?"
+mkdir -p "$models" || fail "$models cannot be created on $hostname: check your permissions."
 cd / || exit 1
-mv -T "$stage/files" "$models/$run" 2>/dev/null || [ -d "$models/$run" ] || # somebody was quicker
-    fail "$models cannot be written on $hostname: may you write there?"
+mv -T "$stage/files" "$models/$run" 2>/dev/null || [ -d "$models/$run" ] || # another transfer was faster
+    fail "$models cannot be written on $hostname: check your permissions."
 rm -rf "$stage"

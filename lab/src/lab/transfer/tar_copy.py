@@ -1,4 +1,4 @@
-"""Copies files as a tar stream, where one side has no rsync."""
+"""Copies files as a tar stream, if one side has no rsync."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from lab.ssh.ssh_errors import RemoteError, SshError
 from lab.transfer.staging import DiskFull, connection_lost, list_names, names_file, parse_time
 
 MOST_NAME = 1 << 16  # bytes
-# Headers with a name or attributes, which Python's module reads into memory whatever their size.
+# Headers with a name or attributes, which tarfile reads into memory whatever their size.
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -32,7 +32,7 @@ HEADERS = (
 def pull(
     connection: Connection, base: str, names: list[str], stage: Path, follow_links: bool
 ) -> None:
-    """See copying.pull. The stream is unpacked here: only wanted files, and no incomplete one."""
+    """See copying.pull. Unpack only wanted files from the stream, and no incomplete ones."""
     wanted = set(names)
     reading, writing = os.pipe()
     problems: list[BaseException] = []
@@ -60,7 +60,7 @@ def pull(
                 links="yes" if follow_links else "",
             )
     except BrokenPipeError:
-        pass  # unpack() has ended, and says why
+        pass  # unpack() has failed, and put the reason into problems
     except SshError as error:
         thread.join()
         raise connection_lost(connection, error) from None
@@ -72,7 +72,7 @@ def pull(
 
 
 class Member(tarfile.TarInfo):
-    """A member whose headers fit into memory; our tar sends no sparse ones, whose maps may not."""
+    """A member with small headers; sparse files are refused, as their maps may be large."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type == tarfile.GNUTYPE_SPARSE or (self.type in HEADERS and self.size > MOST_NAME):
@@ -87,7 +87,7 @@ class Member(tarfile.TarInfo):
 def read_stream(pipe: IO[bytes], most: int) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
     """Yield the regular files of a tar stream with their content; ReadError after `most` members.
 
-    Raises tarfile.TarError for anything that is no such stream.
+    Raises tarfile.TarError for anything that is not such a stream.
     """
     try:
         with tarfile.open(fileobj=pipe, mode="r|", tarinfo=Member) as stream:
@@ -97,7 +97,7 @@ def read_stream(pipe: IO[bytes], most: int) -> Iterator[tuple[tarfile.TarInfo, I
                 content = stream.extractfile(member) if member.isreg() else None
                 if content:
                     yield member, content
-    # what Python's module raises for archives that are not as it expects
+    # what tarfile raises for malformed archives, beside its own errors
     except (ValueError, LookupError, TypeError, OverflowError, RuntimeError, EOFError) as error:
         raise tarfile.ReadError(type(error).__name__) from None
 
@@ -107,7 +107,7 @@ def push(connection: Connection, base: Path, names: list[str], stage: str) -> No
     reading, writing = os.pipe()
     with names_file(names) as listed:
         command = ["tar", "-C", str(base), "--null", "-T", listed, "-chf", "-"]
-        environment = {**os.environ, "COPYFILE_DISABLE": "1"}  # macOS would add files of its own
+        environment = {**os.environ, "COPYFILE_DISABLE": "1"}  # else macOS adds files of its own
         tar = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
@@ -121,7 +121,7 @@ def push(connection: Connection, base: Path, names: list[str], stage: str) -> No
                 with suppress(BrokenPipeError), _open_pipe(writing, "sending") as send:
                     for chunk in iter(lambda: packed.read(1 << 16), b""):
                         send(chunk)
-            except Exception as problem:  # noqa: BLE001 - the machine only sees half of an archive
+            except Exception as problem:  # noqa: BLE001 - it is raised in the caller's thread
                 problems.append(problem)
 
         thread = threading.Thread(target=pass_on)
@@ -146,8 +146,10 @@ def push(connection: Connection, base: Path, names: list[str], stage: str) -> No
 
 @contextmanager
 def _open_pipe(writing: int, action: str) -> Iterator[Callable[[bytes], None]]:
-    """Yield a function that writes into a pipe; on a terminal a progress bar shows it."""
-    with os.fdopen(writing, "wb", buffering=0) as pipe:  # whatever happens, its reader sees an end
+    """Yield a function that writes into a pipe, with a progress bar on a terminal."""
+    with os.fdopen(
+        writing, "wb", buffering=0
+    ) as pipe:  # closed in any case, so that its reader sees the end
         from tqdm import tqdm
 
         options = {"unit": "B", "unit_scale": True, "delay": 1, "leave": False, "disable": None}
@@ -162,7 +164,7 @@ def _open_pipe(writing: int, action: str) -> Iterator[Callable[[bytes], None]]:
 
 
 def _write(target: Path, content: IO[bytes], member: tarfile.TarInfo) -> None:
-    """Unpack one file, with its time to the nanosecond."""
+    """Write one file, with its time to the nanosecond."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(target) as draft:
         with draft.open("wb") as file:
@@ -171,4 +173,4 @@ def _write(target: Path, content: IO[bytes], member: tarfile.TarInfo) -> None:
             when = parse_time(member.pax_headers.get("mtime", str(int(member.mtime))))
             os.utime(draft, ns=(when, when))
         except (ValueError, OverflowError):
-            raise tarfile.ReadError("a time is none") from None
+            raise tarfile.ReadError("a time is malformed") from None
