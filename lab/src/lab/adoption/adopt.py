@@ -29,8 +29,8 @@ class Adoption:
     notes: list[str]  # what was left alone, and what to know of it
 
     @property
-    def back(self) -> str:
-        """The commands that take it all back."""
+    def undo(self) -> str:
+        """The commands that undo all of it."""
         restore = [f"git checkout -- {shlex.join(self.extended)}"] if self.extended else []
         return "; ".join([*restore, f"git clean -fdx -- {shlex.join(self.added)}"])
 
