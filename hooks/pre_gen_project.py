@@ -177,7 +177,7 @@ def refusals(answers):
 
 
 def given_private(answers):
-    """Yield the same for private names that were given, which would name files anywhere."""
+    """Yield the same for private answers that were given: they could name files anywhere."""
     licence = answers.get("open_source_license")
     derived = {
         "__answers_are_text": [""],
@@ -190,7 +190,7 @@ def given_private(answers):
 
 
 def unsaved_work():
-    """Say why the files of an existing project (`cookiecutter -f`) must not be overwritten."""
+    """Return why the files of an existing project (`cookiecutter -f`) must not be overwritten."""
     if not set(os.listdir(".")) - {".git"}:
         return None
     import subprocess  # slow to import, and rarely needed
@@ -217,7 +217,7 @@ def unsaved_work():
 
 
 def print_block(*lines):
-    """Print lines that stand out above what cookiecutter prints, in plain ASCII if they can be."""
+    """Print lines in a frame, so that they stand out from what cookiecutter prints."""
     rule = "=" * 78
     print("", rule, *lines, rule, "", sep="\n", file=sys.stderr, flush=True)
 
@@ -231,7 +231,7 @@ def wrap(rule):
 def old_version():
     """Return the version of cookiecutter if it is too old, or None.
 
-    Its metadata lies beside it; importing it for its version takes as long as all else here.
+    It is read from the name of its metadata: importing cookiecutter takes as long as all else here.
     """
     for folder in filter(os.path.isdir, sys.path):
         for name in os.listdir(folder):
@@ -239,11 +239,11 @@ def old_version():
             if found:
                 numbers = tuple(map(int, found[1].split(".")[:3]))
                 return found[1] if numbers < OLDEST else None
-    return None  # it brings its modules in another way, and is new
+    return None  # without metadata beside it, as new versions may be installed
 
 
 def command_lines(corrections):
-    """Return the command that gives all answers again, but these corrected, in lines for sh."""
+    """Return the command that gives all answers again, with these corrections, in lines for sh."""
     from shlex import quote
 
     output = ANSWERS["_output_dir"]
@@ -289,7 +289,7 @@ def end_cookiecutter(project):
 
 
 def birth_time(path):
-    """Return when a folder was made, in seconds since 1970; 0 if the system does not tell."""
+    """Return when a folder was created, in seconds since 1970; 0 if the system does not say."""
     status = os.stat(path)
     if hasattr(status, "st_birthtime"):
         return status.st_birthtime
@@ -305,7 +305,7 @@ def birth_time(path):
 def remove_new_parents():
     """Remove the empty folders that a slug such as a/b/c made above the project's own.
 
-    cookiecutter itself removes only the innermost one. Their times of birth tell which are new: a
+    cookiecutter itself removes only the innermost one. Their creation times tell which are new: a
     folder that existed before, even an empty one, stays.
     """
     project = os.getcwd()
@@ -328,7 +328,7 @@ def remove_new_parents():
 
 
 def refuse_answers(broken):
-    """Print each rule that is broken with a suggestion, then the command that takes them all."""
+    """Print each broken rule with a suggestion, then the command that takes all suggestions."""
     lines = ["This project was not created: an answer cannot work.", ""]
     for name, value, rule, suggestion in broken:
         advice = f"{name}={suggestion}" if suggestion else "leave it empty"
