@@ -40,7 +40,7 @@ class Repository:
     @property
     def has_own_name(self) -> bool:
         """Return whether its pyproject.toml names it in [project]."""
-        return bool(find(self.settings, "project", "name"))
+        return bool(find_text(self.settings, "project", "name"))
 
     def propose(self) -> Answers:
         """Propose the answers."""
@@ -50,8 +50,8 @@ class Repository:
         written = (files.read_text(path, "replace") for path in self._list("setup.cfg", "setup.py"))
         found = [NAMED.search(text) for text in written]
         names = [
-            find(self.settings, "project", "name"),
-            find(self.settings, "tool", "poetry", "name"),
+            find_text(self.settings, "project", "name"),
+            find_text(self.settings, "tool", "poetry", "name"),
         ]
         for name in [*names, *(one[1] for one in found if one)]:
             if NAME.fullmatch(name):
@@ -65,7 +65,7 @@ class Repository:
         version = re.match(r"\d+\.\d+", wanted[0]) if wanted else None
         if version and version[0] in PYTHONS:
             return version[0]
-        required = find(self.settings, "project", "requires-python")
+        required = find_text(self.settings, "project", "requires-python")
         try:
             allowed = SpecifierSet(required)
             fitting = [one for one in PYTHONS if f"{one}.99" in allowed or f"{one}.0" in allowed]
@@ -155,7 +155,7 @@ def find_repository(folder: Path) -> Repository:
     return Repository(folder, content)
 
 
-def find(settings: dict[str, Any], *keys: str) -> str:
+def find_text(settings: dict[str, Any], *keys: str) -> str:
     """Return a text from nested tables; "" if it is missing."""
     value: Any = settings
     for key in keys:

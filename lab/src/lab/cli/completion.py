@@ -74,7 +74,7 @@ def find_candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> li
     *before, typed = words
     machine: str | None = None
     option: argparse.Action | None = None  # that still needs its value
-    positionals = _positionals(parser)
+    positionals = _list_positionals(parser)
     for word in before:
         if option:
             if word == "=":  # bash makes three words of --machine=gpu
@@ -93,7 +93,7 @@ def find_candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> li
             if word not in positionals[0].choices:
                 return []
             parser = positionals[0].choices[word]
-            positionals = _positionals(parser)
+            positionals = _list_positionals(parser)
         elif positionals and positionals[0].nargs == argparse.REMAINDER:
             return []  # what follows is for the experiment
         elif positionals and positionals[0].nargs not in ("*", "+"):
@@ -119,7 +119,7 @@ def find_candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> li
     return [(prefix + word, description) for word, description in found if word.startswith(typed)]
 
 
-def _positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+def _list_positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Return the positional arguments of a command, in order."""
     return [action for action in parser._actions if not action.option_strings]
 

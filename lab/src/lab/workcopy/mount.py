@@ -53,7 +53,7 @@ def mount(connection: Connection, point: Path) -> str:
     if point in list_mounts():
         if is_responsive(point):
             return f"{name} is already mounted"
-        raise LabError(f"{name} is mounted, but does not answer: run lab unmount first.")
+        raise LabError(f"{name} is mounted, but does not answer: lab unmount first.")
     if not shutil.which("sshfs"):
         raise LabError(f"sshfs is not installed: {INSTALL.get(sys.platform, INSTALL['linux'])}.")
     inside = point.is_relative_to(project.root())
