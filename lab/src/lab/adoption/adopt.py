@@ -120,7 +120,7 @@ def bring_wheel(wheel: str, version: str, target: Path) -> None:
     if path and "://" not in path:
         if not path.endswith(".whl") or not Path(path).exists():
             advice = "name one with --wheel FILE"
-            raise LabError(f"lab was installed from {path}, which is not a wheel: {advice}.")
+            raise LabError(f"lab was installed from {path}, which is gone or no wheel: {advice}.")
         if update.read_wheel(Path(path))[0] != version:
             raise LabError(f"{path} is no longer the wheel of lab {version}: name it with --wheel.")
         shutil.copyfile(path, target)

@@ -150,7 +150,7 @@ def set_up_editor(args: argparse.Namespace) -> None:
 
 
 def add_mount_arguments(parser: CommandParser) -> None:
-    parser.add_argument("folder", nargs="?", metavar="DIR", help="[remote/<machine>]")
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="the mount point [remote/MACHINE]")
     add_machine(parser)
 
 

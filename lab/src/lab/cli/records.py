@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+RUN = "an id, the beginning of one, last or last~1"  # what records.find takes
+
+
 def add_run_argument(parser: CommandParser) -> None:
-    """Add the argument RUN: an id, the beginning of one, last or last~1."""
-    parser.add_argument("run", metavar="RUN", help="an id, the beginning of one, last or last~1")
+    parser.add_argument("run", metavar="RUN", help=RUN)
 
 
 def add_runs_argument(parser: CommandParser) -> None:
-    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
 
 
 def add_listing_arguments(parser: CommandParser) -> None:
@@ -268,8 +270,10 @@ def add_plot_arguments(parser: CommandParser) -> None:
     from pathlib import Path
 
     add_runs_argument(parser)
-    parser.add_argument("--metric", required=True, help="such as val/loss")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="[a PNG in the runs folder]")
+    parser.add_argument("--metric", required=True, help="what to plot, such as val/loss")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the plot [a PNG in the runs folder]"
+    )
 
 
 def plot_runs(args: argparse.Namespace) -> None:
@@ -294,7 +298,7 @@ def note_run(args: argparse.Namespace) -> None:
 
 
 def add_reproduce_arguments(parser: CommandParser) -> None:
-    add_run_argument(parser)
+    parser.add_argument("run", metavar="RUN", help=f"{RUN}; or a file of lab export")
     parser.add_argument(
         "--tolerance",
         type=parse_tolerance,
@@ -302,7 +306,7 @@ def add_reproduce_arguments(parser: CommandParser) -> None:
         metavar="X",
         help="largest difference, relative for values above 1 [0]",
     )
-    parser.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
+    parser.add_argument("--keep", action="store_true", help="keep the checked-out code")
     parser.add_argument(
         "--yes", action="store_true", help="run a file or a recorded command without asking"
     )
@@ -344,7 +348,7 @@ def add_export_arguments(parser: CommandParser) -> None:
     from pathlib import Path
 
     add_run_argument(parser)
-    parser.add_argument("file", type=Path, metavar="OUT.zip")
+    parser.add_argument("file", type=Path, metavar="OUT.zip", help="the file to write")
 
 
 def export_run(args: argparse.Namespace) -> None:

@@ -77,7 +77,7 @@ def watch(connection: "Connection", names: list[str], models: bool) -> int:
 
 
 def add_dataset_arguments(parser: CommandParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="a folder of data/")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in data/")
     add_machine(parser)
 
 
@@ -96,14 +96,18 @@ def fetch_data(args: argparse.Namespace) -> None:
 def add_data_actions(parser: CommandParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     add = actions.add_parser("add", help="make a dataset from the files in a folder")
-    add.add_argument("name", metavar="NAME", help="of the new folder in data/")
-    add.add_argument("folder", metavar="FOLDER", help="with or without train/, val/ and test/")
+    add.add_argument("name", metavar="NAME", help="the dataset: its folder in data/")
+    add.add_argument(
+        "folder", metavar="FOLDER", help="its files, with or without train/, val/ and test/"
+    )
     add.add_argument("--copy", action="store_true", help="copy the files [link to them]")
     add.set_defaults(function=add_dataset)
     verify = actions.add_parser(
         "verify", help="check every file of a dataset; exit code 1: changed"
     )
-    verify.add_argument("dataset", nargs="?", metavar="DATASET", help="[the default]")
+    verify.add_argument(
+        "dataset", nargs="?", metavar="DATASET", help="a folder in data/ [the default]"
+    )
     verify.set_defaults(function=verify_dataset)
 
 
@@ -129,11 +133,11 @@ def verify_dataset(args: argparse.Namespace) -> int:
 
 def add_clean_arguments(parser: CommandParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
-    parser.add_argument("--models", action="store_true", help="also records with models")
+    parser.add_argument("--models", action="store_true", help="also remove records with models")
     add_machine(parser)
 
 
-WORDS = {"written": "checkout whose new files are local too"}
+LABELS = {"written": "checkout whose new files are local too"}
 
 
 def clean_machine(args: argparse.Namespace) -> None:
@@ -152,7 +156,7 @@ def clean_machine(args: argparse.Namespace) -> None:
             inodes = sum(item.inodes for item in items)
             rows.append(
                 {
-                    "what": WORDS.get(kind, kind),
+                    "what": LABELS.get(kind, kind),
                     "number": len(items),
                     "size": megabytes,
                     "inodes": inodes,

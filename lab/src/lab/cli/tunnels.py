@@ -45,7 +45,7 @@ def show_address(
 
 
 def add_notebook_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--stop", action="store_true", help="end it, with its kernels")
+    parser.add_argument("--stop", action="store_true", help="stop it, with its kernels")
     add_env(parser)
     add_browser_options(parser, 8888)
 
@@ -76,7 +76,7 @@ def open_notebook(args: argparse.Namespace) -> None:
 
 def add_tensorboard_arguments(parser: CommandParser) -> None:
     parser.add_argument("--local", action="store_true", help="only local records")
-    parser.add_argument("--stop", action="store_true", help="end it")
+    parser.add_argument("--stop", action="store_true", help="stop it")
     add_browser_options(parser, 6006)
 
 
