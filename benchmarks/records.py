@@ -3,7 +3,7 @@
     PROJECT/.venv/bin/python benchmarks/records.py [COUNT]
 
 Times are seconds of the clock and, in brackets, of the processor. Ours and the loop take turns; the
-ratio is the median of the rounds'. "command" is the whole `lab runs` against a whole process of the
+ratio is the median over the rounds. "command" is a whole `lab runs` against a whole process of the
 loop. Exit code 1 if the first listing takes more than 3 times the loop, or the second one more than
 the first; or if `lab record -- python train.py`, for a script that does nothing, takes over 0.3 s
 more than that command alone.
@@ -33,7 +33,7 @@ for entry in os.scandir(sys.argv[1]):
 
 
 def write_records(folder: Path, count: int) -> None:
-    """Records of the size that the default experiment leaves, 5 kB each."""
+    """Write records of the size that the default experiment leaves, 5 kB each."""
     start = datetime(2026, 1, 1)
     sources = [[f"my_experiment/module_{n}.py", f"_sources/module_{n:032}.py"] for n in range(22)]
     options = {f"--option-{number}": None for number in range(24)}
@@ -60,15 +60,15 @@ def write_records(folder: Path, count: int) -> None:
             "usage": {"peak_memory_mib": 381, "wall_time_s": 11.2},
         }
         config = settings | {"dataset": "digits", "lr": 10.0 ** -(number % 3), "seed": number % 5}
-        place = folder / f"{began:%Y%m%d-%H%M%S}-gpu1-{number:08x}"
-        place.mkdir()
+        run = folder / f"{began:%Y%m%d-%H%M%S}-gpu1-{number:08x}"
+        run.mkdir()
         for name, content in (("run.json", record), ("config.json", config)):
             text = json.dumps(content, sort_keys=True, indent=2) + "\n"
-            (place / name).write_text(text, "utf-8")
+            (run / name).write_text(text, "utf-8")
 
 
-def timed(action) -> tuple[float, float]:
-    """Seconds of the clock and of the processor, children included."""
+def measure(action) -> tuple[float, float]:
+    """Return the seconds of the clock and of the processor, children included."""
     clock, cpu = time.perf_counter(), sum(os.times()[:4])
     action()
     return time.perf_counter() - clock, sum(os.times()[:4]) - cpu
@@ -79,15 +79,15 @@ def measure_recording() -> bool:
     bare = [sys.executable, "train.py"]
     recorded = [sys.executable, "-m", "lab.cli", "record", "--", *bare]
     root = Path(sys.prefix).parent  # the project, which has committed all that runs
-    with tempfile.TemporaryDirectory() as place:
-        subprocess.run(["git", "clone", "--quiet", root, f"{place}/project"], check=True)
-        folder = Path(place, "project")
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent, "project")
+        subprocess.run(["git", "clone", "--quiet", root, folder], check=True)
         (folder / "train.py").write_text("pass\n")
         quiet = {"cwd": folder, "stdout": subprocess.DEVNULL, "check": True}
         subprocess.run(recorded, **quiet)  # compiles what is imported
         pairs = [
             [
-                timed(lambda words=words: subprocess.run(words, **quiet))
+                measure(lambda words=words: subprocess.run(words, **quiet))
                 for words in (bare, recorded)
             ]
             for _ in range(3 * ROUNDS)
@@ -101,17 +101,17 @@ def measure_recording() -> bool:
 
 
 def main() -> int:
-    # with it nothing compiled would be kept, and each start would compile all of lab again
+    # with it, each start would compile all of lab again
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     recording = measure_recording()
-    with tempfile.TemporaryDirectory() as place:
-        write_records(Path(place), int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
-        os.environ.update(LAB_RUNS=place, LAB_PROJECT=str(Path(sys.prefix).parent))
+    with tempfile.TemporaryDirectory() as runs:
+        write_records(Path(runs), int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+        os.environ.update(LAB_RUNS=runs, LAB_PROJECT=str(Path(sys.prefix).parent))
         from lab.runs import listing
 
-        kept = Path(place, listing.CACHE)
+        cache = Path(runs, listing.CACHE)
         loop = compile(LOOP, "loop", "exec")
-        sys.argv[1:] = [place]
+        sys.argv[1:] = [runs]
         quiet = {"stdout": subprocess.DEVNULL, "check": True}
         command = [sys.executable, "-m", "lab.cli", "runs"]
         work = {
@@ -119,7 +119,7 @@ def main() -> int:
             "first listing": listing.list_rows,
             "second listing": listing.list_rows,
             "command: the loop": lambda: subprocess.run(
-                [sys.executable, "-c", LOOP, place], **quiet
+                [sys.executable, "-c", LOOP, runs], **quiet
             ),
             "command: first": lambda: subprocess.run(command, **quiet),
             "command: second": lambda: subprocess.run(command, **quiet),
@@ -128,8 +128,8 @@ def main() -> int:
         for _ in range(ROUNDS):
             for name, action in work.items():
                 if "first" in name:
-                    kept.unlink(missing_ok=True)
-                times[name].append(timed(action))
+                    cache.unlink(missing_ok=True)
+                times[name].append(measure(action))
     ratios = {}
     for name, found in times.items():
         rival = times["command: the loop" if name.startswith("command") else "the loop"]

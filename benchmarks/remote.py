@@ -4,9 +4,9 @@
     python benchmarks/remote.py "100 ms" "300 jobs"     only the rows with such words in their names
     MEGABYTES=300 python benchmarks/remote.py fetch     how much lab fetch brings [2000]
 
-Exit code 1 if a promise does not hold; what else the machine does makes every ratio worse, as ours
-starts more processes. The test bed's line has no latency, which no real one is
-without; one row adds some. Round trips are counted by tests/test_round_trips.py.
+Exit code 1 if a promise does not hold. Other work on this computer makes every ratio worse, as ours
+starts more processes. The test bed's network has no latency, so two rows add some.
+tests/test_round_trips.py counts the round trips.
 """
 
 import json
@@ -22,8 +22,8 @@ from helpers import hosts as bed  # noqa: E402
 from helpers.laptop import settle, start_hosts  # noqa: E402
 from helpers.projects import UV_CACHE, isolate  # noqa: E402
 
-# Runs on the laptop: pairs of commands in turn, after a first pair that does not count. What stands
-# before ";;" in a command is done first, and not measured.
+# Runs on the laptop: pairs of commands in turn, after a warm-up pair that does not count. The part
+# of a command before ";;" runs first, and is not measured.
 PAIRS = """
 import json, statistics, subprocess, sys, time
 def measured(command):
@@ -43,21 +43,21 @@ import shlex
 from lab.ssh import machines, shared
 print(shlex.join(shared.SharedConnection(machines.get()).ssh_command()[:-1]))
 """
-THERE = "lab/my-experiment"
+REMOTE_FOLDER = "lab/my-experiment"
 
 
-def ssh(laptop) -> str:
-    """The plain ssh command on the connection that lab shares with the first machine."""
+def find_ssh_command(laptop) -> str:
+    """Return the plain ssh command that uses the connection which lab shares."""
     return laptop.run("python", "-c", PLAIN).stdout.strip()
 
 
 def is_wanted(name: str) -> bool:
-    """Tell whether a row was asked for: each of none."""
+    """Return whether a row was asked for; all are, if none is named."""
     return not sys.argv[1:] or any(word in name for word in sys.argv[1:])
 
 
 def compare(laptop, name: str, ours: str, rival: str, number: int, bound: float | None) -> bool:
-    """Measure, print the row, and tell whether the promise holds."""
+    """Measure, print the row, and return whether the promise holds."""
     if not is_wanted(name):
         return True
     asked = json.dumps([ours, rival, number])
@@ -69,10 +69,10 @@ def compare(laptop, name: str, ours: str, rival: str, number: int, bound: float 
 
 
 def make_jobs(laptop, number: int) -> None:
-    """Make so many jobs of one that has ended, and ten on a machine called ten."""
+    """Make this many copies of a job that has ended, and ten on a machine called ten."""
     laptop.lab("wait", laptop.lab("run", "--", "true").split()[0])
     script = f"""
-        cd {THERE}/jobs && set -- */ && one=${{1%/}} && mkdir -p ../../ten/jobs
+        cd {REMOTE_FOLDER}/jobs && set -- */ && one=${{1%/}} && mkdir -p ../../ten/jobs
         rm -rf "$one/code"
         for n in $(seq {number}); do
             id=20200101-$(printf %06d $n)-aaaaaa
@@ -83,7 +83,7 @@ def make_jobs(laptop, number: int) -> None:
     laptop.hosts.worker.run("sh", "-ec", script)
     machines = laptop.path / "machines.toml"
     table = machines.read_text("utf-8")
-    ten = table.replace("[machines.gpu]", "[machines.ten]").replace(THERE, "lab/ten")
+    ten = table.replace("[machines.gpu]", "[machines.ten]").replace(REMOTE_FOLDER, "lab/ten")
     machines.write_text(f"{table}\n{ten}", "utf-8")
     assert len(json.loads(laptop.lab("jobs", "--all", "--json"))) == number
     assert len(json.loads(laptop.lab("-m", "ten", "jobs", "--all", "--json"))) == 10
@@ -91,15 +91,14 @@ def make_jobs(laptop, number: int) -> None:
 
 def measure(laptop) -> list[bool]:
     laptop.lab("jobs")  # the connection is warm from here on
-    plain = ssh(laptop)
+    plain = find_ssh_command(laptop)
     print(f"{'':<52} {'ours, s':>8} {'rival, s':>8} {'ratio':>7}")
     results = [
         compare(
             laptop, "lab --help, against python -c pass", "lab --help", "python -c pass", 20, 3
         ),
-        # 2 was promised here, and never held: the commit that wrote it has 3.5. What lab needs of
-        # Python (argparse, pathlib, subprocess, tomllib) takes 3.4 times python -c pass; with the
-        # ssh call that makes 2.3. Where a line takes time as well, 2 holds: the next row.
+        # What lab imports (argparse, pathlib, subprocess, tomllib) takes 3.4 times python -c pass;
+        # with the ssh call that makes 2.3. On a network with latency 2 holds: see the next row.
         compare(
             laptop,
             "lab jobs, against ssh worker true and python -c pass",
@@ -109,7 +108,7 @@ def measure(laptop) -> list[bool]:
             3.5,
         ),
     ]
-    laptop.hosts.delay(0.01)  # a line as between two cities: 20 ms there and back
+    laptop.hosts.delay(0.01)  # a round trip of 20 ms, as between two cities
     results.append(
         compare(
             laptop,
@@ -120,7 +119,7 @@ def measure(laptop) -> list[bool]:
             2,
         )
     )
-    laptop.hosts.delay(0.05)  # 100 ms there and back
+    laptop.hosts.delay(0.05)  # a round trip of 100 ms
     results.append(
         compare(
             laptop,
@@ -133,7 +132,7 @@ def measure(laptop) -> list[bool]:
     )
     laptop.hosts.delay(0)
     change = "date +%N >README.md"
-    push = f"git -c core.sshCommand={shlex.quote(plain)} push -q worker:{THERE}/repo.git"
+    push = f"git -c core.sshCommand={shlex.quote(plain)} push -q worker:{REMOTE_FOLDER}/repo.git"
     results.append(
         compare(
             laptop,
@@ -179,7 +178,7 @@ def measure(laptop) -> list[bool]:
 
 
 def measure_fetch(laptop) -> bool:
-    """Checkpoints brought home and checked on both sides, against rsync, which checks one."""
+    """Measure a fetch of checkpoints, checked on both sides, against rsync, which checks one."""
     megabytes = int(os.environ.get("MEGABYTES", "2000"))
     name = f"lab fetch, {megabytes} MB of checkpoints, against rsync"
     if not is_wanted(name):
@@ -192,7 +191,8 @@ def measure_fetch(laptop) -> bool:
             for _ in range(megabytes // 3):
                 file.write(os.urandom(1_000_000))
     laptop.there("runs/20260101-101010-worker-00000001").mkdir(parents=True)
-    rsync = f"rsync -a -e {shlex.quote(ssh(laptop))} worker:{THERE}/data/digits/models mirror/"
+    shell = shlex.quote(find_ssh_command(laptop))
+    rsync = f"rsync -a -e {shell} worker:{REMOTE_FOLDER}/data/digits/models mirror/"
     return compare(
         laptop,
         name,
@@ -207,10 +207,10 @@ def main() -> int:
     if reason := bed.why_impossible(UV_CACHE):
         sys.exit(reason)
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        isolate(place / "home", os.environ.__setitem__)
-        (place / "hosts").mkdir()
-        with bed.folder_in_memory(place / "hosts") as folder, start_hosts(folder) as hosts:
+        root = Path(name)
+        isolate(root / "home", os.environ.__setitem__)
+        (root / "hosts").mkdir()
+        with bed.folder_in_memory(root / "hosts") as folder, start_hosts(folder) as hosts:
             laptop = settle(hosts, "ready")
             return 0 if all([*measure(laptop), measure_fetch(laptop)]) else 1
 

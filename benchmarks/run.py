@@ -1,13 +1,13 @@
-"""Hold what the template promises about speed against its rivals, side by side on this machine.
+"""Compare the template with its rivals, side by side on this computer, and check what it promises.
 
     make bench                                  everything, some minutes
     make bench ARGS="generation training"       some of: generation creation first_run training
 
-Ours and the rival take turns, so that what else the machine does falls on both; the ratio is the
-median of the pairs' ratios. "cpu" is the same ratio of processor time (user + system, with every
-child process): a second witness where other work disturbs the clock. PyTorch's threads wait for
-each other, so on a busy machine its comparison needs OMP_NUM_THREADS=1 to mean anything. Exit code
-1 if a promise does not hold.
+Ours and the rival take turns, so that other work on the computer affects both; the ratio is the
+median of the pairs' ratios. "cpu" is the same ratio in processor time (user + system, with every
+child process), which other work disturbs less. PyTorch's threads wait for each other, so on a busy
+computer its comparison needs OMP_NUM_THREADS=1 to mean anything. Exit code 1 if a promise does not
+hold.
 """
 
 import json
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 TEMPLATE = Path(__file__).resolve().parents[1]
 LOCK = TEMPLATE / "{{cookiecutter.project_slug}}" / "requirements.txt"
-# What the default answers give.
+# What the default answers result in.
 PROJECT, PACKAGE, PYTHON_VERSION = "my-experiment", "my_experiment", "3.11"
 
 
@@ -44,13 +44,13 @@ class Row(NamedTuple):
 
 
 def isolate(home: Path) -> None:
-    """A home of its own, as tests/conftest.py has it; the caches stay the user's, and warm."""
-    caches = {
+    """Set up an empty home folder, but keep using the user's warm caches."""
+    commands = {
         "UV_CACHE_DIR": ["uv", "cache", "dir"],
         "UV_PYTHON_INSTALL_DIR": ["uv", "python", "dir"],
         "PIP_CACHE_DIR": [sys.executable, "-m", "pip", "cache", "dir"],
     }
-    told = {name: run(command).strip() for name, command in caches.items()}
+    caches = {name: run(command).strip() for name, command in commands.items()}
     for name in list(os.environ):
         foreign = name.startswith(("GIT_", "XDG_", "JUPYTER", "SSH_", "LAB_", "DL_TEMPLATE_"))
         if foreign or name in ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"):
@@ -58,7 +58,7 @@ def isolate(home: Path) -> None:
     home.mkdir()
     (home / ".gitconfig").write_text("[user]\n\tname = Bench\n\temail = bench@example.org\n")
     own = {"HOME": home, "JUPYTER_DATA_DIR": home / "jupyter", "GIT_CONFIG_NOSYSTEM": 1}
-    os.environ.update({name: str(value) for name, value in {**told, **own}.items()})
+    os.environ.update({name: str(value) for name, value in {**caches, **own}.items()})
 
 
 def run(command: list, cwd: Path | None = None, stderr=subprocess.PIPE, **variables: str) -> str:
@@ -71,29 +71,29 @@ def run(command: list, cwd: Path | None = None, stderr=subprocess.PIPE, **variab
     return done.stdout
 
 
-def children() -> float:
-    """Processor time of all child processes that have ended."""
+def read_child_cpu() -> float:
+    """Return the processor seconds of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-def measured(work, folder: Path) -> tuple[float, float]:
-    """(seconds, cpu seconds) of work(folder) in an empty folder; emptying it does not count."""
+def measure(work, folder: Path) -> tuple[float, float]:
+    """Return the (seconds, cpu seconds) of work(folder), in a folder that is emptied before."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    start, before = time.perf_counter(), children()
+    start, before = time.perf_counter(), read_child_cpu()
     work(folder)
-    return time.perf_counter() - start, children() - before
+    return time.perf_counter() - start, read_child_cpu() - before
 
 
-def paired(ours, rival, number: int, place: Path) -> list:
-    """Pairs of measurements (ours, rival); the first pair is the warm-up and does not count."""
-    sides = {place / "ours": ours, place / "rival": rival}
-    return [[measured(work, at) for at, work in sides.items()] for _ in range(number + 1)][1:]
+def measure_pairs(ours, rival, number: int, root: Path) -> list:
+    """Return pairs of measurements (ours, rival); the warm-up pair does not count."""
+    sides = {root / "ours": ours, root / "rival": rival}
+    return [[measure(work, at) for at, work in sides.items()] for _ in range(number + 1)][1:]
 
 
-def compared(name: str, pairs: list, better: str, bound: float | None = None, samples=0) -> Row:
-    """The row for pairs of (seconds, cpu seconds).
+def make_row(name: str, pairs: list, better: str, bound: float | None = None, samples=0) -> Row:
+    """Return the row for pairs of (seconds, cpu seconds).
 
     The ratio is ours/rival in seconds where `better` is "<=", and in speed where it is ">=".
     With `samples` the two sides are shown as samples per second.
@@ -125,9 +125,9 @@ def train_first_run(project: Path) -> None:
     run([".venv/bin/python", "-m", f"{PACKAGE}.experiment"], cwd=project)
 
 
-def generation(place: Path) -> list[Row]:
+def generation(root: Path) -> list[Row]:
     """The files alone, against cookiecutter on a template of one file."""
-    empty = place / "empty"
+    empty = root / "empty"
     (empty / "{{cookiecutter.project_slug}}").mkdir(parents=True)
     (empty / "{{cookiecutter.project_slug}}" / "README.md").write_text("A project.\n")
     (empty / "cookiecutter.json").write_text('{"project_slug": "a-project"}\n')
@@ -138,12 +138,12 @@ def generation(place: Path) -> list[Row]:
     def rival(folder):
         cookiecutter(folder, template=empty)
 
-    pairs = paired(ours, rival, 25, place)
-    return [compared("generation, against an empty template", pairs, "<=", 1.3)]
+    pairs = measure_pairs(ours, rival, 25, root)
+    return [make_row("generation, against an empty template", pairs, "<=", 1.3)]
 
 
-def creation(place: Path) -> list[Row]:
-    """Everything, against the environment alone, as uv makes it of the same lock."""
+def creation(root: Path) -> list[Row]:
+    """A whole project, against the environment alone, which uv makes from the same lock."""
     if "PIP_FIND_LINKS" in os.environ:  # uv does not read pip's variables; bootstrap.py tells it
         sources = {"UV_FIND_LINKS": ",".join(os.environ["PIP_FIND_LINKS"].split())}
     else:
@@ -151,7 +151,7 @@ def creation(place: Path) -> list[Row]:
 
     def uv_alone(folder, *options):
         run(["uv", "venv", "--no-project", "--python", PYTHON_VERSION, folder / "venv"])
-        pins = folder / "pins.txt"  # what lies in a project is not there without one
+        pins = folder / "pins.txt"  # without what lies in a project
         lines = LOCK.read_text("utf-8").splitlines(keepends=True)
         pins.write_text("".join(line for line in lines if not line.startswith(("./", "-e"))))
         install = ["uv", "pip", "install", "--python", folder / "venv", "-r", pins]
@@ -160,17 +160,21 @@ def creation(place: Path) -> list[Row]:
     def uv_offline(folder):
         uv_alone(folder, "--offline")
 
-    # The second row leaves the network out, which takes uv alone anything between nothing (it has
-    # asked within ten minutes) and seconds; nothing is promised about it.
+    # The second row is without the network, which costs uv anything from nothing (it remembers an
+    # answer for ten minutes) to seconds; nothing is promised about it.
     return [
-        compared("creation, against uv alone", paired(cookiecutter, uv_alone, 9, place), "<=", 1.3),
-        compared("creation, against uv offline", paired(cookiecutter, uv_offline, 9, place), "<="),
+        make_row(
+            "creation, against uv alone", measure_pairs(cookiecutter, uv_alone, 9, root), "<=", 1.3
+        ),
+        make_row(
+            "creation, against uv offline", measure_pairs(cookiecutter, uv_offline, 9, root), "<="
+        ),
     ]
 
 
-def first_run(place: Path) -> list[Row]:
+def first_run(root: Path) -> list[Row]:
     """From the command to the end of the first run, against the same by hand with pip."""
-    files = place / "files"
+    files = root / "files"
     cookiecutter(files, skip="venv,kernel,git")
     python = run(["uv", "python", "find", PYTHON_VERSION]).strip()
 
@@ -180,20 +184,20 @@ def first_run(place: Path) -> list[Row]:
 
     def by_hand(folder):
         project = folder / PROJECT
-        shutil.copytree(files / PROJECT, project)  # some milliseconds, for having the files
+        shutil.copytree(files / PROJECT, project)  # takes some milliseconds
         pip = [".venv/bin/python", "-m", "pip", "install", "--quiet"]
         run([python, "-m", "venv", ".venv"], cwd=project)
         run([*pip, "--requirement", "requirements.txt"], cwd=project)
         run([*pip, "--editable", "."], cwd=project)
         train_first_run(project)
 
-    return [compared("first run, against pip", paired(ours, by_hand, 2, place), ">=", 7)]
+    return [make_row("first run, against pip", measure_pairs(ours, by_hand, 2, root), ">=", 7)]
 
 
-def training(place: Path) -> list[Row]:
-    """Samples per second, against bare PyTorch; and what printing the configuration imports."""
-    cookiecutter(place)
-    project = place / PROJECT
+def training(root: Path) -> list[Row]:
+    """Samples per second, against bare PyTorch; and what print_config imports."""
+    cookiecutter(root)
+    project = root / PROJECT
     run([".venv/bin/python", "-m", f"{PACKAGE}.data", "prepare"], cwd=project)
     here = Path(__file__).with_name("training.py")
     measurements = json.loads(run([".venv/bin/python", here], cwd=project))
@@ -203,17 +207,17 @@ def training(place: Path) -> list[Row]:
             name = f"training {workload}, {part}, against bare PyTorch"
             bound = 0.95 if part == "loop" else None
             pairs = [(ours[part], bare[part]) for ours, bare in found["pairs"]]
-            rows.append(compared(name, pairs, ">=", bound, found["samples"]))
-    return [*rows, imports(project)]
+            rows.append(make_row(name, pairs, ">=", bound, found["samples"]))
+    return [*rows, check_imports(project)]
 
 
-def imports(project: Path) -> Row:
-    """A fact, not a timing: which of the slow packages print_config imports."""
+def check_imports(project: Path) -> Row:
+    """Return a row without times: which of the slow packages print_config imports."""
     command = [".venv/bin/python", "-X", "importtime", "-m", f"{PACKAGE}.experiment"]
     lines = run([*command, "print_config"], cwd=project, stderr=subprocess.STDOUT).splitlines()
     names = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
     slow = sorted(names & {"torch", "sklearn", "tensorboard", "pandas"})
-    known = "sacred" in names  # otherwise the list is not what we take it for
+    known = "sacred" in names  # otherwise the output was not understood
     shown = ", ".join(slow) or "none"
     return Row("slow imports of print_config", shown, promise="none", holds=known and not slow)
 
@@ -242,7 +246,7 @@ def main() -> int:
 
 
 def print_row(row: Row) -> None:
-    """Print one line of the table as soon as it is known."""
+    """Print one line of the table."""
     cells = f"{row.ours:>9} {row.rival:>9} {row.ratio:>6} {row.cpu:>6}  {row.promise:<8}"
     word = {True: "holds", False: "DOES NOT HOLD", None: ""}[row.holds]
     print(f"{row.name:<46} {cells} {word}".rstrip(), flush=True)

@@ -1,10 +1,10 @@
-"""What recording costs, per step and per run: no tracking, Sacred as it comes, and lab.tracking.
+"""What recording costs, per step and per run: no tracking, plain Sacred, and lab.tracking.
 
-python benchmarks/tracking.py PROJECT [--points 1000000]
+    python benchmarks/tracking.py PROJECT [--points 1000000]
 
 PROJECT is a baked project with its environment (`make demo` leaves build/demo/my-experiment). Every
-number is CPU time of all processes of a run, the median of several runs that take turns: so it
-does not depend on what else the machine does.
+number is CPU time of all processes of a run, the median of several runs that take turns, so that it
+depends little on other work on this computer.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-STEP = "sum(range(1000))"  # what a step works: some 20 microseconds
+STEP = "sum(range(1000))"  # the work of a step, about 20 microseconds
 
 PLAIN = """
 def run(log):
@@ -60,7 +60,7 @@ for step in range(POINTS):
 
 
 def measure(python: Path, template: str, points: int) -> float:
-    """CPU seconds of a run with so many steps."""
+    """Return the CPU seconds of a run with this many steps."""
     head, _, tail = template.partition("LOOP")
     indent = head[head.rindex("\n") + 1 :]
     loop = LOOP.replace("POINTS", str(points)).replace("STEP", STEP)
@@ -80,10 +80,10 @@ def main() -> None:
     parser.add_argument("project", type=Path)
     parser.add_argument("--points", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     wanted = parser.parse_args()
     python = wanted.project.resolve() / ".venv" / "bin" / "python"
-    kinds = {"no tracking": PLAIN, "Sacred as it comes": SACRED, "lab.tracking": OURS}
+    kinds = {"no tracking": PLAIN, "plain Sacred": SACRED, "lab.tracking": OURS}
 
     empty = {name: [] for name in kinds}  # a run without a step
     full = {name: [] for name in kinds}  # a run with all of them

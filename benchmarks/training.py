@@ -1,7 +1,7 @@
 """The experiment's training against the same loop in bare PyTorch; run.py runs it in a project.
 
-Prints one JSON object: for each workload its pairs of (ours, bare). Both sides have to end with the
-same test scores, number for number; otherwise they did not do the same work.
+Prints one JSON object: for each workload its pairs of (ours, bare). Both sides must end with
+exactly the same test scores; otherwise they did not do the same work.
 """
 
 import copy
@@ -49,7 +49,7 @@ class Stopwatch:
 
 
 class Watched:
-    """Batches whose passes are watched, from asking for the first to the end of the last step."""
+    """Batches that time each epoch, from asking for the first batch to the end of the last step."""
 
     def __init__(self, batches, stopwatch):
         self.batches, self.stopwatch = batches, stopwatch
@@ -63,7 +63,7 @@ class Watched:
 
 
 def ours(settings, stopwatch):
-    """A whole recorded run, as `python -m my_experiment.experiment` makes it."""
+    """Make a whole recorded run, as `python -m my_experiment.experiment` does."""
     prepare = Accelerator.prepare
 
     def prepare_watched(accelerator, *arguments):
@@ -76,7 +76,7 @@ def ours(settings, stopwatch):
 
 
 def bare(settings, stopwatch):
-    """What a careful person writes without Accelerate, Sacred, checkpoints and logging."""
+    """Train as a careful person does without Accelerate, Sacred, checkpoints and logging."""
     config = Config(**settings)
     torch.use_deterministic_algorithms(True, warn_only=True)
     random.seed(config.seed)
@@ -128,8 +128,8 @@ def bare(settings, stopwatch):
     return evaluate(splits["test"])
 
 
-def measured(work, settings):
-    """Seconds and cpu seconds of the loop, then of the whole run; and its test scores."""
+def measure(work, settings):
+    """Return the (seconds, cpu seconds) of the loop and of the whole run, and the test scores."""
     loop, whole = Stopwatch(), Stopwatch()
     scores = {}
     with open(os.devnull, "w") as out, redirect_stdout(out), redirect_stderr(out), whole:
@@ -143,7 +143,7 @@ def main():
     for name, settings in workloads.items():
         config = Config(**settings)
         train = data.ImageSplit(config.dataset, "train", config.image_size, config.channels)
-        pairs = [(measured(ours, settings), measured(bare, settings)) for _ in range(number + 1)]
+        pairs = [(measure(ours, settings), measure(bare, settings)) for _ in range(number + 1)]
         for one, other in pairs:
             if one["scores"] != other["scores"]:
                 sys.exit(f"{name} is not the same work: {one['scores']}, {other['scores']}")

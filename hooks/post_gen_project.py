@@ -6,17 +6,17 @@ DL_TEMPLATE_SKIP=venv,kernel,git (any subset) switches steps off.
 import os
 import sys
 
-# True or False: no answer of the user gets into this file.
+# True or False, so that no answer of the user gets into this file.
 HAS_OUTPUT_DIR = "{{ '_output_dir' in cookiecutter }}" == "True"
 
 SKIP = {"venv": "--no-venv", "kernel": "--no-kernel", "git": "--no-git"}
 
 
 def is_temporary():
-    """Whether cruft renders into a temporary folder, only to compare it and delete it.
+    """Return whether cruft renders into a temporary folder, only to compare it and delete it.
 
     There a kernel would point to a deleted folder, and a .git or .venv would spoil cruft's patch.
-    cruft sets no variable; it is known by what is not in its context, and by where it renders.
+    cruft sets no variable, but gives no _output_dir, and renders into a folder of tempfile's.
     """
     if HAS_OUTPUT_DIR:
         return False
@@ -42,7 +42,7 @@ def main():
 
     folder = os.path.basename(os.getcwd())
     command = [sys.executable, "bootstrap.py", *flags]
-    # plain ASCII, as everything that hooks print: paths may have other characters
+    # paths may have other characters, and hooks print only plain ASCII
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:backslashreplace"}
     sys.stdout.flush()
     try:

@@ -154,7 +154,7 @@ EXAMPLES = {
 }
 
 
-def refusal(name, value):
+def find_refusal(name, value):
     """Return (rule, suggestion) for the first rule that a value breaks, or None if it can work."""
     if value is None:
         return 'null, as from "name:" in a YAML file, is not text: write ""', EXAMPLES.get(name)
@@ -164,20 +164,20 @@ def refusal(name, value):
         broken = rule(value)
         if broken:
             suggestion = broken[1] or EXAMPLES.get(name, "")
-            better = refusal(name, suggestion)  # a suggestion must pass every rule, too
+            better = find_refusal(name, suggestion)  # a suggestion must pass every rule, too
             return broken[0], better[1] if better else suggestion
     return None
 
 
-def refusals(answers):
+def find_refusals(answers):
     """Return (name, value, rule, suggestion) for each answer that cannot work."""
-    found = [(name, answers[name], refusal(name, answers[name])) for name in RULES]
+    found = [(name, answers[name], find_refusal(name, answers[name])) for name in RULES]
     broken = [(name, value, *why) for name, value, why in found if why]
-    return broken or list(given_private(answers))
+    return broken or list(find_private(answers))
 
 
-def given_private(answers):
-    """Yield the same for private names that were given, which would name files anywhere."""
+def find_private(answers):
+    """Yield the same for private answers that were given: they could name files anywhere."""
     licence = answers.get("open_source_license")
     derived = {
         "__answers_are_text": [""],
@@ -189,8 +189,8 @@ def given_private(answers):
             yield name, answers[name], "it follows from the other answers: do not give it", value
 
 
-def unsaved_work():
-    """Say why the files of an existing project (`cookiecutter -f`) must not be overwritten."""
+def describe_unsaved_work():
+    """Return why the files of an existing project (`cookiecutter -f`) must not be overwritten."""
     if not set(os.listdir(".")) - {".git"}:
         return None
     import subprocess  # slow to import, and rarely needed
@@ -217,21 +217,21 @@ def unsaved_work():
 
 
 def print_block(*lines):
-    """Print lines that stand out above what cookiecutter prints, in plain ASCII if they can be."""
+    """Print lines in a frame, so that they stand out from what cookiecutter prints."""
     rule = "=" * 78
     print("", rule, *lines, rule, "", sep="\n", file=sys.stderr, flush=True)
 
 
-def wrap(rule):
+def wrap_rule(rule):
     from textwrap import fill  # only when something is refused
 
     return fill(rule, 78, initial_indent="    rule: ", subsequent_indent=" " * 10)
 
 
-def old_version():
+def find_old_version():
     """Return the version of cookiecutter if it is too old, or None.
 
-    Its metadata lies beside it; importing it for its version takes as long as all else here.
+    It is read from the name of its metadata: importing cookiecutter takes as long as all else here.
     """
     for folder in filter(os.path.isdir, sys.path):
         for name in os.listdir(folder):
@@ -239,11 +239,11 @@ def old_version():
             if found:
                 numbers = tuple(map(int, found[1].split(".")[:3]))
                 return found[1] if numbers < OLDEST else None
-    return None  # it brings its modules in another way, and is new
+    return None  # without metadata beside it, as new versions may be installed
 
 
-def command_lines(corrections):
-    """Return the command that gives all answers again, but these corrected, in lines for sh."""
+def format_command(corrections):
+    """Return the command that gives all answers again, with these corrections, in lines for sh."""
     from shlex import quote
 
     output = ANSWERS["_output_dir"]
@@ -288,8 +288,8 @@ def end_cookiecutter(project):
     time.sleep(0.2)  # a hook that has failed meanwhile would be reported first
 
 
-def birth_time(path):
-    """Return when a folder was made, in seconds since 1970; 0 if the system does not tell."""
+def read_birth_time(path):
+    """Return when a folder was created, in seconds since 1970; 0 if the system does not say."""
     status = os.stat(path)
     if hasattr(status, "st_birthtime"):
         return status.st_birthtime
@@ -305,19 +305,19 @@ def birth_time(path):
 def remove_new_parents():
     """Remove the empty folders that a slug such as a/b/c made above the project's own.
 
-    cookiecutter itself removes only the innermost one. Their times of birth tell which are new: a
+    cookiecutter itself removes only the innermost one. Their creation times tell which are new: a
     folder that existed before, even an empty one, stays.
     """
     project = os.getcwd()
     output = os.path.realpath(ANSWERS.get("_output_dir") or project)
-    born = birth_time(project)
+    born = read_birth_time(project)
     new = [project]
     parent = os.path.dirname(project)
     while (
         born
         and parent != output
         and os.listdir(parent) == [os.path.basename(new[-1])]
-        and 0 <= born - birth_time(parent) < 0.1
+        and 0 <= born - read_birth_time(parent) < 0.1
     ):
         new.append(parent)
         parent = os.path.dirname(parent)
@@ -328,15 +328,15 @@ def remove_new_parents():
 
 
 def refuse_answers(broken):
-    """Print each rule that is broken with a suggestion, then the command that takes them all."""
+    """Print each broken rule with a suggestion, then the command that takes all suggestions."""
     lines = ["This project was not created: an answer cannot work.", ""]
     for name, value, rule, suggestion in broken:
         advice = f"{name}={suggestion}" if suggestion else "leave it empty"
-        lines += [f"  {name} = {ascii(value)}", wrap(rule), f"    try:  {advice}", ""]
+        lines += [f"  {name} = {ascii(value)}", wrap_rule(rule), f"    try:  {advice}", ""]
     if "_output_dir" in ANSWERS:  # else this is cruft
         corrections = {name: suggestion for name, _, _, suggestion in broken if name[0] != "_"}
         lines += ["With that, and your other answers as they were:"]
-        lines += [*command_lines(corrections), ""]
+        lines += [*format_command(corrections), ""]
     print_block(*lines[:-1])
     if any(name == "project_slug" for name, *_ in broken):
         remove_new_parents()
@@ -345,8 +345,8 @@ def refuse_answers(broken):
 def main():
     sys.stderr.reconfigure(errors="backslashreplace")
     project = os.getcwd()
-    version = old_version()
-    broken = [] if version else refusals(ANSWERS)
+    version = find_old_version()
+    broken = [] if version else find_refusals(ANSWERS)
     if version:
         oldest = ".".join(map(str, OLDEST))
         print_block(
@@ -358,7 +358,7 @@ def main():
         )
     elif broken:
         refuse_answers(broken)
-    elif reason := unsaved_work():
+    elif reason := describe_unsaved_work():
         print_block(
             f"Nothing was written into {ascii(os.path.basename(project))}: {reason}.",
             "",

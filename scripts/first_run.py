@@ -49,7 +49,7 @@ def main() -> None:
             )
             if done.stdout.strip():
                 console.print(Text.from_ansi(done.stdout.strip("\n")))
-    # without rich's web fonts: the image needs nothing from elsewhere
+    # without rich's web fonts, so that the image loads nothing
     drawing = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.S)
     console.save_svg(
         str(TEMPLATE / "docs/first_run.svg"), title="the first minute", code_format=drawing

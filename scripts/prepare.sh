@@ -23,8 +23,8 @@ if [ "${3:-}" = hosts ] && command -v apt-get >/dev/null; then
     fi
 fi
 
-# A machine with an init system would start a public sshd at once, and again at every boot. Its owner
-# has to decide that; elsewhere (a container, CI) one file keeps the package from starting it.
+# With an init system, the package would start a public sshd at once, and again at every boot, which
+# the machine's owner has to decide. Elsewhere (a container, CI) one file keeps it from starting.
 starts_a_server() {
     case $packages in *openssh-server*) [ -d /run/systemd/system ] ;; *) false ;; esac
 }

@@ -28,7 +28,7 @@ def run_git(*arguments: str) -> str:
 
 
 def read_section(title: str) -> str:
-    """Return what lab's CHANGELOG has below `## TITLE`."""
+    """Return the section `## TITLE` of lab's CHANGELOG, without its heading."""
     found = re.search(
         rf"(?ms)^## {re.escape(title)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)", LOG.read_text("utf-8")
     )
@@ -46,7 +46,7 @@ def find_obstacle(version: str) -> str | None:
     if run_git("status", "--porcelain"):
         return "the working tree has changes. Commit them first."
     if run_git("tag", "--list", f"v{version}"):
-        return f"the tag v{version} exists already."
+        return f"the tag v{version} already exists."
     if not re.search(r"(?m)^- ", read_section("Unreleased")):
         return "lab/CHANGELOG.md has nothing under '## Unreleased'. Say what is new."
     return None

@@ -20,7 +20,7 @@ EPOCH = "1577836800"  # the time of every file in the wheel: 2020-01-01
 
 def build_wheel(folder: Path) -> Path:
     """Build the wheel of lab/ into a folder, and return its path."""
-    with tempfile.TemporaryDirectory() as clean:  # only the package's files: no caches, no drafts
+    with tempfile.TemporaryDirectory() as clean:  # only the package's files, no caches or drafts
         source = Path(clean, "lab")
         source.mkdir()
         for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):

@@ -728,7 +728,7 @@ def test_every_python_we_name_creates_sets_up_and_runs_lab(tmp_path, home, versi
     project.run(*command, "-o", tmp_path, *answers, cwd=tmp_path, env=skip)
     assert (project.path / ".git").exists()
     # a module that only some versions have
-    refused = "sys.version, refusal('project_slug', 'distutils') is not None"
+    refused = "sys.version, find_refusal('project_slug', 'distutils') is not None"
     said = ask_hook(refused, tmp_path, command[0])
     assert said.startswith(f"{version}.") and said.endswith(" True\n")
 

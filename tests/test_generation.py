@@ -290,7 +290,7 @@ def test_a_second_bake_over_uncommitted_work_writes_nothing(bake, home):
     project.git("commit", "--quiet", "--message", "not in it")
     hidden = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "status.showUntrackedFiles"}
     hidden["GIT_CONFIG_VALUE_0"] = "no"
-    asked = functools.partial(ask_hook, "unsaved_work()", project.path)
+    asked = functools.partial(ask_hook, "describe_unsaved_work()", project.path)
     assert "1 changes that are not committed" in asked(**hidden)
     (home / "ignore").write_text("*.md\n")
     project.git("config", "--global", "core.excludesFile", "~/ignore")
@@ -323,7 +323,7 @@ def test_a_bake_over_files_that_are_in_no_repository_writes_nothing(bake):
     assert readme.read_text() == "my work"
     (folder.path / ".gitignore").write_text(f"/{project.path.name}/\n")
     folder.git("init", "--quiet")  # the repository around it ignores it
-    assert "files that git does not track" in ask_hook("unsaved_work()", project.path)
+    assert "files that git does not track" in ask_hook("describe_unsaved_work()", project.path)
     shutil.rmtree(project.path)
     subprocess.run(["git", "init", "--quiet", project.path], check=True)
     assert cookiecutter(folder.path, "-f", skip="venv,kernel").returncode == 0

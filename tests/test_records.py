@@ -357,7 +357,7 @@ def test_other_code_gives_a_difference_and_exit_code_1(desk):
     output = desk("reproduce", other, "--keep", code=1)
     assert re.search(r"^val/loss .* differs from step 17 on, by [\d.e-]+ at most$", output, re.M)
     assert re.search(r"^train/loss .* differs: 5 points recorded, 3 now", output, re.M)
-    assert output.splitlines()[-1].startswith(f"other numbers: {other}, ")
+    assert output.splitlines()[-1].startswith(f"different numbers: {other}, ")
     kept, remove = re.search(r"^kept +(\S+); to remove it: (.*)", output, re.M).groups()
     kept = Path(kept)
     assert "config.lr * 3" in (kept / "code/src/my_experiment/training.py").read_text()

@@ -118,7 +118,7 @@ def test_a_setup_that_fails_on_a_terminal_ends_with_one_line_and_exit_code_1(lap
             lock.write("there-is-no-such-package==1\n")
         done = on_terminal(laptop, "lab setup")
         assert "there-is-no-such-package" in done.stdout
-        assert done.stdout.rstrip().endswith("lab: gpu is not ready; the cause stands above.")
+        assert done.stdout.rstrip().endswith("lab: gpu is not ready: the cause is above.")
     else:
         laptop.hosts.worker.program("sha256sum", "#!/bin/sh\nkill -9 $(pgrep -x sshd)\n")
         done = on_terminal(laptop, "lab setup")

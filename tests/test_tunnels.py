@@ -513,7 +513,7 @@ def test_a_configuration_that_switches_the_token_off_is_refused(laptop, worker):
     )
     done = laptop.lab("notebook", check=False)
     settings.unlink()
-    assert done.returncode == 1 and "switches the token off" in done.stderr
+    assert done.returncode == 1 and "disables the token" in done.stderr
     assert not [c for c in everything(laptop.hosts.worker).values() if "jupyter-lab" in c]
 
 

@@ -134,7 +134,7 @@ def test_a_repository_of_any_kind_is_taken_in_with_no_line_changed_and_given_bac
         *untracked
     } and "machines.local.toml" not in untracked
     assert init("--yes")[1].endswith("nothing was changed\n") and list_files(path) == after
-    (line,) = [line for line in printed.splitlines() if line.startswith("To take it back: ")]
+    (line,) = [line for line in printed.splitlines() if line.startswith("To undo it: ")]
     subprocess.run(
         line.partition(": ")[2], shell=True, cwd=path, check=True, stdout=subprocess.DEVNULL
     )

@@ -175,7 +175,7 @@ ASKED = (
     current.outputs,
     lambda: current.source_folder(current.root()),
     lock.list_inputs,
-    lock.list_more,
+    lock.list_other_requirements,
     lock.is_package,
     lock.find_oldest_python,
 )

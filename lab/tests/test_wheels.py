@@ -39,7 +39,7 @@ def test_a_platform_is_what_uv_and_pip_call_it():
     assert PLATFORM.tags[0] == "manylinux_2_36_x86_64"
     assert {"manylinux2014_x86_64", "manylinux_2_17_x86_64", "linux_x86_64"} <= set(PLATFORM.tags)
     for strange in ({"machine": "riscv64"}, {"glibc": 12}):
-        with pytest.raises(LabError, match="no wheels are brought"):
+        with pytest.raises(LabError, match="machine like this"):
             assert PLATFORM._replace(**strange).uv_name
 
 

@@ -110,7 +110,7 @@ def main(words: list[str] | None = None) -> int:
         problems = verify(args.dataset)
     except LabError as error:
         problems = [f"error: {error}"]
-    print("\n".join(problems) or f"{args.dataset} is as its manifest says")
+    print("\n".join(problems) or f"{args.dataset} matches its manifest")
     return 1 if problems else 0
 
 

@@ -308,7 +308,7 @@ def run_command(words: list[str] | None) -> int:
     root = folder(args.dataset)  # refuses a wrong name before all the images are read
     if args.command == "verify":
         problems = verify(args.dataset)
-        print("\n".join(problems) or f"{args.dataset} is as its manifest says")
+        print("\n".join(problems) or f"{args.dataset} matches its manifest")
         return 1 if problems else 0
     if args.command == "split":
         source, samples = str(args.source), splitting.find_images(args.source, show_progress)

@@ -25,12 +25,12 @@ class Adoption:
     """What `lab init` did."""
 
     added: list[str]  # new files, by their names in the project
-    extended: list[str]  # files of the user's, with new lines at their ends
-    notes: list[str]  # what was left alone, and what to know of it
+    extended: list[str]  # the user's files, with new lines at their ends
+    notes: list[str]  # what was left alone, and what the user has to know
 
     @property
-    def back(self) -> str:
-        """The commands that take it all back."""
+    def undo(self) -> str:
+        """The commands that undo all of it."""
         restore = [f"git checkout -- {shlex.join(self.extended)}"] if self.extended else []
         return "; ".join([*restore, f"git clean -fdx -- {shlex.join(self.added)}"])
 
@@ -38,8 +38,8 @@ class Adoption:
 def adopt(repository: Repository, answers: Answers, wheel: str = "") -> Adoption:
     """Write everything that a project needs, and compile its lock.
 
-    `wheel` is the file of lab to use; by default the one that this lab was installed from.
-    LabError if a file is in the way, has uncommitted edits, or if no lock fits; then nothing is
+    `wheel` is the wheel of lab to use; by default the one that this lab was installed from.
+    LabError if a file is in the way or has uncommitted edits, or if no lock fits; then nothing is
     changed.
     """
     root, locked = repository.root, repository.find_lock()
@@ -85,22 +85,22 @@ def adopt(repository: Repository, answers: Answers, wheel: str = "") -> Adoption
 
 
 def refuse_edits(repository: Repository, names: list[str]) -> None:
-    """Raise LabError if what would be written is there already, or could not be taken back."""
+    """Raise LabError if a file is in the way, or has edits that could not be restored."""
     root = repository.root
     files.refuse_links(root, names)
     for name in ("bootstrap.py", "machines.local.toml"):
         if name in names and (root / name).exists():
-            raise LabError(f"{root / name} exists, and lab has a file of that name: rename yours.")
+            raise LabError(f"{root / name} exists, and lab needs that name: rename yours.")
     edited = git.run("status", "--porcelain", "--", *names, cwd=root)
     if edited:
         raise LabError(
             f"{edited.splitlines()[0][3:]} has changes that are not committed: commit them first,"
-            " so that git can take back what lab init does."
+            " so that git can undo what lab init does."
         )
 
 
 def find_version(wheel: str) -> str:
-    """Return the version of lab that the project gets: of that wheel, or this one."""
+    """Return the version of lab that the project gets: that of the wheel, or of this lab."""
     if wheel:
         return update.read_wheel(Path(wheel))[0]
     try:
@@ -110,7 +110,7 @@ def find_version(wheel: str) -> str:
 
 
 def bring_wheel(wheel: str, version: str, target: Path) -> None:
-    """Put the wheel of lab into the project: the file, or from where this lab was installed.
+    """Put the wheel of lab into the project: the given one, or what this lab was installed from.
 
     pip, pipx and uv note the file or address that they were given; otherwise it was an index.
     """
@@ -120,7 +120,7 @@ def bring_wheel(wheel: str, version: str, target: Path) -> None:
     if path and "://" not in path:
         if not path.endswith(".whl") or not Path(path).exists():
             advice = "name one with --wheel FILE"
-            raise LabError(f"this lab was installed from {path}, which is no wheel now: {advice}.")
+            raise LabError(f"lab was installed from {path}, which is gone or no wheel: {advice}.")
         if update.read_wheel(Path(path))[0] != version:
             raise LabError(f"{path} is no longer the wheel of lab {version}: name it with --wheel.")
         shutil.copyfile(path, target)
@@ -136,7 +136,7 @@ def find_origin() -> str:
 
 
 def include(repository: Repository, names: list[str]) -> None:
-    """Let git see the files, whatever the user's .gitignore has: a job needs them."""
+    """Make sure that the user's .gitignore does not hide these files: every job needs them."""
 
     def find_ignored() -> list[str]:
         command, listed = ("check-ignore", "--no-index", "--stdin", "-z"), "\0".join(names)
@@ -155,14 +155,14 @@ def include(repository: Repository, names: list[str]) -> None:
 
 
 def make_notes(repository: Repository, locked: str) -> list[str]:
-    """Say what was left alone and has to be known."""
+    """List what was left alone, and what the user has to know."""
     root, notes = repository.root, []
     if (root / "machines.toml").exists() and git.run("ls-files", "--", "machines.toml", cwd=root):
-        notes.append("machines.toml: it was there, and is as it was")
+        notes.append("machines.toml: yours, unchanged")
     if (root / "requirements.txt").exists() and locked != "requirements.txt":
         notes.append(f"requirements.txt: yours; {locked} is compiled from it (lab lock)")
     if (root / "uv.lock").exists():
-        notes.append("uv.lock: yours; uv sync and uv run would make .venv theirs again")
+        notes.append("uv.lock: yours; uv sync and uv run would rebuild .venv from it")
     if imported := repository.imported:
         names = f"{', '.join(imported[:8])}{' …' if len(imported) > 8 else ''}"
         notes.append(f"your code imports {names}: list them in requirements.txt, then lab lock")

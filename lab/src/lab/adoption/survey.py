@@ -32,15 +32,15 @@ class Answers:
 
 @dataclass(frozen=True)
 class Repository:
-    """A folder that can become a project, as far as it matters for that."""
+    """A folder that can become a project, and what lab init has to know about it."""
 
     root: Path
     settings: dict[str, Any]  # of its pyproject.toml; {} without one
 
     @property
     def has_own_name(self) -> bool:
-        """Whether its pyproject.toml names it in [project]."""
-        return bool(find(self.settings, "project", "name"))
+        """Return whether its pyproject.toml names it in [project]."""
+        return bool(find_text(self.settings, "project", "name"))
 
     def propose(self) -> Answers:
         """Propose the answers."""
@@ -50,8 +50,8 @@ class Repository:
         written = (files.read_text(path, "replace") for path in self._list("setup.cfg", "setup.py"))
         found = [NAMED.search(text) for text in written]
         names = [
-            find(self.settings, "project", "name"),
-            find(self.settings, "tool", "poetry", "name"),
+            find_text(self.settings, "project", "name"),
+            find_text(self.settings, "tool", "poetry", "name"),
         ]
         for name in [*names, *(one[1] for one in found if one)]:
             if NAME.fullmatch(name):
@@ -65,11 +65,11 @@ class Repository:
         version = re.match(r"\d+\.\d+", wanted[0]) if wanted else None
         if version and version[0] in PYTHONS:
             return version[0]
-        required = find(self.settings, "project", "requires-python")
+        required = find_text(self.settings, "project", "requires-python")
         try:
             allowed = SpecifierSet(required)
             fitting = [one for one in PYTHONS if f"{one}.99" in allowed or f"{one}.0" in allowed]
-        except ValueError:  # it is none, or has a number of thousands of digits
+        except ValueError:  # not a specifier, or a number with thousands of digits
             return PYTHONS[0]
         if not fitting:
             least, most = sorted(PYTHONS, key=lambda one: int(one[2:]))[:: len(PYTHONS) - 1]
@@ -85,7 +85,7 @@ class Repository:
         return "src" if packages and not (self.root / "src/__init__.py").exists() else "."
 
     def find_dataset(self, name: str) -> str:
-        """Find the name of its dataset: the only folder in data/, or else that of the project."""
+        """Find the name of its dataset: of the only folder in data/, otherwise the project's."""
         found = [path.name for path in self.root.glob("data/*") if path.is_dir()]
         fitting = [one for one in found if project.DATASET.fullmatch(one)]
         if len(fitting) == 1:
@@ -93,7 +93,7 @@ class Repository:
         return name if project.DATASET.fullmatch(name) else f"data-{name}"
 
     def find_unread(self) -> list[str]:
-        """Find what lists packages in a form that is not read: of conda, pipenv, a bare Poetry."""
+        """Find files that list packages in a form that lab does not read: conda, Pipenv, Poetry."""
         found = [path.name for path in self._list("environment.yml", "environment.yaml", "Pipfile")]
         poetry = project.get_table(self.settings, "tool", "poetry")
         is_built = "build-system" in self.settings and poetry.get("package-mode", True)
@@ -103,7 +103,7 @@ class Repository:
 
     @cached_property
     def imported(self) -> list[str]:
-        """What its code imports, where it says nowhere which packages it needs."""
+        """What its code imports, if no file says which packages it needs; otherwise []."""
         listed = [
             project.get_table(self.settings, *at) for at in (("project",), ("tool", "poetry"))
         ]
@@ -125,25 +125,26 @@ class Repository:
         return sorted(found - own)
 
     def find_lock(self) -> str:
-        """Find a free name for the lock: requirements.txt, unless that is, or has to be, theirs."""
+        """Find a free name for the lock: requirements.txt, unless the user has or needs that."""
         names = ("requirements.txt", "requirements.lock", "requirements-lab.lock")
         for name in names[1:] if self.find_unread() or self.imported else names:
             if not (self.root / name).exists():
                 return name
-        raise LabError("requirements.lock exists, where the lock would be: rename it.")
+        both = "requirements.lock and requirements-lab.lock exist"
+        raise LabError(f"{both}, and the lock needs one of these names: rename one.")
 
     def _list(self, *names: str) -> list[Path]:
         return [self.root / name for name in names if (self.root / name).is_file()]
 
 
 def find_repository(folder: Path) -> Repository:
-    """Look at the folder that shall become a project; LabError if it cannot."""
+    """Examine the folder that is to become a project; LabError if it cannot."""
     top = git.run("rev-parse", "--show-toplevel", cwd=folder, accept=range(256)).removesuffix("\n")
     if not top:
-        raise LabError(f"{folder} is in no git repository of yours: git init, and commit, first.")
+        raise LabError(f"{folder} is not in a git repository of yours: git init and commit first.")
     markers = ("pyproject.toml", "setup.py", "requirements.txt")
     if Path(top).resolve() != folder and not any((folder / one).exists() for one in markers):
-        raise LabError(f"{folder} is a folder inside a repository: cd {top}")
+        raise LabError(f"{folder} is inside a repository: first cd {top}")
     if git.run("rev-parse", "--verify", "--quiet", "HEAD", cwd=folder, accept=range(256)) == "":
         raise LabError("the repository has no commit yet: git add and git commit your code first.")
     settings = folder / "pyproject.toml"
@@ -154,8 +155,8 @@ def find_repository(folder: Path) -> Repository:
     return Repository(folder, content)
 
 
-def find(settings: dict[str, Any], *keys: str) -> str:
-    """Return a text in nested tables; "" if it is missing."""
+def find_text(settings: dict[str, Any], *keys: str) -> str:
+    """Return a text from nested tables; "" if it is missing."""
     value: Any = settings
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
@@ -163,7 +164,7 @@ def find(settings: dict[str, Any], *keys: str) -> str:
 
 
 def check(name: str, answer: str) -> str:
-    """Hold an answer against its rule and return it; UsageError if it cannot work."""
+    """Check an answer against its rule and return it; UsageError if it cannot work."""
     rule = ""
     if name == "name" and not NAME.fullmatch(answer):
         rule = "letters, digits, '.', '_' and '-', at most 50, with a letter or digit at both ends"

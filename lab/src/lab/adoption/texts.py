@@ -7,11 +7,11 @@ from lab.adoption.survey import Answers, Repository
 from lab.ground import files, git, project
 from lab.ground.errors import LabError
 
-REQUIRES = ("ipykernel>=6.29", "pip>=25")  # beside lab: its kernel, and a `pip install` of its own
+REQUIRES = ("ipykernel>=6.29", "pip>=25")  # for the kernel, and for pip install in the environment
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py.txt")  # the template's, byte for byte
 IGNORED = (
     *("/.venv*", "/runs", "/remote/", "/machines.local.toml"),
-    *("__pycache__/", "*.egg-info/"),  # what Python makes would be in every snapshot
+    *("__pycache__/", "*.egg-info/"),  # otherwise every snapshot would have them
 )
 WHEEL = "vendor/dl_remote_lab-*.whl"
 
@@ -54,13 +54,13 @@ def read(repository: Repository, name: str) -> bytes:
 
 
 def list_ignored(repository: Repository) -> list[str]:
-    """List what git shall ignore: of data/ all, unless the user has some of it in git."""
+    """List what git must ignore: all of data/, unless the user has some of it in git."""
     tracked = git.run("ls-files", "--", "data", cwd=repository.root)
     return [*IGNORED, "/data/*/models/" if tracked else "/data"]
 
 
 def extend_settings(repository: Repository, tables: list[str]) -> bytes:
-    """Return pyproject.toml with these tables at its end, and all else as it was."""
+    """Return pyproject.toml with these tables at its end, and the rest unchanged."""
     path, after = repository.root / "pyproject.toml", append(repository, "pyproject.toml", tables)
     try:
         settings = project.parse_toml(after.decode("utf-8"))

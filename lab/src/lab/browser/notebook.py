@@ -18,8 +18,8 @@ from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ForwardingForbidden
 
 PORT = 8888
-LONGEST = 300  # seconds that a start may take there
-SOCKET = re.compile("/[A-Za-z0-9._~+=@,/-]{1,106}")  # a path that ssh takes for nothing else
+TIMEOUT = 300  # seconds for a start on the machine
+SOCKET = re.compile("/[A-Za-z0-9._~+=@,/-]{1,106}")  # a path without characters special to ssh
 PAGE = """<!DOCTYPE html>
 <meta charset="utf-8"><meta name="referrer" content="no-referrer">
 <meta http-equiv="refresh" content="0; url={url}">
@@ -41,14 +41,15 @@ def start(
 ) -> tuple[Server, Tunnel]:
     """Start or reuse the server on the machine and the tunnel to it.
 
-    `env`: variables for the kernels, beside those of machines.toml; then none may run already.
-    Raises RemoteError if it cannot run there, SshError, LabError if the tunnel does not reach it:
-    ForwardingForbidden if sshd lets nothing through; UsageError for a login node of Slurm.
+    `env`: variables for the kernels, in addition to those of machines.toml; a server that already
+    runs cannot take any. Raises UsageError for a login node of Slurm, RemoteError if the server
+    cannot run, SshError, LabError if the tunnel does not reach it, ForwardingForbidden if sshd
+    forwards nothing.
     """
     if connection.machine.scheduler:
         raise UsageError(
-            f"{connection.name} is a login node of Slurm, where no JupyterLab may stay running:"
-            " open the notebook on this computer, where remote.run() of lab starts jobs there."
+            f"{connection.name} is a login node of Slurm, where no JupyterLab may keep running:"
+            " open the notebook on this computer, and start jobs with remote.run() of lab."
         )
     print_message(f"starting JupyterLab on {connection.name} ...")
     server = start_server(connection, env)
@@ -85,7 +86,7 @@ def start_server(
 
 
 def parse_server(answer: str) -> Server:
-    """Read what notebook_server.py printed after a start. ValueError if it is none of it."""
+    """Parse what notebook_server.py printed after a start. ValueError if it is anything else."""
     content = parse_object(answer, token=str, started=bool)
     socket, port = content.get("socket", ""), content.get("port", 0)
     if not re.fullmatch("[0-9a-f]{16,100}", content["token"]):
@@ -103,7 +104,7 @@ def _call_server(
     env: Mapping[str, str] = MappingProxyType({}),
     tcp: bool = False,
 ) -> str:
-    """Let notebook_server.py do this on the machine, and return its answer."""
+    """Run an action of notebook_server.py on the machine, and return its answer."""
     program = Path(__file__).with_name("notebook_server.py").read_text("utf-8")
     machine = connection.machine
     send = action == "start" and bool(machine.prelude)
@@ -116,7 +117,7 @@ def _call_server(
         action=action,
         tcp="yes" if tcp else "",
         program=program,
-        within=LONGEST,
+        within=TIMEOUT,
         **given,
     )
 
@@ -128,9 +129,9 @@ def open_tunnel(connection: Connection, server: Server, port: int | None) -> Tun
 
 
 def lets_nothing_through(tunnel: Tunnel) -> bool:
-    """Tell whether sshd forbids a tunnel: it is open, a server answers there, and here nothing.
+    """Return whether sshd forbids forwarding: the tunnel is open, but nothing answers through it.
 
-    ssh itself says nothing of it.
+    ssh itself reports no error.
     """
     return not any(
         tunnels.request(tunnel, "/api")[0] or tunnels.read_state(tunnel.path) for _ in range(2)
@@ -139,7 +140,7 @@ def lets_nothing_through(tunnel: Tunnel) -> bool:
 
 def stop(connection: Connection) -> bool:
     """End the tunnel, and the server with its kernels; return whether one ran."""
-    tunnel = tunnels.read(tunnels.file_of("notebook", connection.name))
+    tunnel = tunnels.read(tunnels.find_file("notebook", connection.name))
     if tunnel:
         tunnels.stop(tunnel)
     answer = _call_server(connection, "stop")
@@ -150,14 +151,14 @@ def stop(connection: Connection) -> bool:
 def write_page(url: str, tunnel: Tunnel) -> str:
     """Write a page that leads to the address, for this user alone; return the page's own address.
 
-    What a program is started with, everybody on this computer can see; so the browser does not get
-    the token as an argument. The page is in the environment, as some browsers may not read the
-    hidden folders of a home.
+    Everybody on this computer can see a program's arguments, so the browser does not get the token
+    as one. The page is in the environment, as some browsers may not read the hidden folders of a
+    home.
     """
     name = f"lab-{tunnel.machine}-notebook.html"
     environment = project.root() / ".venv"
     page = environment / name if environment.is_dir() else tunnel.path.with_name(name)
-    page.unlink(missing_ok=True)  # with whatever mode it has
+    page.unlink(missing_ok=True)  # its mode may be another one
     files.write(page, PAGE.format(url=url), durable=False, private=True)
     return page.as_uri()
 

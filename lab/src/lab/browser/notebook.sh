@@ -1,12 +1,12 @@
 # Starts this project's JupyterLab, reuses the one that runs, or ends it.
-# Variables: project, owner (whose it is: each has one of their own), action (start or stop), tcp (yes: sshd here forwards no sockets), exports, given (yes: they have some that machines.toml
-# does not give), program (the
-# text of notebook_server.py, which does it and prints the answer), and those of runner_scripts.sh.
+# Variables: project, owner (each user has a server of their own), action (start or stop), tcp (yes: sshd here forwards
+# no sockets), exports, given (yes: exports has some that machines.toml does not give), program (the text of
+# notebook_server.py, which does the work and prints the answer), and those of runner_scripts.sh.
 # Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh
 
 cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
     fail "the project is not on $hostname yet: $lab setup."
-[ -x .venv/bin/jupyter-lab ] || # to import it would take as long as to start it
+[ -x .venv/bin/jupyter-lab ] || # importing it would take as long as starting it
     fail "there is no JupyterLab in the environment on $hostname: $lab setup."
 mkdir -p "$ours"
 chmod 700 "$ours" # the terminal below shows the token, and older versions of tmux check no user

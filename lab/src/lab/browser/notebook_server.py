@@ -26,14 +26,15 @@ Server: TypeAlias = dict[str, Any]
 
 START = 90  # seconds; a first start on a slow network disk takes long
 ANSWER = 10  # seconds
-LAB = sys.argv[-1]  # how commands of lab for this machine begin
-MARK = "LAB_NOTEBOOK"  # the variable by which all of its processes are found
+LAB = sys.argv[-1]  # how lab commands for this machine begin
+MARK = "LAB_NOTEBOOK"  # the variable by which all its processes are found
 
 
 def main(action: str, folder: str, project: str, data: str, tcp: str, given: str) -> dict[str, Any]:
-    """Do `action`. `folder` is for the server's files, `project` has runs/; "yes" or "": `tcp`.
+    """Take an action, "start" or "stop", and return what to print.
 
-    `given`, also "yes" or "": the environment has variables for this start.
+    `folder` is for the server's files, `project` has runs/. `tcp` and `given` are "yes" or "":
+    whether to listen on a port, and whether the environment has variables for this start only.
     """
     own = Path(folder)
     own.mkdir(mode=0o700, exist_ok=True)
@@ -45,12 +46,12 @@ def main(action: str, folder: str, project: str, data: str, tcp: str, given: str
         server = read_server(own)
         if server:
             wait_for(server, own, ANSWER)
-            # a server with kernels is not ended for a port
+            # a server with kernels is not ended to make it listen on a port
             if tcp != "yes" or "port" in server or list_kernels(server):
                 if given:
                     fail(
-                        "your JupyterLab runs already, and has the variables of its start: leave"
-                        f" --env out, or end it with its kernels first: {LAB} notebook --stop."
+                        "your JupyterLab is already running, with the variables of its start: leave"
+                        f" out --env, or end it with its kernels first: {LAB} notebook --stop."
                     )
                 return {**server, "started": False}
         stop(own)
@@ -76,7 +77,7 @@ def start(own: Path, project: Path, data: str, tcp: str) -> Server:
     command = [os.path.abspath(".venv/bin/jupyter-lab"), "--no-browser", "--ServerApp.root_dir=."]
     command += ["--ServerApp.base_url=/", "--ServerApp.certfile=", "--ServerApp.port_retries=0"]
     command += [f"--MultiKernelManager.default_kernel_name={kernel}"]
-    # on ports of 127.0.0.1 everybody could read what the kernels print
+    # over ports of 127.0.0.1 everybody could read what the kernels print
     command += ["--KernelManager.transport=ipc"]
     if os.geteuid() == 0:
         command.append("--ServerApp.allow_root=True")
@@ -115,7 +116,7 @@ def start(own: Path, project: Path, data: str, tcp: str) -> Server:
     try:
         wait_for(server, own, START)
         if request(server, "/api/status", "")[0] == 200:
-            fail("your Jupyter configuration on the machine switches the token off: enable it.")
+            fail("your Jupyter configuration on the machine disables the token: enable it.")
         kernels = json.loads(request(server, "/api/kernelspecs", token)[1])["kernelspecs"]
         if kernel not in kernels:
             fail(f"Jupyter does not find the kernel {kernel}: {LAB} setup.")
@@ -139,7 +140,7 @@ def find_kernel() -> str:  # noqa: RET503 (fail() does not return)
 
 
 def list_kernels(server: Server) -> list[Any]:
-    """Return the kernels that run."""
+    """Return the kernels that are running."""
     kernels: list[Any] = json.loads(request(server, "/api/kernels", server["token"])[1] or "[]")
     return kernels
 
@@ -180,7 +181,7 @@ def request(server: Server, path: str, token: str, method: str = "GET") -> tuple
 
 
 def stop(own: Path) -> bool:
-    """End the server with its kernels, or what one that died left; return whether one ran."""
+    """End the server and its kernels, or what a dead one left behind; return whether one ran."""
     server = read_server(own)
     if server and request(server, "/api/shutdown", server["token"], "POST")[0] == 200:
         wait_until_ended(own, 10)
@@ -199,7 +200,7 @@ def stop(own: Path) -> bool:
 def find_processes(own: Path) -> Iterator[int]:
     """Find the server and its kernels, by the variable that they inherited.
 
-    What else inherited it, such as a tmux that was started in Jupyter's terminal, is left alone.
+    Other processes that inherited it, such as a tmux started in Jupyter's terminal, are left alone.
     """
     mark = f"{MARK}={own}".encode(errors="surrogateescape")
     for path in Path("/proc").glob("[0-9]*"):
@@ -222,7 +223,7 @@ def wait_until_ended(own: Path, seconds: float) -> bool:
 
 
 def make_socket_folder(own: Path) -> str:
-    """Return a folder of this user alone for sockets: `own`, or a new one in /tmp.
+    """Return a folder for sockets that only this user can enter: `own`, or a new one in /tmp.
 
     The path of a socket has at most 107 bytes, of which kernels need 50, and ssh takes some
     characters for its own syntax. Not every network disk can hold a socket.
@@ -234,11 +235,11 @@ def make_socket_folder(own: Path) -> str:
             probe.bind(f"{path}/socket")
             (own / "socket").unlink()
             return path
-    return tempfile.mkdtemp(prefix="lab-", dir="/tmp")  # which only this user can enter
+    return tempfile.mkdtemp(prefix="lab-", dir="/tmp")
 
 
 def remove_sockets(sockets: Path, own: Path) -> None:
-    """Remove what a server left in the folder of its sockets."""
+    """Remove what a server left in its folder of sockets."""
     for pattern in ("socket", "kernel-*", "jpserver-*", "jupyter_cookie_secret"):
         for path in sockets.glob(pattern):
             path.unlink()
@@ -255,7 +256,7 @@ def free_port() -> int:
 
 
 def find_owner(port: int) -> int | None:
-    """Return the user id of who listens on a port of 127.0.0.1; None if nothing does."""
+    """Return the id of the user who listens on a port of 127.0.0.1; None if nobody does."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[1] == f"0100007F:{port:04X}" and fields[3] == "0A":

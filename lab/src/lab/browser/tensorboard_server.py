@@ -1,7 +1,7 @@
 """The process of one TensorBoard: it runs here, on records that it keeps fetching from the machine.
 
-TensorBoard knows no login, so none runs on a machine that others use. It ends by lab tunnels
---close or lab tensorboard --stop, or after IDLE seconds in which nobody looked at it.
+TensorBoard has no login, so it never runs on a machine that others use. It ends with lab tunnels
+--close or lab tensorboard --stop, or when nobody has looked at it for IDLE seconds.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ from lab.ssh.framing import PATIENCE
 from lab.ssh.ssh_errors import SshError
 from lab.transfer import fetch
 
-EVERY = min(10.0, PATIENCE)  # seconds between two looks at the machine, and at the event files
+EVERY = min(10.0, PATIENCE)  # seconds between two fetches, and between two reads of the event files
 
 
 class Use:
-    """When somebody looked at it last."""
+    """When somebody last looked at TensorBoard."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
 
     def note(self, path: str) -> None:
-        if path != tunnels.PROBE:  # that is lab tunnels
+        if path != tunnels.PROBE:  # which lab tunnels asks for
             self.last = time.monotonic()
 
 
@@ -53,7 +53,7 @@ def serve(number: int, use: Use) -> None:
     find, runs = io_wrapper.GetLogdirSubdirectories, project.runs_folder()
 
     def find_placed(folder: str) -> list[str]:
-        """Find the folders with curves, but for those that a fetch has not put in place yet."""
+        """Find the folders with curves, except those that a fetch has not put in place yet."""
         found = {path: Path(path).relative_to(runs).parts for path in find(folder)}
         return [path for path, parts in found.items() if not any(p[0] == "." for p in parts)]
 
@@ -84,16 +84,16 @@ def fetch_forever(machine: str, state: Path, reporting: threading.Lock) -> None:
     """Fetch the records again and again, even if the connection is lost."""
     connection = Connection(machines.get(machine))
     while True:
-        stays = False  # as it is until somebody changes something
+        lasting = False  # whether trying again soon would not help
         try:
             fetch.fetch(connection, models=False)
             text = ""
         except LabError as error:
             text = f"shows what was fetched before; {error}"
-            stays = isinstance(error, SshError) and error.lasting
+            lasting = isinstance(error, SshError) and error.lasting
         with reporting:
             report_state(state, text)
-        if stays:
+        if lasting:
             asyncio.run(wait_until_open(connection, LASTING_WAIT))
         else:
             time.sleep(EVERY)
@@ -120,9 +120,9 @@ def main(path: str, number: str) -> None:
     if content["machine"]:
         arguments = (content["machine"], state, reporting)
         threading.Thread(target=fetch_forever, args=arguments, daemon=True).start()
-    while time.monotonic() - use.last < IDLE and file.exists():  # without it nobody finds this
+    while time.monotonic() - use.last < IDLE and file.exists():  # lab finds this process by it
         time.sleep(5)
-    reporting.acquire()  # for good, as no file may be written any more
+    reporting.acquire()  # never released: no state may be written from here on
     tunnels.remove_files(file)
     end()
 

@@ -2,9 +2,9 @@
 
     browser -> 127.0.0.1:PORT (held by this process) -> local socket -> shared ssh -> remote socket
 
-The port stays with this process while there is no connection. When the shared connection ends, it
-is opened again if no host asks for anything; else this waits until somebody has opened it. This
-process ends by lab tunnels --close, or after IDLE seconds without use.
+The process keeps the port while there is no connection. When the shared connection ends, it is
+opened again if no host asks for anything; otherwise the process waits until somebody opens it. It
+ends with lab tunnels --close, or after IDLE seconds without use.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from lab.ssh.ssh_errors import ConnectionLost, SshError
 
 IDLE = 12 * 3600  # seconds without a connection
 LONGEST = 30  # seconds between two attempts
-LASTING_WAIT = 600  # the same after what stays wrong: some machines ban who fails five times
-AWAKE = 20  # seconds by which the clocks disagree after a sleep
+LASTING_WAIT = 600  # the same after a lasting error: some machines ban a user who fails five times
+AWAKE = 20  # seconds by which the clocks differ after a sleep
 AFTER_SLEEP = min(10.0, PATIENCE)  # seconds for the connection to answer then
 READY = b"the tunnel may open\n"
-# What runs on the machine where a port is forwarded, as that may become somebody else's when
-# Jupyter has ended: then the tunnel does not open, or ends within a second. It also ends with the
-# pipe from here.
+# Runs on the machine while a port is forwarded, as the port may become somebody else's once Jupyter
+# has ended: then the tunnel does not open, or ends within a second. It also ends when the pipe from
+# this process does.
 WATCH = """
 ready=
 while awk -v want=0100007F:{port:04X} -v me="$(id -u)" '
@@ -59,7 +59,7 @@ class Keeper:
         self.used = time.monotonic()
 
     async def run(self, listening: socket.socket) -> None:
-        """Keep the tunnel until a signal ends it, or nobody has used it for long."""
+        """Keep the tunnel until a signal ends it, or nobody has used it for IDLE seconds."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -77,7 +77,7 @@ class Keeper:
         os._exit(0)  # a thread may still wait for ssh
 
     async def keep(self) -> None:
-        """Forward, and again when that has ended, after a little longer each time."""
+        """Forward, and forward again when that has ended, waiting longer each time."""
         wait = 0.5
         while True:
             began = time.monotonic()
@@ -91,7 +91,7 @@ class Keeper:
             least = min(wait, 3)
             await asyncio.sleep(least)
             self.called.clear()
-            with suppress(asyncio.TimeoutError):  # whoever wants to use it need not wait longer
+            with suppress(asyncio.TimeoutError):  # a browser that asks for the tunnel cuts it short
                 await asyncio.wait_for(self.called.wait(), wait - least)
 
     async def stay_forwarded(self) -> SshError:
@@ -106,9 +106,9 @@ class Keeper:
             return error
 
     async def hold(self) -> SshError:
-        """Hold a connection through the forward: its end tells at once of the shared one's.
+        """Hold a connection through the forward, which ends at once with the shared connection.
 
-        Also, ssh does not count a forward that only listens as use, and would end as idle.
+        It is also what keeps ssh busy: a forward that only listens counts as idle.
         """
         self.up.set()
         report_state(self.state, "")
@@ -116,12 +116,12 @@ class Keeper:
             while True:
                 reader, writer = await asyncio.open_unix_connection(str(self.socket))
                 with closing(writer):
-                    await reader.read(1)  # nothing is asked, so nothing comes but the end
-                await asyncio.sleep(2)  # Jupyter has ended, or what ends is idle for it
+                    await reader.read(1)  # nothing is sent, so nothing comes but the end
+                await asyncio.sleep(2)  # Jupyter has ended, or has closed an idle connection
         return ConnectionLost(f"{self.connection.name}: the connection was lost.")
 
     async def watch(self, port: int) -> SshError:
-        """Let the machine say as long as the port is our own; the tunnel is open meanwhile."""
+        """Keep the tunnel open as long as the machine says that the port is the user's own."""
         process = await asyncio.create_subprocess_exec(
             *self.connection.ssh_command("-T", *ONLY_SHARED),
             pack_command(WATCH.format(port=port)),
@@ -151,9 +151,10 @@ class Keeper:
         return self.connection.explain((await errors).decode("utf-8", "replace"))
 
     async def watch_clocks(self) -> None:
-        """End the shared connection if a sleep of this computer cut it off.
+        """End the shared connection if it did not survive a sleep of this computer.
 
-        Returns after IDLE seconds without use, or if the file is gone by which others find this.
+        Return after IDLE seconds without use, or when the file is gone by which lab finds this
+        process.
         """
         while time.monotonic() - self.used < IDLE and self.path.exists():
             before = time.time() - time.monotonic()
@@ -164,7 +165,7 @@ class Keeper:
                     await asyncio.to_thread(self.connection.give_up)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass on one connection of the browser; without an ssh it waits a little for one."""
+        """Relay one connection of the browser; if the tunnel is down, wait a little for it."""
         self.used = time.monotonic()
         self.called.set()
         remote_writer = None
@@ -190,7 +191,7 @@ class Keeper:
 
 
 async def keep_end(stream: asyncio.StreamReader) -> bytes:
-    """Read a stream to its end, and return the last of it: a machine may write for ever."""
+    """Read a stream to its end, and return only the last part: a machine may write forever."""
     end = b""
     while piece := await stream.read(1 << 16):
         end = (end + piece)[-MOST_STDERR:]
@@ -198,7 +199,7 @@ async def keep_end(stream: asyncio.StreamReader) -> bytes:
 
 
 async def wait_until_open(connection: Connection, seconds: float) -> None:
-    """Wait until somebody has opened the shared connection, at most so long."""
+    """Wait until somebody has opened the shared connection, but no longer than `seconds`."""
     until = time.monotonic() + seconds
     while not connection.is_open() and time.monotonic() < until:
         await asyncio.sleep(1)
@@ -210,7 +211,7 @@ def report_state(state: Path, text: str) -> None:
 
 
 def wait_for_file(path: Path) -> dict[str, Any]:
-    """Return the content of this process' file, which its starter is about to write."""
+    """Return the content of this process's file, which its parent is about to write."""
     while not path.exists():
         time.sleep(0.01)
     content: dict[str, Any] = files.parse_json(files.read_text(path))

@@ -1,8 +1,8 @@
 """What runs in the background for the browser: tunnels to Jupyter, and TensorBoard.
 
-Each is one small process (tunnel_keeper.py, tensorboard_server.py) with a file in a folder of this
-user alone, by which it is found, listed and ended. It is started with its port already bound, and
-keeps it: no other program can ever answer at a printed address.
+Each is one small process (tunnel_keeper.py, tensorboard_server.py) with a file in a private folder,
+by which it is found, listed and ended. It starts with its port already bound, and keeps it: no
+other program can ever answer at a printed address.
 """
 
 import http.client
@@ -52,8 +52,8 @@ def make_folder() -> Path:
     return sockets.make_socket_folder("tunnels")
 
 
-def file_of(kind: Kind, machine: str) -> Path:
-    """Return the file of this project's tunnel; its name is short, as its socket has the same."""
+def find_file(kind: Kind, machine: str) -> Path:
+    """Return the path of this project's tunnel file; short, as that of its socket must be."""
     key = f"{socket.gethostname()}\0{project.root()}\0{machine}\0{kind}"
     return make_folder() / f"{zlib.crc32(os.fsencode(key)):08x}.json"
 
@@ -65,7 +65,7 @@ def list_open() -> list[Tunnel]:
         for path in make_folder().glob("*.json"):
             tunnel = parse(path)
             if tunnel and tunnel.process["host"] != socket.gethostname():
-                continue  # of another computer with the same home folder
+                continue  # belongs to another computer with the same home folder
             if tunnel and is_running(tunnel):
                 found.append(tunnel)
             else:
@@ -105,10 +105,10 @@ def start(kind: Kind, machine: str, target: str, wanted: int | None, usual: int)
     A new one gets the wanted or `usual` port, or the next that is free. If it does not come up,
     LabError says why, and nothing is left of it.
     """
-    path = file_of(kind, machine)
+    path = find_file(kind, machine)
     with sockets.hold_lock(make_folder() / "lock"):
         tunnel = read(path)
-        # a tunnel that waits to try again need not: the machine has just answered
+        # no need to keep a tunnel that waits to try again: the machine has just answered
         waits = kind == "notebook" and read_state(path)
         if tunnel and (waits or tunnel.target != target or wanted not in (None, tunnel.port)):
             usual = tunnel.port
@@ -230,9 +230,9 @@ def describe_state(tunnel: Tunnel) -> str:
 
 
 def request(tunnel: Tunnel, path: str, token: str = "") -> tuple[int, bytes]:
-    """Ask what is behind a tunnel; return (code, body), or (0, b"") if there is no answer.
+    """Ask the server behind a tunnel; return (code, body), or (0, b"") if there is no answer.
 
-    A tunnel to Jupyter is asked by its socket in our own folder, where nobody else can listen.
+    Jupyter is asked through the tunnel's socket in our own folder, where nobody else can listen.
     """
     client = http.client.HTTPConnection("127.0.0.1", tunnel.port, timeout=ANSWER)
     try:

@@ -27,7 +27,9 @@ def add_init_arguments(parser: CommandParser) -> None:
     parser.add_argument("--remote", metavar="HOST", help=QUESTIONS["remote"])
     parser.add_argument("--gateway", metavar="HOST", help=QUESTIONS["gateway"])
     parser.add_argument("--outputs", metavar="FOLDERS", help=QUESTIONS["outputs"])
-    parser.add_argument("--wheel", default="", metavar="FILE", help="lab itself [as installed]")
+    parser.add_argument(
+        "--wheel", default="", metavar="FILE", help="the wheel of lab [the installed one]"
+    )
 
 
 def init_project(args: argparse.Namespace) -> None:
@@ -39,7 +41,7 @@ def init_project(args: argparse.Namespace) -> None:
 
     folder = Path.cwd().resolve()
     if found := project.find_project(folder):
-        print(f"{escape(found)} is a project of lab already: nothing was changed")
+        print(f"{escape(found)} is already a project: nothing was changed")
         return
     repository = survey.find_repository(folder)
     done = adopt.adopt(repository, ask(args, repository), args.wheel)
@@ -48,22 +50,22 @@ def init_project(args: argparse.Namespace) -> None:
         print(f"  extended  {', '.join(done.extended)}")
     for note in done.notes:
         print(f"  left      {note}")
-    print(f"To take it back: {done.back}")
+    print(f"To undo it: {done.undo}")
     print("Now: python3 bootstrap.py")
 
 
 def ask(args: argparse.Namespace, repository: "Repository") -> "Answers":
-    """Ask what the options leave open, on a terminal; each answer is held against its rule."""
+    """Ask on the terminal for what the options leave open, and check every answer."""
     from lab.adoption import survey
 
     proposed = repository.propose()
     given = {name: getattr(args, name) for name in QUESTIONS}
     if repository.has_own_name:
         if given["name"] not in (None, proposed.name):
-            raise UsageError(f"pyproject.toml names the project {proposed.name}: leave --name out.")
+            raise UsageError(f"pyproject.toml names the project {proposed.name}: leave out --name.")
         given["name"] = proposed.name
     if not args.yes and None in given.values() and not sys.stdin.isatty():
-        raise UsageError("there is nobody to ask: give --yes, and what differs as options.")
+        raise UsageError("there is no terminal to ask on: give --yes, and options as needed.")
     answers: dict[str, str] = {}
     for name, question in QUESTIONS.items():
         default = getattr(proposed, name) or ""
@@ -78,7 +80,7 @@ def ask(args: argparse.Namespace, repository: "Repository") -> "Answers":
 
 
 def ask_one(name: str, question: str, default: str, check: Callable[[str, str], str]) -> str:
-    """Ask until the answer can work."""
+    """Ask until the answer is valid."""
     while True:
         print(f"{question}{f' [{default}]' if default else ''}: ", end="", flush=True)
         line = sys.stdin.readline()
@@ -91,5 +93,5 @@ def ask_one(name: str, question: str, default: str, check: Callable[[str, str], 
 
 
 COMMANDS = (
-    Command("init", "make a git repository a project of lab", init_project, add_init_arguments),
+    Command("init", "turn a git repository into a project", init_project, add_init_arguments),
 )

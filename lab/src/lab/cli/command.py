@@ -1,6 +1,6 @@
 """What a command of `lab` consists of: a name, a line of help, its arguments and a function.
 
-`lab --help` imports all commands, so they do without typing and pathlib, which take longer.
+`lab --help` imports every file of commands, so none imports typing or pathlib, which are slow.
 """
 
 import argparse
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """As wide as the terminal, for which argparse imports shutil, with bz2 and lzma."""
+    """Help as wide as the terminal, found without shutil, which argparse would import."""
 
     def __init__(self, prog: str):
         super().__init__(prog, width=terminal_width(80) - 2)
@@ -63,28 +63,32 @@ class Command:
 
 
 def add_machine(parser: argparse.ArgumentParser, default: str = "the first") -> None:
-    """Add -m to a command; in front of the command, as in `lab -m NAME jobs`, it is the same."""
-    # without a default, which would replace what stands in front of the command
+    """Add -m to a command; before the command, as in `lab -m NAME jobs`, it means the same."""
+    # no default, as it would override an -m before the command
     parser.add_argument(
-        "-m", "--machine", default=argparse.SUPPRESS, metavar="NAME", help=f"[{default}]"
+        "-m",
+        "--machine",
+        default=argparse.SUPPRESS,
+        metavar="NAME",
+        help=f"the machine [{default}]",
     )
 
 
 def add_all_machines(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--all-machines", action="store_true", help="ask all of them at once")
+    parser.add_argument("--all-machines", action="store_true", help="ask all machines at once")
 
 
 def find_all_machines(args: argparse.Namespace) -> "list[Machine]":
-    """Return those that --all-machines means. LabError if there is none, UsageError beside -m."""
+    """Return every machine, for --all-machines. LabError if there is none, UsageError with -m."""
     from lab.ssh import machines
 
     if args.machine:
-        raise UsageError("--all-machines asks all of them: leave -m out.")
+        raise UsageError("--all-machines asks all of them: leave out -m.")
     machines.get()  # says so if there is none
     return list(machines.read_all().values())
 
 
-def add_env(parser: argparse.ArgumentParser, help: str = "a variable for it") -> None:
+def add_env(parser: argparse.ArgumentParser, help: str = "set an environment variable") -> None:
     parser.add_argument("--env", action="append", default=[], metavar="NAME[=VALUE]", help=help)
 
 
@@ -100,7 +104,7 @@ def connect(args: argparse.Namespace) -> "Connection":
 
 
 def connect_and_announce(args: argparse.Namespace) -> "Connection":
-    """Do the same for a command that changes the machine: first say which project and machine."""
+    """Connect for a command that changes the machine, and say which project and machine it is."""
     connection = connect(args)
     announce(connection.machine)
     return connection

@@ -1,7 +1,7 @@
 """What the shell completes after `lab`: commands, options, machines, runs, datasets and jobs.
 
-Commands and options are read off the parser, so that they are never out of date. Nothing here opens
-a connection or waits for one: jobs are those seen last, or asked for where one is open.
+Commands and options come from the parser, so they are never out of date. Nothing here opens a
+connection or waits for one: jobs are asked for if one is open; otherwise they are those seen last.
 """
 
 import argparse
@@ -20,7 +20,7 @@ Candidate = tuple[str, str]  # a word that fits, and its description
 
 TIMEOUT = 1.0  # seconds for the machine's answer
 DESCRIPTION = 60  # characters
-SAFE = re.compile(r"[\w.=-]+", re.A)  # what no shell takes for anything but a word
+SAFE = re.compile(r"[\w.=-]+", re.A)  # a plain word for every shell
 
 # Each runs `lab _complete -- WORD...`, where the last word is being typed, and uses each line up
 # to its tab. Without a candidate from lab the shell completes files.
@@ -74,7 +74,7 @@ def find_candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> li
     *before, typed = words
     machine: str | None = None
     option: argparse.Action | None = None  # that still needs its value
-    positionals = _positionals(parser)
+    positionals = _list_positionals(parser)
     for word in before:
         if option:
             if word == "=":  # bash makes three words of --machine=gpu
@@ -93,7 +93,7 @@ def find_candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> li
             if word not in positionals[0].choices:
                 return []
             parser = positionals[0].choices[word]
-            positionals = _positionals(parser)
+            positionals = _list_positionals(parser)
         elif positionals and positionals[0].nargs == argparse.REMAINDER:
             return []  # what follows is for the experiment
         elif positionals and positionals[0].nargs not in ("*", "+"):
@@ -119,8 +119,8 @@ def find_candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> li
     return [(prefix + word, description) for word, description in found if word.startswith(typed)]
 
 
-def _positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """The arguments of a command that are no options, in order."""
+def _list_positionals(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the positional arguments of a command, in order."""
     return [action for action in parser._actions if not action.option_strings]
 
 
@@ -136,7 +136,7 @@ def _find_values(
         words = [("with", "settings"), ("--", "another command")]
         return words if action.dest == "arguments" else []  # lab run's; other words are uv's
     if action.dest == "machine":
-        any_of_them = [("any", "the first that has the GPUs free")]
+        any_of_them = [("any", "the first with enough free GPUs")]
         return list_machines() + (any_of_them if parser.prog == "lab run" else [])
     if action.metavar == "RUN":
         return list_runs()

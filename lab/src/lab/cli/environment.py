@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-KERNEL = ("name", "title", "python", "folder", "state")  # what is told of each
+KERNEL_FIELDS = ("name", "title", "python", "folder", "state")
 
 
 def check_environment(args: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def check_environment(args: argparse.Namespace) -> int:
 
 def add_update_arguments(parser: CommandParser) -> None:
     parser.add_argument(
-        "wanted", nargs="?", default="", metavar="VERSION", help="or a wheel [the newest]"
+        "wanted", nargs="?", default="", metavar="VERSION", help="a version or a wheel [the newest]"
     )
 
 
@@ -38,7 +38,7 @@ def update_lab(args: argparse.Namespace) -> None:
 
     done = update.update(args.wanted)
     if done.old == done.new and not done.changes:
-        print(f"lab is {done.new} already")
+        print(f"lab is already {done.new}")
         return
     if done.changelog:
         print(done.changelog, end="\n\n")
@@ -66,7 +66,7 @@ def compile_lock(args: argparse.Namespace) -> None:
 
 def add_kernel_actions(parser: CommandParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="list every kernel, and those without environment")
+    listing = actions.add_parser("list", help="list all kernels, even if their Python is gone")
     add_json(listing)
     listing.set_defaults(function=list_kernels)
     install = actions.add_parser("install", help="register this environment, as bootstrap.py does")
@@ -97,15 +97,15 @@ def list_kernels(args: argparse.Namespace) -> None:
 
 
 def parse_kernels(text: str) -> "list[dict[str, Any]]":
-    """Read what `lab kernel list --json` printed on a machine. ValueError if it is none of it."""
+    """Parse the output of `lab kernel list --json` on a machine. ValueError if it is not that."""
     from lab.ground import files
 
     rows = files.parse_json(text)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("no list of objects")
-    if not all(isinstance(row.get(name), str) for row in rows for name in KERNEL):
-        raise ValueError("no kernel")
-    return [{name: row[name] for name in KERNEL} for row in rows]
+        raise ValueError("not a list of objects")
+    if not all(isinstance(row.get(name), str) for row in rows for name in KERNEL_FIELDS):
+        raise ValueError("not a kernel")
+    return [{name: row[name] for name in KERNEL_FIELDS} for row in rows]
 
 
 def install_kernel(args: argparse.Namespace) -> None:
@@ -125,7 +125,7 @@ def remove_kernel(args: argparse.Namespace) -> None:
 
 
 def run_kernel_action(args: argparse.Namespace, action: str) -> str:
-    """Run `lab kernel` on the machine; returns what it prints."""
+    """Run `lab kernel` on the machine; return what it prints."""
     from lab.ground import git
     from lab.ssh.answers import SOON
 
@@ -134,7 +134,7 @@ def run_kernel_action(args: argparse.Namespace, action: str) -> str:
 
 def add_example_actions(parser: CommandParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    remove = actions.add_parser("remove", help="leave a skeleton of an experiment in its place")
+    remove = actions.add_parser("remove", help="replace it with a skeleton of an experiment")
     remove.set_defaults(function=remove_example)
 
 
@@ -147,10 +147,10 @@ def remove_example(args: argparse.Namespace) -> None:
         for name in names:
             print(f"{what:<8} {name}")
     if done.left:
-        print_message("left: edited by you, and may still tell of the example: look at them.")
+        print_message("left: you edited these, and they may still mention the example: check them.")
     print_message(
         f"next: python -m {project.package()}.experiment with smoke, pytest, then git commit -a."
-        " git checkout . takes all of it back. pyproject.toml still has the example's dependencies:"
+        " git checkout . undoes all of it. pyproject.toml still has the example's dependencies:"
         " remove what you do not import, then lab lock."
     )
 
@@ -164,6 +164,6 @@ COMMANDS = (
         compile_lock,
         add_lock_arguments,
     ),
-    Command("example", "take the example out of a fresh project", None, add_example_actions),
+    Command("example", "remove the example from a fresh project", None, add_example_actions),
     Command("kernel", "manage the project's Jupyter kernel", None, add_kernel_actions),
 )

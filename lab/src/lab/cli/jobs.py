@@ -52,14 +52,14 @@ def list_jobs(args: argparse.Namespace) -> int:
 
 
 def list_everywhere(args: argparse.Namespace, most: int) -> int:
-    """Do the same for all machines, which are asked at once; one that does not answer is a row."""
+    """List the jobs of all machines, asked at once; one that does not answer gets a row as well."""
     from lab.jobs import control as jobs
     from lab.ssh import several
     from lab.ssh.connection import Connection
 
     def ask(machine: "Machine") -> "Listed":
         connection = Connection(machine)
-        connection.open()  # one that is down is not tried again
+        connection.open()  # so that a machine that is down is not tried twice
         return jobs.list_jobs(connection, most, args.mine)
 
     answers = several.ask_all(find_all_machines(args), ask)
@@ -83,7 +83,7 @@ def list_everywhere(args: argparse.Namespace, most: int) -> int:
         report_hidden("lab", hidden, args.mine, " --all-machines")
         for _, found in answers:
             if isinstance(found, LabError):
-                print_message(f"lab: {found}")  # in the table there may be no room for it
+                print_message(f"lab: {found}")  # the table may have no room for it
     return 1 if any(isinstance(found, LabError) for _, found in answers) else 0
 
 
@@ -95,7 +95,7 @@ def report_hidden(lab: str, hidden: int, mine: bool, options: str = "") -> None:
 
 
 def add_wait_arguments(parser: CommandParser) -> None:
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help="[the newest]")
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="a job [the newest]")
     parser.add_argument("--any", action="store_true", help="until one of them has ended")
     add_machine(parser)
 
@@ -103,29 +103,29 @@ def add_wait_arguments(parser: CommandParser) -> None:
 def wait_for_jobs(args: argparse.Namespace) -> int:
     """Wait, also across lost connections; return the first exit code that is not 0.
 
-    With --any that of the one that has ended.
+    With --any, return that of the job that ended.
     """
     from lab.jobs import control as jobs
 
     connection = connect(args)
     ids = [jobs.find(connection, name) for name in args.jobs or [None]]
     ids = list(dict.fromkeys(ids))
-    told: dict[str, Job] = {}
+    ended: dict[str, Job] = {}
     try:
-        while not told or (not args.any and len(told) < len(ids)):
+        while not ended or (not args.any and len(ended) < len(ids)):
             for job in wait_a_minute(connection, ids, args.any):
-                if job.ended and job.id not in told:
-                    told[job.id] = job
+                if job.ended and job.id not in ended:
+                    ended[job.id] = job
                     print(job.line, flush=True)
     except KeyboardInterrupt:
-        print_message(f"\nno longer waiting, the jobs go on: {connection.machine.lab} jobs")
+        print_message(f"\nno longer waiting; the jobs go on: {connection.machine.lab} jobs")
         return 130
-    codes = [told[id].exit_code for id in ids if id in told]
+    codes = [ended[id].exit_code for id in ids if id in ended]
     return codes[0] if args.any else next(filter(None, codes), 0)
 
 
 def wait_a_minute(connection: "Connection", ids: list[str], any_of_them: bool) -> "list[Job]":
-    """Wait for these jobs for a minute at most, as often as the connection is lost."""
+    """Wait for these jobs for at most a minute; start again if the connection is lost."""
     import time
 
     from lab.jobs import control as jobs
@@ -137,20 +137,26 @@ def wait_a_minute(connection: "Connection", ids: list[str], any_of_them: bool) -
             return jobs.wait(connection, ids, any_of_them)
         except SshError as lost:
             reported = report_lost_connection(lost, reported)
-            time.sleep(1)  # while the network is gone ssh fails at once
+            time.sleep(1)  # without a network, ssh fails at once
 
 
 def add_stop_arguments(parser: CommandParser) -> None:
-    parser.add_argument("job", nargs="?", metavar="JOB", help="of a colleague: only the whole id")
+    parser.add_argument(
+        "job", nargs="?", metavar="JOB", help="a job; a colleague's by its whole id"
+    )
     parser.add_argument("--mine", action="store_true", help="all of yours, from this computer")
     parser.add_argument(
-        "--grace", type=int, default=60, metavar="SECONDS", help="time to end by itself [60]"
+        "--grace",
+        type=int,
+        default=60,
+        metavar="SECONDS",
+        help="time to end before it is killed [60]",
     )
     add_machine(parser)
 
 
 def stop_job(args: argparse.Namespace) -> int:
-    """Stop one job, or all of one's own; 1 if one goes on, 0 also if it had ended before."""
+    """Stop one job, or all of one's own; 1 if one still runs, 0 even if it had ended before."""
     from lab.jobs import control as jobs
 
     if bool(args.job) == args.mine:
@@ -174,6 +180,8 @@ def stop_job(args: argparse.Namespace) -> int:
 
 COMMANDS = (
     Command("jobs", "list the jobs and their states", list_jobs, add_jobs_arguments),
-    Command("wait", "wait for jobs; exit as they do", wait_for_jobs, add_wait_arguments),
+    Command(
+        "wait", "wait for jobs to end; exit with their code", wait_for_jobs, add_wait_arguments
+    ),
     Command("stop", "end a job and everything it started", stop_job, add_stop_arguments),
 )

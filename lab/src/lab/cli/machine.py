@@ -61,7 +61,7 @@ def examine_all(args: argparse.Namespace) -> int:
     from lab.doctor import facts
 
     if args.fix:
-        raise UsageError("lab doctor --fix fixes one machine: -m NAME.")
+        raise UsageError("lab doctor --fix fixes one machine: give -m NAME.")
     found = doctor.examine_all(find_all_machines(args))
     checks = [(name, check) for name in found for check in found[name]]
     if args.json:
@@ -123,7 +123,7 @@ def examine(args: argparse.Namespace) -> int:
 
 
 def add_ide_arguments(parser: CommandParser) -> None:
-    parser.add_argument("editor", nargs="?", choices=["vscode", "pycharm"], help="[both, as text]")
+    parser.add_argument("editor", nargs="?", choices=["vscode", "pycharm"], help="[show both]")
     add_machine(parser)
 
 
@@ -150,7 +150,7 @@ def set_up_editor(args: argparse.Namespace) -> None:
 
 
 def add_mount_arguments(parser: CommandParser) -> None:
-    parser.add_argument("folder", nargs="?", metavar="DIR", help="[remote/<machine>]")
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="the mount point [remote/MACHINE]")
     add_machine(parser)
 
 
@@ -185,6 +185,6 @@ COMMANDS = (
         add_mount_arguments,
     ),
     Command(
-        "unmount", "undo that, also after a lost connection", unmount_folder, add_mount_arguments
+        "unmount", "undo mount, even after a lost connection", unmount_folder, add_mount_arguments
     ),
 )

@@ -15,7 +15,7 @@ from lab.cli import adoption, environment, jobs, machine, records, remote, trans
 from lab.cli.command import Command, CommandParser
 from lab.ground import errors, terminal
 
-MESSAGE = 3000  # columns of an error, which may quote what is long
+LONGEST_ERROR = 3000  # columns; an error may quote long text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         return args.function(args) or 0
     except errors.LabError as error:
-        print(f"lab: {terminal.shorten(terminal.escape(error), MESSAGE)}", file=sys.stderr)
+        print(f"lab: {terminal.shorten(terminal.escape(error), LONGEST_ERROR)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         import signal
@@ -54,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
     except BrokenPipeError:  # `lab runs | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-    except OSError as error:  # a file that cannot be read or written, where nothing says more
+    except OSError as error:  # a file that cannot be read or written, and nobody has explained it
         where = terminal.escape(error.filename or "the system")
         print(f"lab: {where}: {error.strerror}.", file=sys.stderr)
         return 1
@@ -63,7 +63,7 @@ def main(words: list[str] | None = None) -> int:
 def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
     """Build the parser. If `words` are given, only the commands among them get their own parsers.
 
-    Those of all commands would take longer than the rest of `lab --help`.
+    Building those of all commands would take longer than the rest of `lab --help`.
     """
     built = {
         f"lab {command.name}" for command in COMMANDS if words is None or command.name in words
@@ -73,7 +73,9 @@ def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParse
         return CommandParser(prog=prog, **settings) if prog in built else None
 
     parser = CommandParser(prog="lab", description="Run and record experiments.")
-    parser.add_argument("-m", "--machine", metavar="NAME", help="[the first of machines.toml]")
+    parser.add_argument(
+        "-m", "--machine", metavar="NAME", help="the machine [the first in machines.toml]"
+    )
     parser.add_argument("--version", action=PrintVersion, nargs=0, help="show the version of lab")
     commands = parser.add_subparsers(  # type: ignore[call-overload] # it only calls parser_class
         title="commands", required=True, metavar="COMMAND", parser_class=build
@@ -110,7 +112,7 @@ def print_completion(args: argparse.Namespace) -> None:
 COMMANDS = (
     Command(
         "completion",
-        'set up Tab in your shell: eval "$(lab completion bash)"',
+        'Tab completion: eval "$(lab completion bash)"',
         print_completion,
         add_completion_arguments,
     ),

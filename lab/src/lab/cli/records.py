@@ -21,22 +21,29 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+RUN = "an id, the beginning of one, last or last~1"  # what records.find takes
+
+
 def add_run_argument(parser: CommandParser) -> None:
-    """Add the argument RUN: an id, the beginning of one, last or last~1."""
-    parser.add_argument("run", metavar="RUN", help="an id, the beginning of one, last or last~1")
+    parser.add_argument("run", metavar="RUN", help=RUN)
 
 
 def add_runs_argument(parser: CommandParser) -> None:
-    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
 
 
 def add_listing_arguments(parser: CommandParser) -> None:
     parser.add_argument(
-        "--where", type=parse_condition, action="append", default=[], metavar="NAME=VALUE"
+        "--where",
+        type=parse_condition,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="only runs with this setting",
     )
-    parser.add_argument("--state", type=str.upper, help="only these, such as FAILED")
+    parser.add_argument("--state", type=str.upper, help="only runs in this state, such as FAILED")
     parser.add_argument(
-        "-n", type=int, metavar="N", help="the first N, 0: all [20; --json, --csv: 0]"
+        "-n", type=int, metavar="N", help="at most N runs, 0: all [20; with --json or --csv 0]"
     )
     parser.add_argument("--sort", metavar="METRIC", help="by this metric, best first")
     parser.add_argument("--reverse", action="store_true", help="in the opposite order")
@@ -79,7 +86,7 @@ def list_runs(args: argparse.Namespace) -> None:
 
 
 def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str | None) -> str:
-    """Format the listing for people; what all runs have in common yields first to the width."""
+    """Format the listing for people; if it is too wide, columns that all runs share go first."""
     lines = []
     for row in rows:
         changed = {name: value for name, value in row["changed"].items() if name != "dataset"}
@@ -223,7 +230,9 @@ def format_time(start: str | None) -> str | None:
 
 def add_compare_arguments(parser: CommandParser) -> None:
     add_runs_argument(parser)
-    parser.add_argument("--code", action="store_true", help="the changes since the first")
+    parser.add_argument(
+        "--code", action="store_true", help="show how the code differs from the first"
+    )
     add_json(parser)
 
 
@@ -261,8 +270,10 @@ def add_plot_arguments(parser: CommandParser) -> None:
     from pathlib import Path
 
     add_runs_argument(parser)
-    parser.add_argument("--metric", required=True, help="such as val/loss")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="[a png in the runs folder]")
+    parser.add_argument("--metric", required=True, help="what to plot, such as val/loss")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the plot [a PNG in the runs folder]"
+    )
 
 
 def plot_runs(args: argparse.Namespace) -> None:
@@ -274,7 +285,7 @@ def plot_runs(args: argparse.Namespace) -> None:
 
 def add_note_arguments(parser: CommandParser) -> None:
     add_run_argument(parser)
-    # every word behind RUN is text, also -- and what looks like an option
+    # every word after RUN is text, even -- and what looks like an option
     parser.add_argument("text", nargs=argparse.REMAINDER, metavar="TEXT")
 
 
@@ -287,24 +298,28 @@ def note_run(args: argparse.Namespace) -> None:
 
 
 def add_reproduce_arguments(parser: CommandParser) -> None:
-    add_run_argument(parser)
+    parser.add_argument("run", metavar="RUN", help=f"{RUN}; or a file of lab export")
     parser.add_argument(
-        "--tolerance", type=parse_tolerance, default=0.0, metavar="X", help="relative, above 1 [0]"
+        "--tolerance",
+        type=parse_tolerance,
+        default=0.0,
+        metavar="X",
+        help="largest difference, relative for values above 1 [0]",
     )
-    parser.add_argument("--keep", action="store_true", help="do not remove the checked-out code")
+    parser.add_argument("--keep", action="store_true", help="keep the checked-out code")
     parser.add_argument(
         "--yes", action="store_true", help="run a file or a recorded command without asking"
     )
 
 
 def parse_tolerance(text: str) -> float:
-    """Parse a number from 0 on; inf would make all numbers the same, nan none."""
+    """Parse a number of at least 0; inf would make all numbers the same, nan none."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of at least 0")
     return number
 
 
@@ -325,7 +340,7 @@ def reproduce_run(args: argparse.Namespace) -> int:
     print(format_table(rows, columns, whole))
     for line in outcome.differences:
         print(f"different    {line}")
-    print(f"{'the same' if outcome.same else 'other'} numbers: {args.run}, {outcome.run}")
+    print(f"{'the same' if outcome.same else 'different'} numbers: {args.run}, {outcome.run}")
     return 0 if outcome.same else 1
 
 
@@ -333,7 +348,7 @@ def add_export_arguments(parser: CommandParser) -> None:
     from pathlib import Path
 
     add_run_argument(parser)
-    parser.add_argument("file", type=Path, metavar="OUT.zip")
+    parser.add_argument("file", type=Path, metavar="OUT.zip", help="the file to write")
 
 
 def export_run(args: argparse.Namespace) -> None:
@@ -347,7 +362,11 @@ def add_record_arguments(parser: CommandParser) -> None:
     parser.usage = "lab record [--name TEXT] [--from RUN] -- COMMAND ..."
     parser.add_argument("--name", default="", metavar="TEXT", help="shown by lab runs")
     parser.add_argument(
-        "--from", dest="earlier", default="", metavar="RUN", help="with the outputs of this run"
+        "--from",
+        dest="earlier",
+        default="",
+        metavar="RUN",
+        help="start with the outputs of this run",
     )
     for option in ("--id", "--comment", "--data"):  # of lab reproduce, and of a job with --from
         parser.add_argument(option, help=argparse.SUPPRESS)
@@ -374,10 +393,10 @@ def record_command(args: argparse.Namespace) -> int:
 
 
 def find_earlier(wanted: str, expected: str | None) -> str:
-    """Find the run whose outputs go on; LabError if its dataset is another one by now.
+    """Find the run whose outputs a command starts with; LabError if its dataset has changed.
 
-    Its record may lie on another computer, which has sent its outputs, and `expected`: the dataset
-    and the hash of its manifest, as in NAME=HASH.
+    If the record is on another computer, that has sent the outputs, and `expected`: NAME=HASH, the
+    dataset and the hash of its manifest.
     """
     from lab.runs import reading, records, reproduce
 
@@ -393,7 +412,7 @@ def find_earlier(wanted: str, expected: str | None) -> str:
 COMMANDS = (
     Command(
         "record",
-        "record any command as a run: lab record -- python train.py",
+        "record any command: lab record -- python train.py",
         record_command,
         add_record_arguments,
     ),

@@ -32,7 +32,7 @@ RUN_OPTIONS |= {"--machine", "-m", "--time", "--slurm", "--no-record", "--from"}
 
 def add_job(parser: CommandParser) -> None:
     """Add the argument JOB: an id, its beginning or end, or a name; without it, the newest job."""
-    parser.add_argument("job", nargs="?", metavar="JOB", help="[the newest]")
+    parser.add_argument("job", nargs="?", metavar="JOB", help="a job [the newest]")
 
 
 def require_terminal(what: str, instead: str) -> None:
@@ -53,28 +53,36 @@ def add_run_arguments(parser: CommandParser) -> None:
     parser.add_argument("--gpus", default="some", metavar="N", help="free GPUs to take [1, if any]")
     parser.add_argument("--queue", action="store_true", help="wait for GPUs if none are free")
     parser.add_argument("--name", default="", metavar="TEXT", help="shown by lab jobs and lab runs")
-    parser.add_argument("--no-record", action="store_true", help="make no record of -- COMMAND")
+    parser.add_argument("--no-record", action="store_true", help="do not record -- COMMAND")
     parser.add_argument(
-        "--from", dest="earlier", default="", metavar="RUN", help="-- COMMAND finds its outputs"
+        "--from",
+        dest="earlier",
+        default="",
+        metavar="RUN",
+        help="start -- COMMAND with its outputs",
     )
     parser.add_argument("--follow", action="store_true", help="show its output until it ends")
-    add_env(parser, "a variable, recorded")
+    add_env(parser, "an environment variable, recorded")
     parser.add_argument(
-        "--secret", action="append", default=[], metavar="NAME", help="a variable, never recorded"
+        "--secret", action="append", default=[], metavar="NAME", help="the same, never recorded"
     )
-    parser.add_argument("--time", default="", metavar="T", help="Slurm: the limit, as of sbatch")
+    parser.add_argument(
+        "--time", default="", metavar="T", help="Slurm: the time limit, as for sbatch"
+    )
     parser.add_argument(
         "--slurm",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another option of sbatch",
+        help="Slurm: another option of sbatch",
     )
-    parser.add_argument("--interactive", action="store_true", help="in this terminal, as for pdb")
+    parser.add_argument(
+        "--interactive", action="store_true", help="run it in this terminal, as for pdb"
+    )
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="for the experiment; or -- COMMAND ..."
     )
-    add_machine(parser, "the first; any: the first that has the GPUs free")
+    add_machine(parser, "the first; any: the first with enough free GPUs")
 
 
 def start_job(args: argparse.Namespace) -> int:
@@ -144,7 +152,7 @@ def bring_needed(
 def start_where_asked(
     args: argparse.Namespace, start: "Callable[[Connection, bool], Job]"
 ) -> "tuple[Connection, Job]":
-    """Start a job on the machine of -m, or on any that has the GPUs free."""
+    """Start a job on the machine of -m, or on any that has enough free GPUs."""
     from lab.ssh import machines
 
     known = machines.read_all()
@@ -155,7 +163,7 @@ def start_where_asked(
 
     plain = [machine for machine in known.values() if not machine.scheduler]
     others = ", ".join(name for name, machine in known.items() if machine.scheduler)
-    not_asked = f"Slurm has a queue of its own: name {others}." if others else ""
+    not_asked = f"Slurm has its own queue: choose {others} with -m." if others else ""
     if not plain:
         raise UsageError(f"-m any: {not_asked}")
     try:
@@ -168,9 +176,9 @@ def start_where_asked(
 
 
 def report_lost_connection(lost: "SshError", reported: str) -> str:
-    """Say why the connection was lost, unless that is what was `reported` last; returns it.
+    """Say why the connection was lost, unless that was `reported` last; return the cause.
 
-    A cause that will not go away is raised: there is no use in trying again.
+    A lasting cause is raised, as trying again would not help.
     """
     if lost.lasting:
         raise lost
@@ -190,7 +198,7 @@ def follow(connection: "Connection", id: str, last: int | None = None) -> None:
     def retry(lost: "SshError") -> None:
         nonlocal reported
         reported = report_lost_connection(lost, reported)
-        time.sleep(1)  # while the network is gone ssh fails at once
+        time.sleep(1)  # without a network, ssh fails at once
 
     try:
         jobs.write_logs(connection, id, write_bytes, follow=True, last=last, retry=retry)
@@ -214,10 +222,12 @@ def report_end(connection: "Connection", id: str) -> int:
 
 def add_logs_arguments(parser: CommandParser) -> None:
     add_job(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
+    parser.add_argument("-f", "--follow", action="store_true", help="continue until the job ends")
     lines = parser.add_mutually_exclusive_group()
     lines.add_argument("-n", "--last", type=int, metavar="LINES", help="only the last lines")
-    lines.add_argument("--all", action="store_true", help="[in a terminal the last screen]")
+    lines.add_argument(
+        "--all", action="store_true", help="all lines [in a terminal, the last screen]"
+    )
     add_machine(parser)
 
 
@@ -228,7 +238,7 @@ def show_logs(args: argparse.Namespace) -> int | None:
     id = jobs.find(connection, args.job)
     last = args.last
     if last is None and not args.all and sys.stdout.isatty():
-        last = max(os.get_terminal_size(1).lines - 2, 5)  # below it a line of ours, and the prompt
+        last = max(os.get_terminal_size(1).lines - 2, 5)  # leaves room for our line and the prompt
     if args.follow:
         follow(connection, id, last)
         return report_end(connection, id)
@@ -286,7 +296,7 @@ def open_shell(args: argparse.Namespace) -> int:
     from lab.slurm import options
     from lab.ssh import variables
 
-    require_terminal("lab shell", "lab run -- COMMAND runs one without")
+    require_terminal("lab shell", "lab run -- COMMAND runs a command without one")
     env = variables.parse(args.env)
     own, connection = owner.shorten(owner.name_owner()), connect(args)
     machine = connection.machine
@@ -303,10 +313,10 @@ def open_shell(args: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    Command("setup", "make the project ready on a machine", set_up_machine, add_machine),
-    Command("run", "start a run on a machine: lab run with lr=0.01", start_job, add_run_arguments),
+    Command("setup", "set up the project on a machine", set_up_machine, add_machine),
+    Command("run", "start a job on a machine: lab run with lr=0.01", start_job, add_run_arguments),
     Command("logs", "show the output of a job", show_logs, add_logs_arguments),
-    Command("attach", "show a job in this terminal, with Ctrl-C", attach_job, add_attach_arguments),
+    Command("attach", "connect this terminal to a job", attach_job, add_attach_arguments),
     Command(
         "sync",
         "bring the working copy on the machine up to date",

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 
 def add_fetch_arguments(parser: CommandParser) -> None:
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help="or a run [all of them]")
-    parser.add_argument("--mine", action="store_true", help="of your jobs, from this computer")
+    parser.add_argument("jobs", nargs="*", metavar="JOB", help="a job or a run [all]")
+    parser.add_argument(
+        "--mine", action="store_true", help="only those of your jobs, from this computer"
+    )
     parser.add_argument("--watch", action="store_true", help="fetch repeatedly until they end")
     parser.add_argument("--no-models", action="store_true", help="only the records")
     add_machine(parser)
@@ -33,7 +35,7 @@ def fetch_runs(args: argparse.Namespace) -> int:
 
     connection = connect(args)
     if args.mine and args.jobs:
-        raise UsageError("lab fetch JOB fetches that one, lab fetch --mine those of your jobs.")
+        raise UsageError("lab fetch takes JOB or --mine, not both.")
     names = [report.find_job(connection, name) for name in args.jobs]
     if args.mine:
         names = [job.id for job in jobs.list_jobs(connection, 0, own=True)]
@@ -75,7 +77,7 @@ def watch(connection: "Connection", names: list[str], models: bool) -> int:
 
 
 def add_dataset_arguments(parser: CommandParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="a folder of data/")
+    parser.add_argument("dataset", metavar="DATASET", help="a folder in data/")
     add_machine(parser)
 
 
@@ -93,13 +95,19 @@ def fetch_data(args: argparse.Namespace) -> None:
 
 def add_data_actions(parser: CommandParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    add = actions.add_parser("add", help="make a dataset of the files in a folder, as they are")
-    add.add_argument("name", metavar="NAME", help="of the new folder in data/")
-    add.add_argument("folder", metavar="FOLDER", help="with or without train/, val/ and test/")
-    add.add_argument("--copy", action="store_true", help="copy the files [links to FOLDER]")
+    add = actions.add_parser("add", help="make a dataset from the files in a folder")
+    add.add_argument("name", metavar="NAME", help="the dataset: its folder in data/")
+    add.add_argument(
+        "folder", metavar="FOLDER", help="its files, with or without train/, val/ and test/"
+    )
+    add.add_argument("--copy", action="store_true", help="copy the files [link to them]")
     add.set_defaults(function=add_dataset)
-    verify = actions.add_parser("verify", help="check every file of a dataset; 1: it is changed")
-    verify.add_argument("dataset", nargs="?", metavar="DATASET", help="[the default]")
+    verify = actions.add_parser(
+        "verify", help="check every file of a dataset; exit code 1: changed"
+    )
+    verify.add_argument(
+        "dataset", nargs="?", metavar="DATASET", help="a folder in data/ [the default]"
+    )
     verify.set_defaults(function=verify_dataset)
 
 
@@ -119,17 +127,17 @@ def verify_dataset(args: argparse.Namespace) -> int:
 
     dataset = args.dataset or project.default_dataset()
     problems = folders.verify(dataset)
-    print("\n".join(map(escape, problems)) or f"{dataset} is as its manifest says")
+    print("\n".join(map(escape, problems)) or f"{dataset} matches its manifest")
     return 1 if problems else 0
 
 
 def add_clean_arguments(parser: CommandParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only show what would be removed")
-    parser.add_argument("--models", action="store_true", help="also records with models")
+    parser.add_argument("--models", action="store_true", help="also remove records with models")
     add_machine(parser)
 
 
-WORDS = {"written": "checkout, what its job left is here"}
+LABELS = {"written": "checkout whose new files are local too"}
 
 
 def clean_machine(args: argparse.Namespace) -> None:
@@ -148,7 +156,7 @@ def clean_machine(args: argparse.Namespace) -> None:
             inodes = sum(item.inodes for item in items)
             rows.append(
                 {
-                    "what": WORDS.get(kind, kind),
+                    "what": LABELS.get(kind, kind),
                     "number": len(items),
                     "size": megabytes,
                     "inodes": inodes,
@@ -159,7 +167,7 @@ def clean_machine(args: argparse.Namespace) -> None:
         print_message(f"repo.git is {item.bytes / 1e6:.1f} MB smaller")
     for item in (item for item in found if item.kind == "kept"):
         count = count_files(item.bytes)
-        print_message(f"kept, as it left {count} in its checkout: job {escape(item.name)}")
+        print_message(f"kept: job {escape(item.name)}, which left {count} in its checkout")
     size = f"{sum(item.bytes for item in may_go) / 1e6:.1f} MB on {connection.name}"
     if rows and args.dry_run:
         print_message(f"nothing was removed: {connection.machine.lab} clean frees {size}")
@@ -171,11 +179,11 @@ COMMANDS = (
     Command("fetch", "fetch the records and models of runs", fetch_runs, add_fetch_arguments),
     Command(
         "clean",
-        "make room on a machine: what can be made again",
+        "free space on a machine: remove what is no longer needed",
         clean_machine,
         add_clean_arguments,
     ),
-    Command("data", "make a dataset of a folder, and check one", None, add_data_actions),
+    Command("data", "make a dataset from a folder, or check one", None, add_data_actions),
     Command("push-data", "send a dataset to a machine", push_data, add_dataset_arguments),
     Command("fetch-data", "fetch a dataset from a machine", fetch_data, add_dataset_arguments),
 )

@@ -34,7 +34,7 @@ def show_address(
     usual: int,
     write_page: "Callable[[str, Tunnel], str] | None" = None,
 ) -> None:
-    """Print the address; open it, or the page that leads there, if somebody is at the terminal."""
+    """Print the address; on a terminal, also open it, or the page that leads to it."""
     if tunnel.port != (args.port or usual):
         print_message(f"port {args.port or usual} is in use: using {tunnel.port}")
     print(url, flush=True)
@@ -45,7 +45,7 @@ def show_address(
 
 
 def add_notebook_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--stop", action="store_true", help="end it, with its kernels")
+    parser.add_argument("--stop", action="store_true", help="stop it, with its kernels")
     add_env(parser)
     add_browser_options(parser, 8888)
 
@@ -75,8 +75,8 @@ def open_notebook(args: argparse.Namespace) -> None:
 
 
 def add_tensorboard_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--local", action="store_true", help="only the records that are here")
-    parser.add_argument("--stop", action="store_true", help="end it")
+    parser.add_argument("--local", action="store_true", help="only local records")
+    parser.add_argument("--stop", action="store_true", help="stop it")
     add_browser_options(parser, 6006)
 
 
@@ -102,7 +102,7 @@ def open_tensorboard(args: argparse.Namespace) -> None:
 
 def add_tunnels_arguments(parser: CommandParser) -> None:
     parser.add_argument(
-        "--close", nargs="?", const="", metavar="NAME", help="end one, or all of this project"
+        "--close", nargs="?", const="", metavar="NAME", help="close one, or all of this project"
     )
     add_json(parser)
 
@@ -148,5 +148,10 @@ COMMANDS = (
         open_tensorboard,
         add_tensorboard_arguments,
     ),
-    Command("tunnels", "list what these two keep open", list_tunnels, add_tunnels_arguments),
+    Command(
+        "tunnels",
+        "list or close what notebook and tensorboard keep open",
+        list_tunnels,
+        add_tunnels_arguments,
+    ),
 )

@@ -202,7 +202,7 @@ def check_local(local: Facts) -> list[Check]:
     ports = Check("local ports", "free", "", OK)
     if busy:
         cause = f"port {busy} is in use on this computer"
-        effect = "lab notebook and lab tensorboard take the next; lab ssh-config's forwards need it"
+        effect = "lab notebook and lab tensorboard take the next; forwards of ssh-config need it"
         ports = Check("local ports", f"{busy} in use", "", WARNING, f"{cause}: {effect}")
     problem = first_line(local, "socket")
     if problem == "ok":

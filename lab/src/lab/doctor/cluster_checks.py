@@ -26,7 +26,7 @@ def check_cluster(remote: Facts) -> list[Check]:
         return [Check("Slurm", "", "missing", FAILED, advice)]
     found = [PARTITION.fullmatch(line) for line in remote.get("partitions", [])]
     if not any(found):
-        cause = "sinfo does not answer, so its controller is away or has no partition for you"
+        cause = "sinfo lists nothing, so the controller is down or has no partition for you"
         advice = f"{cause}: wait, or ask the administrator"
         return [Check("Slurm", "", short_version(version), FAILED, advice)]
     checks = [Check("Slurm", "", short_version(version), OK)]

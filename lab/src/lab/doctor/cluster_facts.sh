@@ -40,8 +40,8 @@ limits() {
     fi
 }
 
-# folder_quota: "KILOBYTES MOST INODES MOST" of this user on the disk of folder, 0 for no limit; "none" with nothing to ask
-# by. quota and lfs print the same columns: disk, used, soft and hard limit, grace, and the last four of inodes
+# folder_quota: "KILOBYTES MOST INODES MOST" of this user on the disk of folder, 0 for no limit; "none" without quota and
+# lfs. Both print the same columns: disk, used, soft and hard limit, grace, and the last four for inodes
 folder_quota() {
     path=$(nearest "$folder")
     disk=$(df -P "$path" | awk 'NR == 2 { print $1 }')

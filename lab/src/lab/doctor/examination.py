@@ -1,6 +1,6 @@
 """Collects the facts of this computer and of the machine for lab doctor, and fixes what it can.
 
-One script, facts.sh, asks the machine; checks.py judges the answers.
+facts.sh asks the machine, cluster_facts.sh also a login node; checks.py judges the answers.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ from lab.ssh.several import ask_all
 from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
 from lab.workcopy import workspace
 
-MOST = 4 << 20  # bytes of the machine's answers
-ALL = 60  # seconds for the machine's answers; later ones are unknown
-COUNTING = 8  # seconds for the files of the dataset
+MOST_BYTES = 4 << 20  # of the machine's answers
+TIMEOUT = 60  # seconds for the machine's answers; later ones are unknown
+COUNT_TIMEOUT = 8  # seconds to count the files of the dataset
 PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--version"}
 
 
 def examine_all(machines: Iterable[Machine]) -> dict[str, list[Check]]:
-    """Return every check of each machine by its name; they are asked at once."""
+    """Return every check of each machine, by its name; all machines are asked at once."""
     local = collect_local_facts()
     answers = ask_all(machines, lambda machine: examine(machine, local))
     return {
@@ -47,7 +47,7 @@ def examine_all(machines: Iterable[Machine]) -> dict[str, list[Check]]:
 
 
 def examine(machine: Machine, local: Facts | None = None) -> list[Check]:
-    """Return every check of both computers; what is wrong with the machine is never raised."""
+    """Return every check of both computers; a problem of the machine is a check, never raised."""
     local = {**(local or collect_local_facts()), "lab": [machine.lab]}
     try:
         connection = Connection(machine)
@@ -60,7 +60,7 @@ def examine(machine: Machine, local: Facts | None = None) -> list[Check]:
 
 
 def examine_locally(reason: LabError) -> list[Check]:
-    """Return every check of this computer, where no machine can be asked for that reason."""
+    """Return every check of this computer alone, and as a check why no machine can be asked."""
     verdict = WARNING if isinstance(reason, NoMachine) else FAILED
     local = {**collect_local_facts(), "lab": ["lab"], "socket": ["ok"]}
     return [Check("machine", "", "", verdict, str(reason)), *checks.judge(local, None)]
@@ -94,7 +94,7 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
     """
     pieces: list[bytes] = []
     times: list[float] = []
-    gather = answers.gather(connection.name, pieces, MOST)
+    gather = answers.gather(connection.name, pieces, MOST_BYTES)
 
     def receive(piece: bytes) -> None:
         times.append(time.time())
@@ -105,7 +105,7 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
         connection.run(
             "facts.sh",
             receive=receive,
-            within=ALL,
+            within=TIMEOUT,
             environment=first_line(local, "environment"),
             torch=first_line(local, "torch wanted"),
             dataset=first_line(local, "dataset name"),
@@ -113,15 +113,15 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
             default_index=lock.find_default_index(),
         )
     except SshError:
-        if time.time() < began + ALL:
-            raise  # else a disk or driver hangs so hard that not even its time-out ended it
+        if time.time() < began + TIMEOUT:
+            raise  # later, a disk or driver hangs, and not even the script's time-outs end that
     remote = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
     answered = next((at for at, piece in zip(times, pieces, strict=True) if piece), time.time())
     with suppress(ValueError):  # of a date without %N
         difference = float(first_line(remote, "clock")) - (began + answered) / 2
         remote["difference"] = [f"{difference} {(answered - began) / 2}"]
     if connection.machine.scheduler:
-        remote |= parse_facts(connection.run("cluster_facts.sh", within=ALL))
+        remote |= parse_facts(connection.run("cluster_facts.sh", within=TIMEOUT))
     return remote, 1000 * (answered - began)
 
 
@@ -131,13 +131,13 @@ def collect_local_facts() -> Facts:
         text = files.read(project.lock_file())
     except OSError as error:
         raise LabError(f"{error.filename}: {error.strerror}.") from None
-    lock = hashlib.sha256(text).hexdigest()
+    digest = hashlib.sha256(text).hexdigest()
     python = project.python()
     facts = {name: [get_version(name, option)] for name, option in PROGRAMS.items()}
     facts |= {
         "python3": [sys.version.split()[0]],
-        "environment": [f"{python}-{lock[:12]}"],
-        "up to date": [is_up_to_date({"python": python, "lock": lock})],
+        "environment": [f"{python}-{digest[:12]}"],
+        "up to date": [is_up_to_date({"python": python, "lock": digest})],
         "torch wanted": ["yes" if b"\ntorch==" in text else "no"],
         "torch": read_torch_build(),
         "busy ports": [str(port) for port in ssh_config.PORTS if not is_free(port)],
@@ -197,12 +197,12 @@ def is_free(port: int) -> bool:
 
 
 def measure_dataset(folder: Path) -> list[str]:
-    """Return the hash of the manifest; the number of files and their bytes. As facts.sh does."""
+    """Return the hash of the manifest, then the number of files and their bytes, as facts.sh."""
     try:
         manifest = files.sha256(folder / "manifest.json")[:12]
     except OSError:
         return []
-    sizes, deadline = [], time.monotonic() + COUNTING
+    sizes, deadline = [], time.monotonic() + COUNT_TIMEOUT
     for parent, folders, names in os.walk(folder, followlinks=True):
         own = parent == str(folder)
         skipped = ("models", "manifest.json") if own else ()
@@ -233,7 +233,7 @@ def fix(machine: Machine, found: list[Check]) -> list[str]:
 
 
 def try_fix(name: str, step: Callable[[], object]) -> str:
-    """Take a step; return what became of it, as a line."""
+    """Take a step; return a line that says how it went."""
     try:
         step()
     except (LabError, OSError) as error:

@@ -14,7 +14,7 @@ WARNING: Verdict = "warning"
 FAILED: Verdict = "failed"
 UNKNOWN: Verdict = "unknown"
 GIB, MIB = 1 << 20, 1 << 10  # in kilobytes, which df and quota count in
-NUMBER = "[0-9]{1,18}"  # of bytes and files; one of 500 digits is no float
+NUMBER = "[0-9]{1,18}"  # of bytes and files; one of 500 digits would not fit a float
 LONGEST, MOST_LINES = 500, 300  # characters of a line, lines of a fact: facts.sh prints 200 at most
 SEVERITY = [OK, UNKNOWN, WARNING, FAILED]
 
@@ -34,7 +34,7 @@ class Check(NamedTuple):
 
 
 def parse_facts(text: str) -> Facts:
-    """Read what facts.sh printed, as far as it got. What is none of it is left out, or cut off."""
+    """Parse what facts.sh printed, as far as it got. Lines that are too long or many are cut."""
     facts: Facts = {}
     name = ""
     for line in text.splitlines():

@@ -53,17 +53,17 @@ def check_gpus(remote: Facts) -> list[Check]:
 
 
 def check_disks(remote: Facts) -> list[Check]:
-    """Check the room where the project and its data are, and the quota if there is one."""
+    """Check the free space for the project and its data, and the quota if there is one."""
     checks = [
         check_disk("disk", remote.get("disk", []), first_line(remote, "folder"), "folder"),
         check_disk("disk of data", remote.get("data_disk", []), first_line(remote, "data"), "data"),
     ]
-    checks += [check_programs(remote), check_cache(remote), check_room(remote)]
+    checks += [check_execution(remote), check_cache(remote), check_room(remote)]
     quota = remote.get("quota", [])
     return [*checks, check_quota(quota)] if quota else checks
 
 
-def check_programs(remote: Facts) -> Check:
+def check_execution(remote: Facts) -> Check:
     """Check that a program in the project's folder can be started."""
     start = first_line(remote, "programs")
     if start != "no":
@@ -76,18 +76,18 @@ def check_programs(remote: Facts) -> Check:
 
 def check_cache(remote: Facts) -> Check:
     """Check that uv's cache is on the disk of the project, so that files are linked."""
-    place, disk = (remote.get("cache", []) + ["?", "?"])[:2]
+    path, disk = (remote.get("cache", []) + ["?", "?"])[:2]
     if disk not in ("same", "other"):
         return Check("uv's cache", "", "?", UNKNOWN)
     if disk == "same":
-        return Check("uv's cache", "", place, OK)
-    cause = f"{place} is on another disk than folder, so that every environment is copied whole"
-    advice = f"{cause}: UV_CACHE_DIR in [machines.NAME.env] of machines.toml may name one there"
+        return Check("uv's cache", "", path, OK)
+    cause = f"{path} is on another disk than folder, so every environment is a full copy"
+    advice = f"{cause}: set UV_CACHE_DIR in [machines.NAME.env] of machines.toml to a path there"
     return Check("uv's cache", "", "on another disk", WARNING, advice)
 
 
 def check_room(remote: Facts) -> Check:
-    """Check the room for an environment, where there is none of this lock yet."""
+    """Check that there is room for an environment, unless there is one of this lock already."""
     found = re.fullmatch(f"({NUMBER}) ({NUMBER})", first_line(remote, "disk"))
     needed = first_line(remote, "needed")
     if not found or not re.fullmatch(NUMBER, needed):
@@ -110,7 +110,7 @@ def check_index(local: Facts, remote: Facts) -> Check:
         return Check("package index", "", "answers", OK)
     lab, cause = first_line(local, "lab"), f"{address} does not answer from the machine"
     python = first_line(local, "environment").partition("-")[0]
-    advice = f"{cause}: {lab} setup brings the wheels from here"
+    advice = f"{cause}: {lab} setup brings the wheels from this computer"
     if parse_version(python) != parse_version(first_line(remote, "python3"))[:2]:
         advice += f", but no Python: if {python} is not on it, setup says how to copy one there"
     return Check("package index", "", "does not answer", WARNING, advice)
@@ -143,7 +143,7 @@ def check_quota(lines: list[str]) -> Check:
     if any(re.search(r"\d\*", line) for line in lines):
         advice = "the quota of this user is used up: remove files, or ask for more (quota -s there)"
         return Check("quota", "", "used up", FAILED, advice)
-    if lines[-1] != "code 0":  # it hangs, as with a file server that is away
+    if lines[-1] != "code 0":  # it hung, as when a file server is down
         return Check("quota", "", "?", UNKNOWN)
     limited = any(re.search(r"\s\d+\s+\d+", line) for line in lines)
     return Check("quota", "", "not used up" if limited else "none", OK)
@@ -158,7 +158,7 @@ def check_clock(remote: Facts) -> list[Check]:
     word = f"{difference:+.1f} s"
     if abs(difference) <= 5 + accuracy:
         return [Check("clock", "", word, OK)]
-    cause = f"the clocks differ by {abs(difference):.0f} s, so that times in records are wrong"
+    cause = f"the clocks differ by {abs(difference):.0f} s, so times in records are wrong"
     advice = f"{cause}: run a time service on both, such as chrony"
     return [Check("clock", "", word, WARNING, advice)]
 
@@ -190,7 +190,7 @@ def check_logout(kills: str, lingers: str, lab: str) -> Check:
 
 
 def check_terminal(term: str, known: str, lab: str) -> Check:
-    """Check whether programs there can draw on this terminal."""
+    """Check whether programs on the machine can draw on this terminal."""
     verdict: Verdict = {"yes": OK, "no": WARNING}.get(known, UNKNOWN)
     if verdict != WARNING:
         return Check("terminal", term, "known" if verdict == OK else "?", verdict)

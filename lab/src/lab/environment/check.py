@@ -14,7 +14,7 @@ SET_UP = "python3 bootstrap.py"
 
 
 class Stale(Exception):
-    """Something is not up to date: what, in words."""
+    """A part that is not up to date: why, in words."""
 
 
 def check() -> list[dict[str, str]]:
@@ -79,10 +79,12 @@ def check_packages() -> str:
     if differences := installed.find_differences(environment):
         raise Stale(f"not as {project.lock_file().name} says: {installed.summarize(differences)}")
     table = project.read_toml("pyproject.toml").get("project", {})
-    required = [*map(str, table.get("dependencies", [])), *lock.list_more()]
+    required = [*map(str, table.get("dependencies", [])), *lock.list_other_requirements()]
     required += ["-r requirements.txt"] if lock.has_requirements() else []
     pins, asked = lock.extract_pins(text), [one for one in required if not lock.LAB.match(one)]
-    if not has_installed("\n".join([pins, *asked])):  # one question, as nearly always all is there
+    if not has_installed(
+        "\n".join([pins, *asked])
+    ):  # one call of uv, as nearly always nothing is missing
         if not has_installed(pins):
             raise Stale(f"some are missing or differ from {project.lock_file().name}")
         if not has_installed("\n".join(asked)):
@@ -93,14 +95,14 @@ def check_packages() -> str:
 
 
 def has_installed(requirements: str) -> bool:
-    """Whether the environment has everything on this list."""
+    """Return whether the environment has everything on this list."""
     command = ["pip", "install", "--dry-run", "--offline", "--requirement", "-", "--python"]
     done = lock.run_uv(*command, find_environment(), text=requirements)
     return done.returncode == 0 and "Would make no changes" in done.stdout
 
 
 def check_lab() -> str:
-    """Check that the wheel of lab is the one that the lock names, and that it is installed."""
+    """Check that the lock names the wheel of lab in vendor/, and that it is installed."""
     wheel = lock.find_wheel()
     if not wheel:
         raise repository.Skip("no wheel in vendor/: it comes from a package index")
@@ -111,7 +113,7 @@ def check_lab() -> str:
     version = named[1] if named else wheel.name
     pattern = f"lib/python*/site-packages/dl_remote_lab-{version}.dist-info"
     if not list(find_environment().glob(pattern)):
-        raise Stale(f".venv has another lab than {version}")
+        raise Stale(f".venv does not have lab {version}")
     return version
 
 

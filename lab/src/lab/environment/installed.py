@@ -19,9 +19,9 @@ CUDA_PACKAGES = re.compile(r"(nvidia-|cuda-|triton\b)")
 def find_differences(environment: Path, locked_by: Path | None = None) -> list[str]:
     """List the packages that differ from the lock, such as "numpy 2.0.1, locked 2.4.6".
 
-    The lock is the project's own, or the file `locked_by`.
-    Packages that the lock lacks count, apart from the project, lab, and the CUDA libraries that
-    torch brings. [] if there is no lock. Takes some milliseconds: the files are not looked into.
+    The lock is the project's own, or the file `locked_by`. Packages that the lock lacks count,
+    except the project, lab, and the CUDA libraries that torch brings. [] if there is no lock.
+    Takes some milliseconds: packages are compared by name and version, not by their files.
     """
     path = locked_by or project.lock_file()
     if not path.exists():
@@ -44,9 +44,9 @@ def find_differences(environment: Path, locked_by: Path | None = None) -> list[s
 
 
 def find_dist_info(name: str) -> Path | None:
-    """Find what an installer has noted of a package, among what this process can import.
+    """Find the *.dist-info folder of a package that this process can import.
 
-    As importlib.metadata does, whose own import takes longer than all else of a record.
+    importlib.metadata does the same, but importing it takes longer than the rest of a record.
     """
     for folder in sys.path:
         for path in Path(folder).glob("*.dist-info"):
@@ -66,11 +66,11 @@ def find_version(name: str) -> str | None:
 def find_own(environment: Path) -> set[str]:
     """Find what is installed from the folder around the environment: the project, renamed or not.
 
-    A run of the time before it was renamed is repeated under the project's old name.
+    A run from before a rename is repeated under the project's old name.
     """
     own = set()
     for path in environment.glob("lib/python*/site-packages/*.dist-info/direct_url.json"):
-        with suppress(OSError, ValueError, AttributeError):  # unreadable, or no object
+        with suppress(OSError, ValueError, AttributeError):  # unreadable, or not an object
             origin = files.parse_json(files.read(path))
             name = DIST_INFO.fullmatch(path.parent.name)
             if name and origin.get("url") == environment.resolve().parent.as_uri():
@@ -85,9 +85,9 @@ def summarize(differences: list[str]) -> str:
 
 
 def read_pins(text: str) -> dict[str, str]:
-    """Return {package: version} of a lock's lines that concern this system and Python.
+    """Return {package: version} of the lines of a lock that apply to this system and Python.
 
-    The version is "" where the lock has the address of a package.
+    The version is "" if the lock has the address of a package instead.
     """
     pins = [pin for pin in map(PIN.match, text.splitlines()) if pin]
     holds = {marker: not marker or markers.holds(marker) for marker in {p["marker"] for p in pins}}

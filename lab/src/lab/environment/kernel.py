@@ -56,7 +56,7 @@ def read_kernel(path: Path) -> Kernel | None:
 
 
 def is_free(path: Path) -> bool:
-    """Whether the project may use a kernel folder: free, its own, or of a deleted project."""
+    """Return whether the project may use a kernel folder: free, its own, or a deleted project's."""
     if not path.exists():
         return True
     kernel = read_kernel(path)
@@ -78,7 +78,7 @@ def install() -> str:
     """
     if not find_spec("ipykernel"):
         raise errors.LabError("ipykernel is not installed; run lab lock.")
-    try:  # the part in C; to import all of ipykernel takes a second in a new environment
+    try:  # the part in C; importing all of ipykernel takes a second in a new environment
         import_module("zmq")
     except Exception as error:  # noqa: BLE001 - a broken package may raise anything
         raise errors.LabError(
@@ -112,9 +112,9 @@ def install() -> str:
 
 
 def server_config() -> Path:
-    """Return the configuration that makes this environment's Jupyter offer only our kernel.
+    """Return the path of the configuration by which this environment's Jupyter offers one kernel.
 
-    ipykernel adds one called "Python 3", which is the same under another name.
+    ipykernel adds one called "Python 3", which is ours under another name.
     """
     return Path(sys.prefix, "etc", "jupyter", "jupyter_server_config.json")
 
@@ -129,7 +129,7 @@ def hide_others(name: str) -> None:
 
 
 def describe_owner(name: str) -> str:
-    """Say whose kernel that is."""
+    """Say whose kernel has this name."""
     kernel = read_kernel(kernels_folder() / name)
     return (kernel.folder or kernel.python) if kernel else "another program"
 
@@ -137,7 +137,7 @@ def describe_owner(name: str) -> str:
 def bind_notebooks(name: str, title: str) -> list[str]:
     """Write the kernel's name into the Python notebooks/*.ipynb; return those that changed.
 
-    Where no filter of ours removes it from commits, git would show the user's notebooks as edited.
+    Nothing is written without our filter, as git would then show the user's notebooks as edited.
     """
     changed: list[str] = []
     attributes = project.root() / ".gitattributes"

@@ -18,7 +18,7 @@ LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+
 WHEEL = re.compile(r"dl_remote_lab-([^-]+)-py3-none-any\.whl")
 LAB = re.compile(r"dl-remote-lab==\S+")  # replaced by its wheel, if there is one
 OLDEST = (3, 10)  # Python that lab runs on
-# What a file of requirements says of others, and of where packages come from.
+# Lines of a requirements file that include another one, or say where packages come from.
 INCLUDED = re.compile(r"(?m)^[ \t]*(?:-r|--requirement)[ =]*(\S+)")
 SOURCE = re.compile(r"(?m)^[ \t]*(-i|-f|--index-url|--extra-index-url|--find-links)[ =]*(\S+)")
 LONG = {"-i": "--index-url", "-f": "--find-links"}
@@ -31,7 +31,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
     """Compile the lock, keeping pins that still fit; return the lines that changed.
 
     One lock serves macOS and Linux, with a GPU or without: no addresses, no CUDA packages, no
-    local versions. Further arguments are uv's, such as --upgrade. LabError if uv fails.
+    local versions. The arguments are passed to uv, such as --upgrade. LabError if uv fails.
     """
     root = project.root()
     lock = project.lock_file()
@@ -45,7 +45,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
         draft.write_text(extract_pins(before), "utf-8")
         # uv takes no --group from a project that it does not manage
         links = ["--find-links ./vendor"] if find_wheel() else []  # an option would hide the user's
-        dev.write_text("\n".join([*links, *list_more()]), "utf-8")
+        dev.write_text("\n".join([*links, *list_other_requirements()]), "utf-8")
         command = ["pip", "compile", *inputs, dev.name, "--output-file", draft.name]
         command += ["--universal", "--python-version", oldest, "--no-annotate", "--no-header"]
         command += ["--index-strategy=unsafe-best-match"] if sources else []  # as pip takes them
@@ -99,13 +99,13 @@ def name_inputs() -> list[str]:
 
 
 def has_requirements() -> bool:
-    """Whether the project has a requirements.txt that is not the lock."""
+    """Return whether the project has a requirements.txt that is not the lock."""
     path = project.root() / "requirements.txt"
     return path != project.lock_file() and path.exists()
 
 
-def list_more() -> list[str]:
-    """List what the environment has beside that: the group dev, and `requires` of [tool.lab]."""
+def list_other_requirements() -> list[str]:
+    """List what else the environment needs: the group dev, and `requires` of [tool.lab]."""
     dev = project.get_table(project.read_toml("pyproject.toml"), "dependency-groups").get("dev")
     dev = dev if isinstance(dev, list) else []
     own = project.list_setting("requires", 'write a list of packages, as in ["pip>=25"]')
@@ -113,7 +113,7 @@ def list_more() -> list[str]:
 
 
 def is_package() -> bool:
-    """Whether the project itself is installed into its environment; uv's rule."""
+    """Return whether the project itself is installed into its environment, by uv's rule."""
     settings = project.read_toml("pyproject.toml")
     uv, poetry = (project.get_table(settings, "tool", name) for name in ("uv", "poetry"))
     has_backend = "build-system" in settings or (project.root() / "setup.py").exists()
@@ -121,7 +121,7 @@ def is_package() -> bool:
 
 
 def find_oldest_python() -> str:
-    """Return the oldest Python that the lock serves: of requires-python, or the environment's."""
+    """Return the oldest Python that the lock serves: requires-python's, or the environment's."""
     settings = project.get_table(project.read_toml("pyproject.toml"), "project")
     oldest = re.search(r">=\s*(\d{1,4})\.(\d{1,4})", str(settings.get("requires-python", "")))
     if oldest and (int(oldest[1]), int(oldest[2])) >= OLDEST:
@@ -130,7 +130,7 @@ def find_oldest_python() -> str:
 
 
 def find_sources(path: Path) -> list[str]:
-    """Find where a file of requirements, and those it includes, say that packages come from.
+    """Find where a requirements file, and those it includes, say that packages come from.
 
     Each file is read once, however often it is included.
     """
@@ -149,7 +149,7 @@ def find_sources(path: Path) -> list[str]:
 
 
 def read_foreign_pins(root: Path) -> str:
-    """Return the pins of a uv.lock or poetry.lock, with which a first lock begins; "" if none."""
+    """Return the pins of a uv.lock or poetry.lock, to start a first lock from; "" if none."""
     for name in ("uv.lock", "poetry.lock"):
         with suppress(OSError, ValueError, LookupError, TypeError):
             packages = project.parse_toml(files.read_text(root / name))["package"]
@@ -182,7 +182,7 @@ def run_uv(
 ) -> subprocess.CompletedProcess[str]:
     """Run uv as bootstrap.py finds and calls it; both its outputs are in stdout.
 
-    `env`: variables that it has beside ours.
+    `env`: variables in addition to ours.
     """
     root = project.root()
     return subprocess.run(
@@ -200,7 +200,7 @@ def run_uv(
 def find_default_index() -> str:
     """Find the package index that pip asks if nobody names one; "" without pip."""
     try:
-        from pip._internal.models.index import PyPI  # it says so nowhere else
+        from pip._internal.models.index import PyPI  # pip names it nowhere else
     except ImportError:
         return ""
     return str(PyPI.simple_url)

@@ -1,7 +1,7 @@
 """Whether a marker of the lock holds here, such as python_full_version < '3.11'.
 
-Those that locks have are judged here, others by packaging, whose import takes longer than all else
-that a record costs.
+The usual markers are judged here, others by packaging, as importing that takes longer than the rest
+of a record.
 """
 
 import os
@@ -29,7 +29,7 @@ def describe_python() -> dict[str, str]:
 
 
 def holds(marker: str, variables: Mapping[str, str] | None = None) -> bool:
-    """Whether a marker holds for this Python, or for one with these variables."""
+    """Return whether a marker holds for this Python, or for one with these variables."""
     variables = variables or describe_python()
     # "and" binds closer than "or", as without these parentheses
     plain = re.sub(r"\(([^()]*)\)", lambda one: one[0] if " or " in one[1] else one[1], marker)
@@ -42,7 +42,7 @@ def holds(marker: str, variables: Mapping[str, str] | None = None) -> bool:
 
         try:
             return Marker(marker).evaluate(dict(variables))
-        except ValueError:  # it is none: the lock is damaged, which pip says
+        except ValueError:  # not a marker: the lock is damaged, which pip will report
             return True
     return any(all(part) for part in found)
 

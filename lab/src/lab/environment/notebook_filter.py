@@ -1,8 +1,8 @@
 """Strip the output from a notebook: git's clean filter for *.ipynb, from stdin to stdout.
 
 Standard library only, and any Python 3, so that it works without an environment. A cell with the
-tag `keep_output` keeps its output. The kernel is committed under the project's own name, also by a
-second clone, whose kernel is called NAME-2.
+tag `keep_output` keeps its output. The kernel is committed under the project's own name, even from
+a second clone, whose kernel is called NAME-2.
 """
 
 import json
@@ -15,7 +15,7 @@ VOLATILE = ("collapsed", "scrolled", "execution", "ExecuteTime")
 
 
 def strip(content: bytes, project: str = "") -> bytes:
-    """Return the notebook without output; what is not a notebook (a conflict, say) unchanged.
+    """Return the notebook without output; return what is not one (a conflict, say) unchanged.
 
     `project` is the project's name; "" leaves the kernel as it is.
     """
@@ -38,7 +38,7 @@ def strip(content: bytes, project: str = "") -> bytes:
 
 
 def drop_number(kernel: object, project: str) -> None:
-    """Take the -2 off the kernel of a second clone, as kernel.install() put it on."""
+    """Remove the -2 that kernel.install() adds to the kernel's name of a second clone."""
     if not project or not isinstance(kernel, dict):
         return
     number = re.fullmatch(re.escape(project) + "(-[0-9]+)", str(kernel.get("name")))

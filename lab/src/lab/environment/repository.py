@@ -1,7 +1,7 @@
 """The project's git repository: create it, make the first commit, install the notebook filter.
 
-bootstrap.py runs this from the wheel, before there is an environment: standard library only, Python
-3.8 or newer, and it imports nothing that is not so too.
+bootstrap.py runs this from the wheel, before there is an environment: it, and what it imports, need
+only the standard library of Python 3.8 or newer.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 LOCATION = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 
 # The filter that keeps notebook output out of commits. git runs it at the top of any working tree,
-# which has its own lab: in vendor/, for any Python, or in the environment. Where both are missing,
-# git goes on without it.
+# which has its own lab: in vendor/, for any Python, or in the environment. If both are missing, git
+# goes on without it.
 FILTER = "filter.notebook-output.clean"
 NOTEBOOK_FILTER = """\
 strip='import sys; sys.path[:0] = sys.argv[1:]
@@ -77,7 +77,7 @@ def explain(errors: str) -> Problem:
 
 
 def set_up(root: Path) -> str:
-    """Make what is missing of the repository of the folder `root`; return what was done."""
+    """Create the repository of the folder `root`, or what it lacks; return what was done."""
     if not shutil.which("git"):
         raise Skip("git is not installed")
     remove_leftovers(root)
@@ -87,7 +87,7 @@ def set_up(root: Path) -> str:
 
 
 def is_top_level(root: Path) -> bool:
-    """Whether the project has a repository of its own; Skip if it is a part of another one.
+    """Return whether the project has a repository of its own; Skip if it is part of another one.
 
     A repository around it that ignores the project's folder does not count.
     """
@@ -103,7 +103,7 @@ def is_top_level(root: Path) -> bool:
 
 
 def is_ignored(folder: Path) -> bool:
-    """Whether the repository around a folder ignores it and tracks nothing in it."""
+    """Return whether the repository around a folder ignores it and tracks nothing in it."""
     try:
         git("check-ignore", "--quiet", folder)
     except Problem:
@@ -112,12 +112,12 @@ def is_ignored(folder: Path) -> bool:
 
 
 def building_suffix() -> str:
-    """What the name of an unfinished repository ends with: who makes it, to clean up later."""
+    """Return how the name of an unfinished repository ends: by who makes it, to clean up later."""
     return f"building-{socket.gethostname()}-{os.getpid()}"
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what earlier set-ups that were interrupted left."""
+    """Remove what interrupted set-ups left behind."""
     start = f".git.building-{socket.gethostname()}-"
     for left in root.glob(f"{start}*"):
         pid = left.name[len(start) :]
@@ -126,7 +126,7 @@ def remove_leftovers(root: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, maybe another user's, that has not ended."""
+    """Return whether a process, maybe another user's, is there and has not ended."""
     try:
         os.kill(pid, 0)
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
@@ -185,9 +185,9 @@ def complete(root: Path, **location: str) -> str:
 
 
 def refresh_notebooks(root: Path) -> None:
-    """Let git see which notebooks differ from its index in what the filter removes alone.
+    """Refresh git's index for notebooks that differ from it only in what the filter removes.
 
-    It looks at sizes first: git status would list them, such as those bound to another kernel.
+    git compares sizes first, so git status would list them, such as those bound to another kernel.
     """
     listed = ("--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--")
     for path in sorted(root.glob("notebooks/*.ipynb")):
@@ -200,7 +200,7 @@ def refresh_notebooks(root: Path) -> None:
 
 
 def has_commit(**location: str) -> bool:
-    """Whether the repository has a commit."""
+    """Return whether the repository has a commit."""
     try:
         return bool(git("rev-parse", "--verify", "--quiet", "HEAD", **location))
     except Problem:
@@ -208,7 +208,7 @@ def has_commit(**location: str) -> bool:
 
 
 def check(root: Path) -> str:
-    """Say that the repository is complete, changing nothing; Problem if something is missing."""
+    """Check that the repository is complete, changing nothing; Problem if something is missing."""
     if not shutil.which("git"):
         raise Skip("git is not installed")
     if not is_top_level(root):

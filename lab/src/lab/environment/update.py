@@ -15,7 +15,7 @@ from lab.ground.errors import LabError
 
 PIN = re.compile(r'"dl-remote-lab==([^"]*)"')
 MOST_TEXT = 4 << 20  # bytes of a text in a wheel
-# What zipfile raises for what is none, or is damaged, encrypted or packed in another way.
+# What zipfile raises for a file that is not an archive, is damaged, encrypted, or packed otherwise.
 BAD_ARCHIVE = (
     OSError,
     KeyError,
@@ -45,8 +45,8 @@ def list_files() -> list[str]:
 def update(wanted: str = "") -> Update:
     """Install a version of lab, or a wheel, into the project; by default the newest of the index.
 
-    LabError if what it would change has been edited, if there is no such lab, or if no lock fits;
-    then nothing is changed.
+    LabError if what it would change has been edited, if there is no such version, or if no lock
+    fits; then nothing is changed.
     """
     root = project.root()
     edited = git.run("status", "--porcelain", "--", *list_files())
@@ -87,7 +87,7 @@ def update(wanted: str = "") -> Update:
 
 
 def download(version: str, folder: Path) -> Path:
-    """Download the wheel of a version, of an address, or the newest, from the package index."""
+    """Download the wheel of a version (the newest for "") from the index, or one at an address."""
     named = "dl-remote-lab @ " if "://" in version else "dl-remote-lab=="
     name = f"{named}{version}" if version else "dl-remote-lab"
     python = ["--python", sys.executable]
@@ -97,11 +97,11 @@ def download(version: str, folder: Path) -> Path:
 
 
 def read_wheel(wheel: Path) -> tuple[str, str]:
-    """Return version and CHANGELOG of a wheel; LabError if it is not one of lab."""
+    """Return the version and the CHANGELOG of a wheel; LabError if it is not a wheel of lab."""
     named = lock.WHEEL.fullmatch(wheel.name)
     if not named:
         raise LabError(
-            f"{wheel} is not dl_remote_lab-VERSION-py3-none-any.whl, as wheels of lab are named."
+            f"{wheel} is not named dl_remote_lab-VERSION-py3-none-any.whl, as wheels of lab are."
         )
     try:
         with files.open_regular(wheel) as opened, zipfile.ZipFile(opened) as archive:
@@ -112,7 +112,7 @@ def read_wheel(wheel: Path) -> tuple[str, str]:
     except BAD_ARCHIVE as error:
         raise LabError(f"{wheel} is not a wheel of lab: {error}") from None
     if not re.search(rf"^Version: {re.escape(named[1])}$", metadata, re.M):
-        raise LabError(f"{wheel} contains another version than its name says.")
+        raise LabError(f"{wheel} does not contain the version in its name.")
     return named[1], changelog
 
 

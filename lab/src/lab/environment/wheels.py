@@ -38,18 +38,18 @@ class Platform(NamedTuple):
 
     @property
     def uv_name(self) -> str:
-        """Return the name by which uv knows it. LabError if it knows none."""
+        """Return uv's name for it. LabError if uv has none."""
         known = [minor for minor in GLIBC if minor <= self.glibc]
         if self.machine not in ("x86_64", "aarch64") or not known:
             found = f"{self.machine} with glibc 2.{self.glibc}"
-            raise LabError(f"no wheels are brought to a machine like this ({found}).")
+            raise LabError(f"there are no wheels for a machine like this ({found}).")
         return f"{self.machine}-manylinux_2_{known[-1]}"
 
 
 def collect(platform: Platform) -> list[Path]:
     """Download the wheels of the lock, and of uv, for that platform; return their paths.
 
-    They stay in the cache folder for the next time. LabError if one cannot be had.
+    They stay in the cache folder for the next time. LabError if one cannot be downloaded.
     """
     folder = project.cache_folder() / "wheels" / "-".join(map(str, platform[:3]))
     files.make_private_folder(folder)  # what lies here is installed on machines
@@ -76,9 +76,8 @@ def resolve(platform: Platform) -> str:
     command += ["--emit-index-url", "--emit-find-links"]
     command += ["--index-strategy=unsafe-best-match"] if sources else []
     env = {}
-    if re.search("^torch==", pins, re.M) and not (
-        sources or _has_sources()
-    ):  # as bootstrap.py does there
+    has_torch = re.search("^torch==", pins, re.M)
+    if has_torch and not (sources or _has_sources()):  # as bootstrap.py does on the machine
         command.append(f"--torch-backend={'auto' if platform.driver else 'cpu'}")
         env["UV_CUDA_DRIVER_VERSION"] = platform.driver
     done = lock.run_uv(*command, text="".join([*sources, pins, f"{UV}\n"]), env=env)
@@ -98,17 +97,19 @@ def find_wheels(requirements: str, folder: Path) -> list[Path]:
     pins = re.findall(r"^([\w.-]+)(?:\[.*\])?==([^\s;]+)", requirements, re.M)
     missing = [name for name, version in pins if (normalize(name), version) not in found]
     if missing:
-        raise LabError(f"no wheel came of {', '.join(missing)}.")
+        raise LabError(f"no wheel was downloaded for {', '.join(missing)}.")
     return [found[normalize(name), version] for name, version in pins]
 
 
 def _has_sources() -> bool:
-    """Return whether the user says where packages come from, by the rules of bootstrap.py."""
+    """Return whether the user has set where packages come from, by the rules of bootstrap.py."""
     code = "import bootstrap, json; v = bootstrap.variables()\n"
     code += "print(json.dumps([v.get(n) for n in [*bootstrap.SOURCES, 'UV_TORCH_BACKEND']]))"
     command = [sys.executable, "-c", code]
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=project.root(), env=env, stdout=-1, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=project.root(), env=env, stdout=subprocess.PIPE, text=True, check=False
+    )
     return done.returncode == 0 and any(json.loads(done.stdout))
 
 

@@ -12,9 +12,9 @@ if [ "$action" = ask ]; then
     printf 'machine %s\nglibc %s\nstage %s\n' "$(uname -m)" "${libc#glibc 2.}" "$stage"
     printf 'rsync %s\n' "$(rsync --version 2>/dev/null | head -n 1)"
     driver=$(smi --query-gpu=driver_version) && printf 'driver %s\n' "$(echo "$driver" | head -n 1)"
-    for place in "have $wheels" "staged $stage/files"; do
-        cd "${place#* }" && for file in *.whl; do
-            [ ! -e "$file" ] || printf '%s %s %s\n' "${place%% *}" "$(sha256sum <"$file" | cut -d ' ' -f 1)" "$file"
+    for known in "have $wheels" "staged $stage/files"; do
+        cd "${known#* }" && for file in *.whl; do
+            [ ! -e "$file" ] || printf '%s %s %s\n' "${known%% *}" "$(sha256sum <"$file" | cut -d ' ' -f 1)" "$file"
         done
     done
     exit 0

@@ -45,7 +45,7 @@ def start_editor(command: list[str]) -> bool:
 
 
 def pycharm_settings(machine: Machine, path: str) -> list[tuple[str, str]]:
-    """Return the fields of PyCharm's dialogue Add Interpreter > On SSH, with their values."""
+    """Return the fields of PyCharm's dialog Add Interpreter > On SSH, with their values."""
     name = ssh_config.own_alias(machine)  # PyCharm has an ssh of its own
     options = dict(resolve(name))
     return [

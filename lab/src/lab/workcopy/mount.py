@@ -1,7 +1,7 @@
 """The project's folder on a machine as a local folder, by sshfs.
 
-A mount whose connection is lost stops every program that looks into it, for good. So nothing here
-does: the kernel's list says what is mounted, and other programs do the rest, with time-outs.
+A mount whose connection is lost hangs every program that looks into it, so nothing here does: the
+kernel's list says what is mounted, and other programs, with time-outs, do the rest.
 """
 
 import os
@@ -25,7 +25,7 @@ INSTALL = {
     "linux": "apt-get install sshfs, or what your distribution calls it",
     "darwin": "install macFUSE and its sshfs, https://macfuse.github.io",
 }
-UNMOUNT = {  # one after another until it is gone; the later ones also work without a connection
+UNMOUNT = {  # tried in order until it is gone; the later ones work without a connection, too
     "linux": [
         ["fusermount3", "-u"],
         ["fusermount", "-u"],
@@ -66,7 +66,9 @@ def mount(connection: Connection, point: Path) -> str:
     try:
         point.mkdir(parents=True, exist_ok=True)
         if any(point.iterdir()):
-            raise LabError(f"{name} is not empty, and a mount would hide that: choose another.")
+            raise LabError(
+                f"{name} is not empty, and a mount would hide its files: choose another."
+            )
     except OSError as error:
         raise LabError(f"{name}: {error.strerror}.") from None
     host = connection.machine.host
@@ -119,7 +121,7 @@ def unescape(text: str) -> str:
 
 
 def is_responsive(point: Path) -> bool:
-    """Return whether a mount can be looked into; a process that may hang finds out."""
+    """Return whether a mount can be looked into; another process tries, as it may hang."""
     return run_in_background(["ls", str(point)], 5)[0] == 0
 
 

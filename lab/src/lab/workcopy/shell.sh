@@ -1,13 +1,13 @@
 # Opens a shell in the working copy, with the environment active and what machines.toml gives to jobs; in tmux, so
 # that it stays.
-# Variables: project, term, owner (whose shell it is: nobody else's is opened), exports, given (yes: they have some that
+# Variables: project, term, owner (each user has a shell of their own), exports, given (yes: exports has some that
 # machines.toml does not give), and those of runner_scripts.sh.
 # Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh shell_file.sh
 
 session=$(session_name shell)
 if has tmux && (our_tmux has-session -t "=$session") 2>/dev/null; then
     [ -z "$given" ] ||
-        fail "your shell on $hostname is open already, and has the variables of its start: $lab shell without --env, then export them there."
+        fail "your shell on $hostname is already open, with the variables of its start: $lab shell without --env, then export them there."
     choose_terminal
     our_tmux attach-session -t "=$session"
 fi
@@ -17,5 +17,5 @@ if ! has tmux; then
     exec sh "$opens" -i
 fi
 opening="exec sh $(quoted "$opens")"
-# also what is opened in it later, as a window, has the environment
+# windows that are opened in it later have the environment, too
 our_tmux new-session -A -s "$session" "$opening" ';' set-option default-command "$opening"

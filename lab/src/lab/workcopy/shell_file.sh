@@ -1,9 +1,9 @@
 # The shell in a working copy, as a file that any terminal can run. After places.sh, tmux.sh, runner_scripts.sh and
 # enter_machine.sh.
 
-# write_shell: sets opens, the file. It enters what machines.toml gives to jobs, activates the environment, and becomes
-# the user's shell with its own arguments. A file, as everybody sees the arguments of a process; the shell is no login
-# shell, as its profile would put the system's Python first again
+# write_shell: writes the file and sets opens to its path. It enters what machines.toml gives to jobs, activates the
+# environment, and becomes the user's shell with its own arguments. It is a file, as everybody can see the arguments of a
+# process. The shell is not a login shell, whose profile would put the system's Python first again
 write_shell() {
     cd "$folder/work/$project" 2>/dev/null || fail "the project is not on $hostname yet: $lab setup."
     [ -z "$prelude" ] || write_scripts

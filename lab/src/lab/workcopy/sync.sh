@@ -9,16 +9,16 @@ work=$folder/work
 edits=refs/lab/edits
 make_lock_file "$folder/.work.lock"
 exec 9>>"$folder/.work.lock"
-flock -w 100 9 || fail "another lab sync has been changing $work on $hostname for long: try again later."
+flock -w 100 9 || fail "another lab sync is still changing $work on $hostname: try again later."
 take_commit
 state=synced nested=''
 synced=$(cat "$folder/.work.synced" 2>/dev/null) || synced='' # the commit of the last sync
 
 tree_of() { quiet_git rev-parse --verify --quiet "$1^{tree}"; }
 
-# What git runs for each notebook that it adds. lab setup writes the name of this machine's kernel
-# into them, so one that differs from HEAD's by its kernel alone was not edited. If this fails, git
-# adds the notebook as it is.
+# git runs this for each notebook that it adds. lab setup writes the name of this machine's kernel
+# into notebooks, so one that differs from HEAD's only by its kernel was not edited. If this fails,
+# git adds the notebook as it is.
 as_sent='set -e; cat >"$draft.new"; git cat-file blob HEAD:%f >"$draft.old" 2>/dev/null
     without_kernel() { sed "/^ *\"kernelspec\": {$/,/}/d" "$draft.$1"; }
     if [ "$(without_kernel new)" = "$(without_kernel old)" ]; then cat "$draft.old"; else cat "$draft.new"; fi'

@@ -13,10 +13,10 @@ from lab.transfer.staging import explain_os_errors
 
 
 def bring(connection: Connection) -> None:
-    """Send what the machine lacks of the lock's wheels, and uv, and print how much that is.
+    """Send those of the lock's wheels that the machine lacks, and uv, and print how much that is.
 
-    An interrupted copy is continued. Raises LabError if a wheel cannot be had or arrives damaged;
-    SshError; DiskFull.
+    An interrupted copy is continued. Raises LabError if a wheel cannot be downloaded or arrives
+    damaged; SshError; DiskFull.
     """
     print_text(f"  {'waits':<8} {'wheels':<12} collecting them on this computer ...")
     answer = connection.run("bring_wheels.sh", action="ask")
@@ -40,9 +40,9 @@ def bring(connection: Connection) -> None:
 
 
 def parse_answer(text: str) -> tuple[dict[str, str], set[tuple[str, str, str]]]:
-    """Read what bring_wheels.sh says of the machine, and the wheels that are there.
+    """Parse the answer of bring_wheels.sh: facts about the machine, and the wheels that it has.
 
-    ValueError if it is none of it.
+    ValueError if it is anything else.
     """
     facts, there = {}, set()
     for line in text.splitlines():
@@ -57,10 +57,10 @@ def parse_answer(text: str) -> tuple[dict[str, str], set[tuple[str, str, str]]]:
 
 
 def read_platform(facts: dict[str, str]) -> wheels.Platform:
-    """Return the machine's platform. LabError if it is none for which there are wheels."""
+    """Return the machine's platform. LabError if there are no wheels for it."""
     machine, glibc = facts.get("machine", ""), facts.get("glibc", "")
     if not re.fullmatch("[a-z0-9_]{1,20}", machine) or not re.fullmatch("[0-9]{1,3}", glibc):
-        raise LabError("no wheels are brought to a machine without glibc.")
+        raise LabError("there are no wheels for a machine without glibc.")
     driver = facts.get("driver", "")
     driver = driver if re.fullmatch("[0-9.]{1,20}", driver) else ""
     return wheels.Platform(project.python(), machine, int(glibc), driver)

@@ -20,8 +20,8 @@ from lab.transfer.staging import explain_os_errors
 from lab.workcopy import wheels
 
 NO_INDEX = 77  # exit code of setup.sh: the environment needs wheels that the machine cannot get
-EDITS = "refs/lab/edits"  # by machine: what was edited there, as commits
-# What sync.sh prints: the state, and names of edits, which become refs here.
+EDITS = "refs/lab/edits"  # for each machine: what was edited on it, as commits
+# What sync.sh prints: the state, and names of edits, which become local refs.
 FACTS = {
     "state": re.compile("made|synced|unchanged|saved"),
     "edits": re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{7}"),
@@ -38,10 +38,10 @@ class Synced(NamedTuple):
 
 
 def sync(connection: Connection, back: bool = False) -> Synced:
-    """Bring the working copy to the state of this working tree; remote edits are saved first.
+    """Bring the working copy to the state of this working tree; save remote edits first.
 
-    They become a commit in the machine's repo.git, and come here under a ref. With `back` nothing
-    else happens. Ignored files are left alone.
+    They become a commit in the machine's repo.git, and in this repository, under a ref. With `back`
+    nothing else happens. Ignored files are left alone.
 
     Raises RemoteError if something on the machine is in the way, SshError.
     """
@@ -75,9 +75,9 @@ def sync(connection: Connection, back: bool = False) -> Synced:
 
 
 def read_facts(answer: IO[bytes]) -> dict[str, list[str]]:
-    """Read the lines that sync.sh prints before the bundle, up to an empty one.
+    """Parse the lines that sync.sh prints before the bundle, up to an empty one.
 
-    ValueError if they are none of it.
+    ValueError if they are anything else.
     """
     facts: dict[str, list[str]] = {"state": [], "edits": [], "nested": []}
     for _ in range(MOST_LINES):
@@ -86,7 +86,7 @@ def read_facts(answer: IO[bytes]) -> dict[str, list[str]]:
             break
         key, _, value = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
         if key not in facts or not FACTS.get(key, ANY).fullmatch(value):
-            raise ValueError("no fact of a working copy")
+            raise ValueError("not a fact about a working copy")
         facts[key].append(value)
     else:
         raise ValueError("too many facts")
@@ -136,13 +136,13 @@ def setup(connection: Connection) -> None:
 def _run_setup(connection: Connection, variables: dict[str, Any]) -> int:
     """Run setup.sh; return 0, or NO_INDEX. Raises RemoteError or SshError if it fails."""
     if all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        code = connection.run_in_terminal("setup.sh", **variables)  # there uv shows its progress
+        code = connection.run_in_terminal("setup.sh", **variables)  # so that uv shows its progress
         if code == 130:
             raise KeyboardInterrupt
         if code == 255:
             raise explain("", connection.machine)
         if code not in (0, NO_INDEX):
-            raise RemoteError(f"{connection.name} is not ready; the cause stands above.", code)
+            raise RemoteError(f"{connection.name} is not ready: the cause is above.", code)
         return code
 
     try:
