@@ -42,7 +42,7 @@ def holds(marker: str, variables: Mapping[str, str] | None = None) -> bool:
 
         try:
             return Marker(marker).evaluate(dict(variables))
-        except ValueError:  # not a marker: the lock is damaged, which pip will report
+        except Exception:  # noqa: BLE001 # of several types: the lock is damaged, as pip will report
             return True
     return any(all(part) for part in found)
 
