@@ -124,10 +124,10 @@ def list_files(dataset: str) -> list[str]:
 
 
 def verify(dataset: str) -> list[str]:
-    """Find what is wrong, one line each: changed, unreadable, missing, foreign files, leakage.
+    """List what is wrong: changed, unreadable, missing or foreign files, and leakage.
 
-    Leakage is the same pixels in two splits, in whatever format they were saved. An image that was
-    scaled, cropped or compressed anew has other pixels: that is not found.
+    Leakage is the same pixels in two splits, in whatever format they were saved. It does not find
+    an image that was scaled, cropped or recompressed, which has other pixels.
     """
     expected = read_manifest(dataset)["files"]
     root, present = folder(dataset), set(list_files(dataset))

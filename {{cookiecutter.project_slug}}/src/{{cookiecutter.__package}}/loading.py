@@ -38,7 +38,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
 
 class TrainingSamples(Dataset[tuple[Image, int]]):
-    """The training split as the model sees it: augmented, anew in each epoch."""
+    """The training split as the model sees it: augmented differently in each epoch."""
 
     def __init__(self, split: "ImageSplit", config: "Config"):
         self.split, self.shift, self.seed = split, config.shift, config.seed

@@ -10,7 +10,7 @@ from lab.project import LabError
 
 WEIGHTS = "best.safetensors"
 STATE = "state.json"  # of a checkpoint: the settings of its run, and how far it had come
-# What a resumed run may change: how long it goes on, and how its data is loaded.
+# What a resumed run may change: how long it trains, and how its data is loaded.
 FREE_ON_RESUME = {"epochs", "patience", "resume", "workers", "checkpoint_minutes"}
 
 
