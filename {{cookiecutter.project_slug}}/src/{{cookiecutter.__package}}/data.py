@@ -126,8 +126,8 @@ def list_files(dataset: str) -> list[str]:
 def verify(dataset: str) -> list[str]:
     """List what is wrong: changed, unreadable, missing or foreign files, and leakage.
 
-    Leakage is the same pixels in two splits, in whatever format they were saved. It does not find
-    an image that was scaled, cropped or recompressed, which has other pixels.
+    Leakage is the same pixels in two splits, in whatever file format. This does not find an
+    image that was scaled, cropped or recompressed, as it has other pixels.
     """
     expected = read_manifest(dataset)["files"]
     root, present = folder(dataset), set(list_files(dataset))
