@@ -26,8 +26,8 @@ PIP_CONF = ["/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf"]
 UV_TOML = ["/etc/uv/uv.toml", "~/.config/uv/uv.toml", ROOT / "uv.toml", ROOT / "pyproject.toml"]
 UV_LINE = r"^ *(?:\[\[tool.uv.index|(?:url|index|[a-z-]*index-url|find-links|torch-backend) *=)(.+)"
 SOURCES = ["UV_FIND_LINKS", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"]
-BUILDING = f".building-{os.uname().nodename}-"  # and the pid: ends the name of what is unfinished
-FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "LAB_PROJECT")  # they point to another project
+BUILDING = f".building-{os.uname().nodename}-"  # and the pid: suffix of an unfinished folder
+FOREIGN = ("VIRTUAL_ENV", "PYTHONPATH", "LAB_PROJECT")  # they may point to another project
 
 
 class Problem(Exception):
@@ -103,14 +103,14 @@ def find_uv():
 
 
 def variables():
-    """Return the environment for uv and lab: of no other project, pip's settings as uv's."""
+    """Return the variables for uv and lab: no other project's, and pip's settings as uv's."""
     passed = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     conf = configparser.RawConfigParser(strict=False)
     conf.read(map(os.path.expanduser, [*PIP_CONF, passed.get("PIP_CONFIG_FILE", "")]), "utf-8")
     for pip, uv in PIP.items():
         key = pip.lower().replace("_", "-")
         found = [conf.get(section, key, fallback="") for section in ("install", "global")]
-        words = (passed.get(f"PIP_{pip}") or found[0] or found[1]).split()  # pip's are by spaces
+        words = (passed.get(f"PIP_{pip}") or found[0] or found[1]).split()  # by spaces in pip
         if words and not passed.get(f"UV_{uv}"):
             passed[f"UV_{uv}"] = (" " if uv == "INDEX" else ",").join(words)
             if uv == "INDEX":  # pip takes a version from whichever index has it
@@ -151,7 +151,7 @@ def install_lock(python):
 
 
 def make_stamp(venv, source):
-    """Describe a complete environment of this project: what it was made from, what is in it."""
+    """Describe a complete environment of this project: what it was made from and contains."""
     lock = hashlib.sha256((ROOT / setting("lock", "requirements.txt")).read_bytes()).hexdigest()
     packages = sorted(path.name for path in venv.glob("lib/python*/site-packages/*.dist-info"))
     # relative in or beside the project: both can move, and not every locale can read the whole path
@@ -161,13 +161,13 @@ def make_stamp(venv, source):
 
 
 def why_outdated(venv, source):
-    """Say why the environment must be built, or None; and whether the existing one is ours."""
+    """Return why the environment must be built, or None, and whether the existing one is ours."""
     made = make_stamp(venv, source)
     try:
         found = json.loads((venv / STAMP).read_text("utf-8"))
         changed = set(found["packages"]) ^ set(made["packages"])
     except (OSError, ValueError, LookupError):
-        return "is incomplete, or not bootstrap.py's" if venv.exists() else "is missing", False
+        return "was not completed by bootstrap.py" if venv.exists() else "is missing", False
     ours = found["source"] == made["source"]
     reasons = {
         "has lost its Python": not os.access(venv / "bin/python", os.X_OK),
@@ -195,7 +195,7 @@ def create_venv(folder):
 
 
 def make_environment(venv, source):
-    """Build the environment under another name and, complete, rename it; return what was done."""
+    """Build the environment under another name, then rename it; return what was done."""
     remove_leftovers(venv)
     reason, ours = why_outdated(venv, source)
     if not reason:
@@ -206,7 +206,7 @@ def make_environment(venv, source):
     try:
         create_venv(building)
         install_lock(building)
-        made = make_stamp(building, source)  # the path from there to src/ is that from .venv
+        made = make_stamp(building, source)  # the path to src/ is the same from .venv
         for path in building.glob("lib/python*/site-packages/*.pth"):
             folder = path.read_text("utf-8").strip()
             if f"{folder}/".startswith(f"{ROOT}/"):
@@ -249,7 +249,7 @@ def run_lab(python, extra, *arguments):
 
 
 def set_up(wanted):
-    """Take the steps that are wanted and report each; return 1 if one failed."""
+    """Take the wanted steps and report each; return 1 if one failed."""
     wheel, python = next(ROOT.glob("vendor/dl_remote_lab-*.whl"), None), wanted.venv / "bin/python"
     early = (sys.executable, {"PYTHONPATH": str(wheel)}) if wheel else (python, {})  # any Python
     steps = {

@@ -262,7 +262,7 @@ def test_settings_that_lose_what_the_images_show_are_warned_of(source, digits, c
     assert split(source) == 0
     for settings, warns in (((12, 3), False), ((8, 3), True), ((12, 1), True), ((32, 3), False)):
         capsys.readouterr()
-        data.warn_of_loss("trees", *settings)
+        data.warn_of_lost_detail("trees", *settings)
         assert ("image_size=12 channels=3" in capsys.readouterr().err) is warns
-    data.warn_of_loss(digits, 8, 1)
+    data.warn_of_lost_detail(digits, 8, 1)
     assert not capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_three_epochs_and_three_resumed_equal_six_in_one_go(digits):
 
 
 class Crash(BaseException):
-    """Nothing that comes after it happens, as when a process is killed."""
+    """Ends a run at once, as when its process is killed: no except clause handles it."""
 
 
 def test_a_crash_at_the_moment_of_the_rename_leaves_the_checkpoint_before(digits, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_crash_at_the_moment_of_the_rename_leaves_the_checkpoint_before(digits
 
 
 def test_a_run_that_was_cut_anywhere_goes_on_exactly(digits, monkeypatch):
-    """After each step, whatever augmentation and dropout have drawn, with or without workers."""
+    """After any step, with augmentation and dropout, with or without workers."""
 
     def train_alone(run_id, cut=None, **settings):
         def step(*arguments):
@@ -127,8 +127,8 @@ def test_a_run_cannot_be_resumed_as_another_one(digits, folders, capsys):
     first = train(epochs=1)
     for settings, why in (
         ({"epochs": 2, "lr": 0.1}, "lr was 0.003, is 0.1"),
-        ({}, "has its 1 epochs"),
-        ({"epochs": 1}, "has its 1 epochs"),
+        ({}, "has no epochs left: epochs=2"),
+        ({"epochs": 1}, "has no epochs left: epochs=2"),
     ):
         with pytest.raises(LabError, match=why):
             ex.run(config_updates={"resume": first._id, **settings})

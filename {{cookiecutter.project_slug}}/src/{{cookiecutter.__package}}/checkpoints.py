@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def make_folder(folder: Path) -> None:
     """Make the folder of a new run; LabError if that fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=tracking.attempt() > 1)  # or of an earlier one
+        folder.mkdir(parents=True, exist_ok=tracking.attempt() > 1)  # an earlier attempt made it
     except OSError as error:
         raise LabError(f"{folder} cannot be made: {error.strerror}.") from None
 
@@ -61,7 +61,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
 
 
 def check_fit(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
-    """LabError with the first name or shape in which weights and model differ."""
+    """Raise LabError with the first name or shape that differs between weights and model."""
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wanted = {name: tuple(t.shape) for name, t in to_plain_names(model.state_dict()).items()}
     for name in [*wanted, *shapes]:
@@ -75,7 +75,7 @@ def check_fit(model: nn.Module, weights: dict[str, Tensor], file: Path) -> None:
 def save_state(
     accelerator: Accelerator, folder: Path, progress: "Progress", config: "Config", manifest: str
 ) -> None:
-    """Save the whole state, then remove the one before. Interrupted if Slurm ends the job soon."""
+    """Save the whole state, then remove the one before; Interrupted if the job is to stop."""
     checkpoint = folder / f"step-{progress.step:08}"
     with tracking.saving(checkpoint) as draft:
         accelerator.save_state(draft)
@@ -117,7 +117,7 @@ def resume(
         check_fit(model, weights, best)
     with reporting_damage(previous):
         accelerator.load_state(checkpoint.folder)
-    accelerator.wait_for_everyone()  # no process begins if another one cannot read its part
+    accelerator.wait_for_everyone()  # no process continues if another cannot read its part
     if accelerator.is_main_process and previous == folder:
         tracking.keep_points(checkpoint.points)
     elif accelerator.is_main_process:

@@ -55,7 +55,7 @@ class Manifest(TypedDict):
 class ImageSplit:
     """One split of a dataset: a sequence of (image, class index), as a PyTorch DataLoader takes it.
 
-    An image is float32 [channels, size, size], from 0 to 1, as a viewer displays it: turned as its
+    An image is float32 [channels, size, size], from 0 to 1, as a viewer displays it: rotated as its
     EXIF says, and on white where it is transparent. What belongs to the split is what the manifest
     lists, not what happens to be in the folder.
     """
@@ -95,7 +95,7 @@ class ImageSplit:
 
 
 def folder(dataset: str) -> Path:
-    """The folder of a dataset."""
+    """Return the folder of a dataset."""
     return project.dataset_folder(dataset)
 
 
@@ -124,10 +124,10 @@ def list_files(dataset: str) -> list[str]:
 
 
 def verify(dataset: str) -> list[str]:
-    """Find what is wrong, one line each: changed, unreadable, missing, foreign files, leakage.
+    """List what is wrong: changed, unreadable, missing or foreign files, and leakage.
 
-    Leakage is the same pixels in two splits, in whatever format they were saved. An image that was
-    scaled, cropped or compressed anew has other pixels: that is not found.
+    Leakage is the same pixels in two splits, in whatever file format. This does not find an
+    image that was scaled, cropped or recompressed, as it has other pixels.
     """
     expected = read_manifest(dataset)["files"]
     root, present = folder(dataset), set(list_files(dataset))
@@ -148,8 +148,8 @@ def verify(dataset: str) -> list[str]:
     return problems
 
 
-def warn_of_loss(dataset: str, image_size: int, channels: int) -> None:
-    """Warn on stderr if training sees less than the images show."""
+def warn_of_lost_detail(dataset: str, image_size: int, channels: int) -> None:
+    """Warn on stderr if the settings reduce what the images show: fewer pixels, or no color."""
     manifest = read_manifest(dataset)
     fits = {"image_size": manifest.get("image_size", 0), "channels": manifest.get("channels", 1)}
     if image_size < fits["image_size"] or channels < fits["channels"]:
@@ -202,8 +202,8 @@ def write_dataset(
     """Write a split into data/<dataset>/ and then its manifest, which is returned.
 
     Images that are in the dataset `like` go into the split that they have there.
-    A file that is there with the right content stays, so that an interrupted call can be repeated.
-    Anything else in the three folders is refused by name: it is never overwritten or removed.
+    A file that already has the right content stays, so an interrupted call can be repeated. Any
+    other file in the three folders is named in an error, and never overwritten or removed.
     """
     if not 0 < val < 1 or not 0 < test < 1 or val + test >= 1:
         raise LabError(f"--val {val} --test {test}: use two fractions above 0 with a sum below 1.")
@@ -249,7 +249,7 @@ def write_dataset(
 
 
 def write_image(path: Path, content: bytes) -> None:
-    """Write a file, unless it is there with this content; one with other content is refused."""
+    """Write a file unless it already has this content; LabError if it has other content."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         project.write(path, content, durable=False)
@@ -271,12 +271,12 @@ def show_progress(items: Collection[Item], action: str) -> Iterable[Item]:
 
 
 def this_command() -> str:
-    """How this file is run, for messages."""
+    """Return the command that runs this file, for messages."""
     return f"python -m {__package__}.data"
 
 
 def main(words: list[str] | None = None) -> int:
-    """Run the command; 0: done, 1: failed or damaged, 2: wrong usage."""
+    """Run the command; return 0 if it succeeds, 1 if it fails or finds damage, 2 if misused."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # for names that a terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

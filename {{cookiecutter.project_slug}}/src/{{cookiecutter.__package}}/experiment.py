@@ -33,7 +33,7 @@ class Config:
     lr: Annotated[float, Gt(0)] = 0.003  # AdamW's learning rate
     weight_decay: Annotated[float, Ge(0)] = 0.01
     clip_norm: Annotated[float, Gt(0)] = 1.0  # gradients are scaled down to this norm
-    patience: Annotated[int, Ge(0)] = 5  # epochs without a better val/loss before it stops; 0: all
+    patience: Annotated[int, Ge(0)] = 5  # epochs without a better val/loss until it stops; 0: never
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     workers: Annotated[int, Ge(0)] = 0  # processes that load data; 0: the training process itself
 
@@ -45,11 +45,11 @@ class Config:
 
 ex = tracking.Experiment(
     Config,
-    # What run() imports. It is loaded once the settings are known to be right, as torch takes
-    # seconds, and before the code is recorded, so that the record holds what was loaded.
+    # What run() imports. Loaded after the settings have been checked, as torch takes seconds, and
+    # before the code is recorded, so that the record holds what was loaded.
     modules=[".data", ".training"],
-    inherit=".past_runs:inherit",  # with resume=ID, what is not typed is as it was in that run
-    smoke={"epochs": 1, "width": 8},  # does everything work? a few seconds
+    inherit=".past_runs:inherit",  # with resume=ID: the settings of that run
+    smoke={"epochs": 1, "width": 8},  # a few seconds: does everything work?
     full={"epochs": 60, "width": 64, "patience": 10},
 )
 
@@ -61,7 +61,7 @@ def run(_config: dict[str, Any], _run: tracking.Run) -> dict[str, float]:
 
     config = tracking.make_config(Config, _config)
     size, channels = config.image_size, config.channels
-    data.warn_of_loss(config.dataset, size, channels)
+    data.warn_of_lost_detail(config.dataset, size, channels)
     splits = {one: data.ImageSplit(config.dataset, one, size, channels) for one in project.SPLITS}
     models = project.dataset_folder(config.dataset) / "models"
     with tracking.metrics(_run) as log:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lab.project import LabError
 
-# Pillow goes by the content, not by the suffix, and starts Ghostscript for some other formats.
+# Pillow looks at the content, not the suffix, and starts Ghostscript for some other formats.
 FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 MAX_BYTES = 2**28  # of a file: 256 MiB
@@ -48,7 +48,7 @@ def read_file(path: Path) -> bytes:
 def decode(file: BinaryIO) -> Image.Image:
     """Decode an image to 8-bit RGB as a viewer shows it; ImageError for whatever cannot be used.
 
-    It is turned as its EXIF data says, and put on white where it is transparent.
+    It is rotated as its EXIF data says, and on white where it is transparent.
     """
     try:
         with warnings.catch_warnings():
@@ -73,7 +73,7 @@ def decode(file: BinaryIO) -> Image.Image:
 
 
 def as_displayed(image: Image.Image) -> Image.Image:
-    """Turn and flatten an image as a viewer does: phones only note in EXIF how they were held."""
+    """Rotate and flatten an image as a viewer does: a phone notes its rotation only in EXIF."""
     with suppress(Exception):  # damaged EXIF data leaves the pixels usable
         ImageOps.exif_transpose(image, in_place=True)
     if not image.has_transparency_data:

@@ -1,6 +1,7 @@
-"""Batches of a split, in an order and with an augmentation that follow from seed, epoch and index.
+"""Batches of a split; their order and augmentation depend only on seed, epoch and index.
 
-So a run that was interrupted in the middle of an epoch goes on exactly, whatever its workers did.
+So a run that was interrupted in the middle of an epoch continues exactly where it was, whatever
+its workers had loaded.
 """
 
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
 
 
 class TrainingSamples(Dataset[tuple[Image, int]]):
-    """The training split as the model sees it: augmented, anew in each epoch."""
+    """The training split as the model sees it: augmented differently in each epoch."""
 
     def __init__(self, split: "ImageSplit", config: "Config"):
         self.split, self.shift, self.seed = split, config.shift, config.seed
@@ -56,7 +57,7 @@ class TrainingSamples(Dataset[tuple[Image, int]]):
 def augment(image: Image, shift: int, draw: np.random.Generator) -> Image:
     """Move an image [channels, height, width] by up to `shift` pixels; its edge is repeated.
 
-    Your own augmentation goes here. What it draws, it draws from `draw`.
+    Your own augmentation goes here. It must take all its random numbers from `draw`.
     """
     down, right = draw.integers(0, 2 * shift + 1, size=2)
     padded = np.pad(image, ((0, 0), (shift, shift), (shift, shift)), mode="edge")
@@ -66,7 +67,7 @@ def augment(image: Image, shift: int, draw: np.random.Generator) -> Image:
 def make_loaders(
     splits: dict[str, "ImageSplit"], config: "Config"
 ) -> tuple[dict[str, Batches], EpochOrder]:
-    """Make a loader for each split; returns them and the order of the training split."""
+    """Make a loader for each split; return them and the order of the training split."""
     order = EpochOrder(len(splits["train"]), config.seed)
     loaders = {}
     for name, split in splits.items():

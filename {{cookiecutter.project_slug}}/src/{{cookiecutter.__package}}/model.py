@@ -8,7 +8,7 @@ class SmallCNN(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: channels of the images, 1 for grey and 3 for colour.
+        channels: channels of the images, 1 for gray and 3 for color.
         width: channels after the first convolution; the others have twice as many.
         dropout: fraction of the features that is zeroed in training.
     """

@@ -10,12 +10,12 @@ from lab.project import LabError
 
 WEIGHTS = "best.safetensors"
 STATE = "state.json"  # of a checkpoint: the settings of its run, and how far it had come
-# What a resumed run may change: how long it goes on, and how its data is loaded.
+# What a resumed run may change: how long it trains, and how its data is loaded.
 FREE_ON_RESUME = {"epochs", "patience", "resume", "workers", "checkpoint_minutes"}
 
 
 class Checkpoint(NamedTuple):
-    """A whole checkpoint: its folder, and what is known without loading it."""
+    """A complete checkpoint: its folder, and what is known without loading it."""
 
     folder: Path
     config: dict[str, Any]
@@ -36,10 +36,10 @@ def find_weights(wanted: str) -> Path:
 
 
 def find_run(wanted: str, file: str = f"step-*/{STATE}") -> Path:
-    """Return the models folder of a run, of whatever dataset, that has such a file.
+    """Return the folder of a run in data/<dataset>/models, of any dataset, that contains `file`.
 
-    `wanted` is its id or the beginning of it, or `last` or last~1 as for the lab command. LabError
-    with the ids that are like it if it is none, or if it is several.
+    `wanted` is the run's id or the beginning of it, or `last` or `last~1` as for the lab command.
+    If it matches no run or several, LabError lists candidates.
     """
     if wanted.startswith("last"):
         wanted = records.find(wanted).name
@@ -57,7 +57,7 @@ def find_run(wanted: str, file: str = f"step-*/{STATE}") -> Path:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read the last whole checkpoint of a run; LabError if it is damaged."""
+    """Read the last complete checkpoint of a run; LabError if it is damaged."""
     path = list_checkpoints(folder)[-1]
     try:
         state = project.read_json(path / STATE)
@@ -74,8 +74,8 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     """Return the settings of the run that `resume` names, with what was typed instead.
 
     LabError, before there is a record, if the run cannot go on as it was: another setting, dataset
-    or number of processes, or nothing left to train. Without `resume` only the id that `pretrained`
-    abbreviates is returned.
+    or number of processes, or nothing left to train. Without `resume`, return only `pretrained`, as
+    a whole id.
     """
     if not typed.get("resume"):
         if not typed.get("pretrained"):
@@ -107,15 +107,15 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     new = {**old, **typed, "resume": folder.name}
     done, best = checkpoint.progress["epoch"], checkpoint.progress["best_epoch"]
     if done >= new["epochs"]:
-        raise LabError(f"{folder.name} has its {done} epochs: epochs={2 * done} would go on.")
+        raise LabError(f"{folder.name} has no epochs left: epochs={2 * done} continues it.")
     if is_out_of_patience(new["patience"], done, best):
         raise LabError(
             f"{folder.name} stopped after {done} epochs, as val/loss was best in epoch {best}:"
-            f" patience={2 * new['patience']} would go on."
+            f" patience={2 * new['patience']} continues it."
         )
     return new
 
 
 def is_out_of_patience(patience: int, epoch: int, best_epoch: int) -> bool:
-    """Whether the validation loss has not improved for `patience` epochs; 0: never."""
+    """Return whether validation loss has not improved for `patience` epochs; 0: never."""
     return bool(patience) and epoch - best_epoch >= patience

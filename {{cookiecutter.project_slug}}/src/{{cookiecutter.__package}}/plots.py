@@ -13,7 +13,7 @@ def plot_samples(dataset: str, split: str, columns: int = 12, seed: int = 0) -> 
     manifest = data.read_manifest(dataset)
     classes, files = manifest["classes"], manifest["files"]
     draw = np.random.default_rng(seed)
-    figure, axes = plt.subplots(figsize=(0.5 * columns, 0.5 * len(classes)))  # one: each takes long
+    figure, axes = plt.subplots(figsize=(0.5 * columns, 0.5 * len(classes)))  # one: axes are slow
     for row, label in enumerate(classes):
         paths = [path for path in files if path.startswith(f"{split}/{label}/")]
         for column, path in enumerate(draw.permutation(paths)[:columns]):

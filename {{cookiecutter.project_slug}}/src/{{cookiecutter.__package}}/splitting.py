@@ -16,11 +16,11 @@ from lab.project import LabError
 
 from . import images
 
-UNPORTABLE = set('<>:"\\|?*')  # what some file systems do not hold in a name
+UNPORTABLE = set('<>:"\\|?*')  # characters that some file systems refuse in a name
 
 
 class Sample(NamedTuple):
-    """An image that is to be put into a split."""
+    """An image to put into a split."""
 
     label: str
     name: str  # of its file in the dataset
@@ -56,7 +56,7 @@ def find_images(
     paths = sorted(p for p in source.glob("*/*") if is_candidate(source, p))
     samples: list[Sample] = []
     first_with: dict[str, Path] = {}
-    problems = bad_names(paths)
+    problems = find_bad_names(paths)
     for path in show_progress(paths, "reading"):
         label, name = (unicodedata.normalize("NFC", part) for part in path.parts[-2:])
         try:
@@ -75,17 +75,17 @@ def find_images(
 
 
 def is_candidate(source: Path, path: Path) -> bool:
-    """Whether a path is <class>/<image>, not hidden, by its name."""
+    """Return whether a path looks like <class>/<image> and is not hidden."""
     parts = path.relative_to(source).parts
     hidden = any(part.startswith(".") for part in parts)
     return len(parts) == 2 and not hidden and path.suffix.lower() in images.SUFFIXES
 
 
-def bad_names(paths: Iterable[Path]) -> list[str]:
-    """Say which names cannot be told apart, or cannot exist, on some other computer.
+def find_bad_names(paths: Iterable[Path]) -> list[str]:
+    """List names that would clash, or could not exist, on some other computer.
 
-    macOS stores some characters decomposed and ignores case; classes and files that differ in
-    the former alone are one.
+    macOS stores some characters decomposed, and ignores case. Names that differ only in how they
+    are composed count as one.
     """
     problems = []
     spellings = defaultdict(set)
@@ -104,7 +104,7 @@ def bad_names(paths: Iterable[Path]) -> list[str]:
 
 
 def describe_left_out(source: Path, samples: list[Sample]) -> str:
-    """Say what of a folder is in no sample: other files, copies, empty classes; "" if nothing."""
+    """Describe what no sample holds: other files, copies, empty classes; "" if nothing."""
     files = [path for path in source.rglob("*") if path.is_file()]
     images_there = [p for p in files if is_candidate(source, p)]
     kinds = Counter(p.suffix.lower() or "without a suffix" for p in set(files) - set(images_there))
@@ -123,7 +123,7 @@ def draw_split(
     test: float,
     like: Mapping[str, str] | None = None,
 ) -> dict[str, Sample]:
-    """Draw a split for every sample; returns {"train/<class>/<name>": sample}, sorted.
+    """Draw a split for every sample; return {"train/<class>/<name>": sample}, sorted.
 
     Class by class, in the order of a hash of seed and pixels: the first samples are for test, the
     next for val, at least one each. So an image stays where it is when others are added, apart from

@@ -139,7 +139,7 @@ def train_step(
     labels: Tensor,
     clip_norm: float,
 ) -> Tensor:
-    """Take one optimizer step on a batch; returns its loss, still on the device."""
+    """Take one optimizer step on a batch; return its loss, still on the device."""
     loss = nn.functional.cross_entropy(model(images), labels)
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(model.parameters(), clip_norm)
@@ -149,10 +149,10 @@ def train_step(
 
 
 def is_due(accelerator: Accelerator, progress: Progress, saved: float, minutes: float) -> bool:
-    """Whether the next checkpoint is due in any process; all must ask at the same step."""
+    """Return whether a checkpoint is due in any process; all must ask at the same step."""
     should_stop = tracking.should_stop()
     if progress.step % LOG_EVERY and (not should_stop or accelerator.num_processes > 1):
-        return False  # processes that ask each other wait for their GPUs
+        return False  # asking the other processes waits for every GPU
     if should_stop or time.monotonic() - saved >= 60 * minutes:
         accelerator.set_trigger()
     return bool(accelerator.check_trigger())
