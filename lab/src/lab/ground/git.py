@@ -67,7 +67,7 @@ def split_null(output: str) -> list[str]:
 
 
 def _clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment for git: no other repository, one identity for everybody, English."""
+    """Return the environment for git: this repository, one identity for everybody, English."""
     passed = {k: v for k, v in variables.items() if not k.startswith("GIT_")}
     passed |= {k: v for k, v in variables.items() if k.startswith(ALLOWED)}
     who = {f"GIT_{role}_{k}": v for role in ("AUTHOR", "COMMITTER") for k, v in IDENTITY.items()}

@@ -22,7 +22,7 @@ def identify_process(pid: int | None = None) -> dict[str, Any]:
 
 @cache
 def boot_id() -> str:
-    """Identify this computer's current boot, and the container in which pids are counted."""
+    """Identify this computer's current boot, and the namespace of its process ids."""
     if sys.platform != "linux":
         return _read_output("sysctl", "-n", "kern.boottime")
     number = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

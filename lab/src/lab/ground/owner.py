@@ -1,4 +1,4 @@
-"""Whose a job, shell or server is: one account may serve several people and laptops."""
+"""Who started a job, shell or server: several people and laptops may share one account."""
 
 import os
 
@@ -16,6 +16,6 @@ def is_own(by: object) -> bool:
 
 
 def shorten(by: str) -> str:
-    """Leave out the domain, which on a laptop changes with the network."""
+    """Remove the domain, which on a laptop changes with the network."""
     person, _, host = by.rpartition("@")
     return f"{person}@{host.partition('.')[0]}"

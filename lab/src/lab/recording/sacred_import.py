@@ -42,7 +42,7 @@ def make_inspect() -> ModuleType:
 # Sacred imports pandas, half a second at a first run, only to know how to write its frames: None is
 # Python's mark for "not installed". That can wait until there are some: see flatten.
 REPLACED = {"pandas": None, "pkg_resources": installed_packages.make_module()}
-with garbage.not_collected(), replace_modules(REPLACED | {"cpuinfo": make_cpuinfo()}):
+with garbage.pause_collection(), replace_modules(REPLACED | {"cpuinfo": make_cpuinfo()}):
     import sacred
     from sacred import serializer
     from sacred.config import config_files

@@ -19,7 +19,7 @@ def load(modules: Sequence[tuple[str, str | None]]) -> None:
         return
     if is_main_process():
         compiling.start()
-    with garbage.not_collected():
+    with garbage.pause_collection():
         for name, package in modules:
             importlib.import_module(name, package)
         gc.freeze()

@@ -44,7 +44,7 @@ def list_rows() -> list[Row]:
     defaults) and config; what is unknown is None. Records that have
     ended are read once: their rows are cached in the runs folder, with their files' fingerprints.
     """
-    with garbage.not_collected():
+    with garbage.pause_collection():
         rows = _list_rows(str(project.runs_folder()))
     return sorted(rows, key=lambda row: (row["start"] or _start_of(row["run"]), row["run"]))[::-1]
 

@@ -10,7 +10,7 @@ from lab.ground import garbage, portable
 from lab.recording.settings import nested
 from lab.recording.settings.errors import ConfigError, UnknownSettingError
 
-with garbage.not_collected():
+with garbage.pause_collection():
     from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInfo
 
 Config = TypeVar("Config")

@@ -39,7 +39,7 @@ def warn_of_lost(config: Mapping[str, Any], identified: Iterable[Mapping[str, st
     """Warn of the files that neither `lab reproduce` nor a job on a machine will find."""
     known = {one["path"] for one in identified if one["path"].startswith(("data/", "runs/"))}
     for name, value in list_texts(config):
-        reason = "" if value in known else portable.explain_loss(value)
+        reason = "" if value in known else portable.explain_not_portable(value)
         if reason:
             print_message(
                 f"warning: {name}={value} {reason}: lab reproduce and jobs will not find it. A"
