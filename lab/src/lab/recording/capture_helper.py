@@ -2,7 +2,7 @@
 
 A process and not a thread: a C extension that prints while it holds Python's lock would wait
 forever for a thread, and a process writes the last lines even if the run is killed.
-It may be started as a program, with -I -S: it imports the standard library only.
+It imports only the standard library, so that it can be started with python -I -S.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ UNFINISHED = re.compile(rb"(\r|\x1b(\[\d{0,4})?)\Z")
 
 
 class Lines:
-    """Turns what is sent to a terminal into the lines that it shows in the end.
+    """Turns what is sent to a terminal into the lines that the terminal shows in the end.
 
     A carriage return starts the line again and "cursor up" goes back to an earlier one, as progress
     bars do; so a bar is one line in the record, however often it was drawn.
@@ -131,8 +131,8 @@ class Channel:
 def copy_output(record: str, ended: int, answers: int, channels: list[Channel]) -> None:
     """Copy until no process can write; answer when the run's output is complete.
 
-    `ended` and `answers` are pipes from the run and to it: it has ended if there is something in
-    the first, or if it is closed.
+    `ended` and `answers` are pipes from the run and to it: the run has ended once `ended` has data
+    or is closed.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -195,7 +195,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def start(record: str, descriptors: list[int]) -> None:
-    """Copy what comes in by these: `ended`, `answers`, then source and screen of each channel."""
+    """Copy the output; descriptors: `ended`, `answers`, then source and screen of each channel."""
     ended, answers, *channels = descriptors
     pairs = zip(channels[::2], channels[1::2], strict=True)
     copy_output(record, ended, answers, [Channel(*pair) for pair in pairs])

@@ -1,4 +1,4 @@
-"""Which lab records a run: its version, its wheel, and whether it was changed."""
+"""Which lab recorded a run: its version, its wheel, and whether its files were changed."""
 
 import binascii
 import hashlib
@@ -76,9 +76,9 @@ def find_changed_files(folder: Path, wheel: Path | None, noted: Path) -> list[st
 
 
 def read_from_wheel(wheel: Path, name: str) -> bytes:
-    """Read a file of a wheel; what zipimport raises if that fails.
+    """Read a file of a wheel; raises what zipimport raises.
 
-    The module zipfile, like csv and base64, is slow to import.
+    The modules zipfile, csv and base64 are slow to import.
     """
     archive = zipimport.zipimporter(str(wheel))
     if wheel in read_wheels:
