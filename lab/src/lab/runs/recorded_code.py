@@ -1,7 +1,7 @@
 """The code that a record names: a commit, a folder and a module in it, and whether to trust it.
 
-A record may have been written by another machine or by a stranger. What it says is held against a
-pattern before git or Python see it, and it does not decide by itself which code runs here.
+A record may have been written by another machine or by a stranger. What it says is checked against
+a pattern before git or Python see it, and it does not decide by itself which code runs here.
 """
 
 import os
@@ -17,11 +17,11 @@ from lab.ground.terminal import escape
 from lab.runs import reading
 
 BRANCHES = "refs/heads"
-EDITED = f"{BRANCHES}/edits/"  # of lab sync --back: made on a machine, looked at here
+EDITED = f"{BRANCHES}/edits/"  # branches of lab sync --back, with edits made on a machine
 
 
 class Untrusted(LabError):
-    """The code is held by no branch or snapshot of this user."""
+    """No branch or snapshot of this user holds the code."""
 
 
 def get_commit(name: str, record: dict[str, Any]) -> str:
@@ -88,7 +88,7 @@ def get_working_folder(record: dict[str, Any]) -> str:
 
 
 def _get_inside(record: dict[str, Any], part: str, what: str) -> str:
-    """Get the folder that a part of the record names; LabError unless it leads nowhere else."""
+    """Get the folder that a part of the record names; LabError if it leads outside."""
     folder = reading.get_text(reading.get_dict(record, part), "folder") or "."
     path = PurePosixPath(folder)
     if path.is_absolute() or ".." in path.parts or not folder.isprintable():
@@ -97,7 +97,7 @@ def _get_inside(record: dict[str, Any], part: str, what: str) -> str:
 
 
 def describe_program(commit: str, record: dict[str, Any]) -> str:
-    """Describe what a record says that ran, as one would type it."""
+    """Return the command that ran, by the record, as one would type it."""
     words = get_words(record)
     return escape(shlex.join(words)) if words else f"python -m {find_module(commit, record)}"
 

@@ -25,7 +25,7 @@ from lab.ground.terminal import escape, print_text
 from lab.runs import archive, comparison, reading, recorded_code, records
 
 MOST_PROCESSES = 64  # on one computer
-VARIABLES = {  # what they can be
+VARIABLES = {  # the values that are accepted from a record
     "PYTHONHASHSEED": "[0-9]{1,10}",
     "OMP_NUM_THREADS": "[1-9][0-9]{0,3}",
     "CUBLAS_WORKSPACE_CONFIG": "[0-9:]{1,40}",
@@ -37,12 +37,12 @@ class Outcome(NamedTuple):
 
     run: str  # the id of the new record
     rows: list[comparison.Row]
-    differences: list[str]  # between the two runs otherwise: packages, processor, GPUs
+    differences: list[str]  # what else differs between the two: packages, processor, GPUs
     same: bool  # all numbers are identical, or within the tolerance
 
 
 class Plan(NamedTuple):
-    """What will run, by the record: held against patterns, as somebody else may have written it."""
+    """What will run, by the record: checked, as somebody else may have written that."""
 
     folder: str  # inside the commit
     module: str  # for python -m
@@ -66,8 +66,9 @@ def reproduce(
     removed at the end, unless `keep` is set; the new record stays and names the old one. LabError
     says what cannot be restored: code, data or environment.
 
-    Code that no branch or snapshot of this user holds does not run: LabError. If it comes in a
-    file, `agree` is asked, with what would run in some lines; so it is before a recorded command.
+    LabError for code that no branch or snapshot of this user holds, unless it comes in a file and
+    `agree` returns True. That is called with some lines about what would run, and also before a
+    recorded command runs.
     """
     file, asked = Path(wanted), False
 
@@ -133,7 +134,7 @@ def reproduce(
 
 
 def have_same_output(old: Path, new: Path) -> bool:
-    """Whether two runs have printed the same, as far as that can be read."""
+    """Whether two runs have printed the same; False if that cannot be read."""
     try:
         return files.read(old / "cout.txt") == files.read(new / "cout.txt")
     except OSError:
@@ -148,7 +149,7 @@ def print_step(name: str, details: str) -> None:
 
 
 def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, Any]) -> Plan:
-    """Read what will run; LabError if the record names what no run of ours could have."""
+    """Make the plan of a repetition; LabError if the record has what no run of lab could have."""
     command = record.get("command") or "run"
     processes = reading.get_dict(record, "job").get("processes", 1)
     words, folder = recorded_code.get_words(record), recorded_code.get_folder(record)
@@ -169,7 +170,7 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
 
 
 def describe_command(name: str, plan: Plan) -> str:
-    """Describe the command that would run: a record may come from a machine, with any words."""
+    """Describe the command that would run: a record from a machine may contain any command."""
     command = escape(" ".join(map(quote, plan.words)))
     return f"the record of {name} says that this ran, in {plan.working_folder}:\n  {command}"
 
@@ -247,7 +248,7 @@ def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
     variables["LAB_RUNS"] = str(project.runs_folder().resolve())
     recorded = {
         "PYTHONHASHSEED": seeds.get("PYTHONHASHSEED"),
-        # their sums round differently when there are more of them
+        # with more threads, sums round differently
         "OMP_NUM_THREADS": determinism.get("threads"),
         "CUBLAS_WORKSPACE_CONFIG": determinism.get("CUBLAS_WORKSPACE_CONFIG"),
     }
@@ -262,7 +263,7 @@ def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
 def verify_data(
     python: str, code: Path, module: str, record: dict[str, Any], variables: dict[str, str]
 ) -> None:
-    """Check every file of the dataset against the manifest: by the run's own code, if it can."""
+    """Check every file of the dataset against its manifest, with the run's own code if it can."""
     data = reading.get_dict(record, "data")
     dataset, manifest = reading.get_text(data, "dataset"), data.get("manifest_sha256")
     package = module.partition(".")[0]
@@ -285,7 +286,7 @@ def verify_data(
 
 
 def refuse_problems(dataset: str, lines: list[str]) -> None:
-    """Raise LabError if there are lines about what is wrong with a dataset."""
+    """Print lines about what is wrong with a dataset, and raise LabError if there are any."""
     if lines:
         more = f"... {len(lines) - 20} more" if len(lines) > 20 else ""
         print_text(*lines[:20], more, sep="\n")
