@@ -26,7 +26,7 @@ from lab.ground import files, project
 from lab.ground.terminal import count_files, stream_for_bars
 
 KIND = "files"  # of a manifest; one without a kind is the project's own
-MOST = 1_000_000  # files and folders; a manifest can list fewer
+MAX_FILES = 1_000_000  # files and folders; a manifest can list fewer
 HASHED = f'  : "{0:064}",\n'  # what the manifest has for a file besides its name
 PACK = "pack them, as tar or zip files, say"
 
@@ -53,7 +53,7 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
             f"{project.relative(folder)} has files that {source} lacks, such as {foreign[0]}:"
             " choose another name."
         )
-    if sum(len(json.dumps(name)) + len(HASHED) for name in found) > files.MOST - 1000:
+    if sum(len(json.dumps(name)) + len(HASHED) for name in found) > files.MAX_BYTES - 1000:
         raise DatasetError(f"{source} has {len(found)} files, more than a manifest lists: {PACK}.")
     sizes = {name: path.stat().st_size for name, path in found.items()}
     hashes = hash_files(found, sizes, "reading")
@@ -156,8 +156,8 @@ def walk(source: Path) -> Iterator[tuple[str, Path]]:
         with os.scandir(folder) as entries:
             listed = [entry for entry in entries if not entry.name.startswith(".")]
         seen += len(listed)
-        if seen > MOST:
-            raise DatasetError(f"{source} has more than {MOST} files and folders: {PACK}.")
+        if seen > MAX_FILES:
+            raise DatasetError(f"{source} has more than {MAX_FILES} files and folders: {PACK}.")
         for entry in listed:
             name = f"{inside}{entry.name}"
             if entry.is_dir():

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO
 
-MOST = 64 << 20  # bytes of a file that is read whole; a lock has 0.2 MB, a record rarely 1 MB
+MAX_BYTES = 64 << 20  # bytes of a file that is read whole; a lock has 0.2 MB, a record rarely 1 MB
 # Characters that some file systems do not see in names: two of them may be one file.
 IGNORED = {
     *map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF])
 }
-DEEPEST = 100  # levels of lists and dictionaries; code that walks deeper ones fails
+MAX_DEPTH = 100  # levels of lists and dictionaries; code that walks deeper ones fails
 
 
 def open_regular(path: Path | str) -> "BinaryIO":
@@ -39,7 +39,7 @@ def _open(path: Path | str) -> tuple[int, int]:
     return descriptor, found.st_size
 
 
-def read(path: Path | str, most: int = MOST) -> bytes:
+def read(path: Path | str, most: int = MAX_BYTES) -> bytes:
     """Read a regular file whole; OSError if it cannot be read, or has more than `most` bytes.
 
     Every file that somebody else may have written is read by this function, so that a FIFO or an
@@ -58,7 +58,7 @@ def read(path: Path | str, most: int = MOST) -> bytes:
     return content
 
 
-def read_text(path: Path | str, errors: str = "strict", most: int = MOST) -> str:
+def read_text(path: Path | str, errors: str = "strict", most: int = MAX_BYTES) -> str:
     """Read a regular file as UTF-8, as read() does; OSError also if it is not UTF-8."""
     try:
         return read(path, most).decode("utf-8", errors).replace("\r\n", "\n")
@@ -75,7 +75,7 @@ def parse_json(text: str | bytes) -> "Any":
     except RecursionError:
         raise ValueError("nested too deeply") from None
     brackets = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
-    if sum(map(text.count, brackets)) > DEEPEST:  # type: ignore[arg-type] # both are of one type
+    if sum(map(text.count, brackets)) > MAX_DEPTH:  # type: ignore[arg-type] # both are of one type
         refuse_depth(content)
     return content
 
@@ -88,7 +88,7 @@ def read_json(path: Path | str) -> "Any":
 def refuse_depth(content: "Any") -> None:
     """Raise ValueError if lists and dictionaries are nested more than 100 levels deep."""
     level = [content]
-    for _ in range(DEEPEST + 1):
+    for _ in range(MAX_DEPTH + 1):
         inside = [one.values() if isinstance(one, dict) else one for one in level]
         level = [one for values in inside for one in values if isinstance(one, (dict, list))]
         if not level:

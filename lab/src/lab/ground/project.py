@@ -12,7 +12,7 @@ from lab.ground import files
 from lab.ground.errors import LabError
 from lab.ground.terminal import escape_text
 
-TOML_MOST = 1 << 20  # bytes of pyproject.toml or machines.toml
+MAX_TOML_BYTES = 1 << 20  # bytes of pyproject.toml or machines.toml
 # The parser takes minutes for a key of this many parts.
 LONG_KEY = re.compile(r"""(?<![\w"'.-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
 CACHE = "dl-remote-template"  # the name of our folder in ~/.cache
@@ -99,7 +99,7 @@ def find_project(folder: Path) -> Path | None:
 def is_project(folder: Path) -> bool:
     """Whether a folder's pyproject.toml has a table [tool.lab]."""
     try:
-        text = files.read_text(folder / "pyproject.toml", "replace", TOML_MOST)
+        text = files.read_text(folder / "pyproject.toml", "replace", MAX_TOML_BYTES)
     except OSError:
         return False
     return re.search(r"^\[tool\.lab\]", text, re.M) is not None
@@ -118,7 +118,7 @@ def reload() -> None:
 @cache
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return parse_toml(files.read_text(path, most=TOML_MOST))
+        return parse_toml(files.read_text(path, most=MAX_TOML_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-NARROWEST = 6  # characters of a cell that is shortened to make a table fit
+MIN_WIDTH = 6  # characters of a cell that is shortened to make a table fit
 
 
 def format_table(
@@ -27,7 +27,7 @@ def format_table(
     widths = {name: max(map(display_width, column)) for name, column in cells.items()}
     space = terminal_width()
     flexible = [name for name in columns if name not in whole]
-    least = widths | {n: min(widths[n], max(NARROWEST, len(cells[n][0]))) for n in flexible}
+    least = widths | {n: min(widths[n], max(MIN_WIDTH, len(cells[n][0]))) for n in flexible}
     for name in reversed(spare[1:]):
         if sum(least[one] + 2 for one in widths) - 2 > space:
             del widths[name]

@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # they
 GRACE = 1.0  # seconds to wait for the last output of child processes that live on
 QUIET = 0.3  # seconds without output after which no more is expected from them
 WINDOW = 16  # rows above the cursor that nested progress bars may still redraw
-LONGEST = 65536  # bytes of an unfinished line that are held back
+MAX_LINE = 65536  # bytes of an unfinished line that are held back
 RETURNS = re.compile(rb"\r\r+")  # as one; else each search below would look at all of them again
 TOKEN = re.compile(rb"(\r?\n|\r|\x1b\[\d{0,4}[AK])")
 UNFINISHED = re.compile(rb"(\r|\x1b(\[\d{0,4})?)\Z")
@@ -52,7 +52,7 @@ class Lines:
                 self._obey(part)
             elif part:
                 self._write(part)
-        is_long = len(self.rows[self.row]) > LONGEST
+        is_long = len(self.rows[self.row]) > MAX_LINE
         finished = self.row if is_long else max(0, self.row - self.window)
         done = b"".join(row + b"\n" for row in self.rows[:finished])
         del self.rows[:finished]

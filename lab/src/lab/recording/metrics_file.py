@@ -19,7 +19,7 @@ from lab.ground import attempts, files, interrupts
 if TYPE_CHECKING:
     from lab.recording.tensorboard_events import Point
 
-AT_MOST = 10_000  # points that wait in memory
+BATCH = 10_000  # points that are written together
 
 
 class AppendedFile:
@@ -79,7 +79,7 @@ class Metrics:
                 problem = ValueError(f"the value of {str(name)[:200]} is too large for a float.")
         if problem:
             raise problem
-        return len(self.points) >= AT_MOST
+        return len(self.points) >= BATCH
 
     def flush(self) -> None:
         """Write the points that wait; OSError if that fails, and then nothing is lost."""
@@ -241,8 +241,8 @@ def parse_lines(lines: list[bytes]) -> list[dict[str, Any]]:
 def format_list(key: str, column: Any, form: Callable[[list[Any]], str]) -> Iterator[str]:
     """Format a column as a JSON list after its key, piece by piece."""
     yield f"{key}["
-    for start in range(0, len(column), AT_MOST):
-        yield (", " if start else "") + form(column[start : start + AT_MOST].tolist())[1:-1]
+    for start in range(0, len(column), BATCH):
+        yield (", " if start else "") + form(column[start : start + BATCH].tolist())[1:-1]
     yield "]"
 
 
@@ -255,7 +255,7 @@ def format_floats(values: list[float]) -> str:
 
 def format_times(times: list[float]) -> str:
     """Format times as Sacred does, in UTC and ISO 8601, as a JSON list."""
-    if len(times) < AT_MOST:
+    if len(times) < BATCH:
         from datetime import datetime, timedelta
 
         start = datetime(1970, 1, 1)

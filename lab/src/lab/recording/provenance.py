@@ -43,7 +43,7 @@ class Software(threading.Thread):
                 "torch": installed.find_version("torch"),
                 "lab": package.identify(),
                 "lock_sha256": files.sha256_or_none(project.lock_file()),
-                "not_as_locked": find_differences(),
+                "not_as_locked": warn_of_differences(),
             }
         except BaseException as error:  # noqa: BLE001 # it is raised where it is waited for
             self.error = error
@@ -74,8 +74,8 @@ def collect_at_start(config: Mapping[str, Any], software: Software) -> dict[str,
     }
 
 
-def find_differences() -> list[str]:
-    """List the installed packages that differ from the lock, and warn of them."""
+def warn_of_differences() -> list[str]:
+    """Warn of the installed packages that differ from the lock, and return them."""
     differences = installed.find_differences(Path(sys.prefix))
     if differences:
         print_message(

@@ -86,7 +86,7 @@ def load_settings(file: TextIO) -> Any:
     Sacred would let jsonpickle make them, by importing and calling what the file names.
     """
     try:
-        return plain_json.restore(files.parse_json(file.read(files.MOST)))
+        return plain_json.restore(files.parse_json(file.read(files.MAX_BYTES)))
     except (ValueError, TypeError) as error:
         raise LabError(f"{file.name} is not plain data: {error}.") from None
 

@@ -18,10 +18,10 @@ from lab.runs.export import BUNDLE, LOCK, RECORD
 
 IMPORTED = "refs/lab/imports"  # for code that nobody has agreed to run yet: not for snapshots
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,199}", re.A)  # of a record
-MOST_ENTRIES = 100_000
-MOST_BYTES = 4 << 30  # of all entries together
+MAX_ENTRIES = 100_000
+MAX_BYTES = 4 << 30  # of all entries together
 FREE_BYTES = 100 << 20  # what any archive may unpack to, whatever its size
-MOST_TIMES = 100  # beyond that, it may unpack to this many times its own size
+MAX_RATIO = 100  # beyond that, it may unpack to this many times its own size
 
 
 def unpack(file: Path, agree: Callable[[str], bool]) -> Path:
@@ -63,9 +63,9 @@ def check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
     ValueError if it has anything but a record, its code and its lock, or would fill the disk.
     """
     total = sum(entry.file_size for entry in entries)
-    if len(entries) > MOST_ENTRIES or total > MOST_BYTES:
+    if len(entries) > MAX_ENTRIES or total > MAX_BYTES:
         raise ValueError(f"it has {len(entries)} files of {total / 1e9:.1f} GB")
-    if total > max(FREE_BYTES, size * MOST_TIMES):
+    if total > max(FREE_BYTES, size * MAX_RATIO):
         raise ValueError(f"{size / 1e6:.1f} MB would become {total / 1e9:.1f} GB")
     names = set()
     for entry in entries:

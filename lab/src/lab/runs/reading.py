@@ -34,7 +34,7 @@ def read_text(path: str) -> tuple[str, list[int] | None]:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # files.read() takes twice as long
         try:
             status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > files.MOST:
+            if not stat.S_ISREG(status.st_mode) or status.st_size > files.MAX_BYTES:
                 return "", None
             return os.read(file, status.st_size).decode(), to_fingerprint(status)
         finally:

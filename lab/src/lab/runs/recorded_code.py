@@ -102,11 +102,11 @@ def describe_program(commit: str, record: dict[str, Any]) -> str:
     return escape(shlex.join(words)) if words else f"python -m {find_module(commit, record)}"
 
 
-def read_settings(commit: str, record: dict[str, Any]) -> dict[str, Any]:
+def read_pyproject(commit: str, record: dict[str, Any]) -> dict[str, Any]:
     """Read the pyproject.toml of the recorded commit; {} if there is none that can be read."""
     path = os.path.normpath(f"{get_folder(record)}/pyproject.toml")
     try:
-        return project.parse_toml(git.run("show", f"{commit}:{path}", limit=project.TOML_MOST))
+        return project.parse_toml(git.run("show", f"{commit}:{path}", limit=project.MAX_TOML_BYTES))
     except (LabError, ValueError):
         return {}
 
@@ -114,7 +114,7 @@ def read_settings(commit: str, record: dict[str, Any]) -> dict[str, Any]:
 def find_module(commit: str, record: dict[str, Any]) -> str:
     """Find the module that was run, as `python -m` takes it, among the commit's own files."""
     main = reading.get_text(reading.get_dict(record, "experiment"), "mainfile") or ""
-    source = project.source_name(read_settings(commit, record))
+    source = project.source_name(read_pyproject(commit, record))
     if re.fullmatch(r"\w+(/\w+)*\.py", main):
         path = os.path.normpath(f"{get_folder(record)}/{source}/{main}")
         if git.run("ls-tree", "--full-tree", commit, path).startswith("100"):

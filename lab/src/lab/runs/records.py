@@ -21,10 +21,10 @@ if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing 
     from matplotlib.figure import Figure
 
 
-LABEL = 100  # characters of a run's label in a plot
-MOST = 8 << 30  # bytes of a metrics.jsonl that are read: 100 million points
-LONGEST = 1 << 16  # bytes of a line of metrics.jsonl
-LAST = 2**63 - 1  # the greatest step: pandas and matplotlib have no greater integers
+MAX_LABEL = 100  # characters of a run's label in a plot
+MAX_BYTES = 8 << 30  # bytes of a metrics.jsonl that are read: 100 million points
+MAX_LINE = 1 << 16  # bytes of a line of metrics.jsonl
+MAX_STEP = 2**63 - 1  # the greatest step: pandas and matplotlib have no greater integers
 
 
 # --- one record ----------------------------------------------------------------------------------
@@ -71,16 +71,16 @@ def points(path: Path) -> list[tuple[str, int, float, float]]:
     """
     found = []
     with suppress(OSError), files.open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > MOST:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
             return []
-        while line := file.readline(LONGEST):
+        while line := file.readline(MAX_LINE):
             try:
                 one = json.loads(line)
                 metric, step, value = one["metric"], one["step"], float(one["value"])
                 seconds = float(one["time"])
             except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
                 continue
-            if isinstance(metric, str) and isinstance(step, int) and -LAST <= step <= LAST:
+            if isinstance(metric, str) and isinstance(step, int) and -MAX_STEP <= step <= MAX_STEP:
                 found.append((metric, step, value, seconds))
     return found
 
@@ -260,7 +260,7 @@ def label_runs(ids: list[str]) -> dict[str, str]:
     keys = dict.fromkeys(key for config in configs for key in config)
     differing = [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
     words = [
-        shorten(escape(" ".join(f"{key}={config.get(key)}" for key in differing)), LABEL)
+        shorten(escape(" ".join(f"{key}={config.get(key)}" for key in differing)), MAX_LABEL)
         for config in configs
     ]
     return {

@@ -24,7 +24,7 @@ from lab.ground.ids import new_id
 from lab.ground.terminal import escape, print_text
 from lab.runs import archive, comparison, reading, recorded_code, records
 
-MOST_PROCESSES = 64  # on one computer
+MAX_PROCESSES = 64  # on one computer
 VARIABLES = {  # the values that are accepted from a record
     "PYTHONHASHSEED": "[0-9]{1,10}",
     "OMP_NUM_THREADS": "[1-9][0-9]{0,3}",
@@ -160,8 +160,8 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
         return Plan(folder, "", "", 1, words, inside, earlier)
     if not isinstance(command, str) or not re.fullmatch(r"\w+(\.\w+)*", command, re.A):
         raise LabError(f"the recorded command of {name} is not the name of one: {command!r}.")
-    if not isinstance(processes, int) or processes > MOST_PROCESSES:
-        raise LabError(f"{name} had {processes} processes: at most {MOST_PROCESSES} run here.")
+    if not isinstance(processes, int) or processes > MAX_PROCESSES:
+        raise LabError(f"{name} had {processes} processes: at most {MAX_PROCESSES} run here.")
     try:
         plain_json.restore(config)  # else Sacred would make objects of it, by calling functions
     except (ValueError, TypeError) as error:
@@ -211,7 +211,7 @@ def check_files(record: dict[str, Any], code: Path) -> None:
 
 def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     """Return the Python of an environment with the recorded packages, built if need be."""
-    settings, recorded = read_settings(code), reading.get_dict(record, "software")
+    settings, recorded = read_pyproject(code), reading.get_dict(record, "software")
     locked = code / project.lock_name(settings)
     lock = sha256_or_none(locked)
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
@@ -229,7 +229,7 @@ def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     return str(code / ".venv" / "bin" / "python")
 
 
-def read_settings(code: Path) -> dict[str, Any]:
+def read_pyproject(code: Path) -> dict[str, Any]:
     """Read the pyproject.toml of the recorded commit; LabError if it has no [tool.lab] python."""
     try:
         settings = project.parse_toml(files.read_text(code / "pyproject.toml"))
@@ -242,7 +242,7 @@ def read_settings(code: Path) -> dict[str, Any]:
 def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
     """Make the variables for the repeated run: this project's folders, the recorded settings."""
     determinism, seeds = reading.get_dict(record, "determinism"), reading.get_dict(record, "seeds")
-    source = code / project.source_name(read_settings(code))
+    source = code / project.source_name(read_pyproject(code))
     variables = {**os.environ, "PYTHONPATH": str(source), "LAB_PROJECT": str(code)}
     variables["LAB_DATA"] = str(project.data_folder().resolve())
     variables["LAB_RUNS"] = str(project.runs_folder().resolve())
