@@ -197,7 +197,7 @@ def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | Non
                 return
             time.sleep(every)
     except KeyboardInterrupt:
-        print_text("no longer followed; the runs continue")
+        print_text("no longer following; the runs continue")
 
 
 def _fetch_records(machine: str | None) -> str:

@@ -36,7 +36,8 @@ def find_file(name: str) -> Path:
             "runs": "lab fetch brings records, and LAB_RUNS names their folder",
         }
         first = name.partition("/")[0]
-        raise LabError(f"there is no file {name}: {advice.get(first, 'the project has none')}.")
+        own = "a setting names a file by its path in the project"
+        raise LabError(f"there is no file {name}: {advice.get(first, own)}.")
     return path
 
 

@@ -235,7 +235,7 @@ def default_dataset() -> str:
 def list_setting(
     key: str, advice: str, is_valid: Callable[[str], bool] = lambda one: True
 ) -> list[str]:
-    """A list of texts in [tool.lab], [] if it is missing; LabError with the advice otherwise."""
+    """A list of strings in [tool.lab], [] if missing; LabError with the advice otherwise."""
     found = get_table(read_toml("pyproject.toml"), "tool", "lab").get(key, [])
     if isinstance(found, list) and all(isinstance(one, str) and is_valid(one) for one in found):
         return found

@@ -79,7 +79,7 @@ def warn_of_differences() -> list[str]:
     differences = installed.find_differences(Path(sys.prefix))
     if differences:
         print_message(
-            f"warning: this environment is not as {project.lock_file().name} says:"
+            f"warning: this environment does not match {project.lock_file().name}:"
             f" {installed.summarize(differences)}. python3 bootstrap.py restores it.",
         )
     return differences

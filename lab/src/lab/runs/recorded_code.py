@@ -78,7 +78,7 @@ def get_words(record: dict[str, Any]) -> list[str]:
     if not words:
         return []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise LabError("the words of the recorded command are not a list of text.")
+        raise LabError("the words of the recorded command are not a list of strings.")
     return words
 
 
@@ -120,5 +120,5 @@ def find_module(commit: str, record: dict[str, Any]) -> str:
         if git.run("ls-tree", "--full-tree", commit, path).startswith("100"):
             return main.removesuffix(".py").replace("/", ".")
     raise LabError(
-        f"the recorded code has no {source}/{main or '...'}, which ran: it cannot be repeated."
+        f"the recorded code lacks {source}/{main or '...'}, which ran: it cannot be repeated."
     )

@@ -125,9 +125,9 @@ def reproduce(
         raise LabError(f"the repetition, {new.name}, is {state}: its numbers cannot be compared.")
     rows = comparison.compare(old, new, tolerance)
     if not comparison.has_number(rows):
-        printed = "the same" if have_same_output(old, new) else "something else"
+        output = "the same" if have_same_output(old, new) else "different"
         raise LabError(
-            f"{old.name} recorded no number to compare {new.name} with; that printed {printed}."
+            f"{old.name} recorded no number to compare with {new.name}; their output is {output}."
         )
     same = all(row.same for row in rows)
     return Outcome(new.name, rows, comparison.describe_surroundings(record, again), same)
@@ -159,7 +159,7 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
         inside = recorded_code.get_working_folder(record)
         return Plan(folder, "", "", 1, words, inside, earlier)
     if not isinstance(command, str) or not re.fullmatch(r"\w+(\.\w+)*", command, re.A):
-        raise LabError(f"the recorded command of {name} is not the name of one: {command!r}.")
+        raise LabError(f"the recorded command of {name} is not a valid name: {command!r}.")
     if not isinstance(processes, int) or processes > MAX_PROCESSES:
         raise LabError(f"{name} had {processes} processes: at most {MAX_PROCESSES} run here.")
     try:
@@ -183,9 +183,9 @@ def check_manifest(data: dict[str, Any]) -> None:
     found = manifests.hash_manifest(dataset)
     if found != expected:
         manifest = project.dataset_folder(dataset) / "manifest.json"
-        cause = f"is a different one ({found[:12]})" if found else "is missing"
+        cause = f"has another hash ({found[:12]})" if found else "is missing"
         raise LabError(
-            f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}, the"
+            f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}; the"
             f" run had {expected[:12]}. Fetch that dataset, or point LAB_DATA to it."
         )
 
@@ -203,9 +203,9 @@ def check_files(record: dict[str, Any], code: Path) -> None:
             raise LabError(f"the file {name} cannot be restored: {error}.") from None
         found = sha256_or_none(path) if path.is_file() else None
         if found != expected:
-            cause = f"is a different one ({found[:12]})" if found else "is missing"
+            cause = f"has another hash ({found[:12]})" if found else "is missing"
             raise LabError(
-                f"the file {name} cannot be restored: it {cause}, the run had {expected[:12]}."
+                f"the file {name} cannot be restored: it {cause}; the run had {expected[:12]}."
             )
 
 
@@ -222,7 +222,7 @@ def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     if is_same and not find_differences(Path(sys.prefix), locked):
         print_step("environment", f"{sys.prefix}, of the same lock")
         return sys.executable
-    print_step("environment", f"is built from the recorded lock {lock[:12]} ...")
+    print_step("environment", f"building it from the recorded lock {lock[:12]} ...")
     bootstrap = [sys.executable, "bootstrap.py", "--no-kernel", "--no-git"]
     if run_command(bootstrap, cwd=code):
         raise LabError(f"the recorded lock {lock[:12]} cannot be installed: see above.")
@@ -291,7 +291,7 @@ def refuse_problems(dataset: str, lines: list[str]) -> None:
         more = f"... {len(lines) - 20} more" if len(lines) > 20 else ""
         print_text(*lines[:20], more, sep="\n")
         raise LabError(
-            f"the dataset {dataset} is not as its manifest says: fix what is listed above."
+            f"the dataset {dataset} does not match its manifest: fix what is listed above."
         )
     print_step("data", f"{dataset} is as recorded")
 

@@ -53,7 +53,7 @@ def restore(run: str, declared: list[str]) -> None:
         copies = (folder / project.relative(path) for folder in kept)
         if not any(copy.is_file() and not are_different(copy, path) for copy in copies):
             raise LabError(
-                f"{project.relative(path)} is in the way, and no run has kept it: move it away."
+                f"{project.relative(path)} would be lost, as no run has kept it: move it away."
             )
     for name in declared:
         copy_files(found[0] / name, project.root() / name, lambda file, copy: True)

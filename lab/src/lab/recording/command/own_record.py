@@ -39,7 +39,7 @@ def run(words: list[str], options: Mapping[str, str]) -> int:
     index, given = find_program(words), [word for pair in options.items() for word in pair]
     if given and not index:
         raise UsageError(f"{given[0]} is for a command that does not record itself.")
-    print_message(f"lab: {words[index]} records itself: it runs as it is, with one record")
+    print_message(f"lab: {words[index]} records itself: it runs unchanged, with one record")
     sys.stdout.flush()
     os.environ["PATH"] = add_programs(os.environ.get("PATH", os.defpath))
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as Python starts any other program
