@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 GO_ON = 75  # exit code: interrupted, go on. EX_TEMPFAIL of sysexits.h
 STOPPED = 143
-before_end: "list[Callable[[], object]]" = []  # what check() calls, to end other processes
+before_end: "list[Callable[[], object]]" = []  # what check() calls before it ends this process
 
 
 def number() -> int:
@@ -41,7 +41,7 @@ def is_superseded() -> bool:
         return False
     for _ in range(2):  # NFS says ESTALE for a file that was replaced at this moment
         try:
-            file = os.open(path("attempt"), os.O_RDONLY)  # anew, as NFS looks only then
+            file = os.open(path("attempt"), os.O_RDONLY)  # opened anew, which is when NFS looks
             try:
                 return int(os.read(file, 20)) > number()
             finally:

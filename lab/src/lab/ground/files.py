@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 MAX_BYTES = 64 << 20  # bytes of a file that is read whole; a lock has 0.2 MB, a record rarely 1 MB
-# Characters that some file systems do not see in names: two of them may be one file.
+# Characters that some file systems ignore in names: two names may then be one file.
 IGNORED = {
     *map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF])
 }

@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")  # the folders of a dataset
 DATASET = re.compile("[A-Za-z][A-Za-z0-9._-]*")
 # Of a project; files and hosts in ssh's configuration get it. Python packages allow no other names.
 NAME = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
-FETCHED = re.compile("runs/|jobs/[^/]+/code|data/[^/]+/models/")  # what machines fill
+FETCHED = re.compile("runs/|jobs/[^/]+/code|data/[^/]+/models/")  # folders that a fetch fills
 PYTHON = re.compile(r"3\.\d{1,2}(\.\d{1,3})?", re.ASCII)
 
 

@@ -139,17 +139,17 @@ def note_imports() -> None:
     def get_code(self: Any, fullname: str) -> Any:
         when = find_write_time(self.path)
         code = original(self, fullname)
-        note(self.path, when)
+        note_import(self.path, when)
         return code
 
     loader.get_code = get_code
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and file.startswith("/"):  # torch sets some that are not paths
-            note(file, find_write_time(file))
+            note_import(file, find_write_time(file))
 
 
-def note(file: str, when: int | None) -> None:
+def note_import(file: str, when: int | None) -> None:
     if not file.startswith(INSTALLED):  # most are installed: skip the slow realpath()
         loaded[os.path.realpath(file)] = when
 

@@ -92,7 +92,7 @@ class RunFolder(RecordFiles):
             if self.running:  # else the beat comes too late
                 self.info, self.result = info, result
                 self.run_entry["heartbeat"] = beat_time.isoformat()
-                self.try_again(self._save)
+                self.try_to(self._save)
 
     def completed_event(self, stop_time: datetime, result: Any) -> None:
         self.result = result
@@ -149,7 +149,7 @@ class RunFolder(RecordFiles):
         if os.getpid() != self.process:
             self.refuse_fork("metrics")
         if self.metrics.add(step, values):
-            self.try_again(self.metrics.flush)
+            self.try_to(self.metrics.flush)
 
     def is_forked(self) -> bool:
         """Whether this is a forked child of the run's process, with a copy of its points."""
@@ -172,7 +172,7 @@ class RunFolder(RecordFiles):
         """Keep of an earlier attempt only the points that were there when a checkpoint was made."""
         try:
             if self.earlier:
-                self.try_again(lambda: self.metrics.keep(size), OSError)
+                self.try_to(lambda: self.metrics.keep(size), OSError)
         except ValueError as error:
             self.note_missing("points of an earlier attempt", error)
 
@@ -312,7 +312,7 @@ class RunFolder(RecordFiles):
             file.seek(0, os.SEEK_END)
             file.write(text.encode("utf-8", "replace"))
 
-    def try_again(self, action: Callable[[], None], expected: type[Exception] = Exception) -> None:
+    def try_to(self, action: Callable[[], None], expected: type[Exception] = Exception) -> None:
         """Call an action that the next beat repeats; a failure is reported once, and not raised."""
         try:
             action()

@@ -15,7 +15,7 @@ from lab.ground.terminal import count_files, escape, print_message
 SHOWN = 5  # names in a line of advice
 
 
-def folder_of(run: str) -> Path:
+def locate_folder(run: str) -> Path:
     """Return a run's output folder (LAB_OUTPUT), in models/ of the default dataset."""
     try:
         dataset = project.default_dataset()

@@ -62,7 +62,7 @@ def record(
         )
         used = find_dataset(typed)
         recorder.run_entry["data"] = provenance.identify_data(used)
-        output = outputs.folder_of(run_id)
+        output = outputs.locate_folder(run_id)
         later = points.LaterPoints(recorder.folder) if recorder.earlier else None
         beats = Beats(recorder, report, later)
         try:
@@ -176,7 +176,7 @@ class Beats(threading.Thread):
                 self.recorder.config = whole
                 self.recorder.save_json(whole, "config.json")
         if self.later:
-            self.recorder.try_again(self.later.merge)
+            self.recorder.try_to(self.later.merge)
 
     def stop(self) -> None:
         self.ended.set()
