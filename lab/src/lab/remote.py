@@ -221,5 +221,5 @@ def _fetch_records(machine: str | None) -> str:
 
 
 def _connect(name: str | None) -> Connection:
-    project.reload()  # a notebook lives long, and machines.toml may have been edited
+    project.reload()  # machines.toml may have been edited since the notebook was started
     return Connection(machines.get(name))

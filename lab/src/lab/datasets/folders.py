@@ -25,7 +25,7 @@ from lab.datasets.manifest import (
 from lab.ground import files, project
 from lab.ground.terminal import count_files, stream_for_bars
 
-KIND = "files"  # of a manifest; one without a kind is the project's own
+KIND = "files"  # in a manifest; without a kind it is of the project's own code
 MAX_FILES = 1_000_000  # files and folders; a manifest can list fewer
 HASHED = f'  : "{0:064}",\n'  # what the manifest has for a file besides its name
 PACK = "pack them, as tar or zip files, say"
@@ -150,7 +150,7 @@ def walk(source: Path) -> Iterator[tuple[str, Path]]:
     while waiting:
         folder, inside, above = waiting.pop()
         status = folder.stat()
-        own = status.st_dev, status.st_ino  # realpath() takes long for thousands of parts
+        own = status.st_dev, status.st_ino  # realpath() is slow for paths of thousands of parts
         if own in above:
             raise DatasetError(f"{folder} is a link to a folder that it lies in: remove it.")
         with os.scandir(folder) as entries:

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GO_ON = 75  # exit code: interrupted, go on. EX_TEMPFAIL of sysexits.h
+GO_ON = 75  # exit code: interrupted, the next attempt goes on; EX_TEMPFAIL of sysexits.h
 STOPPED = 143
 before_end: "list[Callable[[], object]]" = []  # what check() calls before it ends this process
 
@@ -84,5 +84,5 @@ def exit_code(usual: int) -> int:
 
 def mark(name: str) -> None:
     """Tell the batch script something about this attempt, by an empty file."""
-    with suppress(OSError):  # of a full disk, say
+    with suppress(OSError):  # a full disk, say
         os.close(os.open(path(f"{name}.{number()}"), os.O_WRONLY | os.O_CREAT, 0o666))

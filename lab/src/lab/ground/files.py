@@ -50,7 +50,7 @@ def read(path: Path | str, most: int = MAX_BYTES) -> bytes:
         # allocating `most` bytes would take longer than all the rest
         content = os.read(descriptor, min(size, most) + 1)
         while content and (more := os.read(descriptor, min(1 << 20, most + 1 - len(content)))):
-            content += more  # it grows, or has no size, as in /proc
+            content += more  # the file grows, or has no size, as in /proc
     finally:
         os.close(descriptor)
     if len(content) > most:
@@ -141,7 +141,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     No reader ever sees a part of the file, and a failure leaves nothing behind.
     """
-    name = path.name[:50]  # a name of full length leaves no room for more
+    name = path.name[:50]  # the longest valid name leaves no room for a suffix
     draft = path.with_name(f".{name}.{os.urandom(4).hex()}")  # another machine may write, too
     remove = partial(draft.unlink, missing_ok=True)
     attempts.before_end.append(remove)

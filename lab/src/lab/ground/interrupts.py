@@ -14,7 +14,7 @@ from types import FrameType
 from lab.ground import attempts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-ASKING = (signal.SIGTERM, signal.SIGUSR1)  # preemption or lab stop; the time limit is near
+ASKING = (signal.SIGTERM, signal.SIGUSR1)  # sent at preemption or lab stop; near the time limit
 
 
 class Terminated(KeyboardInterrupt):
@@ -42,7 +42,7 @@ class _State:
     received = 0  # the signal that ends the run
     waiting = 0  # a signal that arrived while deferred
     holds = 0  # nested `with deferred()`
-    presses = 0  # of Ctrl-C
+    presses = 0  # how often Ctrl-C was pressed
     asks = False  # whether the run calls should_stop()
     alive: mmap.mmap | None = None  # shared with an attempt's forked children: 1 until it ends
 

@@ -7,7 +7,7 @@ def name_owner() -> str:
     """Return the person and the computer, as job.json and lab jobs show them: ada@laptop."""
     from getpass import getuser
 
-    return f"{getuser()}@{os.uname().nodename}"  # the module socket takes longer than the answer
+    return f"{getuser()}@{os.uname().nodename}"  # the module socket is slow to import
 
 
 def is_own(by: object) -> bool:

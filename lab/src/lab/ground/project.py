@@ -153,7 +153,7 @@ def _setting(*keys: str) -> Any:
 
 def name() -> str:
     """The project's short name, which is also the name of its Jupyter kernel."""
-    own = _text_setting(read_toml("pyproject.toml"), "name", "")  # where there is no [project]
+    own = _text_setting(read_toml("pyproject.toml"), "name", "")  # if there is no [project]
     found = own or str(_setting("project", "name"))
     return _require(NAME.fullmatch(found), "name", found, "letters, digits, '.', '_' and '-'")
 

@@ -101,7 +101,7 @@ class StreamCapture:
     def __init__(self, record: Path):
         self.file = os.open(record, os.O_WRONLY | os.O_APPEND)
         self.lines, self.lock, self.problem = Lines(), threading.Lock(), ""
-        streams = {id(one): one for one in (sys.stdout, sys.stderr)}  # they may be one
+        streams = {id(one): one for one in (sys.stdout, sys.stderr)}  # they may be the same
         self.streams: list[tuple[Any, Callable[[str], int]]] = [
             (stream, self._replace_write(stream)) for stream in streams.values()
         ]
@@ -190,7 +190,7 @@ def fork_helper(record: Path, descriptors: list[int]) -> Callable[[], object]:
             os.dup2(null, fd)
         for fd in map(int, os.listdir("/dev/fd")):  # noqa: PTH208 - all are read before one is closed
             if fd > 2 and fd not in descriptors:
-                with suppress(OSError):  # that of the listing
+                with suppress(OSError):  # the listing's own is closed already
                     os.close(fd)
         capture_helper.start(str(record), descriptors)
     finally:

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # they are for the run
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # for the run alone
 GRACE = 1.0  # seconds to wait for the last output of child processes that live on
 QUIET = 0.3  # seconds without output after which no more is expected from them
 WINDOW = 16  # rows above the cursor that nested progress bars may still redraw
@@ -136,7 +136,7 @@ def copy_output(record: str, ended: int, answers: int, channels: list[Channel]) 
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked while this started
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the run blocked them until now
     file = os.open(record, os.O_WRONLY | os.O_APPEND)
     problem = ""
     superseded = load_claim() if "LAB_ATTEMPT" in os.environ else bool  # bool() is False

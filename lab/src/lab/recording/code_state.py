@@ -29,10 +29,10 @@ class Imports:
 
     def __init__(self) -> None:
         self.cell = current_cell()
-        self.code: dict[str, Any] = {}  # of the last run
+        self.code: dict[str, Any] = {}  # the snapshot of the last run
         self.held: set[str] = set()  # the imported files that its snapshot holds
-        self.taken = 0  # when it was taken, in ns
-        self.written: dict[str, int | None] = {}  # when the sources had been written by then
+        self.taken = 0  # when that was taken, in ns
+        self.written: dict[str, int | None] = {}  # modification times of the sources then
 
     def take_snapshot(self) -> dict[str, Any]:
         """Return the snapshot that holds what is imported; LabError if there is none.

@@ -84,8 +84,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         self.all_cli_options: list[Any] = [
             option for option in self.all_cli_options if option.get_flag() in OPTIONS
         ]
-        del self.commands["save_config"]  # it overwrites a config.json
-        self.doc = main.__doc__  # Sacred takes this module for the experiment
+        del self.commands["save_config"]  # it would overwrite a config.json
+        self.doc = main.__doc__  # Sacred would take that of this module
         self.mainfile, top = None, Path(sources).resolve()
         if file and Path(file).resolve().is_relative_to(top):
             self.mainfile = sacred.dependencies.Source.create(file, False)
@@ -183,7 +183,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         elif self.inherit:
             typed: dict[str, Any] = {}
             for name in named_configs:
-                scope = self.named_configs.get(name)  # None: a file, or unknown
+                scope = self.named_configs.get(name)  # None for a file, and for an unknown name
                 typed |= self.named.get(name) or (scope and scope(updates, typed, defaults)) or {}
             checked = check(self.settings, without_own_seed(self.settings, typed | updates))
             plain = to_plain(self.settings(**checked))
@@ -292,8 +292,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     def _run(self, *arguments: Any, **options: Any) -> Run:
         if self.root.resolve() != project.root():
             raise LabError(project.describe_mismatch(self.root, project.root()))
-        self.current_run: Run | None = None  # an earlier one says nothing about this one
-        if None in (sys.stdin, sys.stdout, sys.stderr):  # files of ours would get their descriptors
+        self.current_run: Run | None = None  # do not judge this run by an earlier one
+        if None in (sys.stdin, sys.stdout, sys.stderr):  # our files would get their descriptors
             raise RecordError(
                 "standard input, output or error is closed: use /dev/null instead of >&-."
             )

@@ -13,7 +13,7 @@ from lab.ground import files, project
 from lab.ground.errors import LabError
 
 DISTRIBUTION = "dl-remote-lab"
-read_wheels: set[Path] = set()  # those that this process has looked into
+read_wheels: set[Path] = set()  # wheels that this process has read
 
 
 def identify() -> dict[str, Any]:
@@ -62,7 +62,7 @@ def find_changed_files(folder: Path, wheel: Path | None, dist_info: Path) -> lis
         except (OSError, ImportError, ValueError, EOFError, zlib.error):
             return [wheel.name]
     changed = []
-    for line in text.splitlines():  # a comma in a name would be in quotes; no file of lab has one
+    for line in text.splitlines():  # no name of a file of lab has a comma, which would be quoted
         name, _, rest = line.partition(",")
         digest = rest.partition(",")[0]
         if name.startswith("lab/") and digest.startswith("sha256="):

@@ -182,7 +182,7 @@ def collect_so_far(seed: int | None) -> dict[str, Any]:
     own, child = (peak.ru_maxrss // unit // 1024 for peak in peaks)
     usage: dict[str, Any] = {"peak_memory_mib": own, "peak_memory_largest_child_mib": child}
     torch = sys.modules.get("torch")
-    if torch and hasattr(torch, "cuda"):  # else it is being imported at this moment
+    if torch and hasattr(torch, "cuda"):  # without cuda, it is being imported at this moment
         seeds["torch"] = torch.initial_seed()
         determinism |= {
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),

@@ -88,7 +88,7 @@ class Failure(NamedTuple):
     @property
     def is_consequence(self) -> bool:
         """Whether it only says that another rank has died."""
-        lines = self.text.strip().splitlines()[-6:]  # without its lines of source code
+        lines = self.text.strip().splitlines()[-6:]  # tracebacks indent source code
         return any(re.search(CONSEQUENCE, line) for line in lines if not line.startswith(" "))
 
 

@@ -34,9 +34,9 @@ class RecordFiles:
     """A record in the form of Sacred's FileStorageObserver: our ids, no file seen half-written."""
 
     def __init__(self, folder: Path):
-        self.basedir = str(folder)  # of all records
-        self.dir: str | None = None  # of this one
-        self.run_entry: dict[str, Any] = {}  # run.json
+        self.basedir = str(folder)  # the folder of all records
+        self.dir: str | None = None  # the folder of this one
+        self.run_entry: dict[str, Any] = {}  # the content of run.json
         self.earlier: dict[str, Any] = {}  # run.json as an earlier attempt left it
 
     def make_folder(self, wanted: str | None) -> str:

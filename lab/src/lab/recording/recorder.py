@@ -36,7 +36,7 @@ class RunFolder(RecordFiles):
     incomplete at the end, the run has failed: see `problem()`.
     """
 
-    current: "RunFolder | None" = None  # of the run that this process is in
+    current: "RunFolder | None" = None  # the record of this process's run
     priority = math.inf  # before all others: it gives the run its id, and knows how it ended
 
     def __init__(self, folder: Path, *, prints_in_c: bool = True):
@@ -89,7 +89,7 @@ class RunFolder(RecordFiles):
         if self.is_forked():
             return
         with self.lock:
-            if self.running:  # else the beat comes too late
+            if self.running:  # a beat may come after the end
                 self.info, self.result = info, result
                 self.run_entry["heartbeat"] = beat_time.isoformat()
                 self.try_to(self._save)
@@ -199,7 +199,8 @@ class RunFolder(RecordFiles):
             self.start = time.monotonic()
             self.gpus, software = provenance.Gpus(), provenance.Software()
             self.metrics = metrics_file.Metrics(self.folder)
-            ex_info = {**ex_info, "sources": self.save_sources(ex_info)}  # others want Sacred's
+            # a copy, as other observers want Sacred's own
+            ex_info = {**ex_info, "sources": self.save_sources(ex_info)}
             self.config: dict[str, Any] = config
             self.info = {}
             self.imports = code_state.imports
@@ -225,7 +226,7 @@ class RunFolder(RecordFiles):
             if attempts.number():
                 self.run_entry = attempted.begin(self.run_entry, self.earlier, start_time)
                 used = self.earlier.get("usage", {}).get("wall_time_s", 0.0)
-                self.start -= used  # the time of all attempts
+                self.start -= used  # count the time of all attempts
             if "files" in meta_info:  # an experiment; other commands have no typed settings
                 named_files.warn_of_not_portable(config, meta_info["files"])
             self._save()

@@ -27,10 +27,10 @@ class Row:
     """The comparison of one metric."""
 
     metric: str
-    recorded: Any  # its last value then
-    now: Any
+    recorded: Any  # its last value in the recorded run
+    now: Any  # its last value in the repetition
     same: bool  # all points are identical or within the tolerance, or it is a time
-    verdict: str  # the same in words
+    verdict: str  # `same` in words
 
 
 def compare(old: Path, new: Path, tolerance: float) -> list[Row]:

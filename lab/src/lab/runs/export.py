@@ -11,7 +11,7 @@ from lab.ground.errors import LabError
 from lab.runs import reading, records
 from lab.runs.recorded_code import get_folder, read_pyproject, require_commit
 
-RECORD, BUNDLE, LOCK = "record/", "code.bundle", "requirements.txt"  # in the file
+RECORD, BUNDLE, LOCK = "record/", "code.bundle", "requirements.txt"  # names in the zip
 
 
 def export(wanted: str, file: Path) -> Path:

@@ -159,7 +159,8 @@ def describe_packages(software: dict[str, Any]) -> str:
 # --- for notebooks -------------------------------------------------------------------------------
 
 
-NOT_PLAIN = {"run", "dataset", "result", "changed", "config"}  # of a row, in the table of runs
+# Entries of a row that runs() does not copy as they are.
+NOT_PLAIN = {"run", "dataset", "result", "changed", "config"}
 
 
 def runs() -> "pd.DataFrame":

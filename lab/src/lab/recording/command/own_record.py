@@ -42,7 +42,7 @@ def run(words: list[str], options: Mapping[str, str]) -> int:
     print_message(f"lab: {words[index]} records itself: it runs unchanged, with one record")
     sys.stdout.flush()
     os.environ["PATH"] = add_programs(os.environ.get("PATH", os.defpath))
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as Python starts any other program
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as subprocess restores them
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(words[0], [*words[: index + 1], *given, *words[index + 1 :]])  # noqa: S606 - that is the use of it

@@ -23,7 +23,7 @@ from lab.recording.settings import named_files
 
 INSIDE = Path(__file__).with_name("inside")  # what Python imports in the command
 BEAT = 10.0  # seconds between two states of the record
-TAIL = 4096  # bytes of the output in which the cause of a failure is looked for
+TAIL = 4096  # bytes at the end of the output that are searched for the cause of a failure
 
 
 def record(
@@ -88,7 +88,7 @@ def record(
         else:
             recorder.completed_event(now(), None)
     outputs.remove_if_empty(output)
-    if not id:  # else lab reproduce has chosen it, in a checkout that it removes
+    if not id:  # with one it is lab reproduce, in a checkout that it removes
         outputs.advise(recorder.run_entry["code"], declared)
     if recorder.problem():
         raise LabError(recorder.problem())

@@ -21,8 +21,8 @@ METRICS = os.environ.get("LAB_METRICS", "")  # the record's metrics.jsonl
 REPORT = os.environ.get("LAB_REPORT", "")  # for settings, and files that were edited too late
 LINE = '{"metric": %s, "step": %d, "value": %s, "time": %.3f}\n'
 
-last: Dict[str, Tuple[int, float]] = {}  # several loggers may pass on the same point
-next_step: Dict[str, int] = {}  # of a metric that is logged without one
+last: Dict[str, Tuple[int, float]] = {}  # to drop a point that several loggers pass on
+next_step: Dict[str, int] = {}  # for metrics that are logged without a step
 check: Any = None  # the function of ground/attempts.py
 
 
@@ -78,7 +78,7 @@ def add_point(name: Any, value: Any, step: Any = None) -> None:
         step = next_step.get(name, 0) if step is None else int(step)
     except Exception:  # noqa: BLE001 - an image, a table, a tensor with several elements
         return
-    if not -(2**63) <= step < 2**63:  # no file of points has such a step
+    if not -(2**63) <= step < 2**63:  # lab and TensorBoard have only 64-bit steps
         return
     import json
 

@@ -35,7 +35,7 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     An option without a value is True, one with several values a list; in names, - becomes _.
     """
     settings: dict[str, Any] = {}
-    name = None  # of the option whose values may follow
+    name = None  # the option whose values may follow
     for word in words[find_program(words) + 1 :]:
         if found := ASSIGNED.fullmatch(word):
             name = None

@@ -62,7 +62,7 @@ def list_values(
     elif get_origin(kind) is dict and isinstance(value, Mapping):
         for name, one in value.items():
             yield from list_values(arguments[1], one, f"{path}{name}.")
-    elif arguments:  # of a union, the value may be the one that has names, or a number
+    elif arguments:  # a union: the value may be its dataclass, or its annotated number
         inner = [one for one in arguments if is_dataclass(one)]
         inner = inner or [one for one in arguments if get_origin(one) is Annotated]
         if len(inner) == 1:

@@ -9,7 +9,7 @@ import os
 import site
 import sys
 
-# what importlib.machinery and importlib.util are made of; those import others with them
+# not from importlib.machinery and importlib.util, which import more modules
 from _frozen_importlib import ModuleSpec, module_from_spec
 from _frozen_importlib_external import PathFinder, SourceFileLoader, spec_from_file_location
 
