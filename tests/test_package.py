@@ -132,7 +132,7 @@ def test_a_run_says_and_records_what_is_not_installed_as_locked_and_if_lab_was_c
 
     project.run("uv", "pip", "install", "--quiet", "-p", ".venv", "tqdm==4.67.0", "six")
     done = project.run("python", "-m", "my_experiment.experiment", "with", "quick")
-    assert "this environment is not as requirements.txt says" in done.stdout
+    assert "this environment does not match requirements.txt" in done.stdout
     (extra, changed) = run()["software"]["not_as_locked"]
     assert changed.startswith("tqdm 4.67.0, locked ") and extra.startswith("six ")
     check = project.check(check=False)

@@ -395,7 +395,7 @@ def test_runs_and_a_dataset_may_be_links_that_git_does_not_see(clone, project, t
     done = clone.run(*lab, env=environment, check=False)
     assert (done.returncode, done.stdout) == (
         1,
-        f"lab: runs links to {tmp_path}/disk, which does not exist: mount its disk?\n",
+        f"lab: runs links to {tmp_path}/disk, which does not exist: is its disk mounted?\n",
     )
     (tmp_path / "disk").mkdir()
     assert clone.run(*lab, env=environment).stdout == "no runs yet\n"

@@ -139,7 +139,7 @@ def test_the_curves_of_a_running_job_grow_until_the_cell_is_interrupted(laptop):
         until(lambda: following.stdout.readline() == "train/loss: [1, 2, 3]\n", what="the others")
         following.interrupt()
         rest, said = following.communicate(timeout=120)
-    assert rest.endswith("no longer followed; the runs continue\n") and following.returncode == 0
+    assert rest.endswith("no longer following; the runs continue\n") and following.returncode == 0
     assert not list(laptop.path.glob("data/*/models/*/epoch*")), "only records are brought"
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.recording import capture, capture_helper
-from lab.recording.capture_helper import LONGEST, Channel, Lines
+from lab.recording.capture_helper import MAX_LINE, Channel, Lines
 
 PRINTED = {
     "lines": (b"one\ntwo\n", b"one\ntwo\n"),
@@ -56,7 +56,7 @@ def test_a_finished_line_is_written_at_once_and_an_endless_one_in_time():
     lines = Lines()
     assert lines.feed(b"one\ntw") == b"one\n"
     assert lines.feed(b"o\n") == b"two\n"
-    assert len(lines.feed(b"x" * (LONGEST + 1))) == LONGEST + 1
+    assert len(lines.feed(b"x" * (MAX_LINE + 1))) == MAX_LINE + 1
 
 
 @pytest.mark.parametrize("before", [b"", b"\n", b"\n\x1b[A\n\n"])
@@ -68,7 +68,7 @@ def test_whatever_is_printed_takes_little_memory_and_time(before):
         lines.feed(before)
         for _ in range(20):
             lines.feed(endless * (10_000 // len(endless)))
-            assert sum(map(len, lines.rows)) + len(lines.rest) <= LONGEST + 100
+            assert sum(map(len, lines.rows)) + len(lines.rest) <= MAX_LINE + 100
             assert len(lines.rows) < 100
     assert collect(b"\x1b[" + b"9" * 5000 + b"A\n").endswith(b"9A\n")
     assert time.process_time() < began + 60

@@ -165,7 +165,7 @@ def test_progress_moves_inside_of_a_file_and_what_cannot_be_listed_is_refused(
     for action in ("reading", "copying"):
         pieces = [size for one, size in moved if one == action]
         assert sum(pieces) == (3 << 20) + 5 and max(pieces) <= 1 << 20
-    monkeypatch.setattr(folders.files, "MOST", 100)
+    monkeypatch.setattr(folders.files, "MAX_BYTES", 100)
     with pytest.raises(DatasetError):
         folders.add("other", source)
     assert not (project / "data/other").exists()

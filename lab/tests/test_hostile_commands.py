@@ -103,7 +103,7 @@ def test_outputs_of_an_earlier_run_are_its_files_alone(project):
     os.mkfifo(left / "pipe")
     (left / "endless").symlink_to("/dev/zero")
     (left / "link").symlink_to(project / "pyproject.toml")
-    outputs.give("r", ["out"])
+    outputs.restore("r", ["out"])
     assert [path.name for path in (project / "out").iterdir()] == ["kept"]
 
 

@@ -410,7 +410,7 @@ def test_a_folder_that_is_no_dataset_is_refused_at_once(project, tmp_path, monke
         for side in "ab":
             (source / f"m{number}" / side).symlink_to(source / f"m{number + 1}")
     (source / "m30").mkdir()
-    monkeypatch.setattr(folders, "MOST", 2_000)
+    monkeypatch.setattr(folders, "MAX_FILES", 2_000)
     with pytest.raises(DatasetError):
         folders.add("table", source / "m0")
     assert not (project / "data/table").exists()
@@ -436,7 +436,7 @@ def test_folders_a_thousand_deep_are_a_dataset_and_too_many_files_are_none(
     (tmp_path / "many").mkdir()
     for number in range(20):
         (tmp_path / "many" / f"{number:0200}").write_text("")
-    monkeypatch.setattr(files, "MOST", 5000)
+    monkeypatch.setattr(files, "MAX_BYTES", 5000)
     with pytest.raises(DatasetError):
         folders.add("many", tmp_path / "many")
 

@@ -85,7 +85,7 @@ def test_reproduce_takes_an_environment_only_if_all_in_it_is_as_locked(
 
 
 def test_files_of_lab_that_are_not_as_in_the_wheel_are_named(tmp_path):
-    wheel, noted = (
+    wheel, dist_info = (
         tmp_path / "dl_remote_lab-1.0.0-py3-none-any.whl",
         "dl_remote_lab-1.0.0.dist-info",
     )
@@ -96,7 +96,7 @@ def test_files_of_lab_that_are_not_as_in_the_wheel_are_named(tmp_path):
             digest = package.to_base64(hashlib.sha256(text.encode()).digest())
             lines.append(f"lab/{name}.py,sha256={digest},{len(text)}\n")
         with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(f"{noted}/RECORD", "".join(lines))
+            archive.writestr(f"{dist_info}/RECORD", "".join(lines))
 
     (tmp_path / "lab").mkdir()
     for name in ("same", "edited"):
@@ -104,7 +104,7 @@ def test_files_of_lab_that_are_not_as_in_the_wheel_are_named(tmp_path):
     pack(same="same\n", edited="as it was\n", removed="")
 
     def find() -> list[str]:
-        return package.find_changed_files(tmp_path, wheel, tmp_path / noted)
+        return package.find_changed_files(tmp_path, wheel, tmp_path / dist_info)
 
     assert find() == ["lab/edited.py", "lab/removed.py"]
     pack(same="same\n", edited="edited\n")

@@ -87,8 +87,8 @@ def test_what_could_not_be_written_later_is_refused_at_once(metrics, step, value
 
 
 def test_add_asks_for_a_flush_when_many_points_wait(metrics):
-    assert not any(metrics.add(step, {"loss": 0}) for step in range(metrics_file.AT_MOST - 1))
-    assert metrics.add(metrics_file.AT_MOST, {"loss": 0})
+    assert not any(metrics.add(step, {"loss": 0}) for step in range(metrics_file.BATCH - 1))
+    assert metrics.add(metrics_file.BATCH, {"loss": 0})
 
 
 def test_sacreds_metrics_json_has_every_point_in_sacreds_form(metrics, tmp_path):

@@ -64,11 +64,11 @@ def test_a_plain_path_that_a_checkout_lacks_is_warned_of(folders, project, capsy
         "odd": chr(0xD800),
         "number": 3,
     }
-    named_files.warn_of_lost(settings, [{"path": "data/digits/words.txt"}])
+    named_files.warn_of_not_portable(settings, [{"path": "data/digits/words.txt"}])
     warned = [line.split()[1].partition("=")[0] for line in capsys.readouterr().err.splitlines()]
     assert warned == ["ignored", "part.several", "outside", "absolute"]
     monkeypatch.chdir(project / "src")
-    named_files.warn_of_lost({"from_inside": "labels.txt"}, [])
+    named_files.warn_of_not_portable({"from_inside": "labels.txt"}, [])
     assert "from_inside=labels.txt" in capsys.readouterr().err
 
 

@@ -171,7 +171,7 @@ def test_what_is_printed_after_lab_record_was_killed_is_recorded(record, tmp_pat
         assert list(left.parent.iterdir()) == [report.parent], "that of the killed one is gone"
         (tmp_path / "report").touch()
         (left.parent / "lab-record-link").symlink_to(tmp_path)
-        scratch.remove_left(left.parent)
+        scratch.remove_abandoned(left.parent)
         assert report.exists(), "not that of one that runs"
         assert (tmp_path / "report").exists(), "nor what a link leads to"
 

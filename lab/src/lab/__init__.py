@@ -8,12 +8,12 @@ Experiments and notebooks import four modules; their docstrings are the referenc
     lab.project     the project's names and folders
 
 Everything else is in sub-packages; the first line of each file says what it is for. A sub-package
-imports only those below it (lab/pyproject.toml says it, and a test checks it):
+imports only those below it (a contract in lab/pyproject.toml, which `make check` enforces):
 
     cli             the lab command
+    doctor          what is wrong, and what fixes it
     browser         JupyterLab and TensorBoard
     workcopy        the working copy on a machine, for editors
-    doctor          what is wrong, and what fixes it
     transfer        copying records, models and datasets
     jobs            jobs on a machine
     runs            reading records
@@ -21,7 +21,7 @@ imports only those below it (lab/pyproject.toml says it, and a test checks it):
     code            the working tree as a commit, and sending it
     adoption        taking in a repository that no template made
     ssh             the machines, and one connection for each
-    slurm           what Slurm is told and asked, where it runs the jobs
+    slurm           Slurm's options, its batch script, and its answers
     environment     kernel, lock, repository
     datasets        folders of files with a manifest
     example         taking a new project's example out

@@ -2,15 +2,15 @@
 
 For notebooks; a change of what is listed here is a new major version.
 
-    runs(...)             a table (pandas) of all runs, or of those that are selected
-    metrics(RUN, ...)     every point of these runs: run, metric, step, value, time
+    runs()                a table (pandas) of all runs
+    metrics(ID, ...)      every point of these runs, or of all: run, metric, step, value, time
     curves(table, NAME)   a plot of one metric; `table` as metrics() returns it
-    comparison(...)       settings that differ, and the last metrics, side by side
+    comparison(FOLDERS)   settings that differ, and the last metrics, side by side
     find(RUN)             the folder of a run, by its id or the beginning of its id
     read(FOLDER)          all of a record but its curves
     final(FOLDER)         the last value of each metric
     points(FILE)          the points of a metrics.jsonl
-    notes(FOLDER)         its notes; note(FOLDER, TEXT) adds one
+    notes(FOLDER)         the notes of a record; note(FOLDER, TEXT) adds one
     plot(FOLDERS, NAME, FILE)   curves() as an image file
 """
 

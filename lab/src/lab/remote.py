@@ -1,9 +1,10 @@
 """Jobs on a machine, from a notebook: remote.run("with", "lr=0.01"), remote.jobs(), remote.fetch().
 
-A long run does not belong in a notebook, as it would end with it: this starts it as `lab run` does,
-and shows how it stands. A change of what is listed in __all__ is a new major version.
+A long run should not end with the notebook that started it: run() starts a job, as `lab run` does,
+and the others show its state and fetch its record. A change of what is listed in __all__ is a new
+major version.
 
-What fails is a LabError. SshError: the machine was not reached, or the connection was lost.
+Every error is a LabError. SshError: the machine was not reached, or the connection was lost.
 RemoteError: the machine could not do it. UsageError: the call cannot work on any machine.
 """
 
@@ -84,7 +85,7 @@ class Job:
 
 
 class Jobs(list[Job]):
-    """Some jobs, newest first; a cell shows them as a table."""
+    """A list of jobs, newest first; a cell shows them as a table."""
 
     def __repr__(self) -> str:
         rows = [job.seen.row() for job in self]
@@ -95,14 +96,14 @@ class Jobs(list[Job]):
 
 
 class Text(str):
-    """A text that a notebook shows as print() would."""
+    """Text that a notebook shows as print() would."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def _html(jobs: Iterable[Job]) -> str:
-    """Return a table, with everything that came from the machine escaped."""
+    """Format jobs as an HTML table, with everything that came from the machine escaped."""
     heads = "".join(f"<th>{name}</th>" for name in _jobs.COLUMNS)
     lines = []
     for job in jobs:
@@ -125,11 +126,11 @@ def run(
 ) -> Job:
     """Start a run of this working tree on a machine: run("with", "lr=0.01", gpus=2).
 
-    It is `lab run`. run("--", "python", "-m", "...") starts any other command, which is recorded
-    unless `record` is False; `earlier`: a run whose outputs it finds. `machine`: the first one by
-    default. `env`: variables, which are recorded; `secrets`: names of others, whose
-    values come from this computer's environment or keyring and are not. A model that a setting
-    names comes along, if the machine lacks it.
+    Does what `lab run` does. run("--", "python", "-m", "...") starts any other command, which is
+    recorded unless `record` is False; `earlier` is a run whose outputs it finds in their folders.
+    `machine` is the first one by default. `env` has variables, which are recorded. `secrets` names
+    others, which are not: their values come from this computer's environment or keyring. A model
+    that a setting names is copied to the machine, if it lacks it.
     """
     given = variables.parse(f"{name}={value}" for name, value in (env or {}).items())
     brought = variables.read_secrets(secrets)
@@ -166,7 +167,7 @@ def jobs(machine: str | None = None, all: bool = False, mine: bool = False) -> J
 
 
 def fetch(*names: str, machine: str | None = None, models: bool = True) -> None:
-    """Bring what is new of these jobs or runs, or of all, as `lab fetch` does; print what came."""
+    """Fetch what is new of these jobs or runs, or of all, as `lab fetch` does; print a report."""
     connection = _connect(machine)
     ids = [_report.find_job(connection, name) for name in names]
     _report.print_report(connection, _fetch.fetch(connection, ids, models))
@@ -175,7 +176,7 @@ def fetch(*names: str, machine: str | None = None, models: bool = True) -> None:
 def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | None = None) -> None:
     """Draw the curves of the newest runs; if there is a machine, fetch their records first.
 
-    `every`: draw again after so many seconds, until the cell is interrupted.
+    `every`: seconds after which they are drawn again, until the cell is interrupted.
     """
     import matplotlib.pyplot as plt
     from IPython.display import clear_output, display
@@ -196,11 +197,14 @@ def follow(*metrics: str, newest: int = 10, every: float = 0, machine: str | Non
                 return
             time.sleep(every)
     except KeyboardInterrupt:
-        print_text("no longer followed; the runs continue")
+        print_text("no longer following; the runs continue")
 
 
 def _fetch_records(machine: str | None) -> str:
-    """Fetch all but the models. Return what went wrong: local records can be drawn anyway."""
+    """Fetch all but the models. Return what went wrong; "" if nothing did.
+
+    Nothing is raised, as local records can be drawn anyway.
+    """
     project.reload()
     try:
         if not machine and not machines.read_all():
@@ -212,9 +216,10 @@ def _fetch_records(machine: str | None) -> str:
     lab = connection.machine.lab
     kept_back = (report.conflicts, report.missing, report.damaged, report.impossible, report.unfit)
     missing = sum(map(len, kept_back))
-    return f"{terminal.count_files(missing)} did not come; {lab} fetch says why" if missing else ""
+    files = terminal.count_files(missing)
+    return f"{files} could not be fetched; {lab} fetch says why" if missing else ""
 
 
 def _connect(name: str | None) -> Connection:
-    project.reload()  # a notebook lives long, and machines.toml may have been edited
+    project.reload()  # machines.toml may have been edited since the notebook was started
     return Connection(machines.get(name))

@@ -4,28 +4,28 @@ What experiments may use; a change of what is listed here is a new major version
 
     Experiment(Config, ...)      Sacred's experiment, with a frozen dataclass as its configuration
     make_config(Config, values)  that dataclass, from the dictionary that Sacred passes to a run
-    metrics(_run)                a context manager: gives the function that logs metrics (Log)
+    metrics(_run)                a context manager: yields the function that logs metrics (Log)
     record_folder(_run)          the folder of the run's record; None if it is not recorded
     run_id(_run)                 the id of the run
     is_main_process()            whether this process records: the only one, or rank 0
     File                         the type of a setting that names a file: data/X in the data folder,
                                  runs/X in that of the records, or a file of the project
     Model                        the type of a setting that names a run, to use its weights or its
-                                 checkpoint: lab run brings a machine what it lacks of it
+                                 checkpoint: lab run copies what a machine lacks of them
     check(Config, values)        the values, checked and converted; ConfigError for a wrong one
     new_id()                     an id in the format of runs and jobs
     Run                          the type of Sacred's _run
-    saving(path)                 a context manager: gives the path to write a checkpoint or weights
+    saving(path)                 a context manager: yields the path to write a checkpoint or weights
                                  to, a file or a folder, and renames it when it is complete
 
-In a job that Slurm ends and starts anew (elsewhere they do nothing, and should_stop() is False):
+For a job that Slurm ends and restarts (elsewhere they do nothing, and should_stop() is False):
 
     attempt()                    which attempt of the job this is, from 1; 0 elsewhere
     should_stop()                whether the job is about to end: save a checkpoint, then raise
     Interrupted                  the exception for that: the run goes on in the next attempt
-    remove_drafts(folder)        remove there what earlier attempts left unfinished
-    save_points()                write all points; returns a number that the checkpoint keeps
-    keep_points(number)          after loading that checkpoint in the same run: drops later points
+    remove_drafts(folder)        remove from a folder what earlier attempts left unfinished
+    save_points()                write all points; returns a number to save in the checkpoint
+    keep_points(number)          drop later points, after loading that checkpoint in the same run
     ignore_in_worker             worker_init_fn of a DataLoader: its workers ignore the signals
 """
 
@@ -101,7 +101,7 @@ def save_points() -> int:
 
 
 def keep_points(number: int) -> None:
-    """Drop the points that earlier attempts of this run have logged since save_points() gave that.
+    """Drop what earlier attempts of this run have logged since save_points() returned `number`.
 
     Without this call, a run that goes on in its record drops all of them at its first new point.
     """
@@ -112,13 +112,13 @@ def keep_points(number: int) -> None:
 
 @contextmanager
 def metrics(run: Run) -> Iterator[Log]:
-    """Give a function that logs metrics into the record, and as TensorBoard events beside it."""
+    """Yield a function that logs metrics into the record, and as TensorBoard events beside it."""
     recorder = find_recorder(run)
     if not recorder:
         yield lambda step, values: None
     elif len(run.observers) == 1:
         yield recorder.log
-    else:  # Sacred passes them to other observers, of which a slow one must not delay the record
+    else:  # Sacred passes points to the other observers; a slow one must not delay the record
 
         def log(step: int, values: Mapping[str, float]) -> None:
             recorder.log(step, values)

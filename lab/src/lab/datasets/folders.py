@@ -1,4 +1,4 @@
-"""Makes a dataset of any folder, and checks one: files as they are, with or without splits.
+"""Makes a dataset of any folder, and checks it: files as they are, with or without splits.
 
 The same files give the same manifest, whatever folder they came from.
 """
@@ -25,17 +25,17 @@ from lab.datasets.manifest import (
 from lab.ground import files, project
 from lab.ground.terminal import count_files, stream_for_bars
 
-KIND = "files"  # of a manifest; one without a kind is the project's own
-MOST = 1_000_000  # files and folders; a manifest can list fewer
-HASHED = f'  : "{0:064}",\n'  # what the manifest has of a file beside its name
+KIND = "files"  # in a manifest; without a kind it is of the project's own code
+MAX_FILES = 1_000_000  # files and folders; a manifest can list fewer
+HASHED = f'  : "{0:064}",\n'  # what the manifest has for a file besides its name
 PACK = "pack them, as tar or zip files, say"
 
 
 def add(dataset: str, source: Path, copy: bool = False) -> str:
-    """Make a dataset of the files in a folder; return a line about it.
+    """Make a dataset of the files in a folder; returns a line about it.
 
-    They are linked, or copied if `copy`; those that are in the dataset's folder already stay there.
-    Hidden files are left out. Nothing is overwritten: DatasetError for what is in the way, and for
+    They are linked, or copied if `copy`, unless they are in the dataset's folder already. Hidden
+    files are left out. Nothing is overwritten: DatasetError for a file that is in the way, and for
     another dataset of this name.
     """
     folder = project.dataset_folder(dataset)
@@ -50,10 +50,10 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
     foreign = sorted(set(find_files(folder, True)) - set(found)) if folder.exists() else []
     if foreign:
         raise DatasetError(
-            f"{project.relative(folder)} has files that {source} has not, such as {foreign[0]}:"
+            f"{project.relative(folder)} has files that {source} lacks, such as {foreign[0]}:"
             " choose another name."
         )
-    if sum(len(json.dumps(name)) + len(HASHED) for name in found) > files.MOST - 1000:
+    if sum(len(json.dumps(name)) + len(HASHED) for name in found) > files.MAX_BYTES - 1000:
         raise DatasetError(f"{source} has {len(found)} files, more than a manifest lists: {PACK}.")
     sizes = {name: path.stat().st_size for name, path in found.items()}
     hashes = hash_files(found, sizes, "reading")
@@ -62,7 +62,7 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
     before = read_text(folder)
     if before and before != text:
         raise DatasetError(
-            f"{dataset} is another dataset, of manifest {hash_text(before)[:12]}: choose another"
+            f"{dataset} is another dataset, with manifest {hash_text(before)[:12]}: choose another"
             " name, as runs know a dataset by its manifest."
         )
     there = {name: folder / name for name in found if os.path.lexists(folder / name)}
@@ -89,12 +89,12 @@ def add(dataset: str, source: Path, copy: bool = False) -> str:
 
 
 def is_link_to(path: Path, target: Path) -> bool:
-    """Whether a path leads to a file that was hashed already, through links."""
+    """Whether a path leads to this file, through links."""
     return path.exists() and path.samefile(target)
 
 
 def verify(dataset: str) -> list[str]:
-    """Find what is not as the manifest says, one line each. DatasetError if there is none."""
+    """Return a line for each file that differs from the manifest; DatasetError without one."""
     folder = project.dataset_folder(dataset)
     manifest = read_local(dataset)
     present, whole = find_files(folder, True), is_any_kind(dataset)
@@ -110,7 +110,7 @@ def verify(dataset: str) -> list[str]:
 
 
 def is_any_kind(dataset: str) -> bool:
-    """Whether the manifest is one of `lab data add`: verify() knows all that it says."""
+    """Whether the manifest was made by `lab data add`, so that verify() can check all of it."""
     try:
         content = files.parse_json(read_text(project.dataset_folder(dataset)))
         return bool(content.get("kind") == KIND)
@@ -122,10 +122,10 @@ def is_any_kind(dataset: str) -> bool:
 
 
 def find_files(source: Path, is_dataset: bool) -> dict[str, Path]:
-    """Find the files in a folder, by their names in the dataset, in order; links are followed.
+    """Find the files in a folder, sorted by their names in the dataset; links are followed.
 
-    In the folder of a dataset models/ and the manifest are not its files; elsewhere they are
-    refused. DatasetError for what no dataset can have.
+    In the folder of a dataset, models/ and the manifest are left out; elsewhere they are refused.
+    DatasetError for a file that no dataset can have.
     """
     found = {}
     for name, path in sorted(walk(source)):
@@ -135,29 +135,29 @@ def find_files(source: Path, is_dataset: bool) -> dict[str, Path]:
         if not is_file_of_dataset(name):
             raise DatasetError(f"{path} cannot be in a dataset under that name: rename it.")
         if not path.is_file():
-            raise DatasetError(f"{path} is no file, or a link that leads nowhere: remove it.")
+            raise DatasetError(f"{path} is not a regular file, or is a broken link: remove it.")
         found[name] = path
     return found
 
 
 def walk(source: Path) -> Iterator[tuple[str, Path]]:
-    """Yield name and path of all that is no folder and not hidden, in no order.
+    """Yield name and path of everything but folders and hidden files, in any order.
 
-    DatasetError for links without an end: into themselves, or to each other in a million ways.
+    DatasetError for links that form a cycle, or that lead to a million files and folders.
     """
     waiting: list[tuple[Path, str, frozenset[tuple[int, int]]]] = [(source, "", frozenset())]
     seen = 0
     while waiting:
         folder, inside, above = waiting.pop()
         status = folder.stat()
-        own = status.st_dev, status.st_ino  # realpath() takes long for thousands of parts
+        own = status.st_dev, status.st_ino  # realpath() is slow for paths of thousands of parts
         if own in above:
             raise DatasetError(f"{folder} is a link to a folder that it lies in: remove it.")
         with os.scandir(folder) as entries:
             listed = [entry for entry in entries if not entry.name.startswith(".")]
         seen += len(listed)
-        if seen > MOST:
-            raise DatasetError(f"{source} has more than {MOST} files and folders: {PACK}.")
+        if seen > MAX_FILES:
+            raise DatasetError(f"{source} has more than {MAX_FILES} files and folders: {PACK}.")
         for entry in listed:
             name = f"{inside}{entry.name}"
             if entry.is_dir():
@@ -167,7 +167,7 @@ def walk(source: Path) -> Iterator[tuple[str, Path]]:
 
 
 class Ended(Exception):
-    """The hashing of other files has failed, or was interrupted."""
+    """Hashing has ended, as another file failed or the user interrupted it."""
 
 
 def hash_files(paths: Mapping[str, Path], sizes: Mapping[str, int], action: str) -> dict[str, str]:
@@ -208,7 +208,7 @@ def hash_files(paths: Mapping[str, Path], sizes: Mapping[str, int], action: str)
 
 @contextmanager
 def show_progress(total: int, action: str) -> Iterator[Callable[[int], object]]:
-    """Give a function that moves a progress bar on a terminal, by so many of `total` bytes."""
+    """Yield a function that advances a progress bar on a terminal, by a number of bytes."""
     if not sys.stderr.isatty():
         yield lambda size: None
         return
@@ -226,7 +226,7 @@ def show_progress(total: int, action: str) -> Iterator[Callable[[int], object]]:
 
 
 def find_changed(paths: Mapping[str, Path], expected: Mapping[str, str]) -> list[str]:
-    """Return the names of the files that have another hash."""
+    """Return the names of the files that do not have the expected hash."""
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     hashes = hash_files(paths, sizes, "checking")
     return [name for name, digest in hashes.items() if digest != expected[name]]

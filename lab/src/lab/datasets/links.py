@@ -1,12 +1,12 @@
-"""Links in place of copies: one folder shows what another one holds."""
+"""Links in place of copies: one folder shows the files of another one."""
 
 from pathlib import Path
 
 
 def link_tree(source: Path, target: Path, depth: int = 0) -> None:
-    """Link what a folder holds into another one; folders that are there get what they lack.
+    """Link the contents of a folder into another one; folders that exist there get what they lack.
 
-    What is hidden is left out. Nothing is replaced. Folders are made, not linked, down to `depth`.
+    Hidden files are left out. Nothing is replaced. Down to `depth`, folders are made, not linked.
     """
     waiting = [(source, target, depth)]
     while waiting:

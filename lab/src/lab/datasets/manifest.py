@@ -25,9 +25,9 @@ class Manifest(NamedTuple):
 
 
 def parse_manifest(text: str, folder: str, advice: str = "") -> Manifest:
-    """Read the manifest.json of that folder. DatasetError if a path is none that a dataset has.
+    """Parse the manifest.json of a folder; DatasetError if it is missing or damaged.
 
-    `advice`: what to do if there is no manifest.
+    `advice` says what to do if it is missing.
     """
     if not text:
         raise DatasetError(f"there is no dataset in {folder}: it has no manifest.json.{advice}")
@@ -47,7 +47,7 @@ def parse_manifest(text: str, folder: str, advice: str = "") -> Manifest:
 def is_file_of_dataset(path: str) -> bool:
     """Whether a dataset may have a file of this name: plain, and not in models/, which runs fill.
 
-    Nor does it begin with -, by which a program would take it for an option.
+    Nor may it begin with -, as a program would take it for an option.
     """
     top = path.partition("/")[0].casefold()
     return is_plain_path(path) and not path.startswith("-") and top not in ("models", MANIFEST)
@@ -69,7 +69,7 @@ def read_local(dataset: str) -> Manifest:
 
 
 def encode(name: str) -> bytes:
-    """Return the bytes of a name, which may be anything but UTF-8."""
+    """Return the bytes of a name, which need not be UTF-8."""
     return name.encode("utf-8", "surrogateescape")
 
 

@@ -1,6 +1,6 @@
-"""Takes the example out of a fresh project, and puts a skeleton of an experiment in its place.
+"""Takes the example out of a new project, and puts a skeleton of an experiment in its place.
 
-What belongs to the example is said here, in one place; a test on a new project keeps it true.
+What belongs to the example is listed here alone; a test on a new project keeps the list true.
 """
 
 import re
@@ -22,11 +22,9 @@ WRITTEN = {
     "tests/conftest.py": "conftest.py.txt",
     "tests/test_experiment.py": "test_experiment.py.txt",
 }
-SECTIONS = {
-    "Train": "train.md.txt",
-    "Make it yours": "",
-}  # of the README: what comes in their place
-REPLACED = {  # what else tells of the example, as regular expressions
+# Sections of the README, and what replaces them.
+SECTIONS = {"Train": "train.md.txt", "Make it yours": ""}
+REPLACED = {  # what else mentions the example, as regular expressions
     "README.md": [
         (r"--sort accuracy", "--sort loss"),
         (r"`explore_data` shows the splits, `compare_runs`", "`compare_runs` shows"),
@@ -43,12 +41,12 @@ REPLACED = {  # what else tells of the example, as regular expressions
 
 
 class Removal(NamedTuple):
-    """What became of the files: their names in the project."""
+    """The names of the files that were changed, and of those that could not be."""
 
     removed: list[str]
     written: list[str]
     edited: list[str]
-    left: list[str]  # they still tell of the example, and were edited by somebody
+    left: list[str]  # they still mention the example, as somebody has edited them
 
 
 def remove() -> Removal:
@@ -82,7 +80,7 @@ def remove() -> Removal:
 
 
 def refuse_edited(names: list[str]) -> None:
-    """Raise LabError if git could not bring these files back as they are."""
+    """Raise LabError if git could not restore these files as they are."""
     files.refuse_links(project.root(), names)
     status = ["status", "--porcelain", "--ignored", "--untracked-files=all", "--", *names]
     changed = [line[3:] for line in git.run(*status).splitlines()]
@@ -92,12 +90,12 @@ def refuse_edited(names: list[str]) -> None:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise LabError(
             f"not in the last commit as they are: {', '.join(changed[:3])}{more}; nothing was"
-            " changed. Commit them, so that git keeps them, and run this again."
+            " changed. Commit them, so that git can restore them, and run this again."
         )
 
 
 def edit(name: str, text: str, package: str) -> tuple[str, bool]:
-    """Return a text without the example, and whether all that tells of it was found."""
+    """Return a text without the example, and whether all that mentions it was found."""
     complete = True
     for old, new in REPLACED[name]:
         text, count = re.subn(old, new, text)

@@ -1,8 +1,8 @@
-"""The attempts of a job that a scheduler starts anew: only the newest one may write.
+"""The attempts of a job that a scheduler restarts: only the newest one may write.
 
-Its batch script sets LAB_JOB_FOLDER and LAB_ATTEMPT (1, 2, ...), and keeps in that folder the
-number of the attempt that may write. After a node failure Slurm runs two at once. Where LAB_ATTEMPT
-is not set, nothing here does anything. In a job's folder:
+The batch script sets LAB_JOB_FOLDER and LAB_ATTEMPT (1, 2, ...), and keeps in that folder the
+number of the attempt that may write: after a node failure Slurm may run two at once. Without
+LAB_ATTEMPT, nothing here does anything. Files in a job's folder:
 
     attempt           the number of the attempt that may write
     listens.N         attempt N handles its signals
@@ -18,13 +18,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-GO_ON = 75  # exit code: interrupted, go on. EX_TEMPFAIL of sysexits.h
+GO_ON = 75  # exit code: interrupted, the next attempt goes on; EX_TEMPFAIL of sysexits.h
 STOPPED = 143
-before_end: "list[Callable[[], object]]" = []  # what check() calls, to end other processes
+before_end: "list[Callable[[], object]]" = []  # what check() calls before it ends this process
 
 
 def number() -> int:
-    """Return the number of this attempt, from 1; 0 if this is none."""
+    """Return the number of this attempt, from 1; 0 outside of such a job."""
     text = os.environ.get("LAB_ATTEMPT", "")
     known = text.isdecimal() and len(text) < 10 and os.environ.get("LAB_JOB_FOLDER")
     return int(text) if known else 0
@@ -41,7 +41,7 @@ def is_superseded() -> bool:
         return False
     for _ in range(2):  # NFS says ESTALE for a file that was replaced at this moment
         try:
-            file = os.open(path("attempt"), os.O_RDONLY)  # anew, as NFS looks only then
+            file = os.open(path("attempt"), os.O_RDONLY)  # opened anew, which is when NFS looks
             try:
                 return int(os.read(file, 20)) > number()
             finally:
@@ -54,8 +54,8 @@ def is_superseded() -> bool:
 def check() -> None:
     """End this process at once if a newer attempt may write; called before everything it writes.
 
-    A file that is appended to is opened before that: its replacement by the newer attempt then
-    keeps what this one still writes out of it, whenever it does.
+    Open a file to append to before calling this: a newer attempt replaces the file, so that what
+    this one still writes goes into the old one.
     """
     if is_superseded():
         for end in before_end:
@@ -63,7 +63,7 @@ def check() -> None:
         with suppress(Exception):
             from lab.ground.terminal import print_message
 
-            print_message(f"lab: attempt {number()} of this job ends: a newer one goes on.")
+            print_message(f"lab: attempt {number()} of this job ends: a newer one has taken over.")
         os._exit(GO_ON)
 
 
@@ -73,7 +73,7 @@ def is_stopped() -> bool:
 
 
 def exit_code(usual: int) -> int:
-    """Return the exit code of a process that a signal has ended: `usual` if this is no attempt."""
+    """Return the exit code of a process that a signal has ended: `usual` outside of such a job."""
     if not number():
         return usual
     if is_stopped():
@@ -84,5 +84,5 @@ def exit_code(usual: int) -> int:
 
 def mark(name: str) -> None:
     """Tell the batch script something about this attempt, by an empty file."""
-    with suppress(OSError):  # of a full disk, say
+    with suppress(OSError):  # a full disk, say
         os.close(os.open(path(f"{name}.{number()}"), os.O_WRONLY | os.O_CREAT, 0o666))

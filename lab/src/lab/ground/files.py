@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, BinaryIO
 
-MOST = 64 << 20  # bytes of a file that is read whole; a lock has 0.2 MB, a record rarely 1 MB
-# Characters that some file systems do not see in names: two of them may be one file.
+MAX_BYTES = 64 << 20  # bytes of a file that is read whole; a lock has 0.2 MB, a record rarely 1 MB
+# Characters that some file systems ignore in names: two names may then be one file.
 IGNORED = {
     *map(chr, [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF])
 }
-DEEPEST = 100  # levels of lists and dictionaries; code that walks deeper ones fails
+MAX_DEPTH = 100  # levels of lists and dictionaries; code that walks deeper ones fails
 
 
 def open_regular(path: Path | str) -> "BinaryIO":
@@ -30,7 +30,7 @@ def open_regular(path: Path | str) -> "BinaryIO":
 
 
 def _open(path: Path | str) -> tuple[int, int]:
-    """Open a file so; returns its descriptor and its size."""
+    """Open a file as open_regular() does; returns its descriptor and its size."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
@@ -39,7 +39,7 @@ def _open(path: Path | str) -> tuple[int, int]:
     return descriptor, found.st_size
 
 
-def read(path: Path | str, most: int = MOST) -> bytes:
+def read(path: Path | str, most: int = MAX_BYTES) -> bytes:
     """Read a regular file whole; OSError if it cannot be read, or has more than `most` bytes.
 
     Every file that somebody else may have written is read by this function, so that a FIFO or an
@@ -47,10 +47,10 @@ def read(path: Path | str, most: int = MOST) -> bytes:
     """
     descriptor, size = _open(path)
     try:
-        # room for `most` at once would take longer than all the rest
+        # allocating `most` bytes would take longer than all the rest
         content = os.read(descriptor, min(size, most) + 1)
         while content and (more := os.read(descriptor, min(1 << 20, most + 1 - len(content)))):
-            content += more  # it grows, or has no size, as in /proc
+            content += more  # the file grows, or has no size, as in /proc
     finally:
         os.close(descriptor)
     if len(content) > most:
@@ -58,7 +58,7 @@ def read(path: Path | str, most: int = MOST) -> bytes:
     return content
 
 
-def read_text(path: Path | str, errors: str = "strict", most: int = MOST) -> str:
+def read_text(path: Path | str, errors: str = "strict", most: int = MAX_BYTES) -> str:
     """Read a regular file as UTF-8, as read() does; OSError also if it is not UTF-8."""
     try:
         return read(path, most).decode("utf-8", errors).replace("\r\n", "\n")
@@ -75,7 +75,7 @@ def parse_json(text: str | bytes) -> "Any":
     except RecursionError:
         raise ValueError("nested too deeply") from None
     brackets = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
-    if sum(map(text.count, brackets)) > DEEPEST:  # type: ignore[arg-type] # both are of one type
+    if sum(map(text.count, brackets)) > MAX_DEPTH:  # type: ignore[arg-type] # both are of one type
         refuse_depth(content)
     return content
 
@@ -88,7 +88,7 @@ def read_json(path: Path | str) -> "Any":
 def refuse_depth(content: "Any") -> None:
     """Raise ValueError if lists and dictionaries are nested more than 100 levels deep."""
     level = [content]
-    for _ in range(DEEPEST + 1):
+    for _ in range(MAX_DEPTH + 1):
         inside = [one.values() if isinstance(one, dict) else one for one in level]
         level = [one for values in inside for one in values if isinstance(one, (dict, list))]
         if not level:
@@ -97,11 +97,11 @@ def refuse_depth(content: "Any") -> None:
 
 
 def is_plain_path(path: str) -> bool:
-    """Return whether a relative path from outside stays in its folder, and means nothing to others.
+    """Whether a relative path from outside stays in its folder, and has no special meaning there.
 
-    No part may begin with a dot: programs here would take a .git or .envrc for the user's own. Nor
-    may a file be called HEAD: by that git knows a folder as a repository, whose configuration names
-    programs to run. What runs and datasets consist of has no such names.
+    No part may begin with a dot: programs would take a .git or .envrc for the user's own. Nor may a
+    file be called HEAD: git would take its folder for a repository, whose configuration can name
+    programs to run. The files of runs and datasets have no such names.
     """
     parts = ["".join(one for one in part if one not in IGNORED) for part in path.split("/")]
     hidden = any(part[:1] in ("", ".") for part in parts)
@@ -109,7 +109,7 @@ def is_plain_path(path: str) -> bool:
 
 
 def find_link(root: Path, name: str) -> Path | None:
-    """Find whether a file in a folder is a link, or lies behind one below that folder: which."""
+    """Find the link that a file in a folder is or lies behind, below that folder; None if none."""
     paths = (root / name, *(root / one for one in Path(name).parents))
     return next((path for path in paths if path != root and path.is_symlink()), None)
 
@@ -117,11 +117,11 @@ def find_link(root: Path, name: str) -> Path | None:
 def refuse_links(root: Path, names: Iterable[str]) -> None:
     """Raise LabError if one of these files in a folder is a link, or lies behind one.
 
-    Somebody else's repository may have it, and what is written would lie elsewhere: in the home.
+    Somebody else's repository may contain a link, which leads what we write to the user's home.
     """
     for name in names:
         if link := find_link(root, name):
-            raise LabError(f"{link} is a link, which is not written through: replace it.")
+            raise LabError(f"{link} is a link, and lab does not write through links: replace it.")
 
 
 def make_private_folder(path: Path) -> None:
@@ -139,9 +139,9 @@ def make_private_folder(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield another path to write to, which replaces `path` at the end unless there was an error.
 
-    So no reader ever sees a part of the file, and an attempt that fails leaves nothing behind.
+    No reader ever sees a part of the file, and a failure leaves nothing behind.
     """
-    name = path.name[:50]  # a name of full length leaves no room for more
+    name = path.name[:50]  # the longest valid name leaves no room for a suffix
     draft = path.with_name(f".{name}.{os.urandom(4).hex()}")  # another machine may write, too
     remove = partial(draft.unlink, missing_ok=True)
     attempts.before_end.append(remove)
@@ -183,9 +183,9 @@ def write(
 
     Returns whether it changed: a file that already has this content is left alone. The mode of an
     existing file stays; if `private`, only this user can read a new one, whatever the umask.
-    A link is replaced, as somebody else's repository may have it; if `follow`, it stays a link and
+    A link is replaced, as it may come from somebody else's repository; if `follow`, it stays and
     the file that it leads to, say in a repository of dotfiles, is written.
-    `before` is called when all is ready to be put in place.
+    `before` is called just before the new file replaces the old one.
     """
     content = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     path = Path(os.path.realpath(path)) if follow else path
@@ -212,7 +212,7 @@ def write(
 def sha256(path: Path, advance: "Callable[[int], object]" = lambda size: None) -> str:
     """Hash a regular file of any size; OSError if it cannot be read.
 
-    `advance` is called with the number of bytes of each piece; what it raises ends this.
+    `advance` is called with the number of bytes of each piece; if it raises, hashing ends.
     """
     import hashlib  # slow to import
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lab.ground import project
 from lab.ground.errors import LabError
 
-# The only variables of git that are passed on; others, as in a hook, may name another repository.
+# The variables of git that are passed on: others, set in a hook, may name another repository.
 ALLOWED = ("GIT_CONFIG_", "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_")
 IDENTITY = {"NAME": "lab", "EMAIL": "lab@localhost"}  # the user may have none
 
@@ -44,7 +44,7 @@ def run(
         if limit and process.stdout:
             output = process.stdout.read(limit + 1)
             if len(output) > limit:
-                return os.fsdecode(output)  # leaving closes its pipe, which stops git
+                return os.fsdecode(output)  # the end of `with` closes the pipe, which stops git
         rest, errors = process.communicate(os.fsencode(stdin))
     if process.returncode not in accept:
         raise LabError(_explain(errors.decode("utf-8", "replace")))
@@ -67,7 +67,7 @@ def split_null(output: str) -> list[str]:
 
 
 def _clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment for git: no other repository, one identity for everybody, English."""
+    """Return the environment for git: this repository, one identity for everybody, English."""
     passed = {k: v for k, v in variables.items() if not k.startswith("GIT_")}
     passed |= {k: v for k, v in variables.items() if k.startswith(ALLOWED)}
     who = {f"GIT_{role}_{k}": v for role in ("AUTHOR", "COMMITTER") for k, v in IDENTITY.items()}

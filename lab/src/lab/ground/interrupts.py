@@ -14,7 +14,7 @@ from types import FrameType
 from lab.ground import attempts
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-ASKING = (signal.SIGTERM, signal.SIGUSR1)  # preemption or lab stop; the time limit is near
+ASKING = (signal.SIGTERM, signal.SIGUSR1)  # sent at preemption or lab stop; near the time limit
 
 
 class Terminated(KeyboardInterrupt):
@@ -32,7 +32,7 @@ class Terminated(KeyboardInterrupt):
 
 
 class Interrupted(Terminated):
-    """The run ended where it was asked to; the next attempt of its job goes on from there."""
+    """The run ended because it was asked to; the next attempt of its job goes on from there."""
 
     def __init__(self, number: int = 0):
         super().__init__(number or _state.received or signal.SIGTERM)
@@ -42,11 +42,9 @@ class _State:
     received = 0  # the signal that ends the run
     waiting = 0  # a signal that arrived while deferred
     holds = 0  # nested `with deferred()`
-    presses = 0  # of Ctrl-C
+    presses = 0  # how often Ctrl-C was pressed
     asks = False  # whether the run calls should_stop()
-    alive: mmap.mmap | None = (
-        None  # of an attempt, shared with its forked children: 1 until its end
-    )
+    alive: mmap.mmap | None = None  # shared with an attempt's forked children: 1 until it ends
 
 
 _state = _State()
@@ -56,10 +54,10 @@ _state = _State()
 def as_exceptions() -> Iterator[None]:
     """Inside, the first signal raises KeyboardInterrupt or Terminated; a second does nothing.
 
-    So the record can be finished even if Ctrl-C is pressed twice; the third press kills. A signal
+    The record can thus be finished even if Ctrl-C is pressed twice; the third press kills. A signal
     that was ignored before (nohup) stays ignored. In a thread this does nothing.
 
-    In an attempt of a job, those of ASKING do not raise once the run has called should_stop().
+    In an attempt of a job, signals in ASKING do not raise once the run has called should_stop().
     """
     global _state  # noqa: PLW0603 - signals belong to the process
     if threading.current_thread() is not threading.main_thread():
@@ -109,9 +107,9 @@ def as_exceptions() -> Iterator[None]:
 
 
 def should_stop() -> bool:
-    """Whether this attempt of a job was asked to end; from the first call on, that is all it does.
+    """Whether a signal has asked this attempt of a job to end; after the first call none raises.
 
-    False outside of such a job, where signals raise.
+    False outside of such a job, where signals always raise.
     """
     _state.asks = True
     return bool(attempts.number()) and _state.received in ASKING
@@ -135,18 +133,17 @@ def deferred() -> Iterator[None]:
 
 
 def ignore_in_worker(worker: int = 0) -> None:
-    """Let the signals that ask an attempt of a job to end pass by this forked child, while it runs.
+    """Make this forked child ignore the signals that ask an attempt to end, until that has ended.
 
-    For DataLoader(worker_init_fn=...): torch ends its workers by SIGTERM, also at Slurm's.
+    For DataLoader(worker_init_fn=...): Slurm's SIGTERM reaches the workers, too, and would end
+    them while the run still needs them for its checkpoint.
     """
     alive = _state.alive
     if not alive:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if not alive[
-            0
-        ]:  # else the run, which needs this worker, is still on its way to a checkpoint
+        if not alive[0]:
             die(number)
 
     for number in ASKING:
@@ -164,6 +161,6 @@ def to_exception(number: int) -> KeyboardInterrupt:
 
 
 def die(number: int) -> None:
-    """End this process by the signal itself."""
+    """End this process by this signal, with its default action."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 State = Literal["RUNNING", "LOST", "UNKNOWN"]
 
-FRESH = timedelta(minutes=1)  # six heartbeats: a younger one means that the run is alive
-STALE = timedelta(minutes=10)  # an older one means that it is not; in between it is unknown
+FRESH = timedelta(minutes=1)  # six heartbeats: after a younger one the run is alive
+STALE = timedelta(minutes=10)  # after an older one it is lost; in between it is unknown
 
 
 def identify_process(pid: int | None = None) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def identify_process(pid: int | None = None) -> dict[str, Any]:
 
 @cache
 def boot_id() -> str:
-    """Identify this computer's current boot, and the container in which pids are counted."""
+    """Identify this computer's current boot, and the namespace of its process ids."""
     if sys.platform != "linux":
         return _read_output("sysctl", "-n", "kern.boottime")
     number = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -64,5 +64,5 @@ def judge_state(
         return "UNKNOWN"  # the clocks differ
     if age < FRESH:
         return "RUNNING"
-    # an old heartbeat; one of this computer is from before it was restarted
+    # an old heartbeat: a process of this computer was started before its last boot
     return "LOST" if age > STALE or process.get("host") == os.uname().nodename else "UNKNOWN"

@@ -1,4 +1,4 @@
-"""What a dataset is, by its manifest; and whether a model has learned what is tested by now."""
+"""Identify a dataset by its manifest; warn if a model was trained on what is now in val or test."""
 
 from lab.ground import files, project
 from lab.ground.terminal import print_message
@@ -10,20 +10,20 @@ def hash_manifest(dataset: str) -> str:
 
 
 def warn_of_leakage(run: str, learned: str, manifest: str, dataset: str) -> None:
-    """Warn if a run may have been trained on files that are in val or test of a dataset by now.
+    """Warn if a run may have been trained on files that are now in val or test of a dataset.
 
     `learned` is the dataset that it was trained on, `manifest` the hash of its manifest then.
     """
     if manifest == hash_manifest(dataset):
         return
     number = "some" if learned == dataset else ""
-    if manifest == hash_manifest(learned):  # the split that it knew is still there
+    if manifest == hash_manifest(learned):  # the split that it was trained on still exists
         known = list_hashes(learned, "train/") & list_hashes(dataset, "val/", "test/")
         number = str(len(known) or "")
     if number:
         print_message(
-            f"warning: {run} was trained on another split of {learned}: it may know {number} of the"
-            f" files in val and test of {dataset}, and their scores say little.",
+            f"warning: {run} was trained on another split of {learned}: it may have seen {number}"
+            f" of the files in val and test of {dataset}, whose scores then mean little.",
         )
 
 

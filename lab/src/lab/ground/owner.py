@@ -1,4 +1,4 @@
-"""Whose a job, shell or server is: one account may serve several people and laptops."""
+"""Who started a job, shell or server: several people and laptops may share one account."""
 
 import os
 
@@ -7,7 +7,7 @@ def name_owner() -> str:
     """Return the person and the computer, as job.json and lab jobs show them: ada@laptop."""
     from getpass import getuser
 
-    return f"{getuser()}@{os.uname().nodename}"  # the module socket takes longer than the answer
+    return f"{getuser()}@{os.uname().nodename}"  # the module socket is slow to import
 
 
 def is_own(by: object) -> bool:
@@ -16,6 +16,6 @@ def is_own(by: object) -> bool:
 
 
 def shorten(by: str) -> str:
-    """Leave out the domain, which on a laptop changes with the network."""
+    """Remove the domain, which on a laptop changes with the network."""
     person, _, host = by.rpartition("@")
     return f"{person}@{host.partition('.')[0]}"

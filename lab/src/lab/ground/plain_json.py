@@ -7,12 +7,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 TAG = "py/"  # {"py/tuple": [1, 2]}; most other tags make jsonpickle import or call something
-KEY = "json://"  # in front of a key that is no text: its JSON
+KEY = "json://"  # in front of a key that is not text: its JSON
 KINDS = {"py/tuple": tuple, "py/set": set}
 
 
 def restore(content: "Any") -> "Any":
-    """Make tuples, sets and keys that are numbers again; ValueError for any other object."""
+    """Restore tuples, sets and keys that are not text; ValueError for any other object."""
     if isinstance(content, list):
         return [restore(one) for one in content]
     if not isinstance(content, dict):

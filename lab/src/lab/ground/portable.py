@@ -1,7 +1,7 @@
-"""Names of files that lead to them everywhere: in a job, in `lab reproduce`, at a colleague's.
+"""Portable names of files: valid in a job, in `lab reproduce` and on a colleague's computer.
 
 data/X is X in the data folder and runs/X is X in the folder of records, wherever these two are; any
-other name is that of a file in the project, which git should have.
+other name is that of a file in the project, which should be in git.
 """
 
 import os
@@ -12,7 +12,7 @@ from lab.ground.errors import LabError
 
 
 def to_portable(text: str) -> str:
-    """Return the name that leads to a file everywhere; ValueError if there is none.
+    """Return the portable name of a file; ValueError if there is none.
 
     `text` is such a name already, or an absolute path into one of the three folders.
     """
@@ -36,7 +36,8 @@ def find_file(name: str) -> Path:
             "runs": "lab fetch brings records, and LAB_RUNS names their folder",
         }
         first = name.partition("/")[0]
-        raise LabError(f"there is no file {name}: {advice.get(first, 'the project has none')}.")
+        own = "a setting names a file by its path in the project"
+        raise LabError(f"there is no file {name}: {advice.get(first, own)}.")
     return path
 
 
@@ -46,10 +47,10 @@ def locate(name: str, root: Path) -> Path:
     return _folders()[first] / rest if rest and first in _folders() else root / name
 
 
-def explain_loss(value: str) -> str:
+def explain_not_portable(value: str) -> str:
     """Say why an existing file, as a setting names it, is not found elsewhere; "" if it is.
 
-    Nothing is said of an absolute path out of the project: it may lead to a disk that all share.
+    "" also for an absolute path outside the project: it may lead to a shared disk.
     """
     if not os.path.isfile(value):  # noqa: PTH113 # Path's raises for a text of 10 kB
         return ""

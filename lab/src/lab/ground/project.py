@@ -12,15 +12,15 @@ from lab.ground import files
 from lab.ground.errors import LabError
 from lab.ground.terminal import escape_text
 
-TOML_MOST = 1 << 20  # bytes of pyproject.toml or machines.toml
-# A key of so many parts takes the parser minutes.
+MAX_TOML_BYTES = 1 << 20  # bytes of pyproject.toml or machines.toml
+# The parser takes minutes for a key of this many parts.
 LONG_KEY = re.compile(r"""(?<![\w"'.-])(?:[\w"'-]+[ \t]*\.[ \t]*){100}""")
 CACHE = "dl-remote-template"  # the name of our folder in ~/.cache
 SPLITS = ("train", "val", "test")  # the folders of a dataset
 DATASET = re.compile("[A-Za-z][A-Za-z0-9._-]*")
-# Of a project, and by it of files and of hosts in ssh's configuration; Python has no other ones.
+# Of a project; files and hosts in ssh's configuration get it. Python packages allow no other names.
 NAME = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
-FETCHED = re.compile("runs/|jobs/[^/]+/code|data/[^/]+/models/")  # what machines fill
+FETCHED = re.compile("runs/|jobs/[^/]+/code|data/[^/]+/models/")  # folders that a fetch fills
 PYTHON = re.compile(r"3\.\d{1,2}(\.\d{1,3})?", re.ASCII)
 
 
@@ -68,7 +68,7 @@ def _current() -> Path | None:
 
 
 def _of_script() -> Path | None:
-    """The project of the file that Python was started with, unless that is an installed program."""
+    """Return the project of the script that Python runs, unless that is an installed program."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return _of_file(file) if file else None
 
@@ -87,7 +87,7 @@ def root_of(file: str | None) -> Path:
 def find_project(folder: Path) -> Path | None:
     """Find the nearest project at or above a folder.
 
-    What a fetch brought into a project is none, whatever it has: a machine would say what runs.
+    What a fetch brought into a project does not count: a machine could choose what runs here.
     """
     found: Path | None = None
     for one in (folder, *folder.parents):
@@ -99,7 +99,7 @@ def find_project(folder: Path) -> Path | None:
 def is_project(folder: Path) -> bool:
     """Whether a folder's pyproject.toml has a table [tool.lab]."""
     try:
-        text = files.read_text(folder / "pyproject.toml", "replace", TOML_MOST)
+        text = files.read_text(folder / "pyproject.toml", "replace", MAX_TOML_BYTES)
     except OSError:
         return False
     return re.search(r"^\[tool\.lab\]", text, re.M) is not None
@@ -111,14 +111,14 @@ def read_toml(name: str) -> dict[str, Any]:
 
 
 def reload() -> None:
-    """Read the project's files again next time: they may change while a notebook runs."""
+    """Forget the TOML files that were read: they may change while a notebook runs."""
     _read_toml.cache_clear()
 
 
 @cache
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return parse_toml(files.read_text(path, most=TOML_MOST))
+        return parse_toml(files.read_text(path, most=MAX_TOML_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -153,7 +153,7 @@ def _setting(*keys: str) -> Any:
 
 def name() -> str:
     """The project's short name, which is also the name of its Jupyter kernel."""
-    own = _text_setting(read_toml("pyproject.toml"), "name", "")  # where there is no [project]
+    own = _text_setting(read_toml("pyproject.toml"), "name", "")  # if there is no [project]
     found = own or str(_setting("project", "name"))
     return _require(NAME.fullmatch(found), "name", found, "letters, digits, '.', '_' and '-'")
 
@@ -167,7 +167,7 @@ def lock_name(settings: dict[str, Any]) -> str:
     """The name of the lock that a pyproject.toml gives: `lock` in [tool.lab], requirements.txt."""
     found = _text_setting(settings, "lock", "requirements.txt")
     if Path(found).name != found:
-        raise LabError(f"lock = {found!r} in pyproject.toml: the lock is a file beside it.")
+        raise LabError(f"lock = {found!r} in pyproject.toml: name a file beside it.")
     return found
 
 
@@ -175,7 +175,7 @@ def source_name(settings: dict[str, Any]) -> str:
     """The folder from which a project's own packages are imported: `source` in [tool.lab], src."""
     found = _text_setting(settings, "source", "src")
     if Path(found).is_absolute() or ".." in Path(found).parts:
-        raise LabError(f"source = {found!r} in pyproject.toml: it is a folder beside it.")
+        raise LabError(f"source = {found!r} in pyproject.toml: name a folder beside it.")
     return found
 
 
@@ -188,7 +188,7 @@ def _text_setting(settings: dict[str, Any], key: str, default: str) -> str:
     """A text in [tool.lab] of a pyproject.toml, or the default."""
     value = get_table(settings, "tool", "lab").get(key, default)
     if not isinstance(value, str) or not value.isprintable():
-        raise LabError(f"{key} = {value!r} in pyproject.toml: write a text in quotes.")
+        raise LabError(f"{key} = {value!r} in pyproject.toml: write text in quotes.")
     return value
 
 
@@ -235,7 +235,7 @@ def default_dataset() -> str:
 def list_setting(
     key: str, advice: str, is_valid: Callable[[str], bool] = lambda one: True
 ) -> list[str]:
-    """A list of texts in [tool.lab], [] if it is missing; LabError with the advice otherwise."""
+    """A list of strings in [tool.lab], [] if missing; LabError with the advice otherwise."""
     found = get_table(read_toml("pyproject.toml"), "tool", "lab").get(key, [])
     if isinstance(found, list) and all(isinstance(one, str) and is_valid(one) for one in found):
         return found
@@ -243,9 +243,9 @@ def list_setting(
 
 
 def outputs() -> list[str]:
-    """What commands write by themselves, folders or files: `outputs` of [tool.lab], without a /.
+    """The folders and files that commands write: `outputs` of [tool.lab], without a / at the end.
 
-    They are in no snapshot. LabError for what is no folder inside the project.
+    No snapshot contains them. LabError for a name that leads out of the project.
     """
 
     def is_inside(name: str) -> bool:
@@ -278,21 +278,23 @@ def runs_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for what lab keeps for this user on this computer, of all projects."""
+    """The folder of this user's caches on this computer, which all projects share."""
     return Path.home() / ".cache" / CACHE
 
 
 def _folder(variable: str, key: str) -> Path:
     text = os.environ.get(variable) or _local_folders().get(key, key)
     path = root() / os.path.expanduser(text)
-    if path.is_symlink() and not path.exists():  # else a new folder could hide the old content
+    if path.is_symlink() and not path.exists():  # a new folder could hide the old content
         target = os.readlink(path)
-        raise LabError(f"{relative(path)} links to {target}, which does not exist: mount its disk?")
+        raise LabError(
+            f"{relative(path)} links to {target}, which does not exist: is its disk mounted?"
+        )
     return path
 
 
 def _local_folders() -> dict[str, str]:
-    """Read and check the table [here] of machines.local.toml: where `data` and `runs` are."""
+    """Read the table [here] of machines.local.toml: where `data` and `runs` are; or LabError."""
     file = "machines.local.toml"
     table = read_toml(file).get("here", {})
     folders = {}

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-NARROWEST = 6  # characters of a cell that is shortened to make a table fit
+MIN_WIDTH = 6  # characters of a cell that is shortened to make a table fit
 
 
 def format_table(
@@ -27,7 +27,7 @@ def format_table(
     widths = {name: max(map(display_width, column)) for name, column in cells.items()}
     space = terminal_width()
     flexible = [name for name in columns if name not in whole]
-    least = widths | {n: min(widths[n], max(NARROWEST, len(cells[n][0]))) for n in flexible}
+    least = widths | {n: min(widths[n], max(MIN_WIDTH, len(cells[n][0]))) for n in flexible}
     for name in reversed(spare[1:]):
         if sum(least[one] + 2 for one in widths) - 2 > space:
             del widths[name]
@@ -66,7 +66,7 @@ def print_json(content: object) -> None:
     import json
 
     text = json.dumps(json.loads(json.dumps(content), parse_constant=str), indent=1)
-    print(text.replace("\x7f", "\\u007f"))  # the only such character that JSON leaves alone
+    print(text.replace("\x7f", "\\u007f"))  # the only control character that JSON keeps
 
 
 def display_width(text: str) -> int:
@@ -94,14 +94,14 @@ def escape(value: object) -> str:
 
 
 def escape_text(text: str) -> str:
-    """Do the same for a text of several lines: line breaks and tabs stay."""
+    """Escape a text of several lines: line breaks and tabs stay."""
     if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(one if one in "\n\t" else _escape_character(one) for one in text)
 
 
 def _escape_character(one: str) -> str:
-    """Name a character that is not printable; a space of any width is."""
+    """Escape a character, unless it is printable or a space of any width."""
     if one.isprintable() or unicodedata.category(one) == "Zs":
         return one
     return one.encode("unicode_escape").decode()
@@ -121,11 +121,11 @@ def format_duration(seconds: float | None) -> str:
     return f"{hours}h{minutes:02}" if hours else f"{minutes}m{rest:02}" if minutes else f"{rest}s"
 
 
-# --- where text leaves ----------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------
 
 
 class EscapingStream:
-    """A stream that escapes what is written as text; all else is the stream's own."""
+    """A stream that escapes the text written to it, and otherwise does what its stream does."""
 
     def __init__(self, stream: "TextIO"):
         self.stream = stream
@@ -143,7 +143,7 @@ class EscapingStream:
 
 
 def escape_all_output() -> None:
-    """From here on nothing that this process prints, tracebacks included, controls a terminal."""
+    """Escape all that this process prints from now on, tracebacks included."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, EscapingStream):
@@ -151,15 +151,15 @@ def escape_all_output() -> None:
 
 
 def stream_for_bars() -> "TextIO | None":
-    """The stream for progress bars: escaped, what moves the cursor would be shown as text."""
+    """Return the stream for progress bars: not escaped, as they move the cursor."""
     return sys.__stderr__
 
 
 class OutputWriter:
-    """Writes what a program on a machine printed: as it is into a file, made safe for a terminal.
+    """Writes what a program on a machine printed: unchanged to a file, made safe for a terminal.
 
-    There colours, carriage returns and moves of the cursor stay, as for progress bars; titles,
-    the clipboard and everything else that a terminal can be told are shown as text.
+    On a terminal colors, carriage returns and moves of the cursor stay, for progress bars; titles,
+    the clipboard and all other control sequences are escaped.
     """
 
     def __init__(self) -> None:
@@ -191,5 +191,5 @@ def print_text(*texts: object, sep: str = " ", end: str = "\n") -> None:
 
 
 def print_message(*texts: object, sep: str = " ") -> None:
-    """Print for the person, to standard error; standard output is for programs, too."""
+    """Print to standard error, escaped; standard output may be read by a program."""
     print(escape_text(sep.join(map(str, texts))), file=sys.stderr, flush=True)

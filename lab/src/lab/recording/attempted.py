@@ -1,4 +1,4 @@
-"""One record for all attempts of a job: found again by the next one, which goes on in it.
+"""One record for all attempts of a job: the next attempt finds it and goes on in it.
 
 The job's folder has the file `runs`, with a line for each run that its command has recorded:
 ATTEMPT WORDS ID, where WORDS is a hash of what was run. A command may record several runs.
@@ -20,9 +20,9 @@ RUN = "([0-9]{1,9}) ([0-9a-f]{16}) ([^ /]+)"  # a line of the file `runs`
 
 
 def find_earlier(words: Any) -> str:
-    """Return the id of the run that an earlier attempt has recorded of the same words; "" if none.
+    """Return the id of the run that an earlier attempt recorded for the same words; "" if none.
 
-    One that has ended will do: a command may record several runs, and is then run again as a whole.
+    A run that has ended counts, too: a command that records several runs is run again as a whole.
     """
     if not attempts.number():
         return ""
@@ -35,13 +35,13 @@ def find_earlier(words: Any) -> str:
 
 
 def read_config(words: Any, runs: Path) -> dict[str, Any]:
-    """Read the settings of the run that an earlier attempt has made of these words; or {}."""
+    """Read the settings of the run that an earlier attempt recorded for these words; {} if none."""
     id = find_earlier(words)
     return _read_json(runs / id / "config.json") if id else {}
 
 
 def choose_id(words: Any, wanted: str | None = None) -> str | None:
-    """Return the id for a run of this attempt, that of an earlier one if there is one, and note it.
+    """Choose and note the id for a run of this attempt: that of an earlier attempt's run, if any.
 
     Outside of an attempt it is `wanted`.
     """
@@ -69,7 +69,7 @@ def read_entry(folder: Path) -> dict[str, Any]:
 
 
 def begin(entry: dict[str, Any], earlier: dict[str, Any], start: datetime) -> dict[str, Any]:
-    """Return run.json for an attempt that begins: `entry` if it is the first that has a record."""
+    """Return run.json for an attempt that begins: `entry`, with what earlier attempts noted."""
     listed = [dict(one) for one in earlier.get("attempts", [])]
     if listed and not listed[-1].get("end"):  # it was killed, or its computer failed
         listed[-1] |= {"end": earlier.get("heartbeat"), "state": "LOST"}
@@ -94,14 +94,18 @@ def end(entry: dict[str, Any]) -> None:
 
 
 def judge_end(status: str) -> str:
-    """Return the state of a run that has ended; that a signal has ended goes on, if not stopped."""
+    """Return the state of a run that has ended.
+
+    In an attempt, a run that a signal ended is INTERRUPTED, as the next attempt goes on with it;
+    it is TERMINATED if somebody stopped the job.
+    """
     if not attempts.number() or status not in ("INTERRUPTED", "TERMINATED"):
         return status
     return "TERMINATED" if attempts.is_stopped() else "INTERRUPTED"
 
 
 def _read_runs() -> list[tuple[int, str, str]]:
-    """Read the job's runs: attempt, hash of the words, id; a line that is none is left out."""
+    """Read the job's runs: attempt, hash of the words, id; invalid lines are left out."""
     try:
         lines = files.read_text(attempts.path("runs"), "replace").splitlines()
     except OSError:

@@ -32,7 +32,7 @@ def start(record: Path, prints_in_c: bool = True) -> "DescriptorCapture | Stream
         real = (sys.stdout.fileno(), sys.stderr.fileno()) == (1, 2)
     except (AttributeError, OSError, ValueError):
         real = False
-    # a notebook's prints do not pass descriptor 1
+    # what a notebook prints does not pass through descriptor 1
     return DescriptorCapture(record, prints_in_c) if real else StreamCapture(record)
 
 
@@ -43,7 +43,7 @@ class DescriptorCapture:
         self.prints_in_c = prints_in_c
         flush_buffers(prints_in_c)
         self.saved = {fd: os.dup(fd) for fd in (1, 2)}
-        # by file: stdout and stderr that are one terminal or file share a pair and keep their order
+        # by file: if stdout and stderr are one terminal or file, they share a pair and keep order
         pairs: dict[tuple[int, ...], tuple[int, tuple[int, int]]] = {}
         for fd, screen in self.saved.items():
             pairs.setdefault(_identify_file(fd), (screen, open_pair(fd)))
@@ -70,7 +70,7 @@ class DescriptorCapture:
             self.stdout.reconfigure(line_buffering=True)
 
     def stop(self) -> str:
-        """Restore stdout and stderr when all is in the record; returns what failed, or ""."""
+        """Restore stdout and stderr once all output is recorded; returns what failed, or ""."""
         flush_buffers(self.prints_in_c)
         if self.stdout:
             self.stdout.reconfigure(line_buffering=False)
@@ -79,7 +79,7 @@ class DescriptorCapture:
             os.close(screen)
         with suppress(OSError):  # it was killed
             os.write(self.ended, b".")  # a forked child may hold this open, so closing says nothing
-        # Ctrl-S may hold a terminal, but not the run for ever
+        # Ctrl-S may stop a terminal, but must not block the run forever
         answer = read_within(30 + GRACE, self.answers)
         # else a child of the run lives on; its output is passed on until it ends
         if answer is not None and read_within(QUIET, self.answers) == b"":
@@ -101,7 +101,7 @@ class StreamCapture:
     def __init__(self, record: Path):
         self.file = os.open(record, os.O_WRONLY | os.O_APPEND)
         self.lines, self.lock, self.problem = Lines(), threading.Lock(), ""
-        streams = {id(one): one for one in (sys.stdout, sys.stderr)}  # they may be one
+        streams = {id(one): one for one in (sys.stdout, sys.stderr)}  # they may be the same
         self.streams: list[tuple[Any, Callable[[str], int]]] = [
             (stream, self._replace_write(stream)) for stream in streams.values()
         ]
@@ -144,7 +144,7 @@ class StreamCapture:
 
 
 def replace_stream(old: Any, new: Any) -> None:
-    """Put another stream in the place of one, wherever Python prints to it."""
+    """Replace a stream by another one, wherever Python prints to it."""
     for name in NAMES:
         if getattr(sys, name) is old:
             setattr(sys, name, new)
@@ -161,9 +161,9 @@ class WrappedStream:
 
 
 def spawn_helper(record: Path, descriptors: list[int]) -> Callable[[], object]:
-    """Start the helper as a program; returns what waits for its end.
+    """Start the helper as a program; returns a function that waits for its end.
 
-    With -I -S, as it needs the standard library only, it starts in 15 ms.
+    It needs only the standard library: with -I -S it starts in 15 ms.
     """
     program = [sys.executable, "-I", "-S", capture_helper.__file__]
     helper = subprocess.Popen(
@@ -179,7 +179,7 @@ def spawn_helper(record: Path, descriptors: list[int]) -> Callable[[], object]:
 
 
 def fork_helper(record: Path, descriptors: list[int]) -> Callable[[], object]:
-    """Do the same in a millisecond, for a process that has only code of ours and no threads."""
+    """Start the helper in a millisecond, from a process that runs only our code, in one thread."""
     if pid := os.fork():
         return partial(os.waitpid, pid, 0)
     try:
@@ -190,7 +190,7 @@ def fork_helper(record: Path, descriptors: list[int]) -> Callable[[], object]:
             os.dup2(null, fd)
         for fd in map(int, os.listdir("/dev/fd")):  # noqa: PTH208 - all are read before one is closed
             if fd > 2 and fd not in descriptors:
-                with suppress(OSError):  # that of the listing
+                with suppress(OSError):  # the listing's own is closed already
                     os.close(fd)
         capture_helper.start(str(record), descriptors)
     finally:
@@ -198,7 +198,7 @@ def fork_helper(record: Path, descriptors: list[int]) -> Callable[[], object]:
 
 
 def has_threads() -> bool:
-    """Whether this process has other threads, which a fork does not take along."""
+    """Whether this process has other threads, which a fork does not copy."""
     try:
         return len(os.listdir("/proc/self/task")) > 1  # noqa: PTH208 - names
     except OSError:  # not Linux
@@ -213,7 +213,7 @@ def read_within(seconds: float, fd: int) -> bytes | None:
 
 
 def open_pair(fd: int) -> tuple[int, int]:
-    """Open a pipe (to read, to write), or for a terminal a pseudo-terminal like it."""
+    """Open a pipe (to read, to write); if `fd` is a terminal, a pseudo-terminal like it."""
     if not os.isatty(fd):
         return os.pipe()
     source, sink = os.openpty()

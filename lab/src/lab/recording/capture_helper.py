@@ -2,7 +2,7 @@
 
 A process and not a thread: a C extension that prints while it holds Python's lock would wait
 forever for a thread, and a process writes the last lines even if the run is killed.
-It may be started as a program, with -I -S: it imports the standard library only.
+It imports only the standard library, so that it can be started with python -I -S.
 """
 
 import fcntl
@@ -18,18 +18,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # they are for the run
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # for the run alone
 GRACE = 1.0  # seconds to wait for the last output of child processes that live on
 QUIET = 0.3  # seconds without output after which no more is expected from them
 WINDOW = 16  # rows above the cursor that nested progress bars may still redraw
-LONGEST = 65536  # bytes of an unfinished line that are held back
+MAX_LINE = 65536  # bytes of an unfinished line that are held back
 RETURNS = re.compile(rb"\r\r+")  # as one; else each search below would look at all of them again
 TOKEN = re.compile(rb"(\r?\n|\r|\x1b\[\d{0,4}[AK])")
 UNFINISHED = re.compile(rb"(\r|\x1b(\[\d{0,4})?)\Z")
 
 
 class Lines:
-    """Turns what is sent to a terminal into the lines that it shows in the end.
+    """Turns what is sent to a terminal into the lines that the terminal shows in the end.
 
     A carriage return starts the line again and "cursor up" goes back to an earlier one, as progress
     bars do; so a bar is one line in the record, however often it was drawn.
@@ -52,7 +52,7 @@ class Lines:
                 self._obey(part)
             elif part:
                 self._write(part)
-        is_long = len(self.rows[self.row]) > LONGEST
+        is_long = len(self.rows[self.row]) > MAX_LINE
         finished = self.row if is_long else max(0, self.row - self.window)
         done = b"".join(row + b"\n" for row in self.rows[:finished])
         del self.rows[:finished]
@@ -131,12 +131,12 @@ class Channel:
 def copy_output(record: str, ended: int, answers: int, channels: list[Channel]) -> None:
     """Copy until no process can write; answer when the run's output is complete.
 
-    `ended` and `answers` are pipes from the run and to it: it has ended if there is something in
-    the first, or if it is closed.
+    `ended` and `answers` are pipes from the run and to it: the run has ended once `ended` has data
+    or is closed.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked while this started
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the run blocked them until now
     file = os.open(record, os.O_WRONLY | os.O_APPEND)
     problem = ""
     superseded = load_claim() if "LAB_ATTEMPT" in os.environ else bool  # bool() is False
@@ -195,7 +195,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def start(record: str, descriptors: list[int]) -> None:
-    """Copy what comes in by these: `ended`, `answers`, then source and screen of each channel."""
+    """Copy the output; descriptors: `ended`, `answers`, then source and screen of each channel."""
     ended, answers, *channels = descriptors
     pairs = zip(channels[::2], channels[1::2], strict=True)
     copy_output(record, ended, answers, [Channel(*pair) for pair in pairs])

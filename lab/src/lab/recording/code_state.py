@@ -1,7 +1,7 @@
 """The code of a run: its snapshot, and whether that holds what the process has imported.
 
-Files are edited at any time, but imported once. So when each file that is imported was written is
-noted at its import, and compared when the snapshot has been taken.
+A file is imported once, but may be edited at any time. So its modification time is noted when it is
+imported, and compared when the snapshot has been taken.
 """
 
 import importlib.machinery
@@ -21,7 +21,7 @@ from lab.ground.terminal import print_message
 
 INSTALLED = (str(Path(os.__file__).parent), *site.getsitepackages())
 AUTORELOAD = "IPython.extensions.autoreload"
-loaded: dict[str, int | None] = {}  # when each imported file was written, in ns; autoreload renews
+loaded: dict[str, int | None] = {}  # when each imported file was written, in ns
 
 
 class Imports:
@@ -29,18 +29,18 @@ class Imports:
 
     def __init__(self) -> None:
         self.cell = current_cell()
-        self.code: dict[str, Any] = {}  # of the last run
+        self.code: dict[str, Any] = {}  # the snapshot of the last run
         self.held: set[str] = set()  # the imported files that its snapshot holds
-        self.taken = 0  # when it was taken, in ns
-        self.written: dict[str, int | None] = {}  # when the sources had been written by then
+        self.taken = 0  # when that was taken, in ns
+        self.written: dict[str, int | None] = {}  # modification times of the sources then
 
     def take_snapshot(self) -> dict[str, Any]:
         """Return the snapshot that holds what is imported; LabError if there is none.
 
-        Where a file was edited between two runs of one process, it is that of the run before.
+        If a file was edited between two runs of one process, it is the snapshot of the first.
         """
         if current_cell() != self.cell and AUTORELOAD in sys.modules:
-            self.cell = current_cell()  # before it, what was edited has been renewed, by no import
+            self.cell = current_cell()  # autoreload has updated edited modules without an import
             loaded.update({file: find_write_time(file) for file in loaded})
         taken, written, code = time.time_ns(), list_write_times(), take_snapshot()
         imported = list_imported()
@@ -95,7 +95,10 @@ def take_snapshot() -> dict[str, Any]:
 
 
 def note_problem(code: dict[str, Any], problem: str) -> None:
-    """Say, and add to a record, what its commit may not hold; without one, the cause is known."""
+    """Warn of what a record's commit may not hold, and add it to the record.
+
+    Without a commit the record already says why.
+    """
     if problem and (code.get("commit") or not code.get("problem")):
         code["problem"] = " ".join(filter(None, [code.get("problem"), problem]))
         print_message(f"warning: {problem}")
@@ -129,25 +132,25 @@ def describe_absent(code: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def note_imports() -> None:
-    """Note from now on when each imported file was written; of those imported before, too."""
+    """Note when each imported file was written: those imported until now and from now on."""
     loader: Any = importlib.machinery.SourceFileLoader
     original = loader.get_code
 
     def get_code(self: Any, fullname: str) -> Any:
         when = find_write_time(self.path)
         code = original(self, fullname)
-        note(self.path, when)
+        note_import(self.path, when)
         return code
 
     loader.get_code = get_code
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.startswith("/"):  # torch has some that name no file
-            note(file, find_write_time(file))
+        if isinstance(file, str) and file.startswith("/"):  # torch sets some that are not paths
+            note_import(file, find_write_time(file))
 
 
-def note(file: str, when: int | None) -> None:
-    if not file.startswith(INSTALLED):  # most are, and their links need no resolving
+def note_import(file: str, when: int | None) -> None:
+    if not file.startswith(INSTALLED):  # most are installed: skip the slow realpath()
         loaded[os.path.realpath(file)] = when
 
 
@@ -159,7 +162,7 @@ def find_write_time(file: str) -> int | None:
 
 
 def list_imported() -> dict[str, int | None]:
-    """List the imported files of the project, and when what was imported had been written."""
+    """List the imported files of the project, and when each had been written at its import."""
     try:
         top = f"{project.root()}/"
     except LabError:
@@ -187,5 +190,5 @@ def name_in_project(file: str) -> str:
     return os.path.relpath(file, project.root())
 
 
-note_imports()  # here, as whatever is imported later counts
+note_imports()  # as early as possible: files imported before may have been edited since
 imports = Imports()

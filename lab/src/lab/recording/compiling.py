@@ -1,4 +1,4 @@
-"""In a new environment Python compiles torch for seconds: a second process does a part of that."""
+"""Compiles a part of torch in a second process: in a new environment that takes seconds."""
 
 import atexit
 import importlib.util
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What the first optimizer imports, long after `import torch`: while that goes on, it is compiled.
+# What the first optimizer imports, long after `import torch`: it is compiled during that import.
 AHEAD = """
 import compileall, importlib.util, sympy
 (torch,) = importlib.util.find_spec("torch").submodule_search_locations
@@ -17,7 +17,7 @@ for part in ("_dynamo", "distributed/tensor", "distributed/fsdp"):
 
 
 def start() -> "subprocess.Popen[bytes] | None":
-    """Compile what torch imports late, beside this process; None if that is done or cannot be."""
+    """Start to compile what torch imports late; None if it is compiled already or cannot be."""
     if "torch" in sys.modules or sys.dont_write_bytecode or (os.cpu_count() or 1) < 2:
         return None
     packages = [importlib.util.find_spec(name) for name in ("torch", "sympy")]

@@ -1,7 +1,7 @@
-"""Checkpoints and weights are written beside their place, and renamed when they are complete.
+"""Checkpoints and weights are written under another name, and renamed when they are complete.
 
 Of several attempts of a job only the newest one renames: an older one that still runs finds that
-its draft is gone, or ends where it would rename it.
+its draft is gone, or ends when it is about to rename it.
 """
 
 import os
@@ -17,12 +17,12 @@ from lab.recording.ranks import is_main_process
 
 @contextmanager
 def saving(target: Path) -> Iterator[Path]:
-    """Give the path to write a file or folder to; it becomes `target` when all went well.
+    """Yield the path to write a file or folder to; it becomes `target` unless there was an error.
 
-    In a distributed run all ranks get the same path, and rank 0 renames it: wait for the others
-    before. An error removes the draft; LabError if the disk caused it.
+    In a distributed run all ranks get the same path, and rank 0 renames it: synchronize the ranks
+    before it leaves the block. An error removes the draft; LabError if the disk caused it.
     """
-    number = f"-{attempts.number()}" if attempts.number() else ""  # an older one may write beside
+    number = f"-{attempts.number()}" if attempts.number() else ""  # an older one may still write
     draft = target.with_name(f"{target.name}{number}.new")
     try:
         yield draft
@@ -31,7 +31,7 @@ def saving(target: Path) -> Iterator[Path]:
             draft.rename(target)
     except BaseException as error:
         remove(draft)
-        # torch says RuntimeError
+        # torch raises RuntimeError if the disk is full
         if isinstance(error, (OSError, RuntimeError)) or type(error).__name__ == "SafetensorError":
             first = f"{type(error).__name__}: {error}".splitlines()[0]
             raise LabError(
@@ -41,11 +41,11 @@ def saving(target: Path) -> Iterator[Path]:
 
 
 def remove_drafts(folder: Path) -> None:
-    """Remove what earlier attempts left unfinished in a folder, also from under one that runs."""
+    """Remove what earlier attempts left unfinished in a folder, even if one of them still runs."""
     for draft in [*folder.glob("*.new"), *folder.glob(".left-*")]:
         left = folder / f".left-{os.urandom(4).hex()}"
         with suppress(OSError):
-            draft.rename(left)  # at once, so that the other one does not rename a part of it
+            draft.rename(left)  # at once, so that the earlier one cannot rename a part of it
             remove(left)
 
 

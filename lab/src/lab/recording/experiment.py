@@ -58,8 +58,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     """A Sacred experiment whose configuration is a frozen dataclass.
 
     Unknown settings and values of the wrong type are refused in one line, before there is a record.
-    `modules`, such as [".training"], are imported after that and before the code is recorded: what
-    is slow to import, and not needed to show the configuration.
+    `modules`, such as [".training"], are imported after that and before the code is recorded: for
+    what is slow to import and not needed to show the configuration.
     `inherit`, such as ".past_runs:inherit", names a function that is called before there is a
     record, with the settings that were typed and with all defaults; what it returns replaces both.
     `ingredients` are Sacred's own, whose settings are named as in data.batch_size.
@@ -84,8 +84,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         self.all_cli_options: list[Any] = [
             option for option in self.all_cli_options if option.get_flag() in OPTIONS
         ]
-        del self.commands["save_config"]  # it overwrites a config.json
-        self.doc = main.__doc__  # Sacred takes this module for the experiment
+        del self.commands["save_config"]  # it would overwrite a config.json
+        self.doc = main.__doc__  # Sacred would take that of this module
         self.mainfile, top = None, Path(sources).resolve()
         if file and Path(file).resolve().is_relative_to(top):
             self.mainfile = sacred.dependencies.Source.create(file, False)
@@ -183,7 +183,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
         elif self.inherit:
             typed: dict[str, Any] = {}
             for name in named_configs:
-                scope = self.named_configs.get(name)  # None: a file, or unknown
+                scope = self.named_configs.get(name)  # None for a file, and for an unknown name
                 typed |= self.named.get(name) or (scope and scope(updates, typed, defaults)) or {}
             checked = check(self.settings, without_own_seed(self.settings, typed | updates))
             plain = to_plain(self.settings(**checked))
@@ -241,7 +241,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     def run_commandline(self, argv: list[str] | None = None) -> Run | None:
         """Run as the command line says; a LabError or a signal ends it with one line."""
         self.exits = True
-        gc.freeze()  # what is imported is no garbage: neither the run nor its end looks at it
+        gc.freeze()  # what is imported is never garbage, and the collector need not look at it
         try:
             return super().run_commandline(argv)
         except DocoptExit:
@@ -292,8 +292,8 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
     def _run(self, *arguments: Any, **options: Any) -> Run:
         if self.root.resolve() != project.root():
             raise LabError(project.describe_mismatch(self.root, project.root()))
-        self.current_run: Run | None = None  # an earlier one says nothing about this one
-        if None in (sys.stdin, sys.stdout, sys.stderr):  # files of ours would get their descriptors
+        self.current_run: Run | None = None  # do not judge this run by an earlier one
+        if None in (sys.stdin, sys.stdout, sys.stderr):  # our files would get their descriptors
             raise RecordError(
                 "standard input, output or error is closed: use /dev/null instead of >&-."
             )
@@ -325,11 +325,11 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                     run()
                 except Exception as error:
                     attempts.check()  # a newer one removes the drafts of this one
-                    if should_stop():  # what the signal has ended first: another rank, a worker
+                    if should_stop():  # the signal has ended another rank, or a worker, first
                         raise Interrupted from error
                     raise
         except BaseException as error:
-            if isinstance(error, LabError):  # a DataLoader's worker puts its traceback before it
+            if isinstance(error, LabError):  # a DataLoader's worker puts a traceback before it
                 error.args = (str(error).rpartition(f"{type(error).__name__}: ")[2].strip(),)
             self._report_failure(error)
             raise

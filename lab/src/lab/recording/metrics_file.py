@@ -19,7 +19,7 @@ from lab.ground import attempts, files, interrupts
 if TYPE_CHECKING:
     from lab.recording.tensorboard_events import Point
 
-AT_MOST = 10_000  # points that wait in memory
+BATCH = 10_000  # points that are written together
 
 
 class AppendedFile:
@@ -49,8 +49,8 @@ class AppendedFile:
 class Metrics:
     """The metrics of one run. Any thread may add points while another one writes them.
 
-    Those of its earlier attempts stay until keep() is called, or until there is a first new point:
-    the run has then begun anew, and they are dropped.
+    Points of earlier attempts stay until keep() is called. A new point without that call drops them
+    all: the run has then started over.
     """
 
     def __init__(self, folder: Path):
@@ -62,10 +62,9 @@ class Metrics:
         self.to_keep = 0 if self.lines.existed else None  # bytes of the lines of earlier attempts
 
     def add(self, step: int, values: Mapping[str, float], now: float | None = None) -> bool:
-        """Add one value for each metric name; True if it is time to flush.
+        """Add one value for each metric name; returns whether it is time to flush.
 
-        ValueError or TypeError for what could not be written later, and would be lost then; the
-        other values are added.
+        ValueError or TypeError for a value that could not be written later; the others are added.
         """
         now, step, problem = now or time.time(), int(step), None
         if not -(2**63) <= step < 2**63:
@@ -80,7 +79,7 @@ class Metrics:
                 problem = ValueError(f"the value of {str(name)[:200]} is too large for a float.")
         if problem:
             raise problem
-        return len(self.points) >= AT_MOST
+        return len(self.points) >= BATCH
 
     def flush(self) -> None:
         """Write the points that wait; OSError if that fails, and then nothing is lost."""
@@ -111,9 +110,9 @@ class Metrics:
     def keep(self, size: int) -> None:
         """Keep of an earlier attempt the points in the first `size` bytes of metrics.jsonl alone.
 
-        Both files are replaced, each at once: a kill at any moment leaves the points of before, and
-        what an older attempt still writes is in neither. ValueError if points are lacking there.
-        OSError if that fails; it is then done before the next point is written.
+        Both files are replaced, each at once: a kill at any moment loses none of these points, and
+        what an older attempt still writes goes into neither. ValueError if points are missing.
+        OSError if that fails; it is then tried again before the next point is written.
         """
         with interrupts.deferred(), self.lock:
             self.to_keep = size
@@ -123,7 +122,7 @@ class Metrics:
             self.events = replace_event_files(self.folder, self.lines.path)
             self.to_keep = None
         if kept < size:
-            raise ValueError(f"there are {kept} bytes of the {size} before its checkpoint")
+            raise ValueError(f"{kept} of the {size} bytes before the checkpoint are left")
 
 
 def copy_lines(source: BinaryIO, target: Path, size: int) -> int:
@@ -151,7 +150,7 @@ def create_event_file(folder: Path) -> AppendedFile:
 def replace_event_files(folder: Path, lines: Path) -> AppendedFile | None:
     """Replace the event files in a folder by one with the points of a metrics.jsonl.
 
-    A TensorBoard that has read the old ones forgets them. None if there are no points.
+    It tells TensorBoard to forget the old ones. None if there are no points.
     """
     old, new = list(folder.glob("events.out.*")), None
     with lines.open("rb") as source:
@@ -184,7 +183,7 @@ def encode_events(points: list["Point"]) -> bytes:
 
 
 def format_lines(points: Iterable["Point"]) -> bytes:
-    """Format points as JSON, one object per line; what JSON has no number for is a string."""
+    """Format points as JSON, one object per line; NaN and infinity become strings."""
     names = {name: json.dumps(name) for name in {point[0] for point in points}}
     return "".join(
         f'{{"metric": {names[name]}, "step": {step}, "value": {format_float(value)},'
@@ -242,8 +241,8 @@ def parse_lines(lines: list[bytes]) -> list[dict[str, Any]]:
 def format_list(key: str, column: Any, form: Callable[[list[Any]], str]) -> Iterator[str]:
     """Format a column as a JSON list after its key, piece by piece."""
     yield f"{key}["
-    for start in range(0, len(column), AT_MOST):
-        yield (", " if start else "") + form(column[start : start + AT_MOST].tolist())[1:-1]
+    for start in range(0, len(column), BATCH):
+        yield (", " if start else "") + form(column[start : start + BATCH].tolist())[1:-1]
     yield "]"
 
 
@@ -256,7 +255,7 @@ def format_floats(values: list[float]) -> str:
 
 def format_times(times: list[float]) -> str:
     """Format times as Sacred does, in UTC and ISO 8601, as a JSON list."""
-    if len(times) < AT_MOST:
+    if len(times) < BATCH:
         from datetime import datetime, timedelta
 
         start = datetime(1970, 1, 1)

@@ -11,7 +11,7 @@ from lab.recording.record_files import RecordFiles
 from lab.recording.sacred_import import RunObserver
 
 TIMEOUT = 3000  # milliseconds
-# of the record, which Sacred's entries lack
+# What the record has and Sacred's entries lack.
 FACTS = ["process", "code", "software", "torch", "machine", "job", "data", "seeds", "determinism"]
 FACTS += ["usage"]
 OUTPUT = 1_000_000  # bytes of the output that are sent, from its end; a document holds 16 MB

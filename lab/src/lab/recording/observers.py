@@ -1,7 +1,7 @@
-"""What Sacred promises the observers that a user adds, although the record does its own work.
+"""Keeps Sacred's promises to the observers that a user adds, although lab writes the record itself.
 
-All output, at each heartbeat and before the end; the end that the record has; and no points of
-forked children, which would be lost.
+They get all output, at each heartbeat and before the end, and the state that the record has. Points
+of forked children, which would be lost, are refused.
 """
 
 import codecs
@@ -22,7 +22,7 @@ def find_recorder(run: Run) -> RunFolder | None:
 
 
 def prepare(run: Run) -> None:
-    """Change a run of Sacred's, before it starts, as this module says."""
+    """Patch a run of Sacred before it starts, so that it does what this module says."""
     refuse_forked_points(run)
     run._get_captured_output = Output(run).update
     run.post_run_hooks = [*run.post_run_hooks, lambda: make_result_printable(run)]
@@ -79,7 +79,7 @@ class Output:
 
 
 def make_result_printable(run: Run) -> None:
-    """Replace a result that cannot be printed, as Sacred prints it: 5,000 digits, say."""
+    """Replace a result that Sacred could not print, such as an integer of 5,000 digits."""
     try:
         str(run.result)
     except Exception:  # noqa: BLE001 # objects of the user's may raise anything
@@ -91,7 +91,7 @@ def make_result_printable(run: Run) -> None:
 
 
 def refuse_forked_points(run: Run) -> None:
-    """Make Sacred's log_scalar raise in a forked child, where points would wait for ever."""
+    """Make Sacred's log_scalar raise in a forked child, whose points nobody would write."""
     process, log_scalar = os.getpid(), run.log_scalar
 
     def log_or_refuse(metric_name: str, value: Any, step: int | None = None) -> None:

@@ -43,7 +43,7 @@ class Software(threading.Thread):
                 "torch": installed.find_version("torch"),
                 "lab": package.identify(),
                 "lock_sha256": files.sha256_or_none(project.lock_file()),
-                "not_as_locked": find_differences(),
+                "not_as_locked": warn_of_differences(),
             }
         except BaseException as error:  # noqa: BLE001 # it is raised where it is waited for
             self.error = error
@@ -74,12 +74,12 @@ def collect_at_start(config: Mapping[str, Any], software: Software) -> dict[str,
     }
 
 
-def find_differences() -> list[str]:
-    """List the installed packages that differ from the lock, and warn of them."""
+def warn_of_differences() -> list[str]:
+    """Warn of the installed packages that differ from the lock, and return them."""
     differences = installed.find_differences(Path(sys.prefix))
     if differences:
         print_message(
-            f"warning: this environment is not as {project.lock_file().name} says:"
+            f"warning: this environment does not match {project.lock_file().name}:"
             f" {installed.summarize(differences)}. python3 bootstrap.py restores it.",
         )
     return differences
@@ -182,7 +182,7 @@ def collect_so_far(seed: int | None) -> dict[str, Any]:
     own, child = (peak.ru_maxrss // unit // 1024 for peak in peaks)
     usage: dict[str, Any] = {"peak_memory_mib": own, "peak_memory_largest_child_mib": child}
     torch = sys.modules.get("torch")
-    if torch and hasattr(torch, "cuda"):  # else it is being imported at this moment
+    if torch and hasattr(torch, "cuda"):  # without cuda, it is being imported at this moment
         seeds["torch"] = torch.initial_seed()
         determinism |= {
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),

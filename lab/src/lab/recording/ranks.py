@@ -18,16 +18,16 @@ from typing import NamedTuple
 from lab.ground import files, liveness
 from lab.ground.terminal import print_message
 
-# Equal in all processes of one launch; together different in the next one.
+# Equal in all processes of a launch; taken together, different in the next launch.
 LAUNCH = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
-# What a rank's error says when another one has gone: a consequence, not the cause.
+# What a rank's error says when another rank has died: a consequence, not the cause.
 CONSEQUENCE = (
     "(?i)connection (closed|reset|refused|aborted|was)|by peer|broken pipe|remote process exited"
     "|gloo|nccl|socket|timed out|timeout"
 )
 CHOICE = "chosen.json"
-PATIENCE = 60.0  # seconds in which rank 0 is expected to get as far as another rank
-STALE = 600.0  # seconds after which it is another launch's, of which rank 0 was killed
+PATIENCE = 60.0  # seconds to wait for the choice of rank 0
+STALE = 600.0  # seconds after which a choice is of another launch, whose rank 0 was killed
 WAIT = 2.0  # seconds for the error of the rank that failed first, which may still be unwinding
 JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "LAB_ATTEMPT", "WORLD_SIZE")
 
@@ -38,7 +38,7 @@ def is_main_process() -> bool:
 
 
 def is_distributed() -> bool:
-    """Whether the run has several processes."""
+    """Whether the run has more than one rank."""
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
@@ -49,13 +49,13 @@ def share_choice(runs: Path, choice: dict[str, str]) -> None:
     """
     if is_distributed() and is_main_process():
         path = launch_folder(runs) / CHOICE
-        with suppress(OSError):  # then the others wait, and choose by themselves
+        with suppress(OSError):  # the others then wait in vain, and choose for themselves
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write(path, json.dumps(choice))
 
 
 def await_choice(runs: Path) -> dict[str, str]:
-    """Wait for what rank 0 has chosen; {} in rank 0 itself, and if nothing comes."""
+    """Wait for the choice of rank 0; {} in rank 0 itself, and if none comes."""
     if not is_distributed() or is_main_process():
         return {}
     path, end = launch_folder(runs) / CHOICE, time.monotonic() + PATIENCE
@@ -87,15 +87,15 @@ class Failure(NamedTuple):
 
     @property
     def is_consequence(self) -> bool:
-        """Whether it only says that another rank has gone."""
-        lines = self.text.strip().splitlines()[-6:]  # without its lines of source code
+        """Whether it only says that another rank has died."""
+        lines = self.text.strip().splitlines()[-6:]  # tracebacks indent source code
         return any(re.search(CONSEQUENCE, line) for line in lines if not line.startswith(" "))
 
 
 def take_errors(runs: Path, wait: bool = False) -> list[Failure]:
     """Return the errors that the other ranks left, by rank, and remove them.
 
-    `wait` for a moment until there is one that is not the consequence of another rank's.
+    `wait`: wait a moment for an error that is not the consequence of another rank's.
     """
     if not is_distributed():
         return []

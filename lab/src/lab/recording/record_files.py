@@ -34,10 +34,10 @@ class RecordFiles:
     """A record in the form of Sacred's FileStorageObserver: our ids, no file seen half-written."""
 
     def __init__(self, folder: Path):
-        self.basedir = str(folder)  # of all records
-        self.dir: str | None = None  # of this one
-        self.run_entry: dict[str, Any] = {}  # run.json
-        self.earlier: dict[str, Any] = {}  # what it was when an earlier attempt had ended
+        self.basedir = str(folder)  # the folder of all records
+        self.dir: str | None = None  # the folder of this one
+        self.run_entry: dict[str, Any] = {}  # the content of run.json
+        self.earlier: dict[str, Any] = {}  # run.json as an earlier attempt left it
 
     def make_folder(self, wanted: str | None) -> str:
         """Make the record's folder, or find that of an earlier attempt; returns its name."""
@@ -101,7 +101,7 @@ class RecordFiles:
         """Copy a file into the record."""
         target = self.folder / (target_name or Path(filename).name)
         if target.name in OWN_NAMES:
-            raise RecordError(f"{target.name} is the name of a file that every record has.")
+            raise RecordError(f"every record has a file {target.name}: choose another name.")
         copy(Path(filename), target)
 
     def find_or_save(self, filename: str, store: Path) -> Path:
@@ -127,7 +127,7 @@ def now() -> datetime:
 
 
 def flatten(value: Any) -> Any:
-    """Convert a value to what JSON has: as it is, or by Sacred's rules where Sacred runs."""
+    """Convert a value to what JSON has, by Sacred's rules if Sacred is imported."""
     rules = sys.modules.get("lab.recording.sacred_import")
     try:
         plain = not rules or is_plain(value)

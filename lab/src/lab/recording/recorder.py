@@ -36,7 +36,7 @@ class RunFolder(RecordFiles):
     incomplete at the end, the run has failed: see `problem()`.
     """
 
-    current: "RunFolder | None" = None  # of the run that this process is in
+    current: "RunFolder | None" = None  # the record of this process's run
     priority = math.inf  # before all others: it gives the run its id, and knows how it ended
 
     def __init__(self, folder: Path, *, prints_in_c: bool = True):
@@ -51,7 +51,7 @@ class RunFolder(RecordFiles):
         self.missing: list[str] = []  # what is not in the record and will not be
         self.reported = ""  # the last error that was printed
         self.info: dict[str, Any] = {}
-        self.logged_directly: set[str] = set()  # metrics that come by `log` and by Sacred as well
+        self.logged_directly: set[str] = set()  # metrics given to log() that Sacred passes on, too
         self.result: Any = None
         self.process = os.getpid()
 
@@ -89,10 +89,10 @@ class RunFolder(RecordFiles):
         if self.is_forked():
             return
         with self.lock:
-            if self.running:  # else the beat comes too late
+            if self.running:  # a beat may come after the end
                 self.info, self.result = info, result
                 self.run_entry["heartbeat"] = beat_time.isoformat()
-                self.try_again(self._save)
+                self.try_to(self._save)
 
     def completed_event(self, stop_time: datetime, result: Any) -> None:
         self.result = result
@@ -145,18 +145,18 @@ class RunFolder(RecordFiles):
     # --- metrics ---------------------------------------------------------------------------------
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Record one value per metric name at a step. Takes microseconds: it is written later."""
+        """Record one value per metric name at a step; in microseconds, as it is written later."""
         if os.getpid() != self.process:
             self.refuse_fork("metrics")
         if self.metrics.add(step, values):
-            self.try_again(self.metrics.flush)
+            self.try_to(self.metrics.flush)
 
     def is_forked(self) -> bool:
-        """Whether this is a forked child of the run's process, with a copy of what waits there."""
+        """Whether this is a forked child of the run's process, with a copy of its points."""
         return os.getpid() != self.process
 
     def refuse_fork(self, what: str) -> None:
-        """Raise RecordError in a forked child: it would be lost, or recorded twice."""
+        """Raise RecordError in a forked child, where `what` would be lost, or recorded twice."""
         if self.is_forked():
             raise RecordError(
                 f"{what} cannot be recorded in a forked process: return the values to the process"
@@ -172,7 +172,7 @@ class RunFolder(RecordFiles):
         """Keep of an earlier attempt only the points that were there when a checkpoint was made."""
         try:
             if self.earlier:
-                self.try_again(lambda: self.metrics.keep(size), OSError)
+                self.try_to(lambda: self.metrics.keep(size), OSError)
         except ValueError as error:
             self.note_missing("points of an earlier attempt", error)
 
@@ -187,7 +187,7 @@ class RunFolder(RecordFiles):
         config: dict[str, Any],
         meta_info: dict[str, Any],
     ) -> None:
-        # also from under an older attempt that still runs: it is about to rename them
+        # also those of an older attempt that still runs, and is about to rename them
         drafts = [*self.folder.glob(".*"), *self.folder.glob("tensorboard/.*")]
         attempts.check()  # after the list was made: it has no draft of a newer attempt
         for draft in drafts:
@@ -199,7 +199,8 @@ class RunFolder(RecordFiles):
             self.start = time.monotonic()
             self.gpus, software = provenance.Gpus(), provenance.Software()
             self.metrics = metrics_file.Metrics(self.folder)
-            ex_info = {**ex_info, "sources": self.save_sources(ex_info)}  # others want Sacred's
+            # a copy, as other observers want Sacred's own
+            ex_info = {**ex_info, "sources": self.save_sources(ex_info)}
             self.config: dict[str, Any] = config
             self.info = {}
             self.imports = code_state.imports
@@ -225,9 +226,9 @@ class RunFolder(RecordFiles):
             if attempts.number():
                 self.run_entry = attempted.begin(self.run_entry, self.earlier, start_time)
                 used = self.earlier.get("usage", {}).get("wall_time_s", 0.0)
-                self.start -= used  # the time of all attempts
-            if "files" in meta_info:  # of an experiment; another command has no typed settings
-                named_files.warn_of_lost(config, meta_info["files"])
+                self.start -= used  # count the time of all attempts
+            if "files" in meta_info:  # an experiment; other commands have no typed settings
+                named_files.warn_of_not_portable(config, meta_info["files"])
             self._save()
         except BaseException:
             self.capture.stop()
@@ -307,13 +308,13 @@ class RunFolder(RecordFiles):
                 print_message(f"warning: metrics.json cannot be written: {error}")
 
     def _append_output(self, text: str) -> None:
-        """Append what is only printed after the run to cout.txt; OSError if the file is gone."""
+        """Append to cout.txt what is printed only after the run; OSError if the file is gone."""
         with (self.folder / "cout.txt").open("r+b") as file:
             file.seek(0, os.SEEK_END)
             file.write(text.encode("utf-8", "replace"))
 
-    def try_again(self, action: Callable[[], None], expected: type[Exception] = Exception) -> None:
-        """Do what will be tried again at the next beat; a failure is reported once."""
+    def try_to(self, action: Callable[[], None], expected: type[Exception] = Exception) -> None:
+        """Call an action that the next beat repeats; a failure is reported once, and not raised."""
         try:
             action()
             self.reported = ""
@@ -335,13 +336,13 @@ class RunFolder(RecordFiles):
 
 
 def to_recordable(value: Any, name: str) -> tuple[Any, dict[str, str]]:
-    """Copy what can be saved as JSON; and what cannot, with the reason.
+    """Return a copy of what can be saved as JSON, and the reason for each part that cannot.
 
-    If one entry of a dictionary cannot be, the others are recorded.
+    If one entry of a dictionary cannot be saved, the others are.
     """
     try:
         plain = to_plain_numbers(value)
-        json.dumps(flatten(plain))  # not an integer with more digits than Python prints
+        json.dumps(flatten(plain))  # raises for an integer with more digits than Python prints
     except Exception as error:  # noqa: BLE001 # objects of the user's may raise anything
         reason = type(error).__name__ if isinstance(error, RecursionError) else str(error)
         if not isinstance(value, dict) or name.count("[") > 2:
@@ -352,7 +353,7 @@ def to_recordable(value: Any, name: str) -> tuple[Any, dict[str, str]]:
             if isinstance(key, str):
                 plain[key], found = to_recordable(one, f"{name}[{key!r}]")
             else:
-                found = {f"a key of {name}": "it is no text"}
+                found = {f"a key of {name}": "it is not a string"}
             problems |= found
         return plain, problems
     return plain, {}

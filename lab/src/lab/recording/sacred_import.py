@@ -14,7 +14,7 @@ from lab.recording import installed_packages
 
 @contextmanager
 def replace_modules(replaced: dict[str, ModuleType | None]) -> Iterator[None]:
-    """Let what is imported meanwhile find these modules, where the real ones are not there yet."""
+    """Put stand-ins into sys.modules meanwhile, for modules that are not imported yet."""
     modules = cast(dict[str, Any], sys.modules)
     replaced = {name: module for name, module in replaced.items() if name not in modules}
     modules.update(replaced)
@@ -26,23 +26,23 @@ def replace_modules(replaced: dict[str, ModuleType | None]) -> Iterator[None]:
 
 
 def make_cpuinfo() -> ModuleType:
-    """Make what has cpuinfo's function, for Windows, without a tenth of Sacred's import."""
+    """Make a stand-in for cpuinfo, a tenth of Sacred's import: it imports cpuinfo when called."""
     module: Any = ModuleType("cpuinfo")
     module.get_cpu_info = lambda: importlib.import_module("cpuinfo").get_cpu_info()
     return cast(ModuleType, module)
 
 
 def make_inspect() -> ModuleType:
-    """Make what finds the frame that makes an experiment, without looking at all imported files."""
+    """Make a stand-in for inspect, whose stack() would look at the source of every module."""
     module: Any = ModuleType("inspect")
     module.stack = lambda: [(sys._getframe(1),), (sys._getframe(2),)]
     return cast(ModuleType, module)
 
 
-# Sacred imports pandas, half a second at a first run, only to know how to write its frames: None is
-# Python's mark for "not installed". That can wait until there are some: see flatten.
+# Sacred imports pandas, which takes half a second, only to know how to write its frames. None is
+# Python's mark for "not installed"; flatten() registers pandas once something has imported it.
 REPLACED = {"pandas": None, "pkg_resources": installed_packages.make_module()}
-with garbage.not_collected(), replace_modules(REPLACED | {"cpuinfo": make_cpuinfo()}):
+with garbage.pause_collection(), replace_modules(REPLACED | {"cpuinfo": make_cpuinfo()}):
     import sacred
     from sacred import serializer
     from sacred.config import config_files
@@ -51,9 +51,10 @@ with garbage.not_collected(), replace_modules(REPLACED | {"cpuinfo": make_cpuinf
 
 
 def choose_discovery() -> str:
-    """How Sacred finds sources: all of src/, as it would miss what other modules import.
+    """Choose how Sacred finds sources: all of src/, as it would miss what other modules import.
 
-    Where they lie in the project's top folder, beside the environment, the commit alone has them.
+    It finds none if they lie in the project's top folder, beside the environment: the commit has
+    them.
     """
     try:
         root = project.root()
@@ -85,7 +86,7 @@ def load_settings(file: TextIO) -> Any:
     Sacred would let jsonpickle make them, by importing and calling what the file names.
     """
     try:
-        return plain_json.restore(files.parse_json(file.read(files.MOST)))
+        return plain_json.restore(files.parse_json(file.read(files.MAX_BYTES)))
     except (ValueError, TypeError) as error:
         raise LabError(f"{file.name} is not plain data: {error}.") from None
 

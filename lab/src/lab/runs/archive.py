@@ -1,4 +1,4 @@
-"""A run that comes in a file of lab export, perhaps from a stranger: checked, then put in runs/."""
+"""Imports a run from a file of lab export: checked first, as it may come from a stranger."""
 
 import re
 import tempfile
@@ -16,19 +16,19 @@ from lab.ground.terminal import escape
 from lab.runs import reading, recorded_code, records
 from lab.runs.export import BUNDLE, LOCK, RECORD
 
-IMPORTED = "refs/lab/imports"  # until somebody has agreed to run it; they are no snapshots
+IMPORTED = "refs/lab/imports"  # for code that nobody has agreed to run yet: not for snapshots
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,199}", re.A)  # of a record
-MOST_ENTRIES = 100_000
-MOST_BYTES = 4 << 30  # of all entries together
-FREE_BYTES = 100 << 20  # more than that may be at most so many times the size of the file:
-MOST_TIMES = 100
+MAX_ENTRIES = 100_000
+MAX_BYTES = 4 << 30  # of all entries together
+FREE_BYTES = 100 << 20  # what any archive may unpack to, whatever its size
+MAX_RATIO = 100  # beyond that, it may unpack to this many times its own size
 
 
 def unpack(file: Path, agree: Callable[[str], bool]) -> Path:
     """Import record, code and new notes of an exported run; returns its folder in runs/.
 
-    If no branch or snapshot of this user holds the code, `agree` gets what would run, in some
-    lines; unless it returns True, LabError, and nothing is left of the file.
+    If no branch or snapshot of this user holds the code, `agree` is called with some lines about
+    what would run; LabError unless it returns True, and then nothing of the file is kept.
     """
     runs = project.runs_folder()
     try:
@@ -60,12 +60,12 @@ def unpack(file: Path, agree: Callable[[str], bool]) -> Path:
 def check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
     """Check the names and sizes of an archive of `size` bytes; returns the name of its record.
 
-    ValueError if it has anything else than a record, its code and its lock, or would fill the disk.
+    ValueError if it has anything but a record, its code and its lock, or would fill the disk.
     """
     total = sum(entry.file_size for entry in entries)
-    if len(entries) > MOST_ENTRIES or total > MOST_BYTES:
+    if len(entries) > MAX_ENTRIES or total > MAX_BYTES:
         raise ValueError(f"it has {len(entries)} files of {total / 1e9:.1f} GB")
-    if total > max(FREE_BYTES, size * MOST_TIMES):
+    if total > max(FREE_BYTES, size * MAX_RATIO):
         raise ValueError(f"{size / 1e6:.1f} MB would become {total / 1e9:.1f} GB")
     names = set()
     for entry in entries:
@@ -78,7 +78,7 @@ def check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
             raise ValueError(f"{entry.filename!r} does not belong in it")
         names.add(parts[1])
     if len(names) != 1 or not NAME.fullmatch(min(names)):
-        raise ValueError("it has not one record with a plain name")
+        raise ValueError("it does not have exactly one record with a plain name")
     return min(names)
 
 
@@ -90,13 +90,13 @@ def import_code(
     file: Path,
     agree: Callable[[str], bool],
 ) -> None:
-    """Bring the recorded commit into this repository, as a snapshot; LabError if nobody agrees."""
+    """Fetch the recorded commit into this repository, as a snapshot; LabError if nobody agrees."""
     ours, kept = f"{IMPORTED}/{commit}", f"{snapshot.REFS}/{commit}"
     try:
         quiet = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules")
         git.run(*snapshot.SETTINGS, *quiet, str(bundle.absolute()), f"+{kept}:{ours}")
         if git.run("rev-parse", "--verify", ours).strip() != commit:
-            raise LabError(f"{file} has other code than its record names.")
+            raise LabError(f"the code in {file} is not the commit that its record names.")
         try:
             recorded_code.require_own(name, commit)
         except recorded_code.Untrusted:

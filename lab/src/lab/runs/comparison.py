@@ -10,7 +10,7 @@ from typing import Any
 from lab.ground import project
 from lab.runs import listing, reading, records
 
-ENDED = ("COMPLETED", "FAILED")  # of these runs all points count; of others those until their end
+ENDED = ("COMPLETED", "FAILED")  # states of runs whose points are complete
 
 # Metrics that measure the clock: no repetition has the same. docs/any-script.md names them.
 CLOCK = re.compile(
@@ -24,13 +24,13 @@ Series = list[tuple[int, Any]]  # step and value of each point
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one metric."""
+    """The comparison of one metric."""
 
     metric: str
-    recorded: Any  # its last value then
-    now: Any
-    same: bool  # all points are identical, or within the tolerance; or it does not decide
-    verdict: str  # the same in words
+    recorded: Any  # its last value in the recorded run
+    now: Any  # its last value in the repetition
+    same: bool  # all points are identical or within the tolerance, or it is a time
+    verdict: str  # `same` in words
 
 
 def compare(old: Path, new: Path, tolerance: float) -> list[Row]:
@@ -42,7 +42,7 @@ def compare(old: Path, new: Path, tolerance: float) -> list[Row]:
         now = reading.get_state(reading.read_json(new / "run.json"))
         same = now == state
         rows.append(Row("state", state, now, same, "identical" if same else "differs"))
-    else:  # it was ended early: what it had until then counts
+    else:  # it was interrupted: compare the points that it had until then
         after = {name: points[: len(before.get(name, []))] for name, points in after.items()}
         before = {name: points for name, points in before.items() if points}
         after = {name: points for name, points in after.items() if name in before}
@@ -67,7 +67,7 @@ def read_clocks() -> list[str]:
 
 
 def is_clock(metric: str, patterns: list[str]) -> bool:
-    """Whether a metric is a time or a rate, which is shown and does not decide."""
+    """Whether a metric is a time or a rate, which is shown but not compared."""
     name = metric.removeprefix("result ")
     return bool(CLOCK.fullmatch(name)) or any(fnmatch.fnmatchcase(name, one) for one in patterns)
 
@@ -84,7 +84,7 @@ def read_series(folder: Path) -> dict[str, Series]:
 
 
 def compare_series(first: Series, second: Series, tolerance: float) -> tuple[bool, str]:
-    """Compare two series: are they the same, and the verdict. NaN is the same as NaN."""
+    """Compare two series; returns whether they are the same, and the verdict. NaN equals NaN."""
     if [step for step, _ in first] != [step for step, _ in second]:
         return False, f"differs: {len(first)} points recorded, {len(second)} now, or at other steps"
     gaps = [(step, measure_gap(a, b), b) for (step, a), (_, b) in zip(first, second, strict=True)]
@@ -113,7 +113,7 @@ def measure_gap(first: Any, second: Any) -> float:
 
 
 def describe_surroundings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Describe what may make numbers differ although code, configuration and data are the same."""
+    """List what may make numbers differ although code, configuration and data are the same."""
 
     def collect_facts(record: dict[str, Any]) -> dict[str, Any]:
         software, torch = reading.get_dict(record, "software"), reading.get_dict(record, "torch")

@@ -9,9 +9,9 @@ from lab.code import snapshot
 from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.runs import reading, records
-from lab.runs.recorded_code import get_folder, read_settings, require_commit
+from lab.runs.recorded_code import get_folder, read_pyproject, require_commit
 
-RECORD, BUNDLE, LOCK = "record/", "code.bundle", "requirements.txt"  # in the file
+RECORD, BUNDLE, LOCK = "record/", "code.bundle", "requirements.txt"  # names in the zip
 
 
 def export(wanted: str, file: Path) -> Path:
@@ -31,7 +31,7 @@ def export(wanted: str, file: Path) -> Path:
     if file.exists():
         raise LabError(f"{file} exists: choose another name.")
     ref = f"{snapshot.REFS}/{commit}"
-    name = project.lock_name(read_settings(commit, record))
+    name = project.lock_name(read_pyproject(commit, record))
     lock = os.path.normpath(f"{get_folder(record)}/{name}")
     try:
         with (

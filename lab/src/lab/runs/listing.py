@@ -23,8 +23,8 @@ Row = dict[str, Any]  # run, state, start, ...: see list_rows()
 
 FINAL = {"COMPLETED", "FAILED", "INTERRUPTED", "TERMINATED"}  # states that never change
 CACHE = "_cache/listing.json"  # in the runs folder: the rows of the runs that have ended
-OLD_CACHE = "_listing.json"  # of lab 2.0: Sacred's tools take every file there for a run
-FORMAT = 3  # of that file; a file of another format is not read
+OLD_CACHE = "_listing.json"  # of lab 2.0, removed: Sacred's tools take every file there for a run
+FORMAT = 3  # of the cache; a cache of another format is not read
 TEXT = (str, type(None))
 TYPES: dict[str, Any] = {  # of the values in a row
     **dict.fromkeys(("run", "state"), str),
@@ -32,7 +32,7 @@ TYPES: dict[str, Any] = {  # of the values in a row
     "duration": (float, type(None)),
     **dict.fromkeys(("result", "changed", "config"), dict),
 }
-# Entries of run.json, in its order, that the listing does not use: from one, up to another.
+# Ranges of entries of run.json that the listing does not use: from one entry up to another.
 UNUSED = (("determinism", "heartbeat"), ("host", "meta"), ("seeds", "start_time"))
 
 
@@ -41,10 +41,10 @@ def list_rows() -> list[Row]:
 
     A row has run, name, command, state, start (ISO 8601, UTC), duration (seconds), dataset,
     machine, commit, and as dictionaries result, changed (the settings that differ from their
-    defaults) and config; what is unknown is None. Records that have
-    ended are read once: their rows are cached in the runs folder, with their files' fingerprints.
+    defaults) and config; what is unknown is None. The records of runs that have ended are read
+    once: their rows are cached in the runs folder, with the fingerprints of their files.
     """
-    with garbage.not_collected():
+    with garbage.pause_collection():
         rows = _list_rows(str(project.runs_folder()))
     return sorted(rows, key=lambda row: (row["start"] or _start_of(row["run"]), row["run"]))[::-1]
 
@@ -67,7 +67,7 @@ def _list_rows(base: str) -> list[Row]:
 
 
 def _is_entry(entry: Any, fingerprints: list[Any], name: str) -> bool:
-    """Whether an entry of the cache is of these files, and such as we write it."""
+    """Whether an entry of the cache has these fingerprints, and the form that we write."""
     if not isinstance(entry, list) or len(entry) != 2 or entry[0] != fingerprints:
         return False
     row = entry[1]
@@ -116,8 +116,8 @@ def _fingerprint(path: str) -> list[int] | None:
 def _cut_unused(text: str) -> str:
     """Cut most of what the listing does not use out of a run.json.
 
-    As it is written, sorted and indented, only its own entries begin with two spaces, so what is
-    between two of them can be cut out. A text in another form stays as it is.
+    It is written sorted and indented: only its own entries begin with two spaces, so that all
+    between two of them can be cut out. Text in another form stays as it is.
     """
     if text.startswith('{\n  "'):
         for first, next_used in UNUSED:
@@ -129,7 +129,7 @@ def _cut_unused(text: str) -> str:
 
 
 def _read_cache(base: str) -> dict[str, list[Any]]:
-    """Read [fingerprints, row] of every record that had ended the last time; {} without a cache."""
+    """Read [fingerprints, row] of every run that had ended by the last listing; {} if no cache."""
     content = parse_object(read_text(f"{base}/{CACHE}")[0])
     return get_dict(content, "rows") if content.get("format") == FORMAT else {}
 
@@ -138,7 +138,7 @@ def _write_cache(base: str, rows: dict[str, Any]) -> None:
     """Save the rows for the next listing, if the folder can be written; it is only for speed."""
     text = json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":"))
     if files.find_link(Path(base), CACHE):
-        return  # of a repository, which leads somebody's listings elsewhere
+        return  # a link in somebody else's repository may lead anywhere
     with suppress(OSError):
         Path(base, CACHE).parent.mkdir(exist_ok=True)
         files.write(Path(base, CACHE), text, durable=False)

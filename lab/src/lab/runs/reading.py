@@ -1,4 +1,4 @@
-"""Reading the files of a record, also of one that is incomplete, damaged or being written."""
+"""Reading the files of a record, even one that is incomplete, damaged or being written."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def run_ids() -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a record's file; {} if it is missing, or incomplete at this moment."""
+    """Read a JSON file of a record; {} if it is missing, damaged or incomplete."""
     return parse_object(read_text(str(path))[0])
 
 
@@ -34,7 +34,7 @@ def read_text(path: str) -> tuple[str, list[int] | None]:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # files.read() takes twice as long
         try:
             status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > files.MOST:
+            if not stat.S_ISREG(status.st_mode) or status.st_size > files.MAX_BYTES:
                 return "", None
             return os.read(file, status.st_size).decode(), to_fingerprint(status)
         finally:
@@ -93,8 +93,7 @@ def get_state(record: dict[str, Any]) -> str:
 def get_commit(record: dict[str, Any]) -> str | None:
     """Get the commit that holds exactly the code of a run; None if there is none.
 
-    A record that another machine wrote may name anything; what is no commit, git could take for an
-    option.
+    A record that another machine wrote may name anything, which git could take for an option.
     """
     commit = get_text(get_dict(record, "code"), "commit") or ""
     return commit if COMMIT.fullmatch(commit) else None

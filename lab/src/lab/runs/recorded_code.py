@@ -1,7 +1,7 @@
 """The code that a record names: a commit, a folder and a module in it, and whether to trust it.
 
-A record may have been written by another machine or by a stranger. What it says is held against a
-pattern before git or Python see it, and it does not decide by itself which code runs here.
+A record may have been written by another machine or by a stranger. What it says is checked against
+a pattern before git or Python see it, and it does not decide by itself which code runs here.
 """
 
 import os
@@ -17,11 +17,11 @@ from lab.ground.terminal import escape
 from lab.runs import reading
 
 BRANCHES = "refs/heads"
-EDITED = f"{BRANCHES}/edits/"  # of lab sync --back: made on a machine, looked at here
+EDITED = f"{BRANCHES}/edits/"  # branches of lab sync --back, with edits made on a machine
 
 
 class Untrusted(LabError):
-    """The code is held by no branch or snapshot of this user."""
+    """No branch or snapshot of this user holds the code."""
 
 
 def get_commit(name: str, record: dict[str, Any]) -> str:
@@ -78,7 +78,7 @@ def get_words(record: dict[str, Any]) -> list[str]:
     if not words:
         return []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise LabError("the words of the recorded command are not a list of text.")
+        raise LabError("the words of the recorded command are not a list of strings.")
     return words
 
 
@@ -88,7 +88,7 @@ def get_working_folder(record: dict[str, Any]) -> str:
 
 
 def _get_inside(record: dict[str, Any], part: str, what: str) -> str:
-    """Get the folder that a part of the record names; LabError unless it leads nowhere else."""
+    """Get the folder that a part of the record names; LabError if it leads outside."""
     folder = reading.get_text(reading.get_dict(record, part), "folder") or "."
     path = PurePosixPath(folder)
     if path.is_absolute() or ".." in path.parts or not folder.isprintable():
@@ -97,16 +97,16 @@ def _get_inside(record: dict[str, Any], part: str, what: str) -> str:
 
 
 def describe_program(commit: str, record: dict[str, Any]) -> str:
-    """Describe what a record says that ran, as one would type it."""
+    """Return the command that ran, by the record, as one would type it."""
     words = get_words(record)
     return escape(shlex.join(words)) if words else f"python -m {find_module(commit, record)}"
 
 
-def read_settings(commit: str, record: dict[str, Any]) -> dict[str, Any]:
+def read_pyproject(commit: str, record: dict[str, Any]) -> dict[str, Any]:
     """Read the pyproject.toml of the recorded commit; {} if there is none that can be read."""
     path = os.path.normpath(f"{get_folder(record)}/pyproject.toml")
     try:
-        return project.parse_toml(git.run("show", f"{commit}:{path}", limit=project.TOML_MOST))
+        return project.parse_toml(git.run("show", f"{commit}:{path}", limit=project.MAX_TOML_BYTES))
     except (LabError, ValueError):
         return {}
 
@@ -114,11 +114,11 @@ def read_settings(commit: str, record: dict[str, Any]) -> dict[str, Any]:
 def find_module(commit: str, record: dict[str, Any]) -> str:
     """Find the module that was run, as `python -m` takes it, among the commit's own files."""
     main = reading.get_text(reading.get_dict(record, "experiment"), "mainfile") or ""
-    source = project.source_name(read_settings(commit, record))
+    source = project.source_name(read_pyproject(commit, record))
     if re.fullmatch(r"\w+(/\w+)*\.py", main):
         path = os.path.normpath(f"{get_folder(record)}/{source}/{main}")
         if git.run("ls-tree", "--full-tree", commit, path).startswith("100"):
             return main.removesuffix(".py").replace("/", ".")
     raise LabError(
-        f"the recorded code has no {source}/{main or '...'}, which ran: it cannot be repeated."
+        f"the recorded code lacks {source}/{main or '...'}, which ran: it cannot be repeated."
     )

@@ -21,10 +21,10 @@ if TYPE_CHECKING:  # pandas and matplotlib take a second to import; the listing 
     from matplotlib.figure import Figure
 
 
-LABEL = 100  # characters of a run's label in a plot
-MOST = 8 << 30  # bytes of a metrics.jsonl that are read: 100 million points
-LONGEST = 1 << 16  # bytes of a line of metrics.jsonl
-LAST = 2**63 - 1  # the greatest step; pandas and matplotlib have no other integers
+MAX_LABEL = 100  # characters of a run's label in a plot
+MAX_BYTES = 8 << 30  # bytes of a metrics.jsonl that are read: 100 million points
+MAX_LINE = 1 << 16  # bytes of a line of metrics.jsonl
+MAX_STEP = 2**63 - 1  # the greatest step: pandas and matplotlib have no greater integers
 
 
 # --- one record ----------------------------------------------------------------------------------
@@ -66,21 +66,21 @@ def read(folder: Path) -> dict[str, Any]:
 def points(path: Path) -> list[tuple[str, int, float, float]]:
     """The points of a metrics.jsonl: metric, step, value, time; "NaN" is a float again.
 
-    A line that holds no point is left out: it is being written at this moment, was cut off by a
-    full disk, or is not of ours.
+    A line that is not a point is left out: it is being written at this moment, was cut off by a
+    full disk, or is not ours.
     """
     found = []
     with suppress(OSError), files.open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > MOST:
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
             return []
-        while line := file.readline(LONGEST):
+        while line := file.readline(MAX_LINE):
             try:
                 one = json.loads(line)
                 metric, step, value = one["metric"], one["step"], float(one["value"])
                 seconds = float(one["time"])
             except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
                 continue
-            if isinstance(metric, str) and isinstance(step, int) and -LAST <= step <= LAST:
+            if isinstance(metric, str) and isinstance(step, int) and -MAX_STEP <= step <= MAX_STEP:
                 found.append((metric, step, value, seconds))
     return found
 
@@ -99,10 +99,10 @@ def note(folder: Path, text: str) -> None:
 
 
 def add_notes(folder: Path, lines: list[str]) -> None:
-    """Add those of the lines that a record's notes lack; LabError if that fails."""
+    """Add the lines that a record's notes lack; LabError if that fails."""
     present = notes(folder)
     new = [f"{line}\n" for line in lines if line not in present]
-    # no link that a machine made is followed, and nobody reads from a FIFO
+    # follow no link that a machine made, and do not wait for a reader of a FIFO
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         with os.fdopen(os.open(folder / "notes.txt", flags, 0o666), "wb") as file:
@@ -159,7 +159,8 @@ def describe_packages(software: dict[str, Any]) -> str:
 # --- for notebooks -------------------------------------------------------------------------------
 
 
-NOT_PLAIN = {"run", "dataset", "result", "changed", "config"}  # of a row, in the table of runs
+# Entries of a row that runs() does not copy as they are.
+NOT_PLAIN = {"run", "dataset", "result", "changed", "config"}
 
 
 def runs() -> "pd.DataFrame":
@@ -191,7 +192,7 @@ def runs() -> "pd.DataFrame":
 def metrics(*ids: str) -> "pd.DataFrame":
     """Every recorded value of these runs, or of all: run, metric, step, value, time.
 
-    `time` is in seconds since 1970. An incomplete line is left out.
+    `time` is in seconds since 1970. Incomplete lines are left out.
     """
     import pandas as pd
 
@@ -260,7 +261,7 @@ def label_runs(ids: list[str]) -> dict[str, str]:
     keys = dict.fromkeys(key for config in configs for key in config)
     differing = [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
     words = [
-        shorten(escape(" ".join(f"{key}={config.get(key)}" for key in differing)), LABEL)
+        shorten(escape(" ".join(f"{key}={config.get(key)}" for key in differing)), MAX_LABEL)
         for config in configs
     ]
     return {

@@ -24,8 +24,8 @@ from lab.ground.ids import new_id
 from lab.ground.terminal import escape, print_text
 from lab.runs import archive, comparison, reading, recorded_code, records
 
-MOST_PROCESSES = 64  # on one computer
-VARIABLES = {  # what they can be
+MAX_PROCESSES = 64  # on one computer
+VARIABLES = {  # the values that are accepted from a record
     "PYTHONHASHSEED": "[0-9]{1,10}",
     "OMP_NUM_THREADS": "[1-9][0-9]{0,3}",
     "CUBLAS_WORKSPACE_CONFIG": "[0-9:]{1,40}",
@@ -37,12 +37,12 @@ class Outcome(NamedTuple):
 
     run: str  # the id of the new record
     rows: list[comparison.Row]
-    differences: list[str]  # between the two runs otherwise: packages, processor, GPUs
+    differences: list[str]  # what else differs between the two: packages, processor, GPUs
     same: bool  # all numbers are identical, or within the tolerance
 
 
 class Plan(NamedTuple):
-    """What will run, by the record: held against patterns, as somebody else may have written it."""
+    """What will run, by the record: checked, as somebody else may have written that."""
 
     folder: str  # inside the commit
     module: str  # for python -m
@@ -66,8 +66,9 @@ def reproduce(
     removed at the end, unless `keep` is set; the new record stays and names the old one. LabError
     says what cannot be restored: code, data or environment.
 
-    Code that no branch or snapshot of this user holds does not run: LabError. If it comes in a
-    file, `agree` is asked, with what would run in some lines; so it is before a recorded command.
+    LabError for code that no branch or snapshot of this user holds, unless it comes in a file and
+    `agree` returns True. That is called with some lines about what would run, and also before a
+    recorded command runs.
     """
     file, asked = Path(wanted), False
 
@@ -124,16 +125,16 @@ def reproduce(
         raise LabError(f"the repetition, {new.name}, is {state}: its numbers cannot be compared.")
     rows = comparison.compare(old, new, tolerance)
     if not comparison.has_number(rows):
-        printed = "the same" if have_same_output(old, new) else "something else"
+        output = "the same" if have_same_output(old, new) else "different"
         raise LabError(
-            f"{old.name} recorded no number to compare {new.name} with; that printed {printed}."
+            f"{old.name} recorded no number to compare with {new.name}; their output is {output}."
         )
     same = all(row.same for row in rows)
     return Outcome(new.name, rows, comparison.describe_surroundings(record, again), same)
 
 
 def have_same_output(old: Path, new: Path) -> bool:
-    """Whether two runs have printed the same, as far as that can be read."""
+    """Whether two runs have printed the same; False if that cannot be read."""
     try:
         return files.read(old / "cout.txt") == files.read(new / "cout.txt")
     except OSError:
@@ -148,7 +149,7 @@ def print_step(name: str, details: str) -> None:
 
 
 def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, Any]) -> Plan:
-    """Read what will run; LabError if the record names what no run of ours could have."""
+    """Make the plan of a repetition; LabError if the record has what no run of lab could have."""
     command = record.get("command") or "run"
     processes = reading.get_dict(record, "job").get("processes", 1)
     words, folder = recorded_code.get_words(record), recorded_code.get_folder(record)
@@ -158,9 +159,9 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
         inside = recorded_code.get_working_folder(record)
         return Plan(folder, "", "", 1, words, inside, earlier)
     if not isinstance(command, str) or not re.fullmatch(r"\w+(\.\w+)*", command, re.A):
-        raise LabError(f"the recorded command of {name} is not the name of one: {command!r}.")
-    if not isinstance(processes, int) or processes > MOST_PROCESSES:
-        raise LabError(f"{name} had {processes} processes: at most {MOST_PROCESSES} run here.")
+        raise LabError(f"the recorded command of {name} is not a valid name: {command!r}.")
+    if not isinstance(processes, int) or processes > MAX_PROCESSES:
+        raise LabError(f"{name} had {processes} processes: at most {MAX_PROCESSES} run here.")
     try:
         plain_json.restore(config)  # else Sacred would make objects of it, by calling functions
     except (ValueError, TypeError) as error:
@@ -169,7 +170,7 @@ def make_plan(name: str, commit: str, record: dict[str, Any], config: dict[str, 
 
 
 def describe_command(name: str, plan: Plan) -> str:
-    """Describe the command that would run: a record may come from a machine, with any words."""
+    """Describe the command that would run: a record from a machine may contain any command."""
     command = escape(" ".join(map(quote, plan.words)))
     return f"the record of {name} says that this ran, in {plan.working_folder}:\n  {command}"
 
@@ -182,9 +183,9 @@ def check_manifest(data: dict[str, Any]) -> None:
     found = manifests.hash_manifest(dataset)
     if found != expected:
         manifest = project.dataset_folder(dataset) / "manifest.json"
-        cause = f"is a different one ({found[:12]})" if found else "is missing"
+        cause = f"has another hash ({found[:12]})" if found else "is missing"
         raise LabError(
-            f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}, the"
+            f"the dataset {dataset} cannot be restored: {project.relative(manifest)} {cause}; the"
             f" run had {expected[:12]}. Fetch that dataset, or point LAB_DATA to it."
         )
 
@@ -202,15 +203,15 @@ def check_files(record: dict[str, Any], code: Path) -> None:
             raise LabError(f"the file {name} cannot be restored: {error}.") from None
         found = sha256_or_none(path) if path.is_file() else None
         if found != expected:
-            cause = f"is a different one ({found[:12]})" if found else "is missing"
+            cause = f"has another hash ({found[:12]})" if found else "is missing"
             raise LabError(
-                f"the file {name} cannot be restored: it {cause}, the run had {expected[:12]}."
+                f"the file {name} cannot be restored: it {cause}; the run had {expected[:12]}."
             )
 
 
 def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     """Return the Python of an environment with the recorded packages, built if need be."""
-    settings, recorded = read_settings(code), reading.get_dict(record, "software")
+    settings, recorded = read_pyproject(code), reading.get_dict(record, "software")
     locked = code / project.lock_name(settings)
     lock = sha256_or_none(locked)
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
@@ -221,14 +222,14 @@ def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     if is_same and not find_differences(Path(sys.prefix), locked):
         print_step("environment", f"{sys.prefix}, of the same lock")
         return sys.executable
-    print_step("environment", f"is built from the recorded lock {lock[:12]} ...")
+    print_step("environment", f"building it from the recorded lock {lock[:12]} ...")
     bootstrap = [sys.executable, "bootstrap.py", "--no-kernel", "--no-git"]
     if run_command(bootstrap, cwd=code):
         raise LabError(f"the recorded lock {lock[:12]} cannot be installed: see above.")
     return str(code / ".venv" / "bin" / "python")
 
 
-def read_settings(code: Path) -> dict[str, Any]:
+def read_pyproject(code: Path) -> dict[str, Any]:
     """Read the pyproject.toml of the recorded commit; LabError if it has no [tool.lab] python."""
     try:
         settings = project.parse_toml(files.read_text(code / "pyproject.toml"))
@@ -241,13 +242,13 @@ def read_settings(code: Path) -> dict[str, Any]:
 def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
     """Make the variables for the repeated run: this project's folders, the recorded settings."""
     determinism, seeds = reading.get_dict(record, "determinism"), reading.get_dict(record, "seeds")
-    source = code / project.source_name(read_settings(code))
+    source = code / project.source_name(read_pyproject(code))
     variables = {**os.environ, "PYTHONPATH": str(source), "LAB_PROJECT": str(code)}
     variables["LAB_DATA"] = str(project.data_folder().resolve())
     variables["LAB_RUNS"] = str(project.runs_folder().resolve())
     recorded = {
         "PYTHONHASHSEED": seeds.get("PYTHONHASHSEED"),
-        # their sums round differently when there are more of them
+        # with more threads, sums round differently
         "OMP_NUM_THREADS": determinism.get("threads"),
         "CUBLAS_WORKSPACE_CONFIG": determinism.get("CUBLAS_WORKSPACE_CONFIG"),
     }
@@ -262,7 +263,7 @@ def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
 def verify_data(
     python: str, code: Path, module: str, record: dict[str, Any], variables: dict[str, str]
 ) -> None:
-    """Check every file of the dataset against the manifest: by the run's own code, if it can."""
+    """Check every file of the dataset against its manifest, with the run's own code if it can."""
     data = reading.get_dict(record, "data")
     dataset, manifest = reading.get_text(data, "dataset"), data.get("manifest_sha256")
     package = module.partition(".")[0]
@@ -285,12 +286,12 @@ def verify_data(
 
 
 def refuse_problems(dataset: str, lines: list[str]) -> None:
-    """Raise LabError if there are lines about what is wrong with a dataset."""
+    """Print lines about what is wrong with a dataset, and raise LabError if there are any."""
     if lines:
         more = f"... {len(lines) - 20} more" if len(lines) > 20 else ""
         print_text(*lines[:20], more, sep="\n")
         raise LabError(
-            f"the dataset {dataset} is not as its manifest says: fix what is listed above."
+            f"the dataset {dataset} does not match its manifest: fix what is listed above."
         )
     print_step("data", f"{dataset} is as recorded")
 

@@ -63,8 +63,8 @@ def select_rows(rows: list[Row], key: str, wanted: str) -> list[Row]:
 def sort_rows(rows: list[Row], metric: str, reverse: bool = False) -> list[Row]:
     """Sort the rows by a result or a metric's last value, best first, runs without it last.
 
-    A higher value is better if the name says so (accuracy, f1, ...), otherwise a lower one; a minus
-    before the name turns that round, as `reverse` does. UsageError if no run has the metric.
+    A higher value is better if the name says so (accuracy, f1, ...), otherwise a lower one. A minus
+    before the name reverses that, as `reverse` does. UsageError if no run has the metric.
     """
     name = metric.removeprefix("-")
     descending = bool(HIGHER_IS_BETTER.match(name)) ^ (name != metric) ^ reverse

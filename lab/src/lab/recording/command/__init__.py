@@ -1,1 +1,1 @@
-"""Recording a command that knows nothing of lab: any script, unedited."""
+"""Recording a command that does not use lab: any script, unedited."""

@@ -1,4 +1,4 @@
-"""The files of a recorded command: its folder, what it writes by itself, the data it reads."""
+"""The files of a recorded command: its output folder, what it writes elsewhere, its data."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ from lab.ground.terminal import count_files, escape, print_message
 SHOWN = 5  # names in a line of advice
 
 
-def folder_of(run: str) -> Path:
-    """The folder for what a run makes: LAB_OUTPUT, among the models of the default dataset."""
+def locate_folder(run: str) -> Path:
+    """Return a run's output folder (LAB_OUTPUT), in models/ of the default dataset."""
     try:
         dataset = project.default_dataset()
     except LabError:  # a project without one
@@ -34,16 +34,15 @@ def collect(declared: list[str], target: Path, since: int) -> None:
         copy_files(project.root() / name, target / name, is_new)
 
 
-def give(run: str, declared: list[str]) -> None:
-    """Put what an earlier run left in the declared folders back into them.
+def restore(run: str, declared: list[str]) -> None:
+    """Copy what an earlier run kept of the declared folders back into them.
 
-    What is there of another run is replaced, as that has kept its own. LabError for what no run
-    has kept.
+    A file that another run has kept, too, is replaced. LabError for one that no run has kept.
     """
     found = [path for path in project.data_folder().glob(f"*/models/{run}") if path.is_dir()]
     if not found:
         where = project.relative(project.data_folder())
-        raise LabError(f"{run} left no outputs in {where}; from a machine lab fetch brings them.")
+        raise LabError(f"{run} left no outputs in {where}; lab fetch brings those of a machine.")
     kept = list(project.data_folder().glob("*/models/*"))
     differ = [
         copy
@@ -54,7 +53,7 @@ def give(run: str, declared: list[str]) -> None:
         copies = (folder / project.relative(path) for folder in kept)
         if not any(copy.is_file() and not are_different(copy, path) for copy in copies):
             raise LabError(
-                f"{project.relative(path)} is in the way, and no run has kept it: move it away."
+                f"{project.relative(path)} would be lost, as no run has kept it: move it away."
             )
     for name in declared:
         copy_files(found[0] / name, project.root() / name, lambda file, copy: True)
@@ -69,7 +68,7 @@ def give(run: str, declared: list[str]) -> None:
 
 
 def are_different(one: Path, other: Path) -> bool:
-    """Whether both files exist and have another size or time: a file and its copy have not."""
+    """Whether a file and its copy differ in size or time: a link does, a missing copy does not."""
     if other.is_symlink() or not other.exists():
         return other.is_symlink()
     first, second = one.stat(), other.stat()
@@ -86,7 +85,7 @@ def copy_files(source: Path, target: Path, is_wanted: Callable[[Path, Path], boo
 def list_wanted(
     source: Path, target: Path, is_wanted: Callable[[Path, Path], bool]
 ) -> list[tuple[Path, Path]]:
-    """List file and copy of a file, or of those in a folder, for which is_wanted() holds.
+    """List the files at or below a path, each with its copy, for which is_wanted() holds.
 
     Links, pipes and devices are left out.
     """
@@ -105,9 +104,9 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def link_data() -> None:
-    """Let data/... lead to the data folder in a checkout of ours, whose own has only placeholders.
+    """Link the datasets into data/ of a checkout of ours, which has only placeholders.
 
-    What is linked is ignored by git there.
+    Git ignores the links there.
     """
     if os.environ.get("LAB_DATA"):
         own, data = project.root() / "data", project.data_folder()
@@ -132,9 +131,9 @@ def list_untracked() -> set[str]:
 
 
 def advise(code: Mapping[str, Any], declared: list[str]) -> None:
-    """Name the untracked files and folders that a command has made, and the line for them.
+    """Name the untracked files and folders that a command made, and the line that declares them.
 
-    `code`: that of the record, whose commit has what was there before. Code is nobody's output.
+    `code` is the record's: its commit has what existed before. Source code is never output.
     """
     if not code.get("commit"):
         return

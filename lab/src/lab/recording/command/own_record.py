@@ -1,4 +1,4 @@
-"""Whether a command makes a record by itself: `lab` and the experiments of the project do."""
+"""Whether a command records itself: `lab` and the experiments of the project do."""
 
 import os
 import signal
@@ -16,9 +16,9 @@ def records_itself(words: list[str], root: Path, folder: Path) -> bool:
     """Whether a command, as it is run in a folder of the project `root`, needs no `lab record`."""
     if Path(words[0]).name == "lab":
         return True
-    place = find_program(words)
-    program = words[place]
-    if not place or words[place - 1] != "-m":
+    index = find_program(words)
+    program = words[index]
+    if not index or words[index - 1] != "-m":
         return program.endswith(".py") and makes_experiment(folder / program)
     parts = program.split(".")
     if parts[0] == "lab":
@@ -32,20 +32,20 @@ def records_itself(words: list[str], root: Path, folder: Path) -> bool:
 
 
 def run(words: list[str], options: Mapping[str, str]) -> int:
-    """Become a command that records itself, with options of its record, such as --name.
+    """Replace this process by a command that records itself, with options such as --name.
 
-    UsageError for options with `lab`, which has none for this; LabError if it cannot be started.
+    UsageError for `lab` with options, as it takes none of them; LabError if it cannot be started.
     """
-    place, given = find_program(words), [word for pair in options.items() for word in pair]
-    if given and not place:
+    index, given = find_program(words), [word for pair in options.items() for word in pair]
+    if given and not index:
         raise UsageError(f"{given[0]} is for a command that does not record itself.")
-    print_message(f"lab: {words[place]} records itself: it runs as it is, with one record")
+    print_message(f"lab: {words[index]} records itself: it runs unchanged, with one record")
     sys.stdout.flush()
     os.environ["PATH"] = add_programs(os.environ.get("PATH", os.defpath))
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as Python starts any other program
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as subprocess restores them
         signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvp(words[0], [*words[: place + 1], *given, *words[place + 1 :]])  # noqa: S606 - that is the use of it
+        os.execvp(words[0], [*words[: index + 1], *given, *words[index + 1 :]])  # noqa: S606 - that is the use of it
     except OSError as error:
         raise LabError(f"{words[0]} cannot be started: {error.strerror}.") from None
 

@@ -1,7 +1,7 @@
-"""The points of a recorded command that goes on: what it logs anew replaces what it had logged.
+"""The points of a restarted command: what it logs again replaces what it had logged before.
 
-Each later attempt appends to a file of its own in the job's folder, which is merged into the
-record: where it has a metric again from some step on, the points of before from there are dropped.
+Each later attempt appends to its own file in the job's folder, which is merged into the record. If
+it has a metric again from some step on, the earlier points of that metric from there are dropped.
 """
 
 import math
@@ -20,21 +20,21 @@ class LaterPoints:
         self.record = record / "metrics.jsonl"
         self.merged = 0  # bytes of `path` that are in the record
         for number in range(2, attempts.number()):
-            self.path = self._find(number)
+            self.path = self._locate(number)
             if self.path.exists():  # that attempt was killed
                 self.merge()
                 self.path.unlink()
-        self.path = self._find(attempts.number())
+        self.path = self._locate(attempts.number())
         self.path.touch()
         self.merge(replace=True)
 
-    def _find(self, number: int) -> Path:
+    def _locate(self, number: int) -> Path:
         return Path(attempts.path(f"points.{self.record.parent.name}.{number}"))
 
     def merge(self, replace: bool = False) -> None:
         """Put the points so far into the record; OSError if that fails.
 
-        `replace` the file also if there are none: an older attempt may have it open.
+        `replace`: replace its file even if there are none, as an older attempt may have it open.
         """
         with self.path.open("rb") as file:
             lines = file.readlines(os.fstat(file.fileno()).st_size)
@@ -70,6 +70,6 @@ def parse_points(lines: list[bytes]) -> list[dict[str, Any]]:
 
 
 def is_replaced(line: bytes, first: dict[str, int]) -> bool:
-    """Whether a line of before has a metric at a step that was logged anew, or was cut off."""
+    """Whether an earlier line has a metric at a step that was logged again, or was cut off."""
     points = parse_points([line])
     return not points or points[0]["step"] >= first.get(points[0]["metric"], math.inf)

@@ -1,4 +1,4 @@
-"""A record of any command, unedited: its words, settings, code, output, numbers and true end."""
+"""A record of any command, unedited: its words, settings, code, output, metrics and true end."""
 
 import os
 import shlex
@@ -23,23 +23,23 @@ from lab.recording.settings import named_files
 
 INSIDE = Path(__file__).with_name("inside")  # what Python imports in the command
 BEAT = 10.0  # seconds between two states of the record
-TAIL = 4096  # bytes of the output in which the cause of a failure is looked for
+TAIL = 4096  # bytes at the end of the output that are searched for the cause of a failure
 
 
 def record(
     words: list[str], name: str = "", comment: str = "", id: str | None = None, earlier: str = ""
 ) -> int:
-    """Run a command where one stands and record it as a run; returns its exit code.
+    """Run a command in the working directory, record it as a run, and return its exit code.
 
-    A command that a signal ended has 128 + its number, as in a shell, and 75 in an attempt of a job
-    that goes on. `earlier` is a run whose declared outputs the command finds in their folders.
-    RecordError if the record is incomplete.
+    If a signal ended it, the code is 128 + the signal's number, as in a shell, or 75 in a job whose
+    next attempt goes on. `earlier` is a run whose declared outputs the command finds in their
+    folders. LabError if the record is incomplete.
     """
     root, recorder = project.root(), RunFolder(project.runs_folder(), prints_in_c=False)
     declared = project.outputs()
     outputs.link_data()
     if earlier:
-        outputs.give(earlier, declared)
+        outputs.restore(earlier, declared)
     typed = settings.read_settings(words)
     options = {"--name": name or None, "--comment": comment or None, "--from": earlier or None}
     facts = {
@@ -62,7 +62,7 @@ def record(
         )
         used = find_dataset(typed)
         recorder.run_entry["data"] = provenance.identify_data(used)
-        output = outputs.folder_of(run_id)
+        output = outputs.locate_folder(run_id)
         later = points.LaterPoints(recorder.folder) if recorder.earlier else None
         beats = Beats(recorder, report, later)
         try:
@@ -74,7 +74,7 @@ def record(
             end_interrupted(recorder, error)
             raise
         beats.stop()
-        if used is None:  # the command may have told more than was typed
+        if used is None:  # the command may have reported more than was typed
             recorder.run_entry["data"] = provenance.identify_data(find_dataset(recorder.config))
         describe_imports(recorder, report, words)
         outputs.collect(declared, output, find_start(recorder, taken))
@@ -88,7 +88,7 @@ def record(
         else:
             recorder.completed_event(now(), None)
     outputs.remove_if_empty(output)
-    if not id:  # else lab reproduce has chosen it, in a checkout that it removes
+    if not id:  # with one it is lab reproduce, in a checkout that it removes
         outputs.advise(recorder.run_entry["code"], declared)
     if recorder.problem():
         raise LabError(recorder.problem())
@@ -98,7 +98,7 @@ def record(
 
 def run(words: list[str], variables: dict[str, str]) -> int:
     """Run a command to its end and return its exit code, negative for a signal."""
-    # Slurm sends it to each process of a step, and it kills those that do not know it
+    # Slurm sends SIGUSR1 to each process of a step, and it kills those that do not handle it
     ignore = (lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN)) if attempts.number() else None
     try:
         process = subprocess.Popen(words, env=variables, preexec_fn=ignore)  # noqa: PLW1509 - it only calls C
@@ -112,12 +112,14 @@ def run(words: list[str], variables: dict[str, str]) -> int:
             number = getattr(interrupt, "number", signal.SIGINT)
             if number == signal.SIGUSR1:
                 tell_time_limit(process)
-            elif not (number == signal.SIGINT and is_in_terminal()):  # else it has had it as well
+            elif not (
+                number == signal.SIGINT and is_in_terminal()
+            ):  # else the terminal has sent it
                 process.send_signal(number)
 
 
 def tell_time_limit(process: "subprocess.Popen[bytes]") -> None:
-    """Send SIGTERM to a command of which no process handles SIGUSR1; others have got that, too."""
+    """Send SIGTERM to a command unless one of its processes handles SIGUSR1, which it got, too."""
     pids, handled = [process.pid], False
     while pids:
         pid = pids.pop()
@@ -147,7 +149,7 @@ def is_in_terminal() -> bool:
 
 
 class Beats(threading.Thread):
-    """Saves the record's state every few seconds while the command runs."""
+    """A thread that saves the record's state every few seconds while the command runs."""
 
     def __init__(self, recorder: RunFolder, report: Path, later: points.LaterPoints | None):
         super().__init__(daemon=True)
@@ -174,7 +176,7 @@ class Beats(threading.Thread):
                 self.recorder.config = whole
                 self.recorder.save_json(whole, "config.json")
         if self.later:
-            self.recorder.try_again(self.later.merge)
+            self.recorder.try_to(self.later.merge)
 
     def stop(self) -> None:
         self.ended.set()
@@ -210,7 +212,7 @@ def read_report(report: Path, kind: str) -> list[Any]:
 
 
 def describe_imports(recorder: RunFolder, report: Path, words: list[str]) -> None:
-    """Say in the record which imported files its commit does not hold, or in another version."""
+    """Note in the record which imported files its commit lacks or has in another version."""
     late = {str(name) for name in read_report(report, "late")}
     problem = ""
     if late:
@@ -250,7 +252,7 @@ def make_variables(id: str, output: Path, lines: Path, report: Path, taken: int)
     return variables | {
         "PATH": own_record.add_programs(variables.get("PATH", os.defpath)),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "PYTHONUNBUFFERED": "1",  # what is printed is recorded, also if it is killed
+        "PYTHONUNBUFFERED": "1",  # all that is printed is recorded, even if it is killed
         "LAB_RUN": id,
         "LAB_OUTPUT": str(output),
         "LAB_METRICS": str(lines),
@@ -261,14 +263,14 @@ def make_variables(id: str, output: Path, lines: Path, report: Path, taken: int)
 
 
 def describe_experiment() -> dict[str, Any]:
-    """Describe the experiment as Sacred does, without sources: the commit has them."""
+    """Describe the experiment as Sacred does, but without sources: the commit has them."""
     root = project.root()
     facts: dict[str, Any] = {"name": project.name(), "base_dir": str(root), "sources": []}
     return facts | {"dependencies": [], "repositories": [], "mainfile": None}
 
 
 def describe_host() -> dict[str, Any]:
-    """Describe this computer with the keys of Sacred that take no time."""
+    """Describe this computer as Sacred does, as far as that takes no time."""
     system = os.uname()
     return {
         "hostname": system.nodename,

@@ -1,8 +1,8 @@
 """In a recorded command: scalars given to writers, loggers and trackers become points.
 
-Loaded by inside/sitecustomize.py, in any Python 3.8 or newer. No call of the command fails
-or changes by this: what is hooked into goes on and writes its own files. What takes time to import
-is imported where it is needed: every process of the command waits for this.
+Loaded by inside/sitecustomize.py, in any Python 3.8 or newer. No call of the command fails or
+changes because of this: hooked functions still do all that they did. What is slow to import is
+imported where it is needed, as every process of the command waits for this module.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ METRICS = os.environ.get("LAB_METRICS", "")  # the record's metrics.jsonl
 REPORT = os.environ.get("LAB_REPORT", "")  # for settings, and files that were edited too late
 LINE = '{"metric": %s, "step": %d, "value": %s, "time": %.3f}\n'
 
-last: Dict[str, Tuple[int, float]] = {}  # several loggers may pass on the same point
-next_step: Dict[str, int] = {}  # of a metric that is logged without one
+last: Dict[str, Tuple[int, float]] = {}  # to drop a point that several loggers pass on
+next_step: Dict[str, int] = {}  # for metrics that are logged without a step
 check: Any = None  # the function of ground/attempts.py
 
 
 def is_recording() -> bool:
-    """Whether this process gives its points: the only one, or rank 0, and none in a run of lab's.
+    """Whether this process records its points: the only one, or rank 0, outside a run of lab.
 
-    A run of lab.tracking, of a shell script say, has a record of its own.
+    A run of lab.tracking, which a shell script may start, has a record of its own.
     """
     own: Any = sys.modules.get("lab.recording.recorder")
     if own and own.RunFolder.current:
@@ -78,7 +78,7 @@ def add_point(name: Any, value: Any, step: Any = None) -> None:
         step = next_step.get(name, 0) if step is None else int(step)
     except Exception:  # noqa: BLE001 - an image, a table, a tensor with several elements
         return
-    if not -(2**63) <= step < 2**63:  # no file of points has such a step
+    if not -(2**63) <= step < 2**63:  # lab and TensorBoard have only 64-bit steps
         return
     import json
 
@@ -101,7 +101,7 @@ def add_points(values: Any, step: Any = None, prefix: str = "") -> None:
 
 
 def call_before(owner: Any, name: str, hook: Any) -> None:
-    """Call hook(*arguments) before each call of owner.name, whatever becomes of the hook."""
+    """Call hook(*arguments) before each call of owner.name; errors of the hook are ignored."""
     original = getattr(owner, name)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -129,7 +129,7 @@ def hook_writer(module: Any) -> None:
 
 
 def hook_wandb(module: Any) -> None:
-    """Weights & Biases, which counts a step for each call that is not to be continued."""
+    """Weights & Biases, where each call is a step, unless it has a step or commit=False."""
     count = 0
 
     def log(_: Any, data: Any, step: Any = None, commit: Any = None, **__: Any) -> None:
@@ -143,7 +143,7 @@ def hook_wandb(module: Any) -> None:
 
 
 def hook_lightning(module: Any) -> None:
-    """Lightning, which hands all metrics to its loggers here."""
+    """Lightning, which passes all metrics to its loggers here."""
 
     def log_metrics(self: Any, metrics: Any, step: Any = None) -> None:
         stepped = self.trainer.fit_loop.epoch_loop._batches_that_stepped
@@ -162,7 +162,7 @@ def hook_trainer(module: Any) -> None:
 
 
 def hook_accelerate(module: Any) -> None:
-    """Accelerate, which hands them to its trackers."""
+    """Accelerate, which passes all metrics to its trackers here."""
 
     def log(_: Any, values: Any, step: Any = None, *__: Any, **___: Any) -> None:
         add_points(values, step)
@@ -171,7 +171,7 @@ def hook_accelerate(module: Any) -> None:
 
 
 def hook_sacred(module: Any) -> None:
-    """A run of Sacred: the numbers that it is given, and its whole configuration."""
+    """A run of Sacred: the scalars that it logs, and its whole configuration."""
 
     def log_scalar(_: Any, metric_name: Any, value: Any, step: Any = None) -> None:
         add_point(metric_name, value, step)
@@ -188,7 +188,7 @@ def hook_sacred(module: Any) -> None:
 
 
 def hook_sources(module: Any) -> None:
-    """Sacred's search for sources in a folder: not in an environment that lies there."""
+    """Sacred's search for sources in a folder: it skips an environment that lies there."""
     original, installed = module.iterate_all_python_files, os.path.realpath(sys.prefix) + os.sep
 
     def find(base_path: Any) -> Any:
@@ -227,7 +227,7 @@ def hook_hydra(module: Any) -> None:
 
 
 class Attributes(dict):  # type: ignore[type-arg] # of Python 3.8
-    """A dictionary whose values are attributes, too."""
+    """A dictionary whose values are also attributes."""
 
     def __getattr__(self, name: str) -> Any:
         return self.get(name)

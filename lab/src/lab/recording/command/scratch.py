@@ -1,4 +1,4 @@
-"""A temporary folder while a command is recorded; those of killed `lab record`s are removed."""
+"""A temporary folder while a command is recorded; removes those that killed processes left."""
 
 import fcntl
 import os
@@ -10,16 +10,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX = "lab-record-"
-NEW = 60.0  # seconds in which its owner locks it
+NEW = 60.0  # seconds in which the owner of a folder locks its file
 
 
 @contextmanager
 def make_report() -> Iterator[Path]:
-    """Give an empty file for what the command reports, in a folder that is removed at the end.
+    """Yield an empty file for what the command reports, in a folder that is removed at the end.
 
-    Its lock ends with this process, whatever ends it: so the next one knows what nobody reads.
+    The file is locked as long as this process lives, so that others know that it is in use.
     """
-    remove_left(Path(tempfile.gettempdir()))
+    remove_abandoned(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
         report = Path(folder, "report")
         with report.open("xb") as file:
@@ -27,8 +27,8 @@ def make_report() -> Iterator[Path]:
             yield report
 
 
-def remove_left(temporary: Path) -> None:
-    """Remove the folders of this user's `lab record`s that were killed."""
+def remove_abandoned(temporary: Path) -> None:
+    """Remove the folders that killed `lab record` processes of this user left."""
     for folder in temporary.glob(f"{PREFIX}*"):
         with suppress(OSError):
             status = folder.lstat()

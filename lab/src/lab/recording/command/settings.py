@@ -12,9 +12,9 @@ CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 
 
 def find_program(words: list[str]) -> int:
-    """Find the word that names what runs: the script, or the module after -m; else the first.
+    """Find the index of the word that names what runs: a script, or the module after -m; or 0.
 
-    What stands before it are options of Python, torchrun, bash and the like.
+    The words before it are Python, torchrun, bash and the like, with their options.
     """
     for index, word in enumerate(words):
         if word == "-m" and index and index + 1 < len(words):
@@ -32,10 +32,10 @@ def name_program(words: list[str]) -> str:
 def read_settings(words: list[str]) -> dict[str, Any]:
     """Read the settings that the words of a command give.
 
-    An option without a value is True, one with several values a list; a name has _ for -.
+    An option without a value is True, one with several values a list; in names, - becomes _.
     """
     settings: dict[str, Any] = {}
-    name = None  # of the option whose values may follow
+    name = None  # the option whose values may follow
     for word in words[find_program(words) + 1 :]:
         if found := ASSIGNED.fullmatch(word):
             name = None
@@ -53,7 +53,7 @@ def read_settings(words: list[str]) -> dict[str, Any]:
 
 
 def read_arguments(words: list[str]) -> list[str]:
-    """Read the words behind the program that belong to no setting: config/small.py."""
+    """Read the words after the program that belong to no setting: config/small.py."""
     found, is_value = [], False
     for word in words[find_program(words) + 1 :]:
         is_option = bool(OPTION.fullmatch(word) and not NUMBER.fullmatch(word))
@@ -66,7 +66,7 @@ def read_arguments(words: list[str]) -> list[str]:
 def join(reported: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
     """Join the settings that a command has reported and those that were typed.
 
-    Hydra's model.depth=3 and model=big stand in `reported` already, as what they have made.
+    What Hydra made of model.depth=3 and model=big is in `reported`, so they are left out.
     """
     kept = {
         name: value

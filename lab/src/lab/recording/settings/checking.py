@@ -10,14 +10,14 @@ from lab.ground import garbage, portable
 from lab.recording.settings import nested
 from lab.recording.settings.errors import ConfigError, UnknownSettingError
 
-with garbage.not_collected():
+with garbage.pause_collection():
     from pydantic import AfterValidator, TypeAdapter, ValidationError, ValidationInfo
 
 Config = TypeVar("Config")
 
 
 def check_file(text: str, info: ValidationInfo) -> str:
-    """Make a file's name portable, and note it: see find_files()."""
+    """Make a file's name portable, and add it to the list that check() was given."""
     name = portable.to_portable(text)
     if isinstance(info.context, list):
         info.context.append(name)
@@ -43,13 +43,13 @@ def make_config(config: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def find_own_seed(config: type, values: Mapping[str, Any]) -> set[str]:
-    """The name of Sacred's own setting, which every run has, if the dataclass has no `seed`."""
+    """Return {"seed"} if the values have one that is Sacred's own, not the dataclass's."""
     has_seed = any(field.name == "seed" for field in fields(config))
     return set() if has_seed else {"seed"} & values.keys()
 
 
 def without_own_seed(config: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out that setting."""
+    """Leave out Sacred's own seed."""
     own = find_own_seed(config, values)
     return {name: value for name, value in values.items() if name not in own}
 
@@ -102,6 +102,6 @@ def to_builtin(value: Any) -> Any:
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """Convert a configuration to what JSON has, for Sacred: tuples to lists, paths to text."""
+    """Convert a configuration to what JSON has, for Sacred: tuples to lists, paths to strings."""
     values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return values

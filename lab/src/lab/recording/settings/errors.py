@@ -1,4 +1,4 @@
-"""What is wrong with a command line of an experiment: errors of ours that are Sacred's, too."""
+"""Errors in the command line of an experiment: types of lab that are also Sacred's."""
 
 from lab.ground.errors import UsageError
 from lab.recording.sacred_import import sacred

@@ -1,4 +1,4 @@
-"""Files that settings name: identified in the record; a warning if nobody will find them again."""
+"""Files that settings name: their hashes for the record, and a warning if they are not portable."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
@@ -24,9 +24,9 @@ def identify(names: Iterable[str]) -> list[dict[str, str]]:
 
 
 def list_weights(runs: Iterable[str]) -> list[str]:
-    """List the files that lie in the models folders of runs, as their weights do, by their names.
+    """List the portable names of the files in the models folders of runs: their weights.
 
-    Those of checkpoints, which lie deeper, are not among them.
+    Checkpoints, which lie in folders there, are left out.
     """
     folders = list(project.data_folder().glob("*/models"))
     plain = [run for run in runs if files.is_plain_path(run)]
@@ -35,11 +35,13 @@ def list_weights(runs: Iterable[str]) -> list[str]:
     return [portable.to_portable(str(one.absolute())) for one in whole]
 
 
-def warn_of_lost(config: Mapping[str, Any], identified: Iterable[Mapping[str, str]]) -> None:
+def warn_of_not_portable(
+    config: Mapping[str, Any], identified: Iterable[Mapping[str, str]]
+) -> None:
     """Warn of the files that neither `lab reproduce` nor a job on a machine will find."""
     known = {one["path"] for one in identified if one["path"].startswith(("data/", "runs/"))}
     for name, value in list_texts(config):
-        reason = "" if value in known else portable.explain_loss(value)
+        reason = "" if value in known else portable.explain_not_portable(value)
         if reason:
             print_message(
                 f"warning: {name}={value} {reason}: lab reproduce and jobs will not find it. A"
@@ -53,7 +55,7 @@ def has_any(value: Any, names: Container[str]) -> bool:
 
 
 def list_texts(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """List name and value of every setting that is text, also inside of others."""
+    """Yield name and value of every setting that is text, also inside others."""
     if isinstance(values, str):
         yield name, values
     elif isinstance(values, (list, tuple)):

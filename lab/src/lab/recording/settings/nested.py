@@ -10,7 +10,7 @@ LIMITS = ("gt", "ge", "lt", "le")  # attributes of annotated_types' Gt, Ge, Lt, 
 
 
 def describe_unknown(config: type, values: Mapping[str, Any]) -> str:
-    """Say which setting does not exist, at whatever depth, with a near name; "" if all do."""
+    """Say which setting does not exist, at any depth, with a similar name; "" if all do."""
     for path, known in find_unknown(config, values, ""):
         name = path.rpartition(".")[2]
         near = difflib.get_close_matches(name, known, n=1)
@@ -29,9 +29,9 @@ def find_unknown(kind: Any, value: Any, path: str) -> Iterator[tuple[str, list[s
 
 
 def find_infinite(config: type, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield the path of each inf and nan where the type has a limit, such as Gt(0), and no inf.
+    """Yield the path of each inf and nan where the type has a limit, such as Gt(0), but not inf.
 
-    Whoever sets a limit means a number: lr=1e400 is above 0, and no learning rate.
+    A limit implies a finite number: lr=1e400 is above 0, but not a learning rate.
     """
     for path, _, value, limits in list_values(config, values):
         is_number = not isinstance(value, float) or math.isfinite(value)
@@ -62,7 +62,7 @@ def list_values(
     elif get_origin(kind) is dict and isinstance(value, Mapping):
         for name, one in value.items():
             yield from list_values(arguments[1], one, f"{path}{name}.")
-    elif arguments:  # of a union, the value may be the one that has names, or a number
+    elif arguments:  # a union: the value may be its dataclass, or its annotated number
         inner = [one for one in arguments if is_dataclass(one)]
         inner = inner or [one for one in arguments if get_origin(one) is Annotated]
         if len(inner) == 1:

@@ -1,4 +1,4 @@
-"""The options of an experiment's command line: which of Sacred's there are, and their values."""
+"""The options of an experiment's command line: those of Sacred that remain, and their values."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ OPTIONS |= {"--name", "--pdb", "--print-config", "--unobserved"}
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an id or a heartbeat that would make a record unfit for use."""
+    """Raise ConfigError for an id or a heartbeat that would make a record unusable."""
     name, beat = options["--id"], options["--beat-interval"]
     if name is not None and not re.fullmatch(r"[^\W_][\w .-]*", name):
         raise ConfigError(

@@ -1,15 +1,15 @@
 """Python imports this when it starts in a recorded command: it hooks into what logs scalars.
 
 `lab record` puts this folder into PYTHONPATH, so nothing else may lie here: it would hide modules
-of the command's. The command may run in any Python 3.8 or newer: standard library only, and of that
-what Python has loaded by now, as every process of the command waits for this.
+of the command. The command may run in any Python 3.8 or newer, and each of its processes waits for
+this module: it imports only what Python has loaded by now.
 """
 
 import os
 import site
 import sys
 
-# what importlib.machinery and importlib.util are made of; those import others with them
+# not from importlib.machinery and importlib.util, which import more modules
 from _frozen_importlib import ModuleSpec, module_from_spec
 from _frozen_importlib_external import PathFinder, SourceFileLoader, spec_from_file_location
 
@@ -100,7 +100,7 @@ class EmptyLoader:
 
 
 def report_imports() -> None:
-    """Report each file of the project that is imported, and those newer than the snapshot."""
+    """Report each file of the project that is imported: as late if newer than the snapshot."""
     loader: Any = SourceFileLoader
     original = loader.get_code
     installed = (os.__file__.rpartition(os.sep)[0], *site.getsitepackages())
@@ -130,7 +130,7 @@ def import_next() -> None:
 
 
 def hook() -> None:
-    """Hook into what is loaded by now, and into what will be."""
+    """Hook into the modules that are loaded by now, and into those loaded later."""
     finder: Any = Finder()
     sys.meta_path.insert(0, finder)
     for name in HOOKS.keys() & sys.modules.keys():
