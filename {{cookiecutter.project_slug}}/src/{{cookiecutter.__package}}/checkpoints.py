@@ -82,13 +82,14 @@ def save_state(
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             state = {
-                "config": to_plain(config),
+                "config": asdict(config),
                 "progress": asdict(progress),
                 "processes": accelerator.num_processes,
                 "manifest": manifest,
                 "points": tracking.save_points(),
             }
-            (draft / STATE).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
+            text = json.dumps(state, indent=1, default=str)  # a setting may be a path
+            (draft / STATE).write_text(text + "\n", "utf-8")
     for older in list_checkpoints(folder) if accelerator.is_main_process else ():
         if older < checkpoint:  # a newer one is that of a newer attempt
             shutil.rmtree(older)
@@ -134,17 +135,8 @@ def reporting_damage(run: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise LabError(
             f"{run} cannot be resumed: its checkpoint or weights are damaged, or of another model"
-            f" ({first_line(error)})."
+            f" ({cause})."
         ) from error
-
-
-def to_plain(config: "Config") -> dict[str, Any]:
-    """Convert the configuration to what JSON has: a tuple becomes a list."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
-    return plain
-
-
-def first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
