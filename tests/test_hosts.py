@@ -393,15 +393,23 @@ def test_cleaning_ends_what_a_test_left(hosts):
     for host in (hosts.laptop, hosts.worker):
         host.run("tmux", "new-session", "-d", "sleep 600")
         until(lambda host=host: "sleep 600" in lines(host))
-    hosts.laptop.run("mkdir", "mounted")
+    hosts.laptop.run("mkdir", "a folder")
     hosts.laptop.write(".ssh/config", CONFIG)
-    hosts.laptop.run("sshfs", "worker:", "mounted")
-    assert "mounted" in hosts.laptop.run("cat", "/proc/mounts").stdout
+    before = [mounts(host) for host in (hosts.laptop, hosts.worker)]
+    hosts.laptop.run("sshfs", "worker:", "a folder")
+    hosts.worker._sh("mount -t tmpfs none /home/ada; cd /home/ada; mkdir a; mount --bind /tmp a")
+    after = [mounts(host) for host in (hosts.laptop, hosts.worker)]
+    assert [len(now) - len(then) for now, then in zip(after, before, strict=True)] == [1, 2]
     hosts.laptop.clean()
-    assert "mounted" not in hosts.laptop.run("cat", "/proc/mounts").stdout
+    hosts.worker.clean()
+    assert [mounts(host) for host in (hosts.laptop, hosts.worker)] == before
     hosts.clean()
     assert [host.processes() for host in (hosts.laptop, hosts.gateway, hosts.worker)] == [[]] * 3
     plain(hosts, "true")
+
+
+def mounts(host) -> list[str]:
+    return host.run("cat", "/proc/self/mountinfo").stdout.splitlines()
 
 
 def test_signals_go_to_the_command(hosts):

@@ -129,6 +129,7 @@ class Host:
         names = [name.replace("mount", "mnt") for name in SPACES]
         self._spaces = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in names]
         self._sh(self._preparation())
+        self._ask("keep_mounts")
         for name, script in self.programs.items():
             self._program(name, script)
         self.bed._wire(self)

@@ -20,6 +20,7 @@ import threading
 import time
 
 STARTED = {}  # name of a server of the bed: its process
+KEPT = set()  # ids of the mounts that the bed itself made
 
 
 def wait_until(true, seconds=60):
@@ -88,10 +89,27 @@ def start(name, command, pid_file):
     return {"code": int(failed), "output": "", "error": f"{name} did not start"}
 
 
-def clear():
-    """End every process here but the bed's own, by its id, and unmount what they mounted with FUSE.
+def list_mounts():
+    """The id and the mount point of each mount here, in the order in which they were made."""
 
-    Tells which of the bed's own had ended.
+    def unescape(text):
+        return re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), text)
+
+    with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+        found = [line.split(" ") for line in mounts]
+    return [(fields[0], unescape(fields[4])) for fields in found]
+
+
+def keep_mounts():
+    """Let clear() leave the mounts that are there now."""
+    KEPT.update(mount for mount, _ in list_mounts())
+    return {"code": 0, "output": "", "error": ""}
+
+
+def clear():
+    """End every process here but the bed's own, by its id, and unmount what a test mounted.
+
+    Tells which of the bed's own processes had ended.
     """
 
     def gone():
@@ -104,12 +122,9 @@ def clear():
         return not alive()
 
     code = int(not wait_until(gone))
-    with open("/proc/mounts") as mounts:
-        found = [line.split() for line in mounts]
-    for _, place, kind, *_ in found:
-        if kind.startswith("fuse"):
-            place = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), place)
-            subprocess.run(["umount", "--lazy", place], check=True)
+    for mount, folder in reversed(list_mounts()):  # one in another's folder before that other
+        if mount not in KEPT:
+            subprocess.run(["umount", "--lazy", folder], check=True)
     ended = [name for name, process in STARTED.items() if process.poll() is not None]
     return {"code": code, "output": ended, "error": f"still there: {alive()}"}
 
@@ -256,7 +271,7 @@ def main():
         if kind == "proxy":
             proxy = Proxy(*arguments)
             return proxy.ask("accept")
-        if kind in ("sh", "start", "clear", "processes"):
+        if kind in ("sh", "start", "keep_mounts", "clear", "processes"):
             return globals()[kind](*arguments)
         return proxy.ask(kind, *arguments)
 
