@@ -295,11 +295,9 @@ def test_on_a_full_disk_it_says_whose_and_leaves_nothing_there(way, rsync):
     host = way.laptop.hosts.laptop if way.command == THERE else way.laptop.hosts.worker
     inside = str(way.target).replace(str(host.folder), "", 1)
     host._sh(f"mount -t tmpfs -o size=1m,uid=ada,gid=ada tmpfs {inside}")
-    try:
-        whose = "this computer" if way.command == THERE else "gpu"
-        assert f"the disk of {whose} is full" in way(code=1)
-        assert host.run("find", inside, "-type", "f").stdout == ""
-    finally:
-        host._sh(f"umount -l {inside}")  # rsync may be about to end
+    whose = "this computer" if way.command == THERE else "gpu"
+    assert f"the disk of {whose} is full" in way(code=1)
+    assert host.run("find", inside, "-type", "f").stdout == ""
+    host._sh(f"umount -l {inside}")  # rsync may be about to end
     way()
     way.arrived()

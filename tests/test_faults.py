@@ -198,8 +198,7 @@ def small_disk(laptop, request):
     local.write_text(local.read_text() + f'folder = "{folder}"\n')
     worker.run("cp", "-r", "/home/ada/lab/my-experiment/repo.git", folder)
     worker.run("ln", "-s", "/home/ada/lab/my-experiment/envs", f"{folder}/envs")
-    yield lambda leave="": worker.run("sh", "-ec", fill, "sh", folder, str(leave), user="root")
-    worker._sh(f"umount -l {folder} /tmp/all 2>/dev/null || true")
+    return lambda leave="": worker.run("sh", "-ec", fill, "sh", folder, str(leave), user="root")
 
 
 def test_a_full_disk_refuses_a_start_and_leaves_nothing_half_made(laptop, small_disk):
