@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,14 +96,14 @@ class Project:
         return self.run("lab", "check", **options)
 
     def run_lab(self, *arguments, check=True, **options):
-        """Run lab from its source; what makes a lock takes it from uv's cache, if it can."""
+        """Run lab from its source; the registry is asked only if the command has to succeed."""
         command = [sys.executable, "-m", "lab.cli", *arguments]
-        for offline in ("1", "0"):  # to ask the registry of each package takes 15 seconds
+
+        def run(offline: str) -> subprocess.CompletedProcess:
             env = {"PYTHONPATH": str(LAB), "UV_OFFLINE": offline}
-            done = self.run(*command, env=env, check=check and offline == "0", **options)
-            if done.returncode == 0 or not check:
-                break
-        return done
+            return self.run(*command, env=env, check=False, **options)
+
+        return try_cache_first(run) if check else run("1")
 
     def git(self, *arguments) -> str:
         return self.run("git", *arguments).stdout.strip()
@@ -194,13 +194,29 @@ def uvs_python(version: str) -> Iterator[str]:
 
 
 def run_uv(*arguments, input: str = "") -> str:
-    """Run uv with what it has in its cache, or else with the registry; return its output."""
-    for more in (["--offline"], []):  # to ask the registry of each package takes 15 seconds
-        command = ["uv", *map(str, arguments), *more]
-        done = subprocess.run(command, input=input, capture_output=True, text=True)
-        if done.returncode == 0:
-            return done.stdout
-    raise AssertionError(done.stderr)
+    """Run uv, from its cache if that is enough; return its output."""
+    command = ["uv", *map(str, arguments)]
+
+    def run(offline: str) -> subprocess.CompletedProcess:
+        env = {**os.environ, "UV_OFFLINE": offline}
+        return subprocess.run(command, input=input, env=env, capture_output=True, text=True)
+
+    return try_cache_first(run).stdout
+
+
+def try_cache_first(
+    run: Callable[[str], subprocess.CompletedProcess],
+) -> subprocess.CompletedProcess:
+    """Run with UV_OFFLINE=1 and, if that fails, with 0; assert that one of them succeeds.
+
+    Asking the registry about each package takes 15 seconds.
+    """
+    done = run("1")
+    if done.returncode != 0:
+        done = run("0")
+    printed = f"{done.stdout}\n{done.stderr or ''}"
+    assert done.returncode == 0, f"{done.args} ended with {done.returncode}:\n{printed}"
+    return done
 
 
 def shorten(project: Project, names: tuple[str, ...] = FEW) -> None:
