@@ -156,7 +156,9 @@ def last_loss(laptop) -> str:
 
 def test_tensorboard_shows_the_curves_of_recorded_runs_in_the_browser(laptop, page):
     url = laptop.lab("tensorboard", "--no-open", env=QUICK).splitlines()[-1]
-    until(lambda: len(json.loads(get(laptop, url, "data/runs")[1] or "[]")) == 2, SECONDS)
+    until(
+        lambda: len(json.loads(get(laptop, url, "data/runs", seconds=5)[1] or "[]")) == 2, SECONDS
+    )
     page.goto(f"{url}?tagFilter=train")  # cards below the window are not made
     card = page.locator("scalar-card", has_text="train/loss")
     card.scroll_into_view_if_needed()

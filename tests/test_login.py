@@ -120,7 +120,7 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
         assert done.returncode and "lab login" in done.stderr, done
     assert answers(laptop) == once
     log_in(laptop, *(answer.replace("111111", "222222") for answer in given))
-    until(lambda: get(laptop, url, "/api/status")[0] == 200, 60)
+    until(lambda: get(laptop, url, "/api/status", seconds=5)[0] == 200, 60)
     assert answers(laptop) == tuple(
         count + bool(kind) for count, kind in zip(once, (at_gateway, at_worker), strict=True)
     )

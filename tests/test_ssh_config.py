@@ -104,7 +104,7 @@ def test_a_port_comes_home_through_the_installed_forward(laptop):
     line = laptop.popen("ssh", "-N", f"{NAME}-own")
     fetch = (
         "import time, urllib.request as u\n"
-        "for _ in range(100):\n"
+        "for _ in range(600):\n"
         "    try: print(u.urlopen('http://127.0.0.1:8888', timeout=2).read().decode()); break\n"
         "    except OSError: time.sleep(0.1)\n"
     )

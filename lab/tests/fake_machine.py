@@ -36,7 +36,7 @@ UNIQUE = f"{os.getpid():06}"[-6:].translate(str.maketrans("0123456789", "abcdefg
 PYPROJECT = '[tool.lab]\npython = "3.11"\n'
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():

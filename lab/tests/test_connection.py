@@ -264,5 +264,5 @@ def test_one_process_opens_the_connection_and_the_others_wait_for_it(
         listening.listen()
         (tmp_path / "go").touch()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
     assert log.read_text() == "called\n"

@@ -63,7 +63,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def wait_for(condition) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)

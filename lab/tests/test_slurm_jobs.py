@@ -218,7 +218,7 @@ def attempt(cluster, job: Path, number: str = "7", near: str = "") -> subprocess
 def run_attempt(cluster, job: Path, srun: str, **options) -> None:
     """Run one to its end; `srun` is what it calls, its last argument the attempt's number."""
     cluster.program("srun", f"for n; do :; done\n{srun}")
-    assert attempt(cluster, job, **options).wait(30) in (0, 1)
+    assert attempt(cluster, job, **options).wait(60) in (0, 1)
 
 
 def end(job: Path) -> str:
@@ -346,7 +346,7 @@ def run_step(cluster, job: Path, command: str, prelude: str = "") -> str:
     lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in told.items()]
     (job / "job.sh").write_text("".join(lines))
     step = ["sh", str(job / "slurm_step.sh"), "1"]
-    subprocess.run(step, start_new_session=True, timeout=30, check=True)
+    subprocess.run(step, start_new_session=True, timeout=60, check=True)
     return (job / "ended.1").read_text()
 
 
@@ -432,7 +432,7 @@ def test_a_signal_that_comes_before_the_command_listens_is_kept_for_it(cluster):
     until((job / "ready").exists)
     assert not (job / "told").exists()
     (job / "listens.1").touch()
-    assert process.wait(30) == 0 and (job / "told").exists() and end(job) == "0"
+    assert process.wait(60) == 0 and (job / "told").exists() and end(job) == "0"
 
 
 # --- starting -------------------------------------------------------------------------------------
@@ -479,7 +479,7 @@ def test_variables_of_slurm_in_a_profile_reach_neither_sbatch_nor_srun(ready, mo
     ready.program("sbatch", f"{shown}; echo 7")
     launch.start(ready.connection, ["true"])
     ready.program("srun", f"{shown}; for n; do :; done; echo 0 1 >ended.$n")
-    attempt(ready, ready.folder / "jobs" / ID).wait(30)
+    attempt(ready, ready.folder / "jobs" / ID).wait(60)
     assert set(seen.read_text().split()) == {"SLURM_CONF"}
 
 
