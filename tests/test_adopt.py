@@ -1,4 +1,4 @@
-"""Code that was there before: what docs/adopt.md says, command by command."""
+"""Existing code becomes a project as docs/adopt.md says, command by command."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Whatever happens to line, machine or laptop: nothing is lost, and what is said is true."""
+"""Whatever happens to line, machine or laptop, nothing is lost and every message is true."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The test bed keeps its own promises: what a remote test sees there, a real line would do too."""
+"""The test bed keeps its promises: its lines and hosts behave as real ones do."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ def test_the_worker_is_reached_through_the_gateway_only(hosts):
 
 
 def test_the_real_machine_is_another(hosts, tmp_path):
-    """What happens in a host is seen by nobody else: processes, files, programs, accounts."""
+    """Nothing that happens in a host is seen outside: processes, files, programs, accounts."""
     before = Path("/etc/passwd").read_bytes()
     names = {
         name: host.run("hostname").stdout.strip()
@@ -170,7 +170,7 @@ def test_delay_and_the_count_of_round_trips(hosts, ssh):
 
 
 def timed(action, below=0.0) -> float:
-    """How long it takes; with a bound on a busy machine the quickest of some tries."""
+    """Return the seconds it takes; with a bound, those of the first of ten tries below it."""
     for _ in range(10 if below else 1):
         begin = time.monotonic()
         action()

@@ -1,4 +1,4 @@
-"""A host that asks is answered by a person at a terminal, once a day, and by nothing else."""
+"""A host that asks for a password or code is answered once a day, by a person at a terminal."""
 
 import re
 import subprocess

@@ -703,7 +703,7 @@ def served_at(line: str) -> str | None:
 
 
 def lines(stream, seconds: float):
-    """The lines of a process's output, as they come; fails if none comes for so long."""
+    """Yield the lines of a process's output as they come; fail if none comes for so long."""
     while True:
         assert select.select([stream], [], [], seconds)[0], "the server says nothing"
         line = stream.readline()

@@ -1,4 +1,4 @@
-"""What a notebook does with a machine: jobs are started and shown, curves follow running jobs."""
+"""lab.remote in a notebook: jobs are started and shown, curves follow running jobs."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Jobs by Slurm, on a real one: started, followed, stopped; every end told apart; going on."""
+"""Jobs on a real Slurm: started, followed, stopped, continued; every kind of end is told apart."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Every command acts on the project that one stands in, whichever environment is active."""
+"""Every command acts on the project of the current folder, whichever environment is active."""
 
 import hashlib
 import json

@@ -193,7 +193,7 @@ def tiny_with_torch(project, preloaded_with_torch, tmp_path):
 
 
 def wait_for(condition, what: str):
-    """The condition's value once it is true; polled, with an end for a test that fails."""
+    """Poll a condition until it is true, and return its value; a failing test ends, too."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         value = condition()

@@ -1,4 +1,4 @@
-"""A job that is started anew goes on in one record, and an older attempt writes no more."""
+"""A job that is started again continues its record, and an older attempt writes no more."""
 
 import json
 import math

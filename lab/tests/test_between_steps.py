@@ -1,4 +1,4 @@
-"""What happens between two steps: the moment is forced, by a program that does it just then."""
+"""Events between two steps of lab: a program forces them at that very moment."""
 
 import hashlib
 import json

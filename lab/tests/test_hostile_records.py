@@ -200,7 +200,7 @@ def test_a_spreadsheet_takes_no_text_of_a_record_for_a_formula(desk):
 
 
 def test_whatever_lab_prints_steers_no_terminal(desk, monkeypatch, capsys):
-    """Errors, tracebacks and wrong usage included; new code needs no thought of it."""
+    """Errors, tracebacks and wrong usage included, without any care taken by new code."""
 
     def fail(*_: object) -> None:
         print(ESCAPES)

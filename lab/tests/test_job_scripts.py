@@ -1,4 +1,4 @@
-"""The scripts of jobs between two of their steps: the moment is forced, not hoped for."""
+"""Events between two steps of the job scripts: the test forces the moment."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Both sides of a job name the same files and the same fields; an unknown format is said."""
+"""Both sides of a job name the same files and fields; an unknown format is reported."""
 
 import json
 import re

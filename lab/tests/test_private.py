@@ -1,4 +1,4 @@
-"""What lab makes is for this user alone, there and here; links of other users are not followed."""
+"""What lab makes is private, local and remote; links of other users are not followed."""
 
 import os
 import stat

@@ -388,7 +388,7 @@ def test_where_no_cache_can_be_written_the_listing_works(three, list_counting):
 
 
 def test_reading_listing_comparing_and_reproducing_import_no_sacred(three, tmp_path):
-    """The day Sacred no longer installs: whatever imports it fails."""
+    """Simulate the day when Sacred no longer installs: whatever imports it fails."""
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "sacred.py").write_text("raise ImportError('Sacred is gone')")
     path = {"PYTHONPATH": f"{tmp_path / 'without'}:{SRC}"}

@@ -1,4 +1,4 @@
-"""Scripts of lab run here by sh, beside programs that hold them up at the moment that matters."""
+"""Scripts of lab run locally by sh, with programs that hold them up at the moment that matters."""
 
 import hashlib
 import io

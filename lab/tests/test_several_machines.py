@@ -1,4 +1,4 @@
-"""Several machines at once: each is a row, one that is down too; a job starts on one, once."""
+"""Several machines at once: each is a row, even one that is down; a job starts on one, once."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The project of a command is where one stands, or what LAB_PROJECT names."""
+"""The project of a command is that of the current folder, or what LAB_PROJECT names."""
 
 import sys
 

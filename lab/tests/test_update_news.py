@@ -1,4 +1,4 @@
-"""What lab update tells of a CHANGELOG, and which files it takes for a wheel of lab."""
+"""What lab update shows of a CHANGELOG, and which files it takes for a wheel of lab."""
 
 import zipfile
 

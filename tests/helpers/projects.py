@@ -1,4 +1,4 @@
-"""Baking projects and running commands in them, away from the developer's own settings."""
+"""Baking projects and running commands in them, isolated from the developer's settings."""
 
 import functools
 import itertools
@@ -16,17 +16,17 @@ TEMPLATE = Path(__file__).resolve().parents[2]
 EVERY_STEP = "venv,kernel,git"
 LAB = TEMPLATE / "lab/src"  # the package, for tests that need no environment
 VERSION = re.search(r'(?m)^version = "(.*)"', (LAB.parent / "pyproject.toml").read_text("utf-8"))[1]
-# The caches stay the developer's, so that packages are fetched once and not for each run.
+# The caches are the developer's, so that packages are not fetched again in each run.
 UV_CACHE = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True).stdout.strip()
 PIP_CACHE = os.environ.get("PIP_CACHE_DIR") or str(Path.home() / ".cache/pip")
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # before HOME is isolated
-# What a project needs for its kernel and the lab command: a lock that installs in a moment, and on
-# a Python for which this machine has no torch.
+# What a project needs for its kernel and the lab command: such a lock installs in a moment, also
+# on a Python for which this machine has no torch.
 FEW = ("ipykernel", "jupyter-core", "tomli")
 # What the experiment of remote tests needs: everything of a recorded run but torch.
 RECORDED = (*FEW, "annotated-types", "numpy", "pydantic", "sacred", "setuptools", "tqdm")
-# IPython completes by it if it is there. It has two thirds of all files of a small environment,
-# and tests make, copy and compare dozens of those.
+# IPython uses jedi for completion if it is installed. Two thirds of the files of a small
+# environment are jedi's, and tests make, copy and compare dozens of environments.
 LEFT_OUT = ("jedi", "parso")
 TREE = [
     ".gitattributes",
@@ -124,7 +124,7 @@ class Project:
 
 
 def isolate(home: Path, setenv) -> None:
-    """A home of its own: no kernel, git or pip setting of the developer is read or changed."""
+    """Use a home of its own: no kernel, git or pip setting of the developer is read or changed."""
     home.mkdir(parents=True, exist_ok=True)
     (home / ".gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
     setenv("HOME", str(home))
@@ -187,7 +187,7 @@ def python_of(version: str) -> str | None:
 
 
 def uvs_python(version: str) -> Iterator[str]:
-    """The interpreter that uv finds, which takes it a second."""
+    """Yield the interpreter that uv finds; asking it takes a second."""
     done = subprocess.run(["uv", "python", "find", version], capture_output=True, text=True)
     if done.returncode == 0:
         yield done.stdout.strip()
