@@ -322,13 +322,13 @@ def test_an_answer_is_text_and_never_a_template(text):
     assert answers.items() <= asked(**answers).items()
 
 
-def test_no_command_line_makes_answers_templates_again():
+def test_no_command_line_renders_answers_as_templates():
     for name in ("__answers_are_text", "_render_only"):
         with pytest.raises(ValueError, match="choice"):
             asked(**{name: "{{ 7 * 7 }}"})
 
 
-def test_what_follows_from_the_answers_is_still_made_of_them():
+def test_derived_values_still_follow_from_the_answers():
     found = asked(project_name="{{ 7 * 7 }} Nets", open_source_license="none")
     assert found["project_slug"] == "nets"
     assert (found["__package"], found["__license_file"]) == ("nets", "")

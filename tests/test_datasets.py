@@ -191,7 +191,7 @@ def test_an_invalid_name_is_refused(laptop):
     assert "there is no dataset in gpu:/" in laptop.lab("fetch-data", "none", check=False).stderr
 
 
-def test_two_that_send_the_same_at_once_both_find_it_there(laptop):
+def test_two_senders_of_the_same_files_at_once_both_succeed(laptop):
     dataset(laptop.path / "data", size=200_000)
     both = [laptop.popen("lab", "push-data", "pets", env=SHORT) for _ in range(3)]
     said = sorted(" ".join(process.communicate(timeout=120)) for process in both)

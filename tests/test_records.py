@@ -139,7 +139,7 @@ def test_a_plot_stops_at_no_name_and_no_number_of_a_record(three):
     assert Path(three("plot", OLDEST, MIDDLE, "--metric", name).strip()).exists()
 
 
-def test_damaged_and_half_written_records_are_in_the_tables_as_such(three):
+def test_damaged_and_incomplete_records_are_marked_in_the_tables(three):
     whole = (three.runs / OLDEST / "run.json").read_text()
     for name, content in {
         "20000101-empty": "",
@@ -349,7 +349,7 @@ def test_a_signal_ends_a_repetition_and_its_run_and_removes_the_checkout(desk, n
     assert desk.git("worktree", "list").count("\n") == 0
 
 
-def test_other_code_gives_a_difference_and_exit_code_1(desk):
+def test_different_code_gives_a_difference_and_exit_code_1(desk):
     """The record is changed to name a snapshot with three times the learning rate."""
     take = "from lab.code import snapshot; print(snapshot.take().commit)"
     commit = desk.run("python", "-c", take).stdout.strip()

@@ -66,7 +66,7 @@ def test_without_a_terminal_there_are_plain_lines_and_no_bars(laptop):
         assert not found, f"{command}: {found}"
 
 
-def test_nothing_is_coloured_and_uv_respects_no_color(laptop):
+def test_lab_prints_no_color_and_uv_respects_no_color(laptop):
     first, second = worked(laptop)
     for command in ("jobs", "runs", f"show {first}", f"compare {first} {second}", "doctor"):
         assert not COLOUR.search(on_terminal(laptop, f"lab {command}").stdout)

@@ -562,5 +562,5 @@ def test_tensorboard_local_asks_no_machine(laptop):
     assert [line.split()[3] for line in listening] == ["127.0.0.1:6006"]
 
 
-def test_a_tensorboard_at_which_nobody_looked_for_twelve_hours_ends_and_leaves_nothing(laptop):
+def test_a_tensorboard_that_nobody_used_for_twelve_hours_ends_and_leaves_nothing(laptop):
     ends_unused(laptop, ["tensorboard", "--local"], "data/runs", "lab.browser.tensorboard_server")

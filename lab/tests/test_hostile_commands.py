@@ -90,7 +90,7 @@ def test_of_the_runs_of_a_job(text):
 
 
 @pytest.mark.parametrize("number", ["9" * 200, "²", "-1", "x"])
-def test_an_attempt_that_is_no_number_is_none(monkeypatch, number):
+def test_an_attempt_that_is_not_a_number_is_ignored(monkeypatch, number):
     monkeypatch.setenv("LAB_JOB_FOLDER", "/nowhere")
     monkeypatch.setenv("LAB_ATTEMPT", number)
     assert attempted.choose_id(["x"], "wanted") == "wanted"

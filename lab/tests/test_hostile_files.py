@@ -51,7 +51,7 @@ def test_of_a_lock(text):
     lock.SOURCE.findall(text)
 
 
-def test_a_marker_that_is_none_ends_no_run():
+def test_an_invalid_marker_ends_no_run():
     for text in spoil_each(LOCK):
         installed.read_pins(text)
     assert markers.holds("x" * 5000) and markers.holds(f"python_version < '{'9' * 5000}'")

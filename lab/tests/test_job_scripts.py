@@ -45,7 +45,7 @@ def pid_file(machine, pid: int, born: int) -> str:
 # --- whose process id it is -----------------------------------------------------------------------
 
 
-def test_stop_leaves_a_stranger_alone_that_has_the_process_id_of_the_runner(machine, stranger):
+def test_stop_leaves_a_foreign_process_with_the_process_id_of_the_runner_alone(machine, stranger):
     pid, child = stranger
     earlier = int(start_time(pid)) - 1
     machine.job(ID, pid=pid_file(machine, pid, earlier), phase="running\n")

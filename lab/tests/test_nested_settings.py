@@ -88,7 +88,7 @@ class Limited:
         ({"inside": {"lr": inf, "inside": {"none": -inf}}}, ["inside.inside.none", "inside.lr"]),
     ],
 )
-def test_a_setting_with_a_limit_is_no_infinity_at_any_depth(values, paths):
+def test_a_setting_with_a_limit_is_not_infinite_at_any_depth(values, paths):
     assert sorted(path for path, _ in find_infinite(Limited, values)) == paths
 
 

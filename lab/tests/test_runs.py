@@ -270,7 +270,7 @@ DAMAGE = {
 WRONG = {"code": 1, "data": [], "process": "x", "result": [1], "usage": None, "start_time": 5}
 
 
-def test_damaged_and_half_written_records_are_listed_as_such(three):
+def test_damaged_and_incomplete_records_are_marked_in_the_listing(three):
     for name, harm in DAMAGE.items():
         harm(three.record(f"20261104-120000-broken-{name}"))
     three.record("20261104-120000-wrong-types", **WRONG, meta=3, software="?", fail_trace="?")

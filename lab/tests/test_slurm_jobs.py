@@ -120,7 +120,7 @@ def test_why_a_job_waits_is_in_words(cluster, line, words):
         ("SOMETHING", "1:0", "lost", 1),
     ],
 )
-def test_an_end_that_the_job_could_not_write_is_slurms_word_and_asked_once(
+def test_an_end_that_the_job_could_not_write_is_taken_from_slurm_and_asked_once(
     cluster, state, exit, expected, code
 ):
     cluster.submitted()
@@ -133,7 +133,7 @@ def test_an_end_that_the_job_could_not_write_is_slurms_word_and_asked_once(
     assert len(cluster.calls("scontrol")) == 1
 
 
-def test_an_end_that_a_shared_file_system_shows_late_is_none_yet(cluster):
+def test_an_end_that_a_shared_file_system_shows_late_is_waited_for(cluster):
     job = cluster.submitted(attempt="1\n")
     cluster.queue()
     completed = f"{ABOUT.format('COMPLETED', 'None', '0:0')} EndTime="
@@ -257,7 +257,7 @@ GOES_ON = ">listens.$n; echo 75 1 >ended.$n"
         ("PENDING", "BeginTime", False),  # Slurm itself has requeued it
     ],
 )
-def test_what_wrote_a_checkpoint_is_requeued_unless_somebody_cancelled_it(
+def test_a_job_that_wrote_a_checkpoint_is_requeued_unless_somebody_cancelled_it(
     cluster, state, reason, goes_on
 ):
     job = cluster.submitted()
@@ -294,7 +294,7 @@ def test_a_command_that_slurm_ends_before_it_listens_has_not_ended(
 @pytest.mark.parametrize(
     ("srun", "code"), [("echo 143 1 heard >ended.$n", "143"), ("exit 3", "3"), ("exit 0", "1")]
 )
-def test_an_attempt_that_came_to_nothing_is_made_again_but_not_for_ever(cluster, srun, code):
+def test_a_failed_attempt_is_repeated_but_not_forever(cluster, srun, code):
     job = cluster.submitted()
     about = ABOUT.format("RUNNING", "None", "0:0")
     cluster.program("scontrol", f"case $1 in show) echo '{about}' ;; esac")
@@ -306,7 +306,7 @@ def test_an_attempt_that_came_to_nothing_is_made_again_but_not_for_ever(cluster,
     assert end(job) == code
 
 
-def test_a_step_that_has_begun_and_left_no_code_has_that_of_srun(cluster):
+def test_a_step_that_began_and_left_no_exit_code_has_that_of_srun(cluster):
     job = cluster.submitted()
     cluster.program("scontrol", f"echo '{ABOUT.format('RUNNING', 'None', '0:0')}'")
     run_attempt(cluster, job, ">step.$n; exit 137")
@@ -360,7 +360,7 @@ def run_step(cluster, job: Path, command: str, prelude: str = "") -> str:
         ("exit 3", "kill -s TERM 0; sleep 30", ["143", "heard"]),
     ],
 )
-def test_a_step_writes_its_code_and_whether_it_heard_of_its_end_also_before_its_command_begins(
+def test_a_step_writes_its_exit_code_and_whether_it_got_a_signal_even_before_its_command_begins(
     cluster, command, prelude, ended
 ):
     words = run_step(cluster, cluster.submitted(), command, prelude).split()
@@ -459,7 +459,7 @@ def test_a_submission_whose_answer_was_lost_is_found_by_its_name(ready, monkeypa
     assert len(ready.calls("sbatch")) == 1
 
 
-def test_a_submission_of_which_nothing_is_known_is_not_repeated(ready, monkeypatch):
+def test_a_submission_with_an_unknown_outcome_is_not_repeated(ready, monkeypatch):
     monkeypatch.setattr(launch, "new_id", lambda: ID)
     ready.program("squeue", "exit 1")
     for _ in range(2):
