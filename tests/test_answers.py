@@ -165,7 +165,7 @@ def show(command, rows=24, columns=80, **variables):
 
 @pytest.fixture
 def short_path():
-    """A folder whose path fits into a line, as that of tmp_path does not with two workers."""
+    """A folder with a path that fits into a line; that of tmp_path does not with two workers."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 

@@ -333,7 +333,7 @@ def test_what_uvs_own_configuration_says_of_packages_is_left_to_uv(
 
 
 def list_installs(project, tmp_path, monkeypatch, given):
-    """The options of each `uv pip install` that say whence, and uv's variables."""
+    """The options of each `uv pip install` that name the source, and uv's variables."""
     log = tmp_path / "log"
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         monkeypatch.delenv(name)

@@ -243,7 +243,7 @@ shared = true
 
 
 def test_a_job_gets_the_model_of_a_run_of_this_computer(laptop):
-    """It is brought before the job starts, and goes on where a lost connection has ended it."""
+    """It is sent before the job starts, and continues after a lost connection where it ended."""
     run = "20260101-101010-laptop-00000001"
     folder = laptop.path / "data/digits/models" / run
     put(folder / "best.safetensors", os.urandom(12 * MB))

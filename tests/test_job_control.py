@@ -10,7 +10,7 @@ from helpers.terminal import in_terminal
 
 
 def members(laptop, id: str) -> list[str]:
-    """What runs on the worker for a job, its runner and viewers left out."""
+    """The processes of a job on the worker, without its runner and viewers."""
     script = f"grep -lzsx LAB_JOB={id} /proc/[0-9]*/environ"
     found = laptop.hosts.worker.run("sh", "-c", script, check=False)
     return found.stdout.split()

@@ -38,7 +38,7 @@ def laptop(served) -> Laptop:
 
 
 def log_in(laptop, *answers: str, expected=0):
-    """What a person does; the hosts ask in order."""
+    """Log in as a person does; the hosts ask in order."""
     with in_terminal(laptop, "lab login") as session:
         for answer in answers:
             read_until(session, "assword:")
@@ -47,7 +47,7 @@ def log_in(laptop, *answers: str, expected=0):
 
 
 def end_connection(laptop):
-    """What happens when the line is dead for too long."""
+    """Simulate what happens when the line is dead for too long."""
     host = laptop.hosts.laptop
     for path in (host.home / CONNECTIONS).iterdir():
         if path.suffix in ("", ".gate"):  # the machine's, and the gateway's that it rides on

@@ -78,7 +78,7 @@ def test_bootstrap_is_short_and_src_has_only_the_users_package(project):
 
 
 def make_index(project, names: set[str], folder: Path) -> None:
-    """Make a package index of what a project has installed: pip takes a second for each of PyPI."""
+    """Make a package index of what a project has installed; PyPI takes a second per package."""
     (site,) = project.path.glob(".venv/lib/python3*/site-packages")
     for about in site.glob("*.dist-info"):
         name = re.sub("[-_.]+", "-", about.name.partition("-")[0]).lower()

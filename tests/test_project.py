@@ -117,7 +117,7 @@ print(json.dumps([len(split), (logits.argmax(dim=1) == labels).sum().item(), los
 
 
 def test_two_processes_score_every_sample_once(worked):
-    """On a split that does not divide evenly: the last batches are filled up with other samples."""
+    """On a split that does not divide evenly, so the last batches are padded with other samples."""
     runs = records(worked)
     run = next(name for name in runs if runs[name]["job"]["processes"] == 2)
     result = runs[run]["result"]
@@ -552,7 +552,7 @@ for method in sys.argv[1:] if __name__ == "__main__" else ():
 
 
 def test_images_that_workers_load_are_read_once_in_each_of_them(project, tmp_path):
-    """Not once in every epoch, whose workers would be new ones; however they are started."""
+    """Not once per epoch with new workers, however they are started."""
     (tmp_path / "count.py").write_text(COUNT_READS)
     env = {"LAB_DATA": str(tmp_path / "data"), "LAB_PROJECT": str(project.path)}
     methods = ("fork", "spawn")

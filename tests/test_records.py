@@ -263,7 +263,7 @@ class Colleague(Lab):
         path.write_text(json.dumps(record, sort_keys=True, indent=2) + "\n")
 
     def copy(self, run: str, name: str, alter) -> str:
-        """Another record like this one, but for what `alter` does to its run.json."""
+        """Copy this record, with what `alter` does to its run.json."""
         shutil.copytree(self.runs / run, self.runs / name)
         self.change(name, alter)
         return name
@@ -371,7 +371,7 @@ def test_different_code_gives_a_difference_and_exit_code_1(desk):
 
 
 def test_a_run_from_before_its_project_was_renamed_is_reproduced_and_exported(desk, tmp_path):
-    """As in a bigger repository: its folder was old/ then, and is another one now."""
+    """As in a bigger repository: the folder of the project was old/, and is another one now."""
     commit = json.loads((desk.runs / desk.first / "run.json").read_text())["code"]["commit"]
     index = {"GIT_INDEX_FILE": str(tmp_path / "index")}
     desk.run("git", "read-tree", "--prefix=old/", commit, **index)
@@ -476,7 +476,7 @@ def test_the_recorded_environment_is_built_when_the_lock_is_another_one(desk, pr
 def test_a_file_that_a_setting_names_is_found_again_by_reproduce_and_by_a_colleague(
     project, data, tmp_path
 ):
-    """By one name, wherever their data is; and another file of that name is not taken for it."""
+    """By one name, wherever their data is; another file of that name is not mistaken for it."""
     path, disk = clone_of(project, tmp_path / "desk/my-experiment"), tmp_path / "disk"
     shutil.copytree(data, disk)
     desk = Colleague(project, path, disk)

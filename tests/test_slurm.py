@@ -53,7 +53,7 @@ def count(laptop, file: str, id: str, *options: str, last=100000, pause=0.1) -> 
 
 
 def points(laptop, file: str) -> list[tuple[int, str, int]]:
-    """The attempt, the node and the number of each point."""
+    """Return the attempt, the node and the number of each point."""
     path = laptop.hosts.login1.path(f"/srv/ada/{file}")
     lines = path.read_text().splitlines() if path.exists() else []
     return [(int(a), node, int(n)) for a, node, n in map(str.split, lines)]
@@ -99,7 +99,7 @@ SHOW = "HOST=$(cat /proc/sys/kernel/hostname); export HOST; env"
 
 
 def lines_of(host) -> list[str]:
-    """What runs there, but for the connection that is kept open."""
+    """The processes there, without the connection that is kept open."""
     return [line for _, _, line in host.processes() if not line.startswith("sshd: ada")]
 
 

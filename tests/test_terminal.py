@@ -17,7 +17,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def on_terminal(laptop, command: str, columns=80, **env) -> subprocess.CompletedProcess:
-    """A command in a terminal, run to its end; what it showed, and its exit code."""
+    """Run a command in a terminal to its end; return what it showed, and its exit code."""
     wrapped = f"stty rows 40 cols {columns}; {command}"
     words = ["script", "-qec", wrapped, "/dev/null"]
     # errors="replace": a bar may be cut within a character

@@ -206,7 +206,7 @@ def test_a_tunnel_comes_back_after_the_laptop_slept_and_woke_in_another_network(
 
 
 def here(laptop) -> tuple:
-    """What is there on the laptop: processes, ports that listen, files of tunnels."""
+    """What exists on the laptop: processes, listening ports, files of tunnels."""
     host = laptop.hosts.laptop
     listening = host.run("ss", "-ltnH").stdout
     files = sorted(path.name for path in (host.home / STATE / "tunnels").glob("*"))
@@ -214,7 +214,7 @@ def here(laptop) -> tuple:
 
 
 def looked(laptop, part: str) -> None:
-    """Wait until a process that does nothing but look at its clock has looked at it anew."""
+    """Wait until a process that only watches its clock has looked at it again."""
     (pid,) = [pid for pid, command in everything(laptop.hosts.laptop).items() if part in command]
     waits = f"awk '/^voluntary/ {{ print $2 }}' /proc/{pid}/status"
     more = f'before=$({waits}); until [ "$({waits})" -ge $((before + 3)) ]; do sleep 0.5; done'
@@ -430,7 +430,7 @@ def test_two_projects_have_a_server_and_a_tunnel_each(laptop, worker):
 
 
 class Eves(Laptop):
-    """A colleague's laptop: a home, a name and a user of its own, where the first one stands."""
+    """A colleague's laptop: another home, name and user in the place of the first one's."""
 
     def _options(self, options: dict) -> dict:
         own = {"HOME": "/home/eve", "LOGNAME": "eve", "PYTHONPATH": f"{self.inside}/src"}

@@ -48,7 +48,7 @@ def wheel(tmp_path) -> Path:
 
 @pytest.fixture
 def write(home, tmp_path, monkeypatch, index):
-    """A function that commits files as a repository of their own, in which one stands then."""
+    """A function that commits files as a repository, and makes that the current folder."""
     path = (tmp_path / "Sugar level").resolve()
 
     def commit(**files: str) -> Path:

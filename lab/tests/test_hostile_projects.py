@@ -37,7 +37,7 @@ WRITTEN = ("pyproject.toml", ".gitignore", ".gitattributes", "bootstrap.py", "ma
 
 @pytest.fixture
 def stranger(home, tmp_path, monkeypatch):
-    """A folder for a repository, which is the current one, and a function that commits it."""
+    """A folder for a repository, as the current folder, and a function that commits it."""
     folder = (tmp_path / "stranger").resolve()
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -20,7 +20,7 @@ CARD = "0, GPU-a, 4, 40960, NVIDIA A100"
 
 @pytest.fixture
 def stranger():
-    """A process of somebody's, with a child, in a session of its own."""
+    """A foreign process with a child, in a session of its own."""
     process = subprocess.Popen(
         ["sh", "-c", "sleep 1000 & echo $!; wait"],
         stdout=subprocess.PIPE,

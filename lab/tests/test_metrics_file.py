@@ -22,7 +22,7 @@ def recorded(metrics):
 
 
 def test_a_point_that_another_thread_adds_during_a_flush_is_not_lost(metrics, monkeypatch):
-    """The flush is held at the very moment of its write until the other thread has added."""
+    """The flush is held in its write until the other thread has added a point."""
     append = metrics.lines.append
 
     def append_after_another_point(data=b""):

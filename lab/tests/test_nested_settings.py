@@ -56,7 +56,7 @@ def test_what_exists_is_not_refused():
 
 
 class Limit:
-    """As annotated_types has Gt and Interval, and pydantic Field."""
+    """Like Gt and Interval of annotated_types, and Field of pydantic."""
 
     def __init__(self, **given):
         vars(self).update(given)

@@ -67,7 +67,7 @@ def test_a_second_clone_on_one_computer_is_clean(project, tmp_path, monkeypatch)
 
 
 def filter_of_this_lab() -> str:
-    """The filter, by the lab under test instead of a wheel."""
+    """The filter of the lab under test, not of a wheel."""
     source = repository.Path(repository.__file__).parents[2]
     program = f"import sys; sys.path[:0] = ['{source}']; "
     return f'python3 -c "{program}from lab.environment.notebook_filter import main; main()"'

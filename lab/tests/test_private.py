@@ -20,7 +20,7 @@ from lab.ssh.connection import Connection
 
 @pytest.fixture
 def wide_open():
-    """Whatever is created, others may read and write."""
+    """Let others read and write all new files."""
     before = os.umask(0)
     yield
     os.umask(before)

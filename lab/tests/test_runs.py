@@ -325,7 +325,7 @@ def test_the_narrowest_terminal_is_wide_enough(three, columns):
 
 @pytest.fixture
 def list_counting(monkeypatch):
-    """A function that lists, and returns how many files of records it read, and the rows."""
+    """A function that lists the runs; returns how many files of records it read, and the rows."""
     read, files = listing.read_text, []
 
     def read_counting(path):

@@ -87,7 +87,7 @@ def start(gpus: str = "1", queue: bool = False):
 
 
 def ran(fake: FakeMachine) -> int:
-    """How often the command has run there so far, after all jobs have ended."""
+    """Wait for the end of all jobs; return how often the command has run on the machine."""
     for job in fake.folder.glob("jobs/*/job.json"):
         until((job.parent / "exit_code").exists)
     file = fake.home / "ran"

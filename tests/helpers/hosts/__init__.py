@@ -132,7 +132,7 @@ class Hosts(Bed):
         self._settle_laptop(keys, {"gateway": "host_gateway_0", "worker": "host_worker_0"})
 
     def _wire(self, host: Host):
-        """Lay the lines to the neighbours that are switched on; a line is named after its end."""
+        """Connect a host to its running neighbours; the device is named after the other end."""
         by_name = {one.name: one for one in self.all}
         for pair, addresses in ADDRESSES.items():
             one, other = (by_name[name] for name in pair)

@@ -47,7 +47,7 @@ class Bed:
         raise NotImplementedError
 
     def _wire(self, host: Host):
-        """Lay the lines of a host that was just started."""
+        """Connect a host that was just started."""
         raise NotImplementedError
 
     def _make_keys(self, folder: Path, *hosts: str):

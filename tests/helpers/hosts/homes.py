@@ -20,7 +20,7 @@ class Homes:
         _copy(self.folder, self.kept / name)
 
     def share(self, name: str, folder: Path, ours: bool):
-        """Let that folder be the snapshot; keep there what is here now if it is ours to fill."""
+        """Let that folder be the snapshot; if it is ours to fill, save the homes there."""
         self.kept.mkdir(parents=True, exist_ok=True)
         (self.kept / name).symlink_to(folder)
         if ours:
