@@ -422,5 +422,5 @@ def test_every_prompt_is_explained_and_every_derived_name_is_private():
         "open_source_license",
     ]
     assert list(questions["__prompts__"]) == asked
-    # cookiecutter prints them by rich, which takes [words] in brackets for its own and hides them
+    # cookiecutter prints them with rich, which takes [words] in brackets for markup and hides them
     assert "[" not in "".join(map(str, questions["__prompts__"].values()))

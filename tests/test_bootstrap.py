@@ -211,7 +211,7 @@ def test_check_finds_all_that_is_out_of_date_and_names_what_fixes_it(up):
     project.check()
 
 
-def test_an_environment_that_was_emptied_is_made_anew(up, tmp_path):
+def test_an_environment_that_was_emptied_is_made_again(up, tmp_path):
     project = copy(up, tmp_path / "copy")
     empty_environment(project)
     assert "done     environment  .venv, Python 3.11" in project.bootstrap().stdout
@@ -458,7 +458,7 @@ def test_the_leftovers_of_a_process_that_ended_are_removed_even_if_it_is_a_zombi
         assert list(tmp_path.iterdir()) == [building]
 
 
-# A uv that tells the test through a pipe that it was called, waits there for ever at the call the
+# A uv that tells the test through a pipe that it was called, waits there forever at the call the
 # test chose, and otherwise is the real one.
 HALTING_UV = """
 case "$1" in --version) exec {uv} "$@";; esac

@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian make installs it")
 IMAGES = os.environ.get("SAVE_IMAGES")
 SECONDS = 90  # for anything to appear: JupyterLab waits up to a minute before it tries again
-# a sandbox needs namespaces of its own, and the laptop's /dev/shm is a small folder
+# a sandbox needs its own namespaces, and the laptop's /dev/shm is small
 OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]
 OPTIONS += ["--disable-3d-apis"]  # TensorBoard then draws lines that a test can count
 IDLE = "My Experiment | Idle"  # the indicator beside the cells is idle also without a kernel
@@ -33,7 +33,7 @@ CELLS = [
     "records.curves(metrics, 'train/loss');",
     "print('still on', socket.gethostname(), 'with', len(metrics), 'values')",
 ]
-# The question whether one wants news of Jupyter, and the asking for them, is not ours to test.
+# Jupyter's question whether to fetch its news, and fetching it, is not ours to test.
 NEWS = ".jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 

@@ -117,9 +117,9 @@ def test_a_changed_host_key_is_refused_with_the_way_out(laptop, name):
         local.write_text(local.read_text() + 'ssh = "my-gpu"\n')
     said = refused(laptop, "jobs")
     assert f"the host key of {name} has changed" in said
-    mend = re.search("ssh-keygen -R .*[^.\n]", said)[0]
-    assert mend == f'ssh-keygen -R "{name}"'
-    laptop.run("sh", "-c", mend)
+    fix = re.search("ssh-keygen -R .*[^.\n]", said)[0]
+    assert fix == f'ssh-keygen -R "{name}"'
+    laptop.run("sh", "-c", fix)
     assert "is not known yet" in refused(laptop, "jobs")
 
 

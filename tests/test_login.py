@@ -101,7 +101,7 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
         long = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
         with in_terminal(laptop, f"lab logs -f {long}") as follower:
             read_until(follower, "up")
-            # it has shown what was there, and now takes the session for what comes
+            # it has shown what was there, and now follows the session
             until(lambda: any("tail -s" in line for _, _, line in hosts.worker.processes()))
             done = laptop.lab("jobs", check=False, env=QUICK)
             assert (done.returncode, "MaxSessions" in done.stderr) == (1, True)

@@ -134,7 +134,7 @@ def test_help_prints_lines_that_can_be_copied(bake, module):
 
 
 def test_a_table_is_trained_resumed_and_tested_by_what_the_page_changes(clone, project):
-    """If the patch no longer fits the example, make it anew, and look at what the page says."""
+    """If the patch no longer fits the example, make it again, and check what the page says."""
     (clone.path / ".venv").symlink_to(project.path / ".venv")
     source = clone.path / "src/my_experiment"
     for path in (source / "images.py", source / "splitting.py", source / "plots.py"):

@@ -111,7 +111,7 @@ def test_plain_venv_and_pip_are_all_a_colleague_needs(bake, project, tmp_path):
     project.run(*download, *settings["build-system"]["requires"])
     lock = (project.path / "requirements.txt").read_text("utf-8")
     make_index(installed, {*re.findall("(?m)^([a-z0-9-]+)==", lock), *LEFT_OUT}, index)
-    # compiled would be every file, most of which nothing here imports
+    # it would compile every file, most of which nothing here imports
     env = {"PIP_NO_COMPILE": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index.as_uri()}
     env |= {"PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""}
     project.run("env/bin/pip", "install", "--quiet", "-r", "requirements.txt", env=env)

@@ -181,7 +181,7 @@ print(metrics["value"].tolist())
 # --- repeating a run, for real -------------------------------------------------------------------
 
 
-# In place of the real training, whose imports take seconds: numbers from the settings alone. It
+# Replaces the real training, whose imports take seconds: numbers from the settings alone. It
 # waits while there is the file `wait` beside the models.
 LIGHT = """
 import time

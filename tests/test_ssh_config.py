@@ -36,7 +36,7 @@ def config(laptop):
 
 
 def machine(laptop, **keys):
-    """Write machines.toml anew, with one machine; nothing personal."""
+    """Replace machines.toml: one machine, and nothing personal."""
     lines = [f"{key} = {value!r}" for key, value in {"folder": "lab/x", **keys}.items()]
     (laptop.path / "machines.toml").write_text("[machines.gpu]\n" + "\n".join(lines) + "\n")
     (laptop.path / "machines.local.toml").write_text("")

@@ -75,7 +75,7 @@ def test_lab_prints_no_color_and_uv_respects_no_color(laptop):
     assert not COLOUR.search(on_terminal(laptop, "lab setup", NO_COLOR="1").stdout)
     laptop.hosts.worker.run("sh", "-c", rebuild)
     done = on_terminal(laptop, "lab setup")
-    assert COLOUR.search(done.stdout), "else this test has not seen uv at all"
+    assert COLOUR.search(done.stdout), "otherwise this test has not seen uv at all"
     assert "Installed" in done.stdout and "gpu is ready" in done.stdout
 
 

@@ -1502,7 +1502,7 @@ def mongo(tmp_path):
     subprocess.run(["uv", "venv", "--quiet", server], check=True)
     install = [*uv, "--python", str(server), "secantusdb", "pymongo"]
     if subprocess.run(install).returncode:
-        pytest.skip("the package secantusdb cannot be had here")
+        pytest.skip("the package secantusdb cannot be installed on this machine")
     subprocess.run([*uv, "--target", str(tmp_path / "pymongo"), "pymongo"], check=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

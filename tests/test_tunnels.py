@@ -147,7 +147,7 @@ def test_at_a_terminal_the_browser_is_opened_and_elsewhere_not(laptop):
     shown = laptop.run(*command, env=env).stdout
     url = shown.split()[-1]
     assert url in page.read_text()
-    # everybody on this computer can see with what a program is started
+    # every user of this computer can see the arguments of a program
     assert url.split("token=")[1] not in opened.read_text() and opened.read_text().count("\n") == 1
 
 

@@ -26,7 +26,7 @@ def tree(laptop, place) -> dict[str, str]:
 def everything(folder) -> dict[str, tuple]:
     """Every file below a folder, with what would show a change."""
     found = {str(path): path.lstat() for path in folder.rglob("*") if path.is_file()}
-    # git touches a pack when it meets an object of it again
+    # git touches a pack when it writes an object that the pack has already
     return {
         p: (s.st_ino, s.st_size, p.endswith(".pack") or s.st_mtime_ns) for p, s in found.items()
     }

@@ -61,7 +61,7 @@ def test_what_cannot_be_written_waits_and_is_written_once(metrics, monkeypatch):
     assert not metrics.events.waiting
 
 
-def test_a_removed_file_is_an_error_and_not_made_anew(metrics):
+def test_a_removed_file_is_an_error_and_not_made_again(metrics):
     metrics.lines.path.unlink()
     metrics.add(1, {"loss": 0.5})
     with pytest.raises(FileNotFoundError):
