@@ -1,4 +1,4 @@
-"""Baking projects for tests, away from the developer's home, Jupyter and git configuration."""
+"""Baking projects for tests, isolated from the developer's home, Jupyter and git settings."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from helpers.projects import EVERY_STEP, TEMPLATE, UV_CACHE, Project, cookiecutt
 
 
 def pytest_configure():
-    """What nohup or a shell's & made every process ignore: tests send these signals."""
+    """Handle the signals that tests send, which nohup or a shell's & makes every process ignore."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
@@ -172,7 +172,7 @@ def hosts_session(isolated_session, run_folder, tmp_path_factory):
 
 @pytest.fixture
 def hosts(hosts_session):
-    """The test bed as it was at its beginning: lines, homes, accounts, programs, no processes."""
+    """The test bed as it was when it started: lines, homes, accounts, programs, no processes."""
     hosts_session.clean()  # before, not after: the next test may want other homes
     hosts_session.traffic()
     return hosts_session

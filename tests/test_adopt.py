@@ -1,4 +1,4 @@
-"""Code that was there before: what docs/adopt.md says, command by command."""
+"""Existing code becomes a project as docs/adopt.md says, command by command."""
 
 import json
 import re
@@ -147,8 +147,8 @@ def test_the_ten_commands_lead_a_flat_repository_to_a_run_resumed_on_the_machine
     assert points(first) == points(repeated) == {"loss": [(0, 0.25), (1, 0.125)]}
     assert points(resumed) == {"loss": [(2, 0.0625), (3, 0.03125)]}, "where the first one ended"
     assert "worker" in shown["lab runs"]
-    assert laptop.git("diff", "HEAD") == "", "no line of theirs is another one"
-    assert not (path / "out").exists(), "what ran there wrote there"
+    assert laptop.git("diff", "HEAD") == "", "none of their lines has changed"
+    assert not (path / "out").exists(), "what ran remotely wrote remotely"
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def show(command, rows=24, columns=80, **variables):
 
 @pytest.fixture
 def short_path():
-    """A folder whose path fits into a line, as that of tmp_path does not with two workers."""
+    """A folder with a path that fits into a line; that of tmp_path does not with two workers."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -322,13 +322,13 @@ def test_an_answer_is_text_and_never_a_template(text):
     assert answers.items() <= asked(**answers).items()
 
 
-def test_no_command_line_makes_answers_templates_again():
+def test_no_command_line_renders_answers_as_templates():
     for name in ("__answers_are_text", "_render_only"):
         with pytest.raises(ValueError, match="choice"):
             asked(**{name: "{{ 7 * 7 }}"})
 
 
-def test_what_follows_from_the_answers_is_still_made_of_them():
+def test_derived_values_still_follow_from_the_answers():
     found = asked(project_name="{{ 7 * 7 }} Nets", open_source_license="none")
     assert found["project_slug"] == "nets"
     assert (found["__package"], found["__license_file"]) == ("nets", "")
@@ -422,5 +422,5 @@ def test_every_prompt_is_explained_and_every_derived_name_is_private():
         "open_source_license",
     ]
     assert list(questions["__prompts__"]) == asked
-    # cookiecutter prints them by rich, which takes [words] in brackets for its own and hides them
+    # cookiecutter prints them with rich, which takes [words] in brackets for markup and hides them
     assert "[" not in "".join(map(str, questions["__prompts__"].values()))

@@ -1,4 +1,4 @@
-"""Scripts that nobody edited are recorded, with the numbers that they give to their own loggers."""
+"""Unedited scripts are recorded, with the numbers that they give to their own loggers."""
 
 import json
 from pathlib import Path

@@ -124,7 +124,7 @@ def test_a_fresh_clone_is_set_up_by_the_same_command_and_an_environment_in_it_ke
     assert clone.git("status", "--porcelain") == ""
 
 
-def test_a_venv_folder_of_ones_choice_is_used_and_that_of_another_project_set_aside(up, tmp_path):
+def test_a_chosen_venv_folder_is_used_and_that_of_another_project_set_aside(up, tmp_path):
     venv, project, other = (tmp_path / name for name in ("envs/one", "project", "other"))
     for path in (project, other):
         shutil.copytree(up.path, path, ignore=shutil.ignore_patterns(".venv"))
@@ -138,7 +138,7 @@ def test_a_venv_folder_of_ones_choice_is_used_and_that_of_another_project_set_as
     assert (tmp_path / "envs/one.before-bootstrap/mine").read_text() == "1"
 
 
-def test_a_folder_that_is_no_environment_is_not_touched(up, tmp_path):
+def test_a_folder_that_is_not_an_environment_is_not_touched(up, tmp_path):
     project = up
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "data").write_text("1")
@@ -148,7 +148,7 @@ def test_a_folder_that_is_no_environment_is_not_touched(up, tmp_path):
     assert (tmp_path / "precious" / "data").read_text() == "1"
 
 
-def test_a_file_in_the_place_of_the_environment_stays(up):
+def test_a_file_at_the_path_of_the_environment_stays(up):
     project = up
     done = project.bootstrap("--venv", "README.md", check=False)
     assert done.returncode == 1
@@ -211,7 +211,7 @@ def test_check_finds_all_that_is_out_of_date_and_names_what_fixes_it(up):
     project.check()
 
 
-def test_an_environment_that_was_emptied_is_made_anew(up, tmp_path):
+def test_an_environment_that_was_emptied_is_made_again(up, tmp_path):
     project = copy(up, tmp_path / "copy")
     empty_environment(project)
     assert "done     environment  .venv, Python 3.11" in project.bootstrap().stdout
@@ -333,7 +333,7 @@ def test_what_uvs_own_configuration_says_of_packages_is_left_to_uv(
 
 
 def list_installs(project, tmp_path, monkeypatch, given):
-    """The options of each `uv pip install` that say whence, and uv's variables."""
+    """The options of each `uv pip install` that name the source, and uv's variables."""
     log = tmp_path / "log"
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         monkeypatch.delenv(name)
@@ -361,9 +361,7 @@ def bare_path(tmp_path, *more) -> str:
     return str(tools)
 
 
-def test_a_machine_without_a_uv_that_is_new_enough_gets_one_from_pypi_for_itself(
-    small, tmp_path, home
-):
+def test_a_machine_without_a_recent_uv_gets_its_own_from_pypi(small, tmp_path, home):
     """Without network one line says what to install; and a Python without pip asks for it, too."""
     project, cache = small, home / ".cache/dl-remote-template"
     stub(tmp_path / "old" / "uv", 'echo "uv 0.4.1"')
@@ -460,7 +458,7 @@ def test_the_leftovers_of_a_process_that_ended_are_removed_even_if_it_is_a_zombi
         assert list(tmp_path.iterdir()) == [building]
 
 
-# A uv that tells the test through a pipe that it was called, waits there for ever at the call the
+# A uv that tells the test through a pipe that it was called, waits there forever at the call the
 # test chose, and otherwise is the real one.
 HALTING_UV = """
 case "$1" in --version) exec {uv} "$@";; esac
@@ -667,7 +665,7 @@ def test_the_filter_works_without_environment_in_a_moved_project_and_in_a_worktr
         assert '"1\\n"' not in copy.git("show", ":notebooks/explore_data.ipynb")
 
 
-def test_what_is_no_notebook_passes_the_filter_unchanged(up):
+def test_a_file_that_is_not_a_notebook_passes_the_filter_unchanged(up):
     contents = [b"", b"<<<<<<< ours", b'{"cells": 3}', b"\xff\xfe", b"[1]"]
     for number, content in enumerate(contents):
         (up.path / "notebooks" / f"odd-{number}.ipynb").write_bytes(content)

@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium; on Debian make installs it")
 IMAGES = os.environ.get("SAVE_IMAGES")
 SECONDS = 90  # for anything to appear: JupyterLab waits up to a minute before it tries again
-# a sandbox needs namespaces of its own, and the laptop's /dev/shm is a small folder
+# a sandbox needs its own namespaces, and the laptop's /dev/shm is small
 OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage"]
 OPTIONS += ["--disable-3d-apis"]  # TensorBoard then draws lines that a test can count
 IDLE = "My Experiment | Idle"  # the indicator beside the cells is idle also without a kernel
@@ -33,7 +33,7 @@ CELLS = [
     "records.curves(metrics, 'train/loss');",
     "print('still on', socket.gethostname(), 'with', len(metrics), 'values')",
 ]
-# The question whether one wants news of Jupyter, and the asking for them, is not ours to test.
+# Jupyter's question whether to fetch its news, and fetching it, is not ours to test.
 NEWS = ".jupyter/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 
 
@@ -156,7 +156,9 @@ def last_loss(laptop) -> str:
 
 def test_tensorboard_shows_the_curves_of_recorded_runs_in_the_browser(laptop, page):
     url = laptop.lab("tensorboard", "--no-open", env=QUICK).splitlines()[-1]
-    until(lambda: len(json.loads(get(laptop, url, "data/runs")[1] or "[]")) == 2, SECONDS)
+    until(
+        lambda: len(json.loads(get(laptop, url, "data/runs", seconds=5)[1] or "[]")) == 2, SECONDS
+    )
     page.goto(f"{url}?tagFilter=train")  # cards below the window are not made
     card = page.locator("scalar-card", has_text="train/loss")
     card.scroll_into_view_if_needed()

@@ -1,4 +1,4 @@
-"""A run that is cut anywhere, and goes on in another attempt, is as if nothing had cut it.
+"""A run that is cut anywhere and continued by another attempt is as if nothing had cut it.
 
 Without Slurm: helpers/cut_attempts.py plays its batch script.
 """

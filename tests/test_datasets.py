@@ -191,7 +191,7 @@ def test_an_invalid_name_is_refused(laptop):
     assert "there is no dataset in gpu:/" in laptop.lab("fetch-data", "none", check=False).stderr
 
 
-def test_two_that_send_the_same_at_once_both_find_it_there(laptop):
+def test_two_senders_of_the_same_files_at_once_both_succeed(laptop):
     dataset(laptop.path / "data", size=200_000)
     both = [laptop.popen("lab", "push-data", "pets", env=SHORT) for _ in range(3)]
     said = sorted(" ".join(process.communicate(timeout=120)) for process in both)
@@ -243,7 +243,7 @@ shared = true
 
 
 def test_a_job_gets_the_model_of_a_run_of_this_computer(laptop):
-    """It is brought before the job starts, and goes on where a lost connection has ended it."""
+    """It is sent before the job starts, and continues after a lost connection where it ended."""
     run = "20260101-101010-laptop-00000001"
     folder = laptop.path / "data/digits/models" / run
     put(folder / "best.safetensors", os.urandom(12 * MB))
@@ -295,11 +295,9 @@ def test_on_a_full_disk_it_says_whose_and_leaves_nothing_there(way, rsync):
     host = way.laptop.hosts.laptop if way.command == THERE else way.laptop.hosts.worker
     inside = str(way.target).replace(str(host.folder), "", 1)
     host._sh(f"mount -t tmpfs -o size=1m,uid=ada,gid=ada tmpfs {inside}")
-    try:
-        whose = "this computer" if way.command == THERE else "gpu"
-        assert f"the disk of {whose} is full" in way(code=1)
-        assert host.run("find", inside, "-type", "f").stdout == ""
-    finally:
-        host._sh(f"umount -l {inside}")  # rsync may be about to end
+    whose = "this computer" if way.command == THERE else "gpu"
+    assert f"the disk of {whose} is full" in way(code=1)
+    assert host.run("find", inside, "-type", "f").stdout == ""
+    host._sh(f"umount -l {inside}")  # rsync may be about to end
     way()
     way.arrived()

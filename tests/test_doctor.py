@@ -94,7 +94,7 @@ def test_neither_a_new_enough_python_nor_uv_fails(laptop):
     named(checks["environment tools"], "neither Python 3.8", "uv/install.sh")
 
 
-def test_programs_that_hang_or_break_cost_seconds_and_no_other_check(laptop):
+def test_programs_that_hang_or_break_delay_the_doctor_by_seconds_and_spoil_no_other_check(laptop):
     laptop.hosts.worker.program("tmux", "#!/bin/sh\nexec sleep 3600\n")
     laptop.hosts.worker.program("rsync", "#!/bin/sh\nexit 127\n")
     laptop.hosts.worker.program("df", "#!/bin/sh\necho '] x $(( -'\n")

@@ -1,4 +1,4 @@
-"""Whatever happens to line, machine or laptop: nothing is lost, and what is said is true."""
+"""Whatever happens to line, machine or laptop, nothing is lost and every message is true."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def test_a_gateway_that_is_down_is_named(laptop):
     assert "gateway cannot be reached" in refused(laptop, "jobs")
 
 
-def test_a_worker_that_is_down_is_not_taken_for_the_gateway(laptop):
+def test_a_worker_that_is_down_is_not_mistaken_for_the_gateway(laptop):
     laptop.hosts.worker.stop()
     said = refused(laptop, "jobs")
     assert "gateway answers, but cannot reach worker" in said
@@ -117,9 +117,9 @@ def test_a_changed_host_key_is_refused_with_the_way_out(laptop, name):
         local.write_text(local.read_text() + 'ssh = "my-gpu"\n')
     said = refused(laptop, "jobs")
     assert f"the host key of {name} has changed" in said
-    mend = re.search("ssh-keygen -R .*[^.\n]", said)[0]
-    assert mend == f'ssh-keygen -R "{name}"'
-    laptop.run("sh", "-c", mend)
+    fix = re.search("ssh-keygen -R .*[^.\n]", said)[0]
+    assert fix == f'ssh-keygen -R "{name}"'
+    laptop.run("sh", "-c", fix)
     assert "is not known yet" in refused(laptop, "jobs")
 
 
@@ -198,11 +198,10 @@ def small_disk(laptop, request):
     local.write_text(local.read_text() + f'folder = "{folder}"\n')
     worker.run("cp", "-r", "/home/ada/lab/my-experiment/repo.git", folder)
     worker.run("ln", "-s", "/home/ada/lab/my-experiment/envs", f"{folder}/envs")
-    yield lambda leave="": worker.run("sh", "-ec", fill, "sh", folder, str(leave), user="root")
-    worker._sh(f"umount -l {folder} /tmp/all 2>/dev/null || true")
+    return lambda leave="": worker.run("sh", "-ec", fill, "sh", folder, str(leave), user="root")
 
 
-def test_a_full_disk_refuses_a_start_and_leaves_nothing_half_made(laptop, small_disk):
+def test_a_full_disk_refuses_a_start_and_leaves_nothing_incomplete(laptop, small_disk):
     assert (
         ended_there(laptop, laptop.lab("run", "--no-record", "--", "true").split()[0])
         == "finished(0)"
@@ -367,7 +366,7 @@ def test_a_shallow_clone_is_told_how_to_become_whole(laptop):
     assert "its output: lab logs" in laptop.run(*words, **flat).stderr
 
 
-def test_another_user_of_the_machine_has_jobs_and_gpus_of_their_own(laptop):
+def test_each_user_of_a_machine_has_their_own_jobs_and_gpus(laptop):
     local = laptop.path / "machines.local.toml"
     mine = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
     logged(laptop, mine, "up")
@@ -509,7 +508,7 @@ def test_an_old_tmux_is_enough(laptop):
     assert "detached (from session shell-my-experiment-" in shown
 
 
-def test_without_git_there_it_says_so(laptop):
+def test_a_machine_without_git_is_named(laptop):
     laptop.hosts.worker.program("git", None)
     assert "worker has no git" in refused(laptop, "run", "--no-record", "--", "true", env={})
     assert "worker has no git" in refused(laptop, "sync", env={})

@@ -328,17 +328,10 @@ def test_on_a_full_disk_it_says_so_and_nothing_incomplete_is_in_place(laptop):
     models(laptop, best=os.urandom(3 * MB))
     inside = f"{laptop.inside}/data"
     laptop.hosts.laptop._sh(f"mount -t tmpfs -o size=1m tmpfs {inside}")
-    try:
-        done = fetch(laptop, code=1)
-        assert (
-            done.stderr.strip()
-            .splitlines()[-1]
-            .startswith("lab: the disk of this computer is full")
-        )
-        found = laptop.hosts.laptop.run("find", inside, "-type", "f")
-        assert found.stdout == ""
-    finally:
-        laptop.hosts.laptop._sh(f"umount -l {inside}")
+    done = fetch(laptop, code=1)
+    assert done.stderr.strip().splitlines()[-1].startswith("lab: the disk of this computer is full")
+    assert laptop.hosts.laptop.run("find", inside, "-type", "f").stdout == ""
+    laptop.hosts.laptop._sh(f"umount -l {inside}")
     fetch(laptop)
     assert (models_here(laptop) / "best").stat().st_size == 3 * MB
 

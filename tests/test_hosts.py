@@ -1,4 +1,4 @@
-"""The test bed keeps its own promises: what a remote test sees there, a real line would do too."""
+"""The test bed keeps its promises: its lines and hosts behave as real ones do."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ def test_the_worker_is_reached_through_the_gateway_only(hosts):
 
 
 def test_the_real_machine_is_another(hosts, tmp_path):
-    """What happens in a host is seen by nobody else: processes, files, programs, accounts."""
+    """Nothing that happens in a host is seen outside: processes, files, programs, accounts."""
     before = Path("/etc/passwd").read_bytes()
     names = {
         name: host.run("hostname").stdout.strip()
@@ -170,7 +170,7 @@ def test_delay_and_the_count_of_round_trips(hosts, ssh):
 
 
 def timed(action, below=0.0) -> float:
-    """How long it takes; with a bound on a busy machine the quickest of some tries."""
+    """Return the seconds it takes; with a bound, those of the first of ten tries below it."""
     for _ in range(10 if below else 1):
         begin = time.monotonic()
         action()
@@ -393,15 +393,23 @@ def test_cleaning_ends_what_a_test_left(hosts):
     for host in (hosts.laptop, hosts.worker):
         host.run("tmux", "new-session", "-d", "sleep 600")
         until(lambda host=host: "sleep 600" in lines(host))
-    hosts.laptop.run("mkdir", "mounted")
+    hosts.laptop.run("mkdir", "a folder")
     hosts.laptop.write(".ssh/config", CONFIG)
-    hosts.laptop.run("sshfs", "worker:", "mounted")
-    assert "mounted" in hosts.laptop.run("cat", "/proc/mounts").stdout
+    before = [mounts(host) for host in (hosts.laptop, hosts.worker)]
+    hosts.laptop.run("sshfs", "worker:", "a folder")
+    hosts.worker._sh("mount -t tmpfs none /home/ada; cd /home/ada; mkdir a; mount --bind /tmp a")
+    after = [mounts(host) for host in (hosts.laptop, hosts.worker)]
+    assert [len(now) - len(then) for now, then in zip(after, before, strict=True)] == [1, 2]
     hosts.laptop.clean()
-    assert "mounted" not in hosts.laptop.run("cat", "/proc/mounts").stdout
+    hosts.worker.clean()
+    assert [mounts(host) for host in (hosts.laptop, hosts.worker)] == before
     hosts.clean()
     assert [host.processes() for host in (hosts.laptop, hosts.gateway, hosts.worker)] == [[]] * 3
     plain(hosts, "true")
+
+
+def mounts(host) -> list[str]:
+    return host.run("cat", "/proc/self/mountinfo").stdout.splitlines()
 
 
 def test_signals_go_to_the_command(hosts):

@@ -1,4 +1,4 @@
-"""A host that asks is answered by a person at a terminal, once a day, and by nothing else."""
+"""A host that asks for a password or code is answered once a day, by a person at a terminal."""
 
 import re
 import subprocess
@@ -38,7 +38,7 @@ def laptop(served) -> Laptop:
 
 
 def log_in(laptop, *answers: str, expected=0):
-    """What a person does; the hosts ask in order."""
+    """Log in as a person does; the hosts ask in order."""
     with in_terminal(laptop, "lab login") as session:
         for answer in answers:
             read_until(session, "assword:")
@@ -47,7 +47,7 @@ def log_in(laptop, *answers: str, expected=0):
 
 
 def end_connection(laptop):
-    """What happens when the line is dead for too long."""
+    """Simulate what happens when the line is dead for too long."""
     host = laptop.hosts.laptop
     for path in (host.home / CONNECTIONS).iterdir():
         if path.suffix in ("", ".gate"):  # the machine's, and the gateway's that it rides on
@@ -101,7 +101,7 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
         long = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
         with in_terminal(laptop, f"lab logs -f {long}") as follower:
             read_until(follower, "up")
-            # it has shown what was there, and now takes the session for what comes
+            # it has shown what was there, and now follows the session
             until(lambda: any("tail -s" in line for _, _, line in hosts.worker.processes()))
             done = laptop.lab("jobs", check=False, env=QUICK)
             assert (done.returncode, "MaxSessions" in done.stderr) == (1, True)
@@ -120,7 +120,7 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
         assert done.returncode and "lab login" in done.stderr, done
     assert answers(laptop) == once
     log_in(laptop, *(answer.replace("111111", "222222") for answer in given))
-    until(lambda: get(laptop, url, "/api/status")[0] == 200, 60)
+    until(lambda: get(laptop, url, "/api/status", seconds=5)[0] == 200, 60)
     assert answers(laptop) == tuple(
         count + bool(kind) for count, kind in zip(once, (at_gateway, at_worker), strict=True)
     )

@@ -66,7 +66,7 @@ def life(laptop, cuts: dict[str, int], bare=True) -> tuple[dict, dict[str, int]]
 
 
 def recorded(laptop, job: str, log: str) -> dict:
-    """Everything that came home of the one run, but for times, ids and the like."""
+    """Everything of the one run that was fetched, without times, ids and the like."""
     (run,) = [path for path in (laptop.path / "runs").glob("2*") if path.is_dir()]
     changing = rf"{run.name}|{job}|\d+:\d\d:\d\d|\d{{4}}-\d\d-\d\d[T ][\d:.+]*"
     record = json.loads((run / "run.json").read_text())

@@ -53,7 +53,7 @@ def test_what_its_code_takes_from_the_project_is_there():
 
 
 def test_the_example_imports_what_it_declares_and_its_loop_uses_nothing_private():
-    """Somebody who adds a module copies from these; the loop is read first."""
+    """People copy from these to add a module, and read the loop first."""
     text = (SRC.parent.parent / "pyproject.toml").read_text("utf-8")
     declared = {re.split("[=><]", one)[0] for one in re.findall(r'(?m)^    "(.*?)"', text)}
     packages = {"PIL": "pillow", "sklearn": "scikit-learn", "lab": "dl-remote-lab"}
@@ -134,7 +134,7 @@ def test_help_prints_lines_that_can_be_copied(bake, module):
 
 
 def test_a_table_is_trained_resumed_and_tested_by_what_the_page_changes(clone, project):
-    """If the patch no longer fits the example, make it anew, and look at what the page says."""
+    """If the patch no longer fits the example, make it again, and check what the page says."""
     (clone.path / ".venv").symlink_to(project.path / ".venv")
     source = clone.path / "src/my_experiment"
     for path in (source / "images.py", source / "splitting.py", source / "plots.py"):

@@ -19,7 +19,7 @@ def laptop(ready_once):
 
 
 def lab(laptop, *arguments, code=0, **env) -> str:
-    """What it printed, on both streams; with a time-out, as nothing here may hang."""
+    """Return what it printed on both streams; with a timeout, as nothing here may hang."""
     done = laptop.run("lab", *arguments, env={**ENV, **env}, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

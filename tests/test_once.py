@@ -1,4 +1,4 @@
-"""What workers share is made by one of them."""
+"""What workers share is made once, by one of them."""
 
 import subprocess
 import sys

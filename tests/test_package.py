@@ -78,7 +78,7 @@ def test_bootstrap_is_short_and_src_has_only_the_users_package(project):
 
 
 def make_index(project, names: set[str], folder: Path) -> None:
-    """Make a package index of what a project has installed: pip takes a second for each of PyPI."""
+    """Make a package index of what a project has installed; PyPI takes a second per package."""
     (site,) = project.path.glob(".venv/lib/python3*/site-packages")
     for about in site.glob("*.dist-info"):
         name = re.sub("[-_.]+", "-", about.name.partition("-")[0]).lower()
@@ -111,7 +111,7 @@ def test_plain_venv_and_pip_are_all_a_colleague_needs(bake, project, tmp_path):
     project.run(*download, *settings["build-system"]["requires"])
     lock = (project.path / "requirements.txt").read_text("utf-8")
     make_index(installed, {*re.findall("(?m)^([a-z0-9-]+)==", lock), *LEFT_OUT}, index)
-    # compiled would be every file, most of which nothing here imports
+    # it would compile every file, most of which nothing here imports
     env = {"PIP_NO_COMPILE": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index.as_uri()}
     env |= {"PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""}
     project.run("env/bin/pip", "install", "--quiet", "-r", "requirements.txt", env=env)

@@ -117,13 +117,13 @@ print(json.dumps([len(split), (logits.argmax(dim=1) == labels).sum().item(), los
 
 
 def test_two_processes_score_every_sample_once(worked):
-    """On a split that does not divide evenly: the last batches are filled up with other samples."""
+    """On a split that does not divide evenly, so the last batches are padded with other samples."""
     runs = records(worked)
     run = next(name for name in runs if runs[name]["job"]["processes"] == 2)
     result = runs[run]["result"]
     models = worked.path / "data/stripes/models" / run
     samples, hits, loss = json.loads(worked.run("python", "-c", SCORES, models).stdout)
-    assert samples % (2 * 64) not in (0, 64), "else nothing is filled up"
+    assert samples % (2 * 64) not in (0, 64), "otherwise nothing is padded"
     assert result["accuracy"] * samples == pytest.approx(hits, abs=1e-3)
     assert result["loss"] == pytest.approx(loss, rel=1e-5)
 
@@ -241,7 +241,7 @@ def refused(**settings):
     try:
         train(**settings)
     except LabError as error:
-        assert sorted(models.iterdir()) == before, "something half-made is left"
+        assert sorted(models.iterdir()) == before, "something incomplete is left"
         assert "\\n" not in str(error), error
         return str(error)
     raise AssertionError("it was not refused")
@@ -552,7 +552,7 @@ for method in sys.argv[1:] if __name__ == "__main__" else ():
 
 
 def test_images_that_workers_load_are_read_once_in_each_of_them(project, tmp_path):
-    """Not once in every epoch, whose workers would be new ones; however they are started."""
+    """Not once per epoch with new workers, however they are started."""
     (tmp_path / "count.py").write_text(COUNT_READS)
     env = {"LAB_DATA": str(tmp_path / "data"), "LAB_PROJECT": str(project.path)}
     methods = ("fork", "spawn")
@@ -561,7 +561,7 @@ def test_images_that_workers_load_are_read_once_in_each_of_them(project, tmp_pat
         reads = [line.split(" ", 1) for line in (tmp_path / method).read_text().splitlines()]
         assert len({process for process, _ in reads}) == 3, "two workers, and what started them"
         assert len(reads) == len({(process, path) for process, path in reads})
-        assert int(images) <= len(reads) <= 2 * int(images) - 1, "the first one nobody read again"
+        assert int(images) <= len(reads) <= 2 * int(images) - 1, "nobody read the first one again"
 
 
 @pytest.mark.parametrize("name", ["Aaa", "Zebra", 'It\'s "quoted" \\ 日本 🚀'])
@@ -611,7 +611,7 @@ def test_every_notebook_begins_with_the_three_magic_lines_and_has_the_named_kern
         notebook = json.loads(path.read_text("utf-8"))
         code = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
         assert code[0] == HEADER
-        assert sum(map(len, code)) < 20, "the logic belongs into src"
+        assert sum(map(len, code)) < 20, "the logic belongs in src"
         assert notebook["metadata"]["kernelspec"]["name"] == "zebra-count"
 
 
@@ -703,7 +703,7 @@ def served_at(line: str) -> str | None:
 
 
 def lines(stream, seconds: float):
-    """The lines of a process's output, as they come; fails if none comes for so long."""
+    """Yield the lines of a process's output as they come; fail if none comes for so long."""
     while True:
         assert select.select([stream], [], [], seconds)[0], "the server says nothing"
         line = stream.readline()

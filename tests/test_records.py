@@ -139,7 +139,7 @@ def test_a_plot_stops_at_no_name_and_no_number_of_a_record(three):
     assert Path(three("plot", OLDEST, MIDDLE, "--metric", name).strip()).exists()
 
 
-def test_damaged_and_half_written_records_are_in_the_tables_as_such(three):
+def test_damaged_and_incomplete_records_are_marked_in_the_tables(three):
     whole = (three.runs / OLDEST / "run.json").read_text()
     for name, content in {
         "20000101-empty": "",
@@ -181,7 +181,7 @@ print(metrics["value"].tolist())
 # --- repeating a run, for real -------------------------------------------------------------------
 
 
-# In place of the real training, whose imports take seconds: numbers from the settings alone. It
+# Replaces the real training, whose imports take seconds: numbers from the settings alone. It
 # waits while there is the file `wait` beside the models.
 LIGHT = """
 import time
@@ -263,7 +263,7 @@ class Colleague(Lab):
         path.write_text(json.dumps(record, sort_keys=True, indent=2) + "\n")
 
     def copy(self, run: str, name: str, alter) -> str:
-        """Another record like this one, but for what `alter` does to its run.json."""
+        """Copy this record, with what `alter` does to its run.json."""
         shutil.copytree(self.runs / run, self.runs / name)
         self.change(name, alter)
         return name
@@ -349,7 +349,7 @@ def test_a_signal_ends_a_repetition_and_its_run_and_removes_the_checkout(desk, n
     assert desk.git("worktree", "list").count("\n") == 0
 
 
-def test_other_code_gives_a_difference_and_exit_code_1(desk):
+def test_different_code_gives_a_difference_and_exit_code_1(desk):
     """The record is changed to name a snapshot with three times the learning rate."""
     take = "from lab.code import snapshot; print(snapshot.take().commit)"
     commit = desk.run("python", "-c", take).stdout.strip()
@@ -371,7 +371,7 @@ def test_other_code_gives_a_difference_and_exit_code_1(desk):
 
 
 def test_a_run_from_before_its_project_was_renamed_is_reproduced_and_exported(desk, tmp_path):
-    """As in a bigger repository: its folder was old/ then, and is another one now."""
+    """As in a bigger repository: the folder of the project was old/, and is another one now."""
     commit = json.loads((desk.runs / desk.first / "run.json").read_text())["code"]["commit"]
     index = {"GIT_INDEX_FILE": str(tmp_path / "index")}
     desk.run("git", "read-tree", "--prefix=old/", commit, **index)
@@ -476,7 +476,7 @@ def test_the_recorded_environment_is_built_when_the_lock_is_another_one(desk, pr
 def test_a_file_that_a_setting_names_is_found_again_by_reproduce_and_by_a_colleague(
     project, data, tmp_path
 ):
-    """By one name, wherever their data is; and another file of that name is not taken for it."""
+    """By one name, wherever their data is; another file of that name is not mistaken for it."""
     path, disk = clone_of(project, tmp_path / "desk/my-experiment"), tmp_path / "disk"
     shutil.copytree(data, disk)
     desk = Colleague(project, path, disk)

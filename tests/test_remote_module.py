@@ -1,4 +1,4 @@
-"""What a notebook does with a machine: jobs are started and shown, curves follow running jobs."""
+"""lab.remote in a notebook: jobs are started and shown, curves follow running jobs."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def notebook(laptop, script: str) -> str:
     return laptop.run("python", "-c", shell, START + script, stderr=subprocess.STDOUT).stdout
 
 
-def test_a_job_is_started_looked_after_and_brought_home(laptop):
+def test_a_job_is_started_watched_and_fetched(laptop):
     script = """
 job = remote.run("with", "steps=2", "wait_for=/tmp/go", name="<b>first</b>")
 print(job)

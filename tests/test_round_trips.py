@@ -29,7 +29,7 @@ def plain(laptop) -> list[str]:
 
 
 def quiet(hosts) -> bool:
-    """Whether nothing went through the line for a while."""
+    """Whether nothing has passed the line for a while."""
     hosts.traffic()
     time.sleep(0.3)
     return hosts.traffic().up == 0

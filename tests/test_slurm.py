@@ -1,4 +1,4 @@
-"""Jobs by Slurm, on a real one: started, followed, stopped; every end told apart; going on."""
+"""Jobs on a real Slurm: started, followed, stopped, continued; every kind of end is told apart."""
 
 import json
 import random
@@ -32,13 +32,13 @@ def laptop(cluster):
     until(lambda: not cluster.hosts.slurm("squeue", "-h").strip(), what="an empty queue")
 
 
-def ask_anew(laptop):
+def ask_again(laptop):
     """Let the next command ask Slurm, as one does a minute later."""
     laptop.hosts.login1.path(QUEUE).unlink(missing_ok=True)
 
 
 def state(laptop, id: str) -> str:
-    ask_anew(laptop)
+    ask_again(laptop)
     return job(laptop, id)["state"]
 
 
@@ -53,7 +53,7 @@ def count(laptop, file: str, id: str, *options: str, last=100000, pause=0.1) -> 
 
 
 def points(laptop, file: str) -> list[tuple[int, str, int]]:
-    """The attempt, the node and the number of each point."""
+    """Return the attempt, the node and the number of each point."""
     path = laptop.hosts.login1.path(f"/srv/ada/{file}")
     lines = path.read_text().splitlines() if path.exists() else []
     return [(int(a), node, int(n)) for a, node, n in map(str.split, lines)]
@@ -99,7 +99,7 @@ SHOW = "HOST=$(cat /proc/sys/kernel/hostname); export HOST; env"
 
 
 def lines_of(host) -> list[str]:
-    """What runs there, but for the connection that is kept open."""
+    """The processes there, without the connection that is kept open."""
     return [line for _, _, line in host.processes() if not line.startswith("sshd: ada")]
 
 
@@ -193,7 +193,7 @@ def test_a_stop_ends_what_waits_what_runs_and_what_was_requeued(laptop):
 def test_every_end_is_told_apart_and_what_was_interrupted_goes_on(laptop):
     """Everything at once, as each of these takes Slurm half a minute and more."""
     hosts = laptop.hosts
-    # an attempt whose node has failed lives on beside the next one
+    # an attempt whose node has failed goes on beside the next one
     failed = count(laptop, "failed", "failed")
     until(lambda: points(laptop, "failed"))
     _, lost, _ = points(laptop, "failed")[-1]
@@ -239,7 +239,7 @@ def test_preemption_tells_the_command_in_time_and_it_goes_on(laptop):
     until(lambda: 2 in attempts(laptop, "preempted"), seconds=200)
     numbers = [n for _, _, n in points(laptop, "preempted")]
     assert numbers == [*range(1, len(numbers) + 1)]
-    # lab logs -f goes over from one attempt to the next
+    # lab logs -f goes on from one attempt to the next
     following = laptop.popen("lab", "logs", "-f", id)
     laptop.lab("stop", id)
     shown, _ = following.communicate(timeout=100)

@@ -36,7 +36,7 @@ def config(laptop):
 
 
 def machine(laptop, **keys):
-    """Write machines.toml anew, with one machine; nothing personal."""
+    """Replace machines.toml: one machine, and nothing personal."""
     lines = [f"{key} = {value!r}" for key, value in {"folder": "lab/x", **keys}.items()]
     (laptop.path / "machines.toml").write_text("[machines.gpu]\n" + "\n".join(lines) + "\n")
     (laptop.path / "machines.local.toml").write_text("")
@@ -104,7 +104,7 @@ def test_a_port_comes_home_through_the_installed_forward(laptop):
     line = laptop.popen("ssh", "-N", f"{NAME}-own")
     fetch = (
         "import time, urllib.request as u\n"
-        "for _ in range(100):\n"
+        "for _ in range(600):\n"
         "    try: print(u.urlopen('http://127.0.0.1:8888', timeout=2).read().decode()); break\n"
         "    except OSError: time.sleep(0.1)\n"
     )

@@ -1,4 +1,4 @@
-"""Every command acts on the project that one stands in, whichever environment is active."""
+"""Every command acts on the project of the current folder, whichever environment is active."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ def test_lab_project_names_the_project_from_anywhere(project, elsewhere, tmp_pat
     assert "20260101-000000" in lab(project, tmp_path, "runs", env=env).stdout
 
 
-def test_in_no_project_one_line_says_so(project, tmp_path):
+def test_outside_of_a_project_one_line_says_so(project, tmp_path):
     done = lab(project, tmp_path, "runs", check=False)
     assert (done.returncode, done.stdout.count("\n")) == (1, 1)
     assert "is not in a project" in done.stdout

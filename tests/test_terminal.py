@@ -17,7 +17,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def on_terminal(laptop, command: str, columns=80, **env) -> subprocess.CompletedProcess:
-    """A command in a terminal, run to its end; what it showed, and its exit code."""
+    """Run a command in a terminal to its end; return what it showed, and its exit code."""
     wrapped = f"stty rows 40 cols {columns}; {command}"
     words = ["script", "-qec", wrapped, "/dev/null"]
     # errors="replace": a bar may be cut within a character
@@ -66,7 +66,7 @@ def test_without_a_terminal_there_are_plain_lines_and_no_bars(laptop):
         assert not found, f"{command}: {found}"
 
 
-def test_nothing_is_coloured_and_uv_respects_no_color(laptop):
+def test_lab_prints_no_color_and_uv_respects_no_color(laptop):
     first, second = worked(laptop)
     for command in ("jobs", "runs", f"show {first}", f"compare {first} {second}", "doctor"):
         assert not COLOUR.search(on_terminal(laptop, f"lab {command}").stdout)
@@ -75,7 +75,7 @@ def test_nothing_is_coloured_and_uv_respects_no_color(laptop):
     assert not COLOUR.search(on_terminal(laptop, "lab setup", NO_COLOR="1").stdout)
     laptop.hosts.worker.run("sh", "-c", rebuild)
     done = on_terminal(laptop, "lab setup")
-    assert COLOUR.search(done.stdout), "else this test has not seen uv at all"
+    assert COLOUR.search(done.stdout), "otherwise this test has not seen uv at all"
     assert "Installed" in done.stdout and "gpu is ready" in done.stdout
 
 

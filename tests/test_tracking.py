@@ -193,7 +193,7 @@ def tiny_with_torch(project, preloaded_with_torch, tmp_path):
 
 
 def wait_for(condition, what: str):
-    """The condition's value once it is true; polled, with an end for a test that fails."""
+    """Poll a condition until it is true, and return its value; a failing test ends, too."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         value = condition()
@@ -204,7 +204,7 @@ def wait_for(condition, what: str):
 
 
 def read_until(process, line: str) -> str:
-    """What the process printed until this line."""
+    """Return what the process prints, up to this line."""
     text = ""
     for got in process.stdout:
         text += got
@@ -217,7 +217,7 @@ def read_until(process, line: str) -> str:
 
 
 def test_forty_runs_started_at_one_instant_leave_forty_complete_records(tiny):
-    """Real processes: forked when everything is imported, let go by one closing pipe."""
+    """Real processes: forked when everything is imported, started together by closing a pipe."""
     body = """
     with tracking.metrics(_run) as log:
         log(1, {"loss": 0.5})
@@ -424,7 +424,7 @@ def test_sacreds_habits_in_configurations_and_errors_hold(tiny):
 
 
 def test_a_seed_that_sacred_has_drawn_is_that_of_each_attempt_and_repetition(tiny):
-    """The configuration has none of its own, which is for Sacred to draw one."""
+    """The configuration has no seed, so Sacred draws one."""
     script = tiny.script(
         "    print('drawn', _config['seed'], tracking.make_config(Config, _config))"
     )
@@ -500,7 +500,7 @@ def test_output_is_complete_and_the_state_true_after(tiny, outcome):
 
 
 def test_output_is_in_the_record_as_soon_as_the_run_has_ended(tiny):
-    """And stdout is as before: later output belongs to no run."""
+    """Afterwards stdout is as before: later output belongs to no run."""
     body = """
     pass
 
@@ -1360,7 +1360,7 @@ ex.run_commandline()
 
 
 def test_a_slow_rank_resumes_the_run_that_rank_0_has_chosen(tiny):
-    """The last run is by then that of rank 0 itself."""
+    """By then, the last run is that of rank 0 itself."""
     (tiny.folder / "choosing.py").write_text(CHOOSING)
     tiny.run_script(tiny.folder / "choosing.py")
     first = tiny.record.name
@@ -1462,7 +1462,7 @@ sys.exit()
 
 
 def test_observers_that_a_user_adds_get_all_output_and_the_end_that_the_record_has(tiny):
-    """And what cannot be printed, of which Sacred makes a traceback, is named and fails the run."""
+    """What cannot be printed, and makes Sacred raise, fails the run and is named."""
     done = tiny.run(OBSERVED, cwd=tiny.folder)
     raised = re.findall(r"raised (\w+)", done.stdout)
     assert raised == ["ValueError", "Terminated", "RecordError", "RecordError"], done.stdout
@@ -1502,7 +1502,7 @@ def mongo(tmp_path):
     subprocess.run(["uv", "venv", "--quiet", server], check=True)
     install = [*uv, "--python", str(server), "secantusdb", "pymongo"]
     if subprocess.run(install).returncode:
-        pytest.skip("the package secantusdb cannot be had here")
+        pytest.skip("the package secantusdb cannot be installed on this machine")
     subprocess.run([*uv, "--target", str(tmp_path / "pymongo"), "pymongo"], check=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

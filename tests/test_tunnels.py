@@ -147,7 +147,7 @@ def test_at_a_terminal_the_browser_is_opened_and_elsewhere_not(laptop):
     shown = laptop.run(*command, env=env).stdout
     url = shown.split()[-1]
     assert url in page.read_text()
-    # everybody on this computer can see with what a program is started
+    # every user of this computer can see the arguments of a program
     assert url.split("token=")[1] not in opened.read_text() and opened.read_text().count("\n") == 1
 
 
@@ -157,7 +157,7 @@ def test_a_taken_port_is_left_alone_and_its_server_never_sees_the_token(laptop):
     foreign += "  print(s.path, s.headers, flush=True); s.send_response(200); s.end_headers()\n"
     foreign += "h.HTTPServer(('127.0.0.1', 8888), H).serve_forever()"
     server = laptop.popen("sh", "-c", f"exec python -c {shlex.quote(foreign)} >{'~/foreign.log'}")
-    until(lambda: get(laptop, "http://127.0.0.1:8888", "/hello")[0] == 200)
+    until(lambda: get(laptop, "http://127.0.0.1:8888", "/hello", seconds=5)[0] == 200)
     done = laptop.run("lab", "notebook", env=QUICK)
     url = done.stdout.splitlines()[-1]
     assert url.startswith("http://127.0.0.1:8889/lab?token=")
@@ -178,16 +178,16 @@ def test_a_taken_port_is_left_alone_and_its_server_never_sees_the_token(laptop):
 def test_a_tunnel_comes_back_after_a_lost_connection_on_the_same_port(laptop):
     url = notebook(laptop)
     laptop.hosts.reset()
-    until(lambda: get(laptop, url, "/api/status")[0] == 200)
+    until(lambda: get(laptop, url, "/api/status", seconds=5)[0] == 200)
     laptop.hosts.refuse()
-    until(lambda: "cannot be reached" in tunnels(laptop)[0]["state"], 30)
-    assert get(laptop, url, "/api/status")[0] == 0
+    until(lambda: "cannot be reached" in tunnels(laptop)[0]["state"])
+    assert get(laptop, url, "/api/status", seconds=5)[0] == 0
     laptop.hosts.heal()
-    until(lambda: get(laptop, url, "/api/status")[0] == 200, 60)
+    until(lambda: get(laptop, url, "/api/status", seconds=5)[0] == 200, 60)
     laptop.hosts.drop()  # as after a sleep: the line looks well, and nothing comes
     until(lambda: tunnels(laptop)[0]["state"] not in ("answers", "does not answer"), 60)
     laptop.hosts.heal()
-    until(lambda: get(laptop, url, "/api/status")[0] == 200, 60)
+    until(lambda: get(laptop, url, "/api/status", seconds=5)[0] == 200, 60)
     assert cell(laptop, url) == ["2", "my-experiment"]
     assert count_connections(laptop) == 1
 
@@ -197,16 +197,16 @@ def test_a_tunnel_comes_back_after_the_laptop_slept_and_woke_in_another_network(
     slow = {"LAB_PATIENCE": "300"}  # ssh itself finds the line dead after a quarter of an hour
     url = notebook(laptop, env={**clock.env, **slow})
     laptop.hosts.move()
-    assert get(laptop, url, "/api/status")[0] == 0
+    assert get(laptop, url, "/api/status", seconds=5)[0] == 0
     assert tunnels(laptop)[0]["state"] == "does not answer"
     clock.forward(1)
-    until(lambda: get(laptop, url, "/api/status")[0] == 200, 60)
+    until(lambda: get(laptop, url, "/api/status", seconds=5)[0] == 200, 60)
     assert tunnels(laptop)[0]["state"] == "answers"
     assert count_connections(laptop) == 1
 
 
 def here(laptop) -> tuple:
-    """What is there on the laptop: processes, ports that listen, files of tunnels."""
+    """What exists on the laptop: processes, listening ports, files of tunnels."""
     host = laptop.hosts.laptop
     listening = host.run("ss", "-ltnH").stdout
     files = sorted(path.name for path in (host.home / STATE / "tunnels").glob("*"))
@@ -214,7 +214,7 @@ def here(laptop) -> tuple:
 
 
 def looked(laptop, part: str) -> None:
-    """Wait until a process that does nothing but look at its clock has looked at it anew."""
+    """Wait until a process that only watches its clock has looked at it again."""
     (pid,) = [pid for pid, command in everything(laptop.hosts.laptop).items() if part in command]
     waits = f"awk '/^voluntary/ {{ print $2 }}' /proc/{pid}/status"
     more = f'before=$({waits}); until [ "$({waits})" -ge $((before + 3)) ]; do sleep 0.5; done'
@@ -430,7 +430,7 @@ def test_two_projects_have_a_server_and_a_tunnel_each(laptop, worker):
 
 
 class Eves(Laptop):
-    """A colleague's laptop: a home, a name and a user of its own, where the first one stands."""
+    """A colleague's laptop: another home, name and user in the place of the first one's."""
 
     def _options(self, options: dict) -> dict:
         own = {"HOME": "/home/eve", "LOGNAME": "eve", "PYTHONPATH": f"{self.inside}/src"}
@@ -526,9 +526,9 @@ def test_tensorboard_shows_the_curves_of_a_run_that_goes_on_there(laptop):
     assert url == "http://127.0.0.1:6006"
 
     def steps() -> list[int]:
-        (run,) = json.loads(get(laptop, url, "/data/runs")[1]) or [""]
+        (run,) = json.loads(get(laptop, url, "/data/runs", seconds=5)[1]) or [""]
         asked = f"/data/plugin/scalars/scalars?tag=train%2Floss&run={run}"
-        code, body = get(laptop, url, asked)
+        code, body = get(laptop, url, asked, seconds=5)
         return [point[1] for point in json.loads(body)] if run and code == 200 else []
 
     until(lambda: steps() == [1], 60, "the first step")
@@ -540,7 +540,7 @@ def test_tensorboard_shows_the_curves_of_a_run_that_goes_on_there(laptop):
     assert (one["name"], one["state"]) == ("my-experiment-gpu-tensorboard", "answers")
     assert "tensorboard" not in str(everything(laptop.hosts.worker).values())
     laptop.hosts.refuse()
-    until(lambda: "shows what was fetched before" in tunnels(laptop)[0]["state"], 40)
+    until(lambda: "shows what was fetched before" in tunnels(laptop)[0]["state"])
     assert steps() == [1]
     laptop.hosts.heal()
     go.touch()
@@ -562,5 +562,5 @@ def test_tensorboard_local_asks_no_machine(laptop):
     assert [line.split()[3] for line in listening] == ["127.0.0.1:6006"]
 
 
-def test_a_tensorboard_at_which_nobody_looked_for_twelve_hours_ends_and_leaves_nothing(laptop):
+def test_a_tensorboard_that_nobody_used_for_twelve_hours_ends_and_leaves_nothing(laptop):
     ends_unused(laptop, ["tensorboard", "--local"], "data/runs", "lab.browser.tensorboard_server")

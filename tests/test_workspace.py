@@ -26,7 +26,7 @@ def tree(laptop, place) -> dict[str, str]:
 def everything(folder) -> dict[str, tuple]:
     """Every file below a folder, with what would show a change."""
     found = {str(path): path.lstat() for path in folder.rglob("*") if path.is_file()}
-    # git touches a pack when it meets an object of it again
+    # git touches a pack when it writes an object that the pack has already
     return {
         p: (s.st_ino, s.st_size, p.endswith(".pack") or s.st_mtime_ns) for p, s in found.items()
     }
@@ -315,7 +315,7 @@ def test_a_folder_that_may_not_be_written_is_named(laptop):
     assert "repo.git on worker: check its free space and your permissions." in done.stderr
 
 
-def test_a_sync_that_fails_half_way_says_so_and_the_next_one_completes_it(laptop):
+def test_a_sync_that_fails_halfway_says_so_and_the_next_one_completes_it(laptop):
     worker, stuck = laptop.hosts.worker, f"/home/ada/{WORK}/tests"
     worker._sh(f"mount --bind {stuck} {stuck}; mount -o remount,bind,ro {stuck}")
     for name in ("README.md", "tests/test_experiment.py"):

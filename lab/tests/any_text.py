@@ -1,4 +1,4 @@
-"""Text from outside for property tests: any, and what a hostile machine makes of a good answer.
+"""Text from outside for property tests: any text, and good answers that a hostile machine spoils.
 
 Few examples, always the same ones, and no time limit for one: quick, and never flaky.
 """

@@ -44,7 +44,7 @@ FOREIGN = (
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """After a test each signal is handled as before; ignored ones, children would ignore, too."""
+    """Restore the handlers of signals after each test; children inherit the ignored ones."""
     before = {
         one: signal.getsignal(one)
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -56,9 +56,9 @@ def signals() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def memory(tmp_path_factory) -> Iterator[Path]:
-    """Where the folders of the tests lie: in memory, if there is room and programs can be run.
+    """Where the folders of the tests lie: in memory, if there is room and programs can run.
 
-    On a disk git, fsync and the removal of small files made the whole take half as long again.
+    On a disk, git, fsync and removing small files made the tests take half as long again.
     """
     for left in MEMORY.glob("lab-tests-*"):  # by a session that was killed
         if not Path("/proc", left.name.removeprefix("lab-tests-")).exists():
@@ -87,7 +87,7 @@ def home(memory, monkeypatch) -> Iterator[Path]:
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
-    # short: for a longer path the sockets lie in a folder that all tests of all workers would share
+    # short: with a longer path the sockets lie in a folder that all tests of all workers share
     short = MEMORY if memory.is_relative_to(MEMORY) else "/tmp"
     with tempfile.TemporaryDirectory(prefix="lab-", dir=short, ignore_cleanup_errors=True) as path:
         monkeypatch.setenv("HOME", path)
@@ -110,7 +110,7 @@ def project(home, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def committed(tmp_path_factory) -> Path:
-    """The .git of the empty project once it is committed: a copy takes less than three of git."""
+    """The .git of the empty project with one commit; copying it is faster than running git."""
     folder = tmp_path_factory.mktemp("committed")
     (folder / "pyproject.toml").write_text(SETTINGS)
     (folder / "requirements.txt").touch()
@@ -131,7 +131,7 @@ def repository(project, committed) -> Path:
 
 @pytest.fixture(scope="session")
 def uv_cache(tmp_path_factory) -> Path:
-    """uv's cache, away from the developer's: once for all, as uv looks at each Python at first."""
+    """A cache of uv that is not the developer's; shared, as uv inspects each Python only once."""
     return tmp_path_factory.mktemp("uv-cache")
 
 

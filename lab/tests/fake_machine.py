@@ -1,7 +1,7 @@
-"""A machine for tests in process: this computer, with a home and programs of its own.
+"""A fake machine for tests in process: this computer, with its own home and programs.
 
 The scripts are the real ones, run by sh. Only ssh is replaced: it runs its command locally. tmux is
-missing, as its server would stay.
+missing, as its server would outlive the test.
 """
 
 import os
@@ -36,7 +36,7 @@ UNIQUE = f"{os.getpid():06}"[-6:].translate(str.maketrans("0123456789", "abcdefg
 PYPROJECT = '[tool.lab]\npython = "3.11"\n'
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for a condition."""
     end = time.monotonic() + seconds
     while not condition():
@@ -142,7 +142,7 @@ class FakeMachine:
         return control.get(self.connection, id)
 
     def wait_for(self, id: str) -> Job:
-        """The job, once it has ended. Looking for its file costs nothing, unlike asking for it."""
+        """Wait for the end of a job; return it. Looking for its file is cheaper than asking."""
         until((self.folder / "jobs" / id / "exit_code").exists)
         return self.get(id)
 

@@ -1,4 +1,4 @@
-"""Running git in tests."""
+"""Runs git in tests."""
 
 import subprocess
 from pathlib import Path

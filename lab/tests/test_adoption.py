@@ -48,7 +48,7 @@ def wheel(tmp_path) -> Path:
 
 @pytest.fixture
 def write(home, tmp_path, monkeypatch, index):
-    """A function that commits files as a repository of their own, in which one stands then."""
+    """A function that commits files as a repository, and makes that the current folder."""
     path = (tmp_path / "Sugar level").resolve()
 
     def commit(**files: str) -> Path:
@@ -253,9 +253,7 @@ def test_the_python_that_is_proposed_is_one_that_the_project_allows(write, named
     assert survey.find_repository(path).propose() == survey.Answers("sugar", proposed)
 
 
-def test_packages_in_a_form_that_is_not_read_are_said_and_a_list_of_them_is_taken_later(
-    write, init
-):
+def test_packages_in_an_unknown_format_are_reported_and_a_list_of_them_is_taken_later(write, init):
     path = write(**{"environment.yml": "dependencies: [tiny]\n"})
     code, printed = init("--yes")
     assert code == 0 and "environment.yml" in printed

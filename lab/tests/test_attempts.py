@@ -1,4 +1,4 @@
-"""A job that is started anew goes on in one record, and an older attempt writes no more."""
+"""A job that is started again continues its record, and an older attempt writes no more."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def job(tmp_path, monkeypatch):
 
 @pytest.fixture
 def ended(monkeypatch):
-    """Exit codes with which check() has ended this process, which goes on for the test."""
+    """The exit codes of check(), which does not end this process as it otherwise would."""
 
     class End(BaseException):
         pass
@@ -105,7 +105,7 @@ def test_the_exit_code_says_whether_the_job_goes_on(job):
     data=st.data(),
 )
 def test_points_are_dropped_wherever_the_file_was_cut_off(logged, data, tmp_path_factory):
-    """The points before a checkpoint stay, and with the new ones they are as if nothing was cut."""
+    """The points before a checkpoint stay, and with the new ones they are as without the cut."""
     folder = tmp_path_factory.mktemp("record")
     saved = data.draw(st.integers(0, len(logged)), "points before the checkpoint")
 
@@ -237,7 +237,7 @@ def test_a_signal_asks_a_run_that_looks_for_it_and_ends_another(job, number):
 
 
 def test_workers_ignore_the_signals_until_the_run_has_ended(job):
-    """As torch's DataLoader has them: forked, and ended by SIGTERM."""
+    """Like the workers of torch's DataLoader: forked, and ended by SIGTERM."""
     job(1)
     fork = multiprocessing.get_context("fork")
     with interrupts.as_exceptions():
@@ -404,7 +404,7 @@ def test_show_and_runs_name_the_attempts(record, job, capfd):
 
 
 def test_an_older_attempt_whose_draft_was_removed_ends_as_such(job, ended, tmp_path):
-    """It was about to rename its last run.json when the newer one began: its record is no less."""
+    """It was about to rename its last run.json when the newer one began: the record is complete."""
     job(1, newest=2)
     recorder = RunFolder(tmp_path / "runs")
     with pytest.raises(ended, match="75"):

@@ -1,4 +1,4 @@
-"""What happens between two steps: the moment is forced, by a program that does it just then."""
+"""Events between two steps of lab: a program forces them at that very moment."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ def test_a_dataset_is_put_in_place_by_one_at_a_time(machine, project, monkeypatc
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     (pets / "manifest.json").write_text(json.dumps({"files": hashes}))
     data = machine.folder / "data"
-    # who puts something in place looks whether anybody else could do so now
+    # whoever puts something in place checks whether anybody else could do so now
     look = f"flock -n {data} true && touch {machine.home}/free; touch {machine.home}/moved"
     machine.program("mv", f"{look}; exec_real")
     datasets.push(machine.connection, "pets")

@@ -1,4 +1,4 @@
-"""lab clean removes what can be made again or is at home, and nothing that anybody uses."""
+"""lab clean removes what can be made again or is at home, and nothing that is in use."""
 
 import fcntl
 import json

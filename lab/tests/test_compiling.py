@@ -17,7 +17,7 @@ def test_what_torch_imports_late_is_compiled_once_beside_the_run(tmp_path, monke
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    assert compiling.start() is None, "each run would begin anew"
+    assert compiling.start() is None, "each run would start it again"
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setattr(compiling.os, "cpu_count", lambda: 2)
     process = compiling.start()

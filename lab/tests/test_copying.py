@@ -52,7 +52,7 @@ def test_a_tar_stream_whose_writer_dies_is_given_up(machine, tmp_path, monkeypat
     thread = threading.Thread(target=push, daemon=True)
     thread.start()
     thread.join(60)
-    assert not thread.is_alive(), "it waits for ever"
+    assert not thread.is_alive(), "it waits forever"
     assert [type(error) for error in raised] in ([ModuleNotFoundError], [ZeroDivisionError])
 
 

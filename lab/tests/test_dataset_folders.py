@@ -186,7 +186,7 @@ def test_a_file_that_changes_while_it_is_copied_is_named_and_not_kept(project, s
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "-x", "models/x", "Models/x", "a/.x", "", "x/HEAD"])
-def test_a_manifest_from_elsewhere_names_no_file_that_programs_would_take_for_more(name):
+def test_a_foreign_manifest_names_no_file_that_programs_would_misread(name):
     assert not is_file_of_dataset(name)
     text = json.dumps({"files": {name: "0" * 64}})
     with pytest.raises(DatasetError):

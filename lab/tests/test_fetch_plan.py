@@ -21,7 +21,7 @@ ENTRY = [[1, 1], [[5, 5], [1, 2]]]  # in the state: the remote fingerprint, the 
         ((1, 1), None, (1, 1), "compare"),
     ],
 )
-def test_what_to_do_depends_on_what_an_earlier_fetch_brought(remote, entry, local, action):
+def test_what_a_fetch_does_depends_on_what_an_earlier_one_brought(remote, entry, local, action):
     assert fetch_plan.decide(remote, entry, local) == action
 
 
@@ -56,7 +56,7 @@ def test_no_path_leads_out_of_the_folder_of_a_run(path):
     "path",
     ["d/models/r", "-d/models/r/f", "d/train/r/f", "d/models/../x/y", "/d/models/r/f", "d", ""],
 )
-def test_of_the_data_only_models_come(path):
+def test_only_the_models_of_the_data_folder_are_fetched(path):
     assert fetch_plan.is_expected("data", "d/models/r/f")
     assert not fetch_plan.is_expected("data", path)
 

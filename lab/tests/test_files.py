@@ -39,7 +39,7 @@ def test_a_file_that_was_not_there_is_not_there_after_an_error(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_two_who_write_at_one_time_have_drafts_of_their_own(tmp_path):
+def test_two_concurrent_writers_have_drafts_of_their_own(tmp_path):
     path = tmp_path / "file"
     with files.replacing(path) as first, files.replacing(path) as second:
         first.write_text("first")

@@ -36,7 +36,7 @@ def test_an_answer_that_comes_byte_by_byte_is_complete():
 
 
 @pytest.mark.parametrize("at", range(len(WHOLE)))
-def test_an_answer_that_ends_early_has_no_code_and_no_part_of_the_mark(at):
+def test_an_answer_that_ends_early_has_no_exit_code_and_no_part_of_the_mark(at):
     code, received = feed(WHOLE[:at])
     assert code is None
     assert OUTPUT.startswith(b"".join(received))

@@ -1,4 +1,4 @@
-"""An attempt that stands still anywhere, and wakes after a newer one, changes nothing.
+"""An attempt that freezes anywhere, and wakes after a newer one has begun, changes nothing.
 
 Each attempt is a fork, so that what a run imports is imported once.
 """

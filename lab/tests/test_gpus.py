@@ -39,13 +39,13 @@ def machine(tmp_path):
     return list_gpus
 
 
-def test_memory_in_use_without_a_process_is_somebodys(machine):
+def test_memory_in_use_without_a_process_belongs_to_somebody(machine):
     code, lines = machine()
     assert code == 0
     assert lines == ["0||4|40960|NVIDIA A100", "1|somebody|9000|40960|NVIDIA A100"]
 
 
-def test_a_process_makes_a_gpu_its_users_and_one_that_ended_is_somebodys(machine):
+def test_a_gpu_belongs_to_the_user_of_its_process_and_to_somebody_if_that_has_ended(machine):
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     _, lines = machine(apps=f"GPU-a, {os.getpid()}\nGPU-b, 999999999\n")
     assert [line.split("|")[1] for line in lines] == [user, "somebody"]

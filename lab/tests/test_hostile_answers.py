@@ -197,7 +197,7 @@ def judge_facts(text: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("facts", [FACTS, CLUSTER], ids=["machine", "cluster"])
-def test_whatever_one_fact_says_the_doctor_judges_it(facts):
+def test_the_doctor_judges_any_value_of_any_fact(facts):
     for text in spoil_each(facts):
         judge_facts(text)
 
@@ -217,7 +217,7 @@ PARSERS = {
 
 
 @pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__module__)
-def test_whatever_one_word_of_an_answer_is_it_is_read_or_refused(parse, monkeypatch):
+def test_any_word_in_an_answer_is_read_or_refused(parse, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)  # no rsync is asked its version
     answer = PARSERS[parse]
     parse(answer)

@@ -90,7 +90,7 @@ def test_of_the_runs_of_a_job(text):
 
 
 @pytest.mark.parametrize("number", ["9" * 200, "²", "-1", "x"])
-def test_an_attempt_that_is_no_number_is_none(monkeypatch, number):
+def test_an_attempt_that_is_not_a_number_is_ignored(monkeypatch, number):
     monkeypatch.setenv("LAB_JOB_FOLDER", "/nowhere")
     monkeypatch.setenv("LAB_ATTEMPT", number)
     assert attempted.choose_id(["x"], "wanted") == "wanted"
@@ -140,7 +140,7 @@ def test_what_slurm_says_of_a_job_is_data(cluster, text):  # noqa: F811
 
 @pytest.mark.slow
 def test_what_a_jobs_folder_says_on_a_machine_is_data(machine):
-    """Each file that tells how it stands; other users may write there where a team shares it."""
+    """Each file that holds its state; where a team shares the folder, others may write there."""
     folder = machine.job(ID)
     names = ("exit_code", "pid", "phase", "gpus", "wrote", "job.json")
     for text in (one for one in NASTY if "\0" not in one):

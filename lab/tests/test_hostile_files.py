@@ -51,7 +51,7 @@ def test_of_a_lock(text):
     lock.SOURCE.findall(text)
 
 
-def test_a_marker_that_is_none_ends_no_run():
+def test_an_invalid_marker_ends_no_run():
     for text in spoil_each(LOCK):
         installed.read_pins(text)
     for text in ("x" * 5000, f"python_version < '{'9' * 5000}'", "'x' < '3.11'", "\0 < '3.11'"):

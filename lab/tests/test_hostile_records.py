@@ -199,8 +199,8 @@ def test_a_spreadsheet_takes_no_text_of_a_record_for_a_formula(desk):
 # --- where text leaves ----------------------------------------------------------------------------
 
 
-def test_whatever_lab_prints_steers_no_terminal(desk, monkeypatch, capsys):
-    """Errors, tracebacks and wrong usage included; new code needs no thought of it."""
+def test_nothing_that_lab_prints_steers_a_terminal(desk, monkeypatch, capsys):
+    """Errors, tracebacks and wrong usage included, without any care taken by new code."""
 
     def fail(*_: object) -> None:
         print(ESCAPES)
@@ -235,7 +235,7 @@ def test_an_error_that_quotes_much_is_short(desk):
 
 @pytest.mark.parametrize("name", ["machines.toml", "machines.local.toml", "requirements.txt"])
 @pytest.mark.parametrize("kind", ["fifo", "endless", "folder", "deep", "binary", "big"])
-def test_a_configuration_that_is_no_such_file_is_a_line(desk, name, kind):
+def test_a_configuration_that_is_not_a_file_is_one_line(desk, name, kind):
     path = desk.project / name
     if kind == "fifo":
         os.mkfifo(path)

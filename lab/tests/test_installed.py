@@ -73,7 +73,7 @@ def test_a_project_without_a_lock_has_nothing_to_differ_from(project, tmp_path):
 def test_reproduce_takes_an_environment_only_if_all_in_it_is_as_locked(
     project, monkeypatch, differences
 ):
-    """The hash of the lock that it was made from says nothing of what pip has done since."""
+    """The hash of an environment's lock does not show what pip has changed since."""
     (project / "requirements.txt").write_text(LOCK)
     stamp = {"lock": reproduce.sha256_or_none(project / "requirements.txt"), "python": "3.11"}
     built = []

@@ -160,7 +160,7 @@ def test_a_shell_has_what_the_prelude_and_machines_toml_give(machine, furnished,
 
 
 def test_a_shell_and_a_notebook_take_variables_as_a_job_does(machine, furnished, monkeypatch):
-    """--env wins over machines.toml; a shell that is open already takes none, and says so."""
+    """--env wins over machines.toml; a shell that is already open takes none, and says so."""
     first, _, show = SHOW.partition("\n")
     shell, python = machine.home / "shell", machine.folder / "work/.venv/bin/python"
     shell.write_text(SHOW)

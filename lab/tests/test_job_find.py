@@ -80,7 +80,7 @@ def test_the_job_of_a_colleague_is_found_only_by_its_whole_id(shared, wanted):
     assert control.find(Gpu(), IDS[0], own=True) == IDS[0]
 
 
-def test_a_job_that_does_not_say_whose_it_is_is_nobodys_own(jobs):
+def test_a_job_without_an_owner_is_nobodys(jobs):
     with pytest.raises(NotYours):
         control.find(Gpu(), "first", own=True)
 

@@ -1,4 +1,4 @@
-"""The scripts of jobs between two of their steps: the moment is forced, not hoped for."""
+"""Events between two steps of the job scripts: the test forces the moment."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ CARD = "0, GPU-a, 4, 40960, NVIDIA A100"
 
 @pytest.fixture
 def stranger():
-    """A process of somebody's, with a child, in a session of its own."""
+    """A foreign process with a child, in a session of its own."""
     process = subprocess.Popen(
         ["sh", "-c", "sleep 1000 & echo $!; wait"],
         stdout=subprocess.PIPE,
@@ -45,7 +45,7 @@ def pid_file(machine, pid: int, born: int) -> str:
 # --- whose process id it is -----------------------------------------------------------------------
 
 
-def test_stop_leaves_a_stranger_alone_that_has_the_process_id_of_the_runner(machine, stranger):
+def test_stop_leaves_a_foreign_process_with_the_process_id_of_the_runner_alone(machine, stranger):
     pid, child = stranger
     earlier = int(start_time(pid)) - 1
     machine.job(ID, pid=pid_file(machine, pid, earlier), phase="running\n")

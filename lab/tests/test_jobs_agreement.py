@@ -1,4 +1,4 @@
-"""Both sides of a job name the same files and the same fields; an unknown format is said."""
+"""Both sides of a job name the same files and fields; an unknown format is reported."""
 
 import json
 import re
@@ -51,7 +51,7 @@ ALL = {"pid": "7 b 8 1000 h\n", "phase": "running 1010\n", "gpus": "0,1\n", "wro
     ],
 )
 def test_a_job_that_has_ended_stands_as_its_files_say(machine, files, state, waited, seconds, gpus):
-    """Also an older one that lacks some, and one whose disk has damaged them."""
+    """Also an older one that lacks some, and one with damaged ones."""
     id, other = "20260101-000000-aaaaaa", "20260102-000000-aaaaaa"
     machine.job(id, **files)
     machine.job(other, exit_code="1 7\n")

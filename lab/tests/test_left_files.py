@@ -1,4 +1,4 @@
-"""What a job leaves in its checkout is said, and comes home beside the records."""
+"""What a job leaves in its checkout is reported, and fetched with the records."""
 
 import subprocess
 from pathlib import Path

@@ -199,7 +199,7 @@ def test_a_number_of_gpus_is_the_same_however_it_is_written():
 
 
 @pytest.mark.parametrize("patience", ["long", "inf", "nan", "0", "-3"])
-def test_a_patience_that_is_no_number_is_named(monkeypatch, patience):
+def test_a_patience_that_is_not_a_number_is_named(monkeypatch, patience):
     monkeypatch.setenv("LAB_PATIENCE", patience)
     with pytest.raises(UsageError) as caught:
         framing.read_patience()

@@ -1,4 +1,4 @@
-"""A dataset is what its manifest says: a split anew under the same name is another one."""
+"""A dataset is what its manifest says: another split under the same name is another dataset."""
 
 import json
 

@@ -22,7 +22,7 @@ def recorded(metrics):
 
 
 def test_a_point_that_another_thread_adds_during_a_flush_is_not_lost(metrics, monkeypatch):
-    """The flush is held at the very moment of its write until the other thread has added."""
+    """The flush is held in its write until the other thread has added a point."""
     append = metrics.lines.append
 
     def append_after_another_point(data=b""):
@@ -61,7 +61,7 @@ def test_what_cannot_be_written_waits_and_is_written_once(metrics, monkeypatch):
     assert not metrics.events.waiting
 
 
-def test_a_removed_file_is_an_error_and_not_made_anew(metrics):
+def test_a_removed_file_is_an_error_and_not_made_again(metrics):
     metrics.lines.path.unlink()
     metrics.add(1, {"loss": 0.5})
     with pytest.raises(FileNotFoundError):

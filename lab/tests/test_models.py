@@ -73,7 +73,7 @@ def started(machine: FakeMachine) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rsync", [True, False])
-def test_a_job_gets_the_model_that_it_names_once(machine, experiment, monkeypatch, capsys, rsync):
+def test_a_job_gets_each_model_that_it_names_once(machine, experiment, monkeypatch, capsys, rsync):
     if not rsync:
         machine.program("rsync", "exit 127")
         monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(tqdm=Silent))

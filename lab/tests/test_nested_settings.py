@@ -56,7 +56,7 @@ def test_what_exists_is_not_refused():
 
 
 class Limit:
-    """As annotated_types has Gt and Interval, and pydantic Field."""
+    """Like Gt and Interval of annotated_types, and Field of pydantic."""
 
     def __init__(self, **given):
         vars(self).update(given)
@@ -88,7 +88,7 @@ class Limited:
         ({"inside": {"lr": inf, "inside": {"none": -inf}}}, ["inside.inside.none", "inside.lr"]),
     ],
 )
-def test_a_setting_with_a_limit_is_no_infinity_at_any_depth(values, paths):
+def test_a_setting_with_a_limit_is_not_infinite_at_any_depth(values, paths):
     assert sorted(path for path, _ in find_infinite(Limited, values)) == paths
 
 

@@ -32,7 +32,7 @@ def test_the_number_of_a_second_clones_kernel_is_not_committed(name, title, comm
 
 
 @pytest.mark.parametrize("kernelspec", [None, {}, {"name": 3}, "text"])
-def test_a_kernel_that_is_none_does_not_keep_output_in_the_commit(kernelspec):
+def test_an_invalid_kernel_does_not_keep_output_in_the_commit(kernelspec):
     cell = {"cell_type": "code", "metadata": {}, "outputs": ["secret"], "execution_count": 1}
     text = json.dumps({"cells": [cell], "metadata": {"kernelspec": kernelspec}}).encode()
     assert b"secret" not in notebook_filter.strip(text, "same")
@@ -67,7 +67,7 @@ def test_a_second_clone_on_one_computer_is_clean(project, tmp_path, monkeypatch)
 
 
 def filter_of_this_lab() -> str:
-    """The filter, by the lab under test instead of a wheel."""
+    """The filter of the lab under test, not of a wheel."""
     source = repository.Path(repository.__file__).parents[2]
     program = f"import sys; sys.path[:0] = ['{source}']; "
     return f'python3 -c "{program}from lab.environment.notebook_filter import main; main()"'

@@ -54,7 +54,7 @@ def found(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def offline(machine, project, found, uv_cache, tmp_path, monkeypatch) -> Connection:
-    """A connection to a machine whose index refuses; the laptop has wheels in a folder."""
+    """A connection to a machine whose package index refuses; the laptop has a folder of wheels."""
     index, none = tmp_path / "index", tmp_path / "none"
     for folder in (index, none):
         folder.mkdir()

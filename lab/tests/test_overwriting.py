@@ -104,7 +104,7 @@ def test_a_source_for_all_runs_has_the_content_that_its_name_says(monkeypatch, f
     assert {f"_sources/{path.name}" for path in (folders / "runs/_sources").iterdir()} == good
 
 
-def test_a_dataset_that_somebody_prepares_here_gets_no_files(monkeypatch, folders, machine):
+def test_a_dataset_that_somebody_prepares_locally_gets_no_files(monkeypatch, folders, machine):
     machine.remote = {"train/a": b"theirs"}
     text = json.dumps({"files": {"train/a": hashlib.sha256(b"theirs").hexdigest()}})
     remote = datasets.RemoteDataset("D", "", True, text, {"train/a": (6, 1)}, {})
@@ -202,7 +202,7 @@ def read(path: Path) -> object:
     return path.read_text() if path.exists() else None
 
 
-def test_a_move_across_disks_that_fails_leaves_both_as_they_were(monkeypatch, two_disks):
+def test_a_failed_move_across_disks_changes_neither_side(monkeypatch, two_disks):
     source, target = (folder / "best" for folder in two_disks)
     source.write_text("new")
     target.write_text("old")
@@ -303,7 +303,7 @@ def test_a_quota_that_ends_the_copy_keeps_only_the_largest_from_coming(
     assert not list((folders / "data").glob(".fetching*"))
 
 
-def test_a_name_that_cannot_be_here_is_named_and_the_rest_comes(
+def test_a_name_that_is_impossible_locally_is_named_and_the_rest_comes(
     monkeypatch, folders, machine, capsys
 ):
     long = "x" * 300

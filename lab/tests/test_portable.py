@@ -1,4 +1,4 @@
-"""A file that a setting names is found everywhere, or it is said that it will not be."""
+"""A file that a setting names is found everywhere, or a warning says that it will not be."""
 
 import subprocess
 

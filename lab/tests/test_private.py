@@ -1,4 +1,4 @@
-"""What lab makes is for this user alone, there and here; links of other users are not followed."""
+"""What lab makes is private, local and remote; links of other users are not followed."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ from lab.ssh.connection import Connection
 
 @pytest.fixture
 def wide_open():
-    """Whatever is created, others may read and write."""
+    """Let others read and write all new files."""
     before = os.umask(0)
     yield
     os.umask(before)

@@ -19,7 +19,7 @@ def ids():
 
 @pytest.fixture
 def my_turn(tmp_path):
-    """A function that asks the rule itself: may a job that comes now start?"""
+    """A function that asks the rule itself whether a job that comes now may start."""
     with ExitStack() as processes:
 
         def ask(have: int, holders: str, waiting: list[int], mine: int) -> bool:
@@ -71,7 +71,7 @@ def test_a_job_passes_those_who_wait_only_if_that_delays_none(
 
 @pytest.fixture
 def worker(machine):
-    """A machine with four GPUs, where who waits looks again at once."""
+    """A machine with four GPUs, where waiting jobs look again at once."""
     machine.program(
         "nvidia-smi",
         f"case $* in *query-gpu=index,*) echo '{CARDS}' ;; *query-gpu*) seq 0 3 ;; esac",

@@ -67,7 +67,7 @@ class Recorder:
         )
 
     def __call__(self, *words: str, code: int = 0, cwd: str = ".") -> tuple[Path, str]:
-        """Do it in this process; the folder of the record, and what was printed."""
+        """Record in this process; return the folder of the record, and what was printed."""
         self.capfd.readouterr()
         # pytest's own sys.stdout is not descriptor 1, and what children print would not be recorded
         options = {"mode": "w", "encoding": "utf-8", "closefd": False}

@@ -270,7 +270,7 @@ DAMAGE = {
 WRONG = {"code": 1, "data": [], "process": "x", "result": [1], "usage": None, "start_time": 5}
 
 
-def test_damaged_and_half_written_records_are_listed_as_such(three):
+def test_damaged_and_incomplete_records_are_marked_in_the_listing(three):
     for name, harm in DAMAGE.items():
         harm(three.record(f"20261104-120000-broken-{name}"))
     three.record("20261104-120000-wrong-types", **WRONG, meta=3, software="?", fail_trace="?")
@@ -325,7 +325,7 @@ def test_the_narrowest_terminal_is_wide_enough(three, columns):
 
 @pytest.fixture
 def list_counting(monkeypatch):
-    """A function that lists, and returns how many files of records it read, and the rows."""
+    """A function that lists the runs; returns how many files of records it read, and the rows."""
     read, files = listing.read_text, []
 
     def read_counting(path):
@@ -388,7 +388,7 @@ def test_where_no_cache_can_be_written_the_listing_works(three, list_counting):
 
 
 def test_reading_listing_comparing_and_reproducing_import_no_sacred(three, tmp_path):
-    """The day Sacred no longer installs: whatever imports it fails."""
+    """Simulate the day when Sacred no longer installs: whatever imports it fails."""
     (tmp_path / "without").mkdir()
     (tmp_path / "without" / "sacred.py").write_text("raise ImportError('Sacred is gone')")
     path = {"PYTHONPATH": f"{tmp_path / 'without'}:{SRC}"}

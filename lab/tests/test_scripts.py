@@ -1,4 +1,4 @@
-"""Scripts of lab run here by sh, beside programs that hold them up at the moment that matters."""
+"""Scripts of lab run locally by sh, with programs that hold them up at the moment that matters."""
 
 import hashlib
 import io
@@ -63,7 +63,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def wait_for(condition) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -108,7 +108,7 @@ def test_a_file_that_is_edited_while_lab_sync_works_is_not_overwritten(machine, 
     code, said = sync(machine, *laptop(file="first"))
     assert code == 0 and "state made" in said
     edited = machine.folder / "work/file"
-    # the user saves the file when lab has just saved the edits and is about to write
+    # the user saves the file just after lab has saved the edits, before it writes
     save = f"printf mine >{shlex.quote(str(edited))}"
     machine.program("git", f'case "$*" in *read-tree*) {save} ;; esac\nexec {GIT} "$@"')
     code, said = sync(machine, *laptop(file="second"))

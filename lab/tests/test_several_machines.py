@@ -1,4 +1,4 @@
-"""Several machines at once: each is a row, one that is down too; a job starts on one, once."""
+"""Several machines at once: each is a row, even one that is down; a job starts on one, once."""
 
 import json
 import shutil
@@ -87,7 +87,7 @@ def start(gpus: str = "1", queue: bool = False):
 
 
 def ran(fake: FakeMachine) -> int:
-    """How often the command has run there so far, after all jobs have ended."""
+    """Wait for the end of all jobs; return how often the command has run on the machine."""
     for job in fake.folder.glob("jobs/*/job.json"):
         until((job.parent / "exit_code").exists)
     file = fake.home / "ran"
@@ -150,7 +150,7 @@ def test_a_machine_without_a_free_gpu_and_one_that_is_down_are_passed_over(three
     assert capsys.readouterr().out.startswith(job.id)
 
 
-def test_any_is_none_of_slurms_which_has_a_queue_of_its_own(three, project, opened, capsys):
+def test_any_refuses_slurm_machines_which_have_a_queue_of_their_own(three, project, opened, capsys):
     """`second` is free, but a job there would wait in Slurm's queue, or not, as Slurm likes."""
     file = project / "machines.toml"
     file.write_text(file.read_text() + 'scheduler = "slurm"\n')
@@ -164,7 +164,7 @@ def test_any_is_none_of_slurms_which_has_a_queue_of_its_own(three, project, open
     assert "second" not in opened
 
 
-def test_who_waits_there_already_comes_first_on_any(three):
+def test_with_any_a_job_that_waits_already_comes_first(three):
     waits = three["first"].ours / f"waits-{FakeMachine.hostname}"
     waits.mkdir()
     with subprocess.Popen(["sleep", "1000"]) as process:
@@ -198,7 +198,7 @@ def test_where_it_is_open_whether_the_job_started_it_stays_with_that_machine(thr
 
 
 @pytest.mark.slow
-def test_with_queue_it_waits_on_the_first_that_has_so_many(three):
+def test_with_queue_it_waits_on_the_first_machine_with_enough_gpus(three):
     for name in ("first", "second"):
         three[name].program("nvidia-smi", card(BUSY))
     with pytest.raises(choice.NoneFree) as caught:

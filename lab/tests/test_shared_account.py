@@ -41,7 +41,7 @@ def listed(capsys, *options: str) -> list[str]:
     return [job["id"] for job in json.loads(capsys.readouterr().out)]
 
 
-def test_mine_are_those_of_this_person_and_computer(shared, capsys):
+def test_mine_selects_the_jobs_of_this_person_and_computer(shared, capsys):
     assert listed(capsys) == [MINE, THEIRS, LATER]
     assert listed(capsys, "--mine") == [MINE, LATER]
 
@@ -80,7 +80,7 @@ def test_stopping_what_has_ended_says_so_changes_nothing_and_is_no_failure(there
 
 
 @pytest.mark.parametrize("words", [["stop"], ["stop", "--mine", "same"], ["fetch", "--mine", "x"]])
-def test_what_is_not_one_thing_or_the_other_is_refused(there, capsys, words):
+def test_jobs_are_chosen_either_by_name_or_by_mine(there, capsys, words):
     assert main(words) == 2
 
 

@@ -31,7 +31,7 @@ def test_it_is_collected_again_after_a_module_that_fails(modules):
     assert gc.isenabled()
 
 
-def test_who_has_turned_it_off_finds_it_off(modules):
+def test_a_user_who_turned_it_off_finds_it_off(modules):
     gc.disable()
     slow_modules.load([("module_that_notes", None)])
     assert not gc.isenabled()

@@ -120,7 +120,7 @@ def test_why_a_job_waits_is_in_words(cluster, line, words):
         ("SOMETHING", "1:0", "lost", 1),
     ],
 )
-def test_an_end_that_the_job_could_not_write_is_slurms_word_and_asked_once(
+def test_an_end_that_the_job_could_not_write_is_taken_from_slurm_and_asked_once(
     cluster, state, exit, expected, code
 ):
     cluster.submitted()
@@ -133,7 +133,7 @@ def test_an_end_that_the_job_could_not_write_is_slurms_word_and_asked_once(
     assert len(cluster.calls("scontrol")) == 1
 
 
-def test_an_end_that_a_shared_file_system_shows_late_is_none_yet(cluster):
+def test_an_end_that_a_shared_file_system_shows_late_is_waited_for(cluster):
     job = cluster.submitted(attempt="1\n")
     cluster.queue()
     completed = f"{ABOUT.format('COMPLETED', 'None', '0:0')} EndTime="
@@ -218,7 +218,7 @@ def attempt(cluster, job: Path, number: str = "7", near: str = "") -> subprocess
 def run_attempt(cluster, job: Path, srun: str, **options) -> None:
     """Run one to its end; `srun` is what it calls, its last argument the attempt's number."""
     cluster.program("srun", f"for n; do :; done\n{srun}")
-    assert attempt(cluster, job, **options).wait(30) in (0, 1)
+    assert attempt(cluster, job, **options).wait(60) in (0, 1)
 
 
 def end(job: Path) -> str:
@@ -257,7 +257,7 @@ GOES_ON = ">listens.$n; echo 75 1 >ended.$n"
         ("PENDING", "BeginTime", False),  # Slurm itself has requeued it
     ],
 )
-def test_what_wrote_a_checkpoint_is_requeued_unless_somebody_cancelled_it(
+def test_a_job_that_wrote_a_checkpoint_is_requeued_unless_somebody_cancelled_it(
     cluster, state, reason, goes_on
 ):
     job = cluster.submitted()
@@ -294,7 +294,7 @@ def test_a_command_that_slurm_ends_before_it_listens_has_not_ended(
 @pytest.mark.parametrize(
     ("srun", "code"), [("echo 143 1 heard >ended.$n", "143"), ("exit 3", "3"), ("exit 0", "1")]
 )
-def test_an_attempt_that_came_to_nothing_is_made_again_but_not_for_ever(cluster, srun, code):
+def test_a_failed_attempt_is_repeated_but_not_forever(cluster, srun, code):
     job = cluster.submitted()
     about = ABOUT.format("RUNNING", "None", "0:0")
     cluster.program("scontrol", f"case $1 in show) echo '{about}' ;; esac")
@@ -306,7 +306,7 @@ def test_an_attempt_that_came_to_nothing_is_made_again_but_not_for_ever(cluster,
     assert end(job) == code
 
 
-def test_a_step_that_has_begun_and_left_no_code_has_that_of_srun(cluster):
+def test_a_step_that_began_and_left_no_exit_code_has_that_of_srun(cluster):
     job = cluster.submitted()
     cluster.program("scontrol", f"echo '{ABOUT.format('RUNNING', 'None', '0:0')}'")
     run_attempt(cluster, job, ">step.$n; exit 137")
@@ -346,7 +346,7 @@ def run_step(cluster, job: Path, command: str, prelude: str = "") -> str:
     lines = [f"{name}={shlex.quote(str(value))}\n" for name, value in told.items()]
     (job / "job.sh").write_text("".join(lines))
     step = ["sh", str(job / "slurm_step.sh"), "1"]
-    subprocess.run(step, start_new_session=True, timeout=30, check=True)
+    subprocess.run(step, start_new_session=True, timeout=60, check=True)
     return (job / "ended.1").read_text()
 
 
@@ -360,7 +360,7 @@ def run_step(cluster, job: Path, command: str, prelude: str = "") -> str:
         ("exit 3", "kill -s TERM 0; sleep 30", ["143", "heard"]),
     ],
 )
-def test_a_step_writes_its_code_and_whether_it_heard_of_its_end_also_before_its_command_begins(
+def test_a_step_writes_its_exit_code_and_whether_it_got_a_signal_even_before_its_command_begins(
     cluster, command, prelude, ended
 ):
     words = run_step(cluster, cluster.submitted(), command, prelude).split()
@@ -432,7 +432,7 @@ def test_a_signal_that_comes_before_the_command_listens_is_kept_for_it(cluster):
     until((job / "ready").exists)
     assert not (job / "told").exists()
     (job / "listens.1").touch()
-    assert process.wait(30) == 0 and (job / "told").exists() and end(job) == "0"
+    assert process.wait(60) == 0 and (job / "told").exists() and end(job) == "0"
 
 
 # --- starting -------------------------------------------------------------------------------------
@@ -459,7 +459,7 @@ def test_a_submission_whose_answer_was_lost_is_found_by_its_name(ready, monkeypa
     assert len(ready.calls("sbatch")) == 1
 
 
-def test_a_submission_of_which_nothing_is_known_is_not_repeated(ready, monkeypatch):
+def test_a_submission_with_an_unknown_outcome_is_not_repeated(ready, monkeypatch):
     monkeypatch.setattr(launch, "new_id", lambda: ID)
     ready.program("squeue", "exit 1")
     for _ in range(2):
@@ -479,7 +479,7 @@ def test_variables_of_slurm_in_a_profile_reach_neither_sbatch_nor_srun(ready, mo
     ready.program("sbatch", f"{shown}; echo 7")
     launch.start(ready.connection, ["true"])
     ready.program("srun", f"{shown}; for n; do :; done; echo 0 1 >ended.$n")
-    attempt(ready, ready.folder / "jobs" / ID).wait(30)
+    attempt(ready, ready.folder / "jobs" / ID).wait(60)
     assert set(seen.read_text().split()) == {"SLURM_CONF"}
 
 

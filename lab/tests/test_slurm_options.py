@@ -59,7 +59,7 @@ def test_gpus_replace_the_machines_number_and_keep_its_type(standing, gpus, expe
         "mem='3'",
     ],
 )
-def test_an_option_that_is_labs_own_or_could_become_another_one_is_refused(word):
+def test_an_sbatch_option_that_lab_sets_or_that_could_become_another_one_is_refused(word):
     with pytest.raises(UsageError):
         options.parse([word])
 

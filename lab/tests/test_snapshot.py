@@ -390,7 +390,7 @@ def test_submodules_and_repositories_inside_are_refused_by_name(repository, tmp_
 
 
 def test_an_environment_that_git_does_not_ignore_is_left_out_and_named(repository, capsys):
-    """Not even its large libraries, or repositories inside, keep the code from being kept."""
+    """Not even its large libraries, or repositories inside, prevent saving the code."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", "env"], cwd=repository.path)
     (repository.path / "env/.gitignore").unlink(missing_ok=True)  # later versions write one
     repository.write({"conda/conda-meta/history": "", "conda/bin/python": "", "train.py": "1"})

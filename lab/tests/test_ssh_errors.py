@@ -117,7 +117,7 @@ CLOSED = "kex_exchange_identification: Connection closed by remote host\n"
         (DIRECT, "a\nKilled\n\n", ConnectionLost, "the connection was lost (Killed); run the same"),
     ],
 )
-def test_a_message_of_ssh_becomes_an_error(machine, stderr, error, message):
+def test_a_message_from_ssh_becomes_a_typed_error(machine, stderr, error, message):
     found = explain(stderr, machine)
     assert type(found) is error
     line = str(found)

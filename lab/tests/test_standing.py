@@ -1,4 +1,4 @@
-"""The project of a command is where one stands, or what LAB_PROJECT names."""
+"""The project of a command is that of the current folder, or what LAB_PROJECT names."""
 
 import sys
 
@@ -61,7 +61,7 @@ def test_lab_project_goes_before_the_working_directory(tmp_path, monkeypatch):
     assert project.root() == named
 
 
-def test_a_lab_project_that_is_none_is_refused(tmp_path, monkeypatch):
+def test_a_lab_project_that_is_not_a_project_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(make(tmp_path / "here"))
     monkeypatch.setenv("LAB_PROJECT", str(tmp_path))
     with pytest.raises(LabError, match="LAB_PROJECT"):

@@ -1,4 +1,4 @@
-"""What lab update tells of a CHANGELOG, and which files it takes for a wheel of lab."""
+"""What lab update shows of a CHANGELOG, and which files it takes for a wheel of lab."""
 
 import zipfile
 
@@ -20,7 +20,7 @@ LOG = "# Changes\n\nwords\n\n## 1.2.0\n\n- two\n\n## 1.1.0\n\n- one\n\n## 1.0.0\
         ("0.1", ["1.2.0", "1.1.0", "1.0.0"]),
     ],
 )
-def test_the_news_are_the_sections_behind_the_old_version(old, expected):
+def test_the_news_is_the_sections_above_the_old_version(old, expected):
     news = update.new_sections(LOG, old)
     assert [line[3:] for line in news.splitlines() if line.startswith("## ")] == expected
 
@@ -39,7 +39,7 @@ def test_a_wheel_tells_its_version_and_its_changes(tmp_path):
 @pytest.mark.parametrize(
     "what", ["another name", "another version", "no zip", "missing", "endless", "damaged"]
 )
-def test_what_is_no_wheel_of_lab_is_refused(tmp_path, what):
+def test_a_file_that_is_not_a_wheel_of_lab_is_refused(tmp_path, what):
     if what == "another name":
         path = wheel(tmp_path, "numpy-1.1.0-py3-none-any.whl")
     elif what == "another version":

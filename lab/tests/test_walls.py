@@ -1,4 +1,4 @@
-"""The rooms of the package use only those below them, and the command starts without heavy ones."""
+"""Each sub-package imports only those below it, and the command starts without heavy imports."""
 
 import subprocess
 import sys

@@ -8,7 +8,7 @@ from pathlib import Path
 from lab.ground.terminal import OutputWriter
 
 LAB = Path(__file__).parents[1] / "src/lab"
-# What writes by itself, and why nothing that it writes needs to be escaped.
+# What writes on its own, and why nothing that it writes needs to be escaped.
 WRITES = {
     "ground/terminal.py": "the one place",
     "browser/notebook_server.py": "runs on a machine; its answer is parsed here",
@@ -22,7 +22,7 @@ WRITES = {
     "recording/metrics_file.py": "a file",
     "recording/command/scalar_hooks.py": "a file",
 }
-# What reads by itself, and why it cannot wait for ever or fill the memory.
+# What reads on its own, and why it cannot wait forever or fill the memory.
 READS = {
     "ground/files.py": "the one place",
     "ground/liveness.py": "/proc",
@@ -39,14 +39,14 @@ READS = {
     "environment/notebook_filter.py": "the standard library alone; asks first what it is",
 }
 
-# What takes the answer of a script without a schema, and why that is none.
+# What takes the answer of a script without a schema, and why it needs none.
 UNPARSED = {
-    "doctor/examination.py": "facts, of which what does not fit is unknown",
-    "code/sending.py": "handed on to what has asked",
+    "doctor/examination.py": "facts; what does not fit is unknown",
+    "code/sending.py": "passed on to the caller",
 }
 
 
-# Attributes that are looked at; what they belong to is told only of these, which takes long.
+# Attributes to look at; finding the owners of all would take long.
 ATTRIBUTES = {"read_text", "read_bytes", "buffer", "write", "__stdout__", "__stderr__"}
 
 

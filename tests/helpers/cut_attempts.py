@@ -133,7 +133,7 @@ def run_job(job: Path, left: int, first: int) -> dict:
         frozen = (pid, cut) if ended == "stopped" else None
         if not frozen:
             told.append([*(cut or ["nothing", "none", 0]), ended])
-        if ended == "0" or not cut:  # what nothing has cut and still fails would fail for ever
+        if ended == "0" or not cut:  # what nothing has cut and still fails would fail forever
             return {"attempts": attempt, "told": told}
 
 

@@ -1,4 +1,4 @@
-"""Starting jobs from the laptop, and waiting for what becomes of them."""
+"""Starting jobs from the laptop, and waiting for their states."""
 
 import json
 import time
@@ -9,7 +9,7 @@ GO = "while ! [ -e {} ]; do sleep 0.2; done"  # a job that waits for a file
 
 
 def start(laptop, *arguments, **options) -> str:
-    """The id of a job that was started; a command is not recorded, as that is tested by itself."""
+    """Start a job and return its id; a command is not recorded, which has its own tests."""
     bare = ("--no-record",) if "--" in arguments else ()
     return laptop.lab("run", *bare, *arguments, **options).split()[0]
 
@@ -21,19 +21,19 @@ def job(laptop, id: str) -> dict:
 
 
 def until(condition, seconds=120, what="it"):
-    """Wait for a condition; its value."""
+    """Wait for a condition; return its value."""
     end = time.monotonic() + seconds
     while True:
         asked = time.monotonic()
         if value := condition():
             return value
         assert asked < end, f"{what} does not come true"
-        # at least as long as asking took: what is waited for needs the processor, too
+        # at least as long as asking took, to leave the processor to what is waited for
         time.sleep(max(0.02, time.monotonic() - asked))
 
 
 def ended(laptop, id: str) -> str:
-    """The state that a job ends in. Only of more than a plain exit code lab is asked."""
+    """Wait for the end of a job; return its state, of which lab is asked only if it must be."""
     end = laptop.there(f"jobs/{id}/exit_code")
     until(end.exists, what=f"the end of {id}")
     code = int(end.read_text().split()[0])

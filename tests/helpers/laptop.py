@@ -94,7 +94,7 @@ def make_small_project(folder: Path, names=RECORDED, **answers) -> Project:
 
 
 def settle(hosts: bed.Hosts, snapshot: str) -> Laptop:
-    """The hosts as in one of SNAPSHOTS: the small project on the laptop, set up on the worker."""
+    """Bring the hosts to one of SNAPSHOTS: a small project on the laptop, set up on the worker."""
     laptop = Laptop(hosts.laptop.home / "my-experiment", hosts=hosts)
     with hosts.shared_snapshot(snapshot) as ours:
         if ours:
@@ -110,9 +110,9 @@ def _set_up(laptop: Laptop, names: tuple[str, ...]) -> None:
         small = make_small_project(Path(folder), names, **answers)
         shutil.move(small.path, laptop.path)
     laptop.lab("setup")
-    # as after any git status of the user's: else each command filters the notebooks anew
+    # as any git status of the user does: otherwise each command filters the notebooks again
     laptop.git("status", "--short")
-    # each test begins with this snapshot: what is compiled in it is not compiled by each test
+    # each test starts from this snapshot, and need not compile what is compiled in it
     local, remote = (IMPORT_BOARD, IMPORT_JUPYTER) if "jupyter" in names else ("", "")
     laptop.run("python", "-c", IMPORT_ALL + local)
     python = "lab/my-experiment/work/.venv/bin/python"

@@ -1,4 +1,4 @@
-"""A command that goes on: it counts in a file, and ends with 75 after USR1 and TERM, at a step.
+"""A command that can continue: it counts in a file, and ends with 75 at a step after USR1 or TERM.
 
 Arguments: the file; how far to count; seconds for each step.
 """

@@ -12,13 +12,12 @@ def notebook(laptop, *arguments, **options) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def get(laptop, url, path="", token=True, check=False):
-    """(code, body) of a request from the laptop; code 0: no answer."""
+def get(laptop, url, path="", token=True, check=False, seconds=60):
+    """(code, body) of a request from the laptop; code 0: no answer in this time."""
     base, _, secret = url.partition("/lab?token=")
     head = ["-H", f"Authorization: token {secret}"] if token and secret else []
-    done = laptop.run(
-        "curl", "-s", "-m", "5", "-o", "-", "-w", "\n%{http_code}", *head, base + path, check=check
-    )
+    words = ["curl", "-s", "-m", str(seconds), "-o", "-", "-w", "\n%{http_code}", *head]
+    done = laptop.run(*words, base + path, check=check)
     body, _, code = done.stdout.rpartition("\n")
     return int(code), body
 

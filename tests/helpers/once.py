@@ -1,4 +1,4 @@
-"""What is expensive is made once for a whole run of the tests, and used by all of its workers."""
+"""Makes what is expensive once for a whole run of the tests, for all of its workers."""
 
 import fcntl
 import os
@@ -15,9 +15,9 @@ def run_pid() -> int:
 
 @contextmanager
 def once(folder: Path) -> Iterator[bool]:
-    """Whether it is to us to fill this folder, which is empty then; meanwhile the others wait.
+    """Yield True to the process that has to fill this empty folder, and False to the others.
 
-    If we fail, the next one begins anew.
+    They wait until it is filled. If filling it fails, the next one starts over.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = folder.with_name(f"{folder.name}.made")

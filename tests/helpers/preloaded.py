@@ -1,6 +1,6 @@
-"""Scripts run by forks of one Python, which has imported Sacred: that takes longer than they do.
+"""Runs scripts in forks of one Python that has imported Sacred, which takes longer than they do.
 
-To a project's Python this file is a program, which forks for each script that it is asked for.
+A project's Python runs this file as a program, which forks for each script that is requested.
 """
 
 import gc
@@ -38,7 +38,7 @@ class Preloaded:
 
 
 class Fork:
-    """Such a process, with what subprocess.Popen has for one."""
+    """A process of Preloaded, used like subprocess.Popen."""
 
     def __init__(
         self, server, words, cwd, env, stdin=None, stdout=None, stderr=None, new_session=False
@@ -97,7 +97,7 @@ class Fork:
 
 
 def serve(asked: socket.socket) -> Callable[[], None]:
-    """Fork for each request, and tell each exit code. Returns only in a fork: what it runs."""
+    """Fork for each request, and report exit codes. Only a fork returns, with what it is to run."""
     wake, written = os.pipe()
     os.set_blocking(written, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -131,7 +131,7 @@ def serve(asked: socket.socket) -> Callable[[], None]:
 
 
 def become(fds: list[int], words: list[str], cwd: str, env: dict, new_session: bool):
-    """Make this process what Python is when it is started so; returns what runs the script."""
+    """Make this process look like a new Python with these words; return what runs the script."""
     if new_session:
         os.setsid()
     for number, fd in enumerate(fds):
@@ -173,5 +173,5 @@ if __name__ == "__main__":
     for name in sys.argv[2:]:
         importlib.import_module(name)
     warm_up()
-    gc.freeze()  # no fork looks at what is imported when it ends
+    gc.freeze()  # so that no fork visits what is imported when it ends
     serve(socket.socket(fileno=int(sys.argv[1])))()

@@ -1,4 +1,4 @@
-"""Baking projects and running commands in them, away from the developer's own settings."""
+"""Baking projects and running commands in them, isolated from the developer's settings."""
 
 import functools
 import itertools
@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +16,17 @@ TEMPLATE = Path(__file__).resolve().parents[2]
 EVERY_STEP = "venv,kernel,git"
 LAB = TEMPLATE / "lab/src"  # the package, for tests that need no environment
 VERSION = re.search(r'(?m)^version = "(.*)"', (LAB.parent / "pyproject.toml").read_text("utf-8"))[1]
-# The caches stay the developer's, so that packages are fetched once and not for each run.
+# The caches are the developer's, so that packages are not fetched again in each run.
 UV_CACHE = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True).stdout.strip()
 PIP_CACHE = os.environ.get("PIP_CACHE_DIR") or str(Path.home() / ".cache/pip")
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # before HOME is isolated
-# What a project needs for its kernel and the lab command: a lock that installs in a moment, and on
-# a Python for which this machine has no torch.
+# What a project needs for its kernel and the lab command: such a lock installs in a moment, also
+# on a Python for which this machine has no torch.
 FEW = ("ipykernel", "jupyter-core", "tomli")
 # What the experiment of remote tests needs: everything of a recorded run but torch.
 RECORDED = (*FEW, "annotated-types", "numpy", "pydantic", "sacred", "setuptools", "tqdm")
-# IPython completes by it if it is there. It has two thirds of all files of a small environment,
-# and tests make, copy and compare dozens of those.
+# IPython uses jedi for completion if it is installed. Two thirds of the files of a small
+# environment are jedi's, and tests make, copy and compare dozens of environments.
 LEFT_OUT = ("jedi", "parso")
 TREE = [
     ".gitattributes",
@@ -96,14 +96,14 @@ class Project:
         return self.run("lab", "check", **options)
 
     def run_lab(self, *arguments, check=True, **options):
-        """Run lab from its source; what makes a lock takes it from uv's cache, if it can."""
+        """Run lab from its source; the registry is asked only if the command has to succeed."""
         command = [sys.executable, "-m", "lab.cli", *arguments]
-        for offline in ("1", "0"):  # to ask the registry of each package takes 15 seconds
+
+        def run(offline: str) -> subprocess.CompletedProcess:
             env = {"PYTHONPATH": str(LAB), "UV_OFFLINE": offline}
-            done = self.run(*command, env=env, check=check and offline == "0", **options)
-            if done.returncode == 0 or not check:
-                break
-        return done
+            return self.run(*command, env=env, check=False, **options)
+
+        return try_cache_first(run) if check else run("1")
 
     def git(self, *arguments) -> str:
         return self.run("git", *arguments).stdout.strip()
@@ -124,7 +124,7 @@ class Project:
 
 
 def isolate(home: Path, setenv) -> None:
-    """A home of its own: no kernel, git or pip setting of the developer is read or changed."""
+    """Use a home of its own: no kernel, git or pip setting of the developer is read or changed."""
     home.mkdir(parents=True, exist_ok=True)
     (home / ".gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
     setenv("HOME", str(home))
@@ -187,20 +187,36 @@ def python_of(version: str) -> str | None:
 
 
 def uvs_python(version: str) -> Iterator[str]:
-    """The interpreter that uv finds, which takes it a second."""
+    """Yield the interpreter that uv finds; asking it takes a second."""
     done = subprocess.run(["uv", "python", "find", version], capture_output=True, text=True)
     if done.returncode == 0:
         yield done.stdout.strip()
 
 
 def run_uv(*arguments, input: str = "") -> str:
-    """Run uv with what it has in its cache, or else with the registry; return its output."""
-    for more in (["--offline"], []):  # to ask the registry of each package takes 15 seconds
-        command = ["uv", *map(str, arguments), *more]
-        done = subprocess.run(command, input=input, capture_output=True, text=True)
-        if done.returncode == 0:
-            return done.stdout
-    raise AssertionError(done.stderr)
+    """Run uv, from its cache if that is enough; return its output."""
+    command = ["uv", *map(str, arguments)]
+
+    def run(offline: str) -> subprocess.CompletedProcess:
+        env = {**os.environ, "UV_OFFLINE": offline}
+        return subprocess.run(command, input=input, env=env, capture_output=True, text=True)
+
+    return try_cache_first(run).stdout
+
+
+def try_cache_first(
+    run: Callable[[str], subprocess.CompletedProcess],
+) -> subprocess.CompletedProcess:
+    """Run with UV_OFFLINE=1 and, if that fails, with 0; assert that one of them succeeds.
+
+    Asking the registry about each package takes 15 seconds.
+    """
+    done = run("1")
+    if done.returncode != 0:
+        done = run("0")
+    printed = f"{done.stdout}\n{done.stderr or ''}"
+    assert done.returncode == 0, f"{done.args} ended with {done.returncode}:\n{printed}"
+    return done
 
 
 def shorten(project: Project, names: tuple[str, ...] = FEW) -> None:

@@ -134,7 +134,7 @@ class Node(Host):
 
 
 class SlurmBed(Bed):
-    """All of them; what a test asks for of Slurm itself is here."""
+    """All hosts of the Slurm bed, and what tests ask of Slurm itself."""
 
     KIND = Node
     NAMES = ("ctl", "laptop", "login1", "login2", "n1", "n2")
@@ -157,7 +157,7 @@ class SlurmBed(Bed):
             os.chown(self.folder / f"shared{place}", ADA, ADA)  # they are root's there
 
     def _wire(self, host: Node):
-        """Lay its line to the bridge, which is the controller's."""
+        """Connect a host to the bridge, which is on the controller."""
         if host is self.ctl:
             host._sh(f"ip link add hub type bridge; ip addr add {NETWORK}.10/24 dev hub")
             host._sh("ip link set hub up")

@@ -2,14 +2,14 @@
 
 
 def in_terminal(laptop, command: str, **options):
-    """A command in a terminal of its own on the laptop; what is written to it is typed."""
+    """Start a command in a terminal of its own on the laptop; its stdin is the keyboard."""
     wrapped = f"stty rows 40 cols 120; {command}"
     words = ["script", "-qec", wrapped, "/dev/null"]
     return laptop.popen(*words, stdin=-1, stderr=-2, **options)
 
 
 def read_until(process, text: str) -> str:
-    """What a terminal showed up to some text."""
+    """Return what a terminal shows, up to this text."""
     shown = ""
     while text not in shown:
         piece = process.stdout.read(1)

@@ -33,7 +33,7 @@ def missing_programs() -> list[str]:
 
 
 def why_impossible(uv_cache: str) -> str:
-    """Why there can be no bed on this machine, with that cache of uv; empty if there can."""
+    """Return why this machine cannot have a test bed with that cache of uv; empty if it can."""
     if not sys.platform.startswith("linux"):
         return f"the test hosts are Linux namespaces, and this is {sys.platform}"
     if os.geteuid() != 0:
@@ -48,23 +48,23 @@ def why_impossible(uv_cache: str) -> str:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What went through the proxy: bytes, round trips, new connections."""
+    """What passed the proxy: bytes, round trips, new connections."""
 
     up: int
     down: int
-    round_trips: int  # how often the laptop said something, and got an answer, one after the other
+    round_trips: int  # how often the laptop sent something and waited for the answer
     connections: int
 
 
 @contextlib.contextmanager
 def folder_in_memory(otherwise: Path, memory=MEMORY, name="hosts-of"):
-    """A folder where thousands of files are gone in no time (a disk took 1 ms for each).
+    """A folder in memory, where files are removed quickly (a disk took 1 ms for each).
 
-    It bears our pid: what a killed session left there is removed by the next one.
+    Its name has our pid: the next session removes what a killed one has left.
     """
     for left in memory.glob(f"{name}-*"):
         if not Path("/proc", left.name.rpartition("-")[2]).exists():
-            shutil.rmtree(left, ignore_errors=True)  # the other worker may be at it too
+            shutil.rmtree(left, ignore_errors=True)  # another worker may be removing it, too
     if not _is_roomy(memory):
         yield otherwise
         return
@@ -78,7 +78,7 @@ def folder_in_memory(otherwise: Path, memory=MEMORY, name="hosts-of"):
 
 @contextlib.contextmanager
 def shared_folder(otherwise: Path, memory=MEMORY):
-    """Such a folder that all workers share; it is gone with the run, or removed by the next one."""
+    """A folder in memory that all workers share; removed after the run, or by the next one."""
     folder = memory / f"hosts-of-all-{run_pid()}"
     if not folder.exists() and not _is_roomy(memory):
         folder = otherwise
@@ -94,7 +94,7 @@ def shared_folder(otherwise: Path, memory=MEMORY):
 
 
 def _is_roomy(memory: Path) -> bool:
-    """Whether the folders of all workers have room there, and programs in them can be run."""
+    """Whether there is room for the folders of all workers, and programs in them can run."""
     room = os.statvfs(memory) if memory.is_dir() else None
     roomy = room and room.f_bavail * room.f_frsize > 8 << 30
     return bool(roomy and not room.f_flag & os.ST_NOEXEC)
@@ -103,7 +103,7 @@ def _is_roomy(memory: Path) -> bool:
 class Hosts(Bed):
     """The three hosts and the lines between them.
 
-    In `shared` lies what other beds of this run have in common with this one.
+    `shared` holds what all beds of this run have in common.
     """
 
     NAMES = ("laptop", "gateway", "worker")
@@ -132,7 +132,7 @@ class Hosts(Bed):
         self._settle_laptop(keys, {"gateway": "host_gateway_0", "worker": "host_worker_0"})
 
     def _wire(self, host: Host):
-        """Lay the lines to the neighbours that are switched on; a line is named after its end."""
+        """Connect a host to its running neighbours; the device is named after the other end."""
         by_name = {one.name: one for one in self.all}
         for pair, addresses in ADDRESSES.items():
             one, other = (by_name[name] for name in pair)
@@ -165,7 +165,7 @@ class Hosts(Bed):
         self.laptop._sh("ip link set gateway down")
 
     def drop(self):
-        """Packets vanish in both directions, and the line looks well."""
+        """Packets vanish in both directions, but the line looks up."""
         self._line_changed = True
         for host, other in ((self.laptop, self.gateway), (self.gateway, self.laptop)):
             far = address(other.name, host.name)
@@ -174,7 +174,7 @@ class Hosts(Bed):
             )
 
     def move(self):
-        """The laptop is in another network: what was open gets no packet through, new ones work."""
+        """Move the laptop to another network: open connections go silent, new ones work."""
         self._line_changed = True
         self.laptop._sh(f"ip addr flush dev gateway; ip addr add {ELSEWHERE}/24 dev gateway")
 
@@ -187,19 +187,19 @@ class Hosts(Bed):
         self.gateway._ask("refuse")
 
     def delay(self, seconds: float):
-        """Every piece of a connection arrives this much later, in both directions."""
+        """Delay every piece of a connection by this long, in both directions."""
         self.gateway._ask("delay", seconds)
 
     def cut_after(self, bytes: int):
-        """After this many more bytes, in both directions together, reset everything once."""
+        """Reset everything once, after this many more bytes in both directions together."""
         self.gateway._ask("cut_after", bytes)
 
     def traffic(self) -> Traffic:
-        """What went through since the last call."""
+        """Return what has passed the proxy since the last call."""
         return Traffic(**self.gateway._ask("count"))
 
     def heal(self):
-        """The line is well and fast again."""
+        """Repair the line: everything passes, without a delay."""
         for host, other in ((self.laptop, self.gateway), (self.gateway, self.laptop)):
             if self._line_changed and host.running and other.running:
                 near, far = address(host.name, other.name), address(other.name, host.name)
@@ -224,7 +224,7 @@ class Hosts(Bed):
 
     @contextlib.contextmanager
     def shared_snapshot(self, name: str):
-        """Whether it is to us to prepare the homes for this snapshot, which all workers use."""
+        """Yield True if the caller has to prepare the homes for a snapshot that all workers use."""
         folder = self.shared / name
         with once(folder) as ours:
             yield ours
@@ -237,7 +237,7 @@ class Hosts(Bed):
             host.homes.restore(name)
 
     def clean(self, snapshot="fresh"):
-        """Everything as it was at the beginning, with the homes of that snapshot."""
+        """Bring everything back to the beginning, with the homes of that snapshot."""
         for host in self.all:
             host.clean()
         self.heal()

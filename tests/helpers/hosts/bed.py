@@ -1,4 +1,4 @@
-"""A bed of hosts: all are started together and closed together, and a laptop is among them."""
+"""A bed: hosts that are started and stopped together, one of them a laptop."""
 
 import json
 import os
@@ -12,7 +12,7 @@ KEYS = ("id_ed25519", "id_bob")  # the laptop's, for ada and for bob
 
 
 class Bed:
-    """Its hosts are its attributes; a subclass names them, prepares their homes and wires them."""
+    """Has its hosts as attributes; a subclass names them, prepares their homes and wires them."""
 
     KIND = Host
     NAMES: tuple[str, ...] = ()  # in the order in which they are started
@@ -38,7 +38,7 @@ class Bed:
         self.close()
 
     def close(self):
-        """Switch everything off; the lines vanish with the last host's network."""
+        """Stop all hosts; the lines between them vanish with their networks."""
         for host in reversed(self.all):
             host.stop()
 
@@ -47,7 +47,7 @@ class Bed:
         raise NotImplementedError
 
     def _wire(self, host: Host):
-        """Lay the lines of a host that was just started."""
+        """Connect a host that was just started."""
         raise NotImplementedError
 
     def _make_keys(self, folder: Path, *hosts: str):
@@ -57,7 +57,7 @@ class Bed:
             subprocess.run(words, check=True)
 
     def _make_home(self, home: Path, python: str = ""):
-        """A home as an account gets it; with the uv, and the Python at this path, of the tests."""
+        """Make the home of a new account; with `python`, it has the tests' uv and that Python."""
         shutil.copytree("/etc/skel", home)
         home.chmod(0o755)
         if python:
@@ -77,7 +77,7 @@ class Bed:
         lines = "".join(f"{host} {kind} {key}\n" for host, (kind, key, _) in public.items())
         self.laptop.write(".ssh/known_hosts", lines, 0o600)
         settings = "[user]\n\tname = Ada\n\temail = ada@example.org\n"
-        # homes are copies, in which git shall know its files by their time and size
+        # homes are copies, in which git is to recognize its files by time and size
         self.laptop.write(".gitconfig", f"{settings}[core]\n\tcheckStat = minimal\n")
 
 

@@ -1,4 +1,4 @@
-"""What has changed in a folder: Linux tells it (inotify), so that nobody has to look for it."""
+"""Learns from Linux (inotify) what has changed in a folder, which saves searching it."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Changes:
-    """Watches every folder in a folder. What lies in a new one is not watched: it is all new.
+    """Watches every folder in a folder, but not in new ones: all that is in them is new.
 
     Not seen: what is written through mmap, or through a hard link in a new folder.
     """
@@ -33,11 +33,11 @@ class Changes:
         self._events.close()
 
     def watch(self, name: str):
-        """Watch this folder of the folder, and what it consists of, too."""
+        """Watch a folder below this one, and all folders in it."""
         for found, _, _ in os.walk(self.folder / name):
             mask = MODIFY | ATTRIB | REPLACED | ONLY_FOLDERS
             number = LIBC.inotify_add_watch(self._events.fileno(), os.fsencode(found), mask)
-            if number < 0:  # for instance, a user may have only so many
+            if number < 0:  # for instance, the user has reached the limit of watches
                 self._complete = False
                 return
             relative = os.path.relpath(found, self.folder)

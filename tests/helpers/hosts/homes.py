@@ -1,4 +1,4 @@
-"""Keeping a host's home folders, and bringing them back: only what has changed since is copied."""
+"""Saves and restores the home folders of a host; only what has changed is copied."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ class Homes:
         _copy(self.folder, self.kept / name)
 
     def share(self, name: str, folder: Path, ours: bool):
-        """Let that folder be the snapshot; keep there what is here now if it is ours to fill."""
+        """Let that folder be the snapshot; if it is ours to fill, save the homes there."""
         self.kept.mkdir(parents=True, exist_ok=True)
         (self.kept / name).symlink_to(folder)
         if ours:
@@ -28,7 +28,7 @@ class Homes:
             self.save(name)
 
     def restore(self, name: str):
-        """As they were. The first time everything is compared, later only what changed since."""
+        """Restore a snapshot: the first time compare everything, later only what has changed."""
         kept = (self.kept / name).resolve()  # a link, where it is shared
         changed = self._changes.read() if name == self._name else None
         if changed is None:

@@ -1,4 +1,4 @@
-"""One host of the test bed: how it is made out of namespaces, entered, changed and cleaned."""
+"""One host of the test bed: making it out of namespaces, entering, changing and cleaning it."""
 
 import contextlib
 import json
@@ -29,11 +29,11 @@ ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 ADA, BOB = 2000, 2001
 IDS = {"ada": ADA, "bob": BOB, "root": 0}
-# What OpenSSH 9 takes by itself costs 0.14 s of processor time for each connection.
+# The default of OpenSSH 9 takes 0.14 s of processor time for each connection.
 KEY_EXCHANGE = "KexAlgorithms curve25519-sha256"
 CACHE = "/usr/lib/bed/cache"  # uv's, where no folder of a host's own hides it
 
-# What PAM asks about a code: it gets that on its standard input.
+# PAM runs this to check a code, which arrives on standard input.
 CHECK_CODE = """#!/bin/sh
 PATH=/usr/bin:/bin
 code=$(tr -d '\\0\\n')
@@ -43,7 +43,7 @@ grep -vxF "$code" /run/codes >/run/codes.left
 mv /run/codes.left /run/codes
 """
 
-# What Python runs before anything else, if it finds it: its clocks go ahead by so many hours.
+# Python runs this, as sitecustomize.py, before anything else: it moves its clocks forward.
 MOVED = """
 import time
 
@@ -62,7 +62,7 @@ class HostProcess(subprocess.Popen):
     """A command in a host. Our child is nsenter, which waits for it; signals go to the command."""
 
     def __exit__(self, error, *rest):
-        if error:  # a test that has failed waits for nothing
+        if error:  # the test has failed: do not wait for the command
             self.send_signal(signal.SIGKILL, group=True)
         super().__exit__(error, *rest)
 
@@ -72,11 +72,11 @@ class HostProcess(subprocess.Popen):
             os.killpg(child, number) if group else os.kill(child, number)
 
     def interrupt(self):
-        """What Ctrl-C does: SIGINT to the command and to what it started."""
+        """Send SIGINT to the command and to what it started, as Ctrl-C does."""
         self.send_signal(signal.SIGINT, group=True)
 
     def inner(self) -> int:
-        """The command's pid as the real machine counts; it leads a session of its own."""
+        """Return the pid of the command on the real machine; it leads a session of its own."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         end = time.monotonic() + 60
         while self.poll() is None and time.monotonic() < end:
@@ -129,13 +129,14 @@ class Host:
         names = [name.replace("mount", "mnt") for name in SPACES]
         self._spaces = [os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY) for name in names]
         self._sh(self._preparation())
+        self._ask("keep_mounts")
         for name, script in self.programs.items():
             self._program(name, script)
         self.bed._wire(self)
         self._serve(fresh=True)
 
     def stop(self):
-        """Switch it off: everything in it is killed at once."""
+        """Switch the host off: everything in it is killed at once."""
         if self._space is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -196,7 +197,7 @@ class Host:
                 mknod -m 666 {folder}/system/fuse c 10 229
                 mount --bind {folder}/system/fuse /dev/fuse
             fi
-            cd {folder}  # and not by its name: one of these may hide it
+            cd {folder}  # not by its path below: one of these mounts may hide it
             {swap}
             {binds}
             {self._root_home()}
@@ -233,7 +234,7 @@ class Host:
         return f"printf %s {shlex.quote(system + ours)} >/etc/passwd"
 
     def _serve(self, fresh=False):
-        """Start sshd, in place of the one before; sessions that are open go on."""
+        """Start or restart sshd; open sessions go on."""
         if self.name == "laptop":
             return
         at = {"gateway": "127.0.0.1:2222", "worker": "0.0.0.0:22"}[self.name]
@@ -308,7 +309,7 @@ class Host:
         return file
 
     def environment(self, user: str = "ada") -> dict[str, str]:
-        """What a login would give."""
+        """Return the environment variables of a login."""
         home = self._home_of(user)
         path = ROOT_PATH if user == "root" else USER_PATH
         if user != "root" and self.path(f"{home}/.local/bin").is_dir():
@@ -407,7 +408,7 @@ class Host:
     def forget_programs(self):
         for name, script in self.programs.items():
             if script is not None:
-                # one of the real machine in that very place comes back from the layer below
+                # a program of the real machine at this path reappears from the layer below
                 self._sh(f"rm -f /usr/local/bin/{shlex.quote(name)}")
         self._sh("""
             for file in /usr/local/*bin/*.hidden /usr/*bin/*.hidden /home/*/.local/bin/*.hidden; do
@@ -435,7 +436,7 @@ class Host:
         self._serve()
 
     def ask_for_codes(self, *codes: str):
-        """Let nobody in without one of these codes, of which each is good for one time only."""
+        """Let nobody in without one of these codes, each of which works only once."""
         self.asks = "keyboard-interactive"
         rules = "auth requisite pam_exec.so expose_authtok quiet /etc/ssh/check_code\n"
         rules += "".join(
@@ -470,7 +471,7 @@ class Host:
         self.sshd_lines: tuple[str, ...] = ()
 
     def clean(self):
-        """As it was when it was started, but for the homes."""
+        """Bring the host back to how it was when it started, except for the homes."""
         if not self.running:
             self.stop()
             self.start()
@@ -489,8 +490,8 @@ class Host:
 class Clock:
     """The time of Python programs that are started with its `env`; tests move it while they run.
 
-    With asleep=True the monotonic clock stands still meanwhile, as in a computer that sleeps. There
-    libfaketime 0.9.10 is of no use: every time.sleep of Python fails.
+    With asleep=True the monotonic clock stands still, as in a computer that sleeps. libfaketime
+    0.9.10 cannot do this: every time.sleep of Python fails.
     """
 
     def __init__(self, host: Host, asleep: bool):
@@ -509,7 +510,7 @@ class Clock:
 
 
 def address(of: str, towards: str) -> str:
-    """The address that a host has on the line to a neighbour."""
+    """Return the address of a host on the line to a neighbour."""
     for pair, addresses in ADDRESSES.items():
         if {of, towards} == set(pair):
             return addresses[pair.index(of)]

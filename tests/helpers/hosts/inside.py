@@ -20,10 +20,11 @@ import threading
 import time
 
 STARTED = {}  # name of a server of the bed: its process
+KEPT = set()  # ids of the mounts that the bed itself made
 
 
 def wait_until(true, seconds=60):
-    """Whether it became true within this time."""
+    """Wait for a condition; return whether it came true in time."""
     end = time.monotonic() + seconds
     while not (now := true()) and time.monotonic() < end:
         time.sleep(0.002)
@@ -31,7 +32,7 @@ def wait_until(true, seconds=60):
 
 
 def alive():
-    """The processes here that are not the bed's own; the dead that were not collected are not."""
+    """The processes of this host, without the bed's own and without zombies."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -46,7 +47,7 @@ def alive():
 
 
 def processes():
-    """Those with their user and their command line."""
+    """The processes that alive() finds, with their users and command lines."""
     found = []
     for pid in alive():
         try:
@@ -54,12 +55,12 @@ def processes():
             with open(f"/proc/{pid}/cmdline", errors="replace") as line:
                 found.append((pid, user, line.read().rstrip("\0").replace("\0", " ")))
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
+            continue  # it has just ended
     return {"code": 0, "output": found, "error": ""}
 
 
 def reap():
-    """Collect what has ended, also what others left behind; the first process has to."""
+    """Reap all children that have ended, also orphans, as the first process has to."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -76,7 +77,7 @@ def sh(script):
 
 
 def start(name, command, pid_file):
-    """Start a server, in place of the one before; it is ready when it has written its pid."""
+    """Start or restart a server; it is ready when it has written its pid."""
     if former := STARTED.pop(name, None):
         former.terminate()
         former.wait()
@@ -88,10 +89,27 @@ def start(name, command, pid_file):
     return {"code": int(failed), "output": "", "error": f"{name} did not start"}
 
 
-def clear():
-    """End every process here but the bed's own, by its id, and unmount what they mounted with FUSE.
+def list_mounts():
+    """The id and the mount point of each mount here, in the order in which they were made."""
 
-    Tells which of the bed's own had ended.
+    def unescape(text):
+        return re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), text)
+
+    with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+        found = [line.split(" ") for line in mounts]
+    return [(fields[0], unescape(fields[4])) for fields in found]
+
+
+def keep_mounts():
+    """Let clear() leave the mounts that are there now."""
+    KEPT.update(mount for mount, _ in list_mounts())
+    return {"code": 0, "output": "", "error": ""}
+
+
+def clear():
+    """End every process here but the bed's own, by its id, and unmount what a test mounted.
+
+    Tells which of the bed's own processes had ended.
     """
 
     def gone():
@@ -104,18 +122,15 @@ def clear():
         return not alive()
 
     code = int(not wait_until(gone))
-    with open("/proc/mounts") as mounts:
-        found = [line.split() for line in mounts]
-    for _, place, kind, *_ in found:
-        if kind.startswith("fuse"):
-            place = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), place)
-            subprocess.run(["umount", "--lazy", place], check=True)
+    for mount, folder in reversed(list_mounts()):  # one in another's folder before that other
+        if mount not in KEPT:
+            subprocess.run(["umount", "--lazy", folder], check=True)
     ended = [name for name, process in STARTED.items() if process.poll() is not None]
     return {"code": code, "output": ended, "error": f"still there: {alive()}"}
 
 
 class Proxy:
-    """Passes TCP connections on, and does to them what lines do: delays, counts, resets."""
+    """Forwards TCP connections, and delays, counts and resets them as a real line would."""
 
     def __init__(self, listen, target):
         self.listen, self.target = listen, target
@@ -162,16 +177,16 @@ class Proxy:
         self.limit = limit
 
     def count(self):
-        """The counters since the last call."""
+        """Start new counters; return the former ones."""
         former = getattr(self, "counters", None)
         self.counters = {"up": 0, "down": 0, "round_trips": 0, "connections": 0}
         self.asked = 0  # round trips that the far side knows to be the laptop's
         return former
 
     def carry(self, name):
-        """What a piece will tell the side that it arrives at: the round trips before it, and one.
+        """Return the counters, and the number of round trips that a piece sent now completes.
 
-        A piece that was sent before the answer arrived waits for none, however late it is here.
+        A piece that was sent before the answer arrived did not wait for it, however late it is.
         """
         counters, number = self.counters, self.counters["round_trips"]
         if name == "up":
@@ -206,7 +221,7 @@ class Proxy:
             one.close()
 
     async def direction(self, name, reader, writer):
-        """Read pieces and hand them on when they are due; many may be under way at once."""
+        """Forward pieces when they are due; many may be on the way at once."""
         under_way = asyncio.Queue(maxsize=1000)
         writing = asyncio.create_task(self.deliver(name, under_way, writer))
         piece = b"first"
@@ -256,11 +271,11 @@ def main():
         if kind == "proxy":
             proxy = Proxy(*arguments)
             return proxy.ask("accept")
-        if kind in ("sh", "start", "clear", "processes"):
+        if kind in ("sh", "start", "keep_mounts", "clear", "processes"):
             return globals()[kind](*arguments)
         return proxy.ask(kind, *arguments)
 
-    # the pid as the real machine counts: /proc is still its own
+    # the pid on the real machine, whose /proc this still is
     print(json.dumps(int(os.readlink("/proc/self"))), flush=True)
     buffer = b""
     while True:
@@ -276,7 +291,7 @@ def main():
             for line in lines:
                 try:
                     answered = answer(*json.loads(line))
-                except Exception as error:  # the asker shall know, and the host shall live on
+                except Exception as error:  # report it, and keep the host alive
                     answered = {"code": 1, "output": "", "error": repr(error)}
                 print(json.dumps(answered), flush=True)
 

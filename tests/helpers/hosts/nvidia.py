@@ -1,10 +1,10 @@
-"""An nvidia-smi for the test hosts: a script that answers what the real one is asked."""
+"""A fake nvidia-smi for the test hosts: a script that answers the queries lab makes."""
 
 import shlex
 
 
 def nvidia_smi(gpus, apps=(), driver="550.54", hang=False, broken=False) -> str:
-    """The script of an nvidia-smi that shows these GPUs and what computes on them.
+    """Return the script of an nvidia-smi that shows these GPUs and the processes on them.
 
     `gpus` is a number, or for each GPU the fields that differ from the usual ones; `apps` holds
     the fields of each process: gpu_uuid, pid, process_name, used_memory.

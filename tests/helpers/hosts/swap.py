@@ -1,7 +1,7 @@
-"""Binds folders in a host so that what is root's on the real machine is ada's there.
+"""Mounts folders in a host so that files of root on the real machine belong to ada there.
 
-Arguments: ada's id, then each folder and its mount point. So the tests, which are root, read and
-write ada's files as their own. What is root's in the host has ada's id on the real machine.
+Arguments: ada's id, then each folder and its mount point. So the tests, which run as root, own
+ada's files. Files of root in the host have ada's id on the real machine.
 """
 
 import ctypes

@@ -160,7 +160,11 @@ def walk(source: Path) -> Iterator[tuple[str, Path]]:
             raise DatasetError(f"{source} has more than {MAX_FILES} files and folders: {PACK}.")
         for entry in listed:
             name = f"{inside}{entry.name}"
-            if entry.is_dir():
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself
+                is_folder = False
+            if is_folder:
                 waiting.append((Path(entry.path), f"{name}/", above | {own}))
             else:
                 yield name, Path(entry.path)
