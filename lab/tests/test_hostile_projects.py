@@ -396,13 +396,14 @@ def desk_like(project, capsys):
 
 def test_a_folder_that_is_no_dataset_is_refused_at_once(project, tmp_path, monkeypatch):
     source = tmp_path / "files"
-    for kind in ("fifo", "device", "loop", "outside"):
+    for kind in ("fifo", "device", "loop", "itself", "outside"):
         folder = source / kind
         folder.mkdir(parents=True)
         if kind == "fifo":
             os.mkfifo(folder / "x")
         else:
-            (folder / "x").symlink_to({"device": "/dev/zero", "loop": folder}.get(kind, "/absent"))
+            targets = {"device": "/dev/zero", "loop": folder, "itself": "x"}
+            (folder / "x").symlink_to(targets.get(kind, "/absent"))
         with pytest.raises(DatasetError):
             folders.add("table", folder)
     # 65,536 ways through 16 links. Linux allows 40 in a path, but counts twice those that it has
