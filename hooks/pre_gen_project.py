@@ -178,11 +178,11 @@ def find_refusals(answers):
 
 def find_private(answers):
     """Yield the same for private answers that were given: they could name files anywhere."""
-    licence = answers.get("open_source_license")
+    chosen = answers.get("open_source_license")
     derived = {
         "__answers_are_text": [""],
         "__package": answers["project_slug"].replace("-", "_"),
-        "__license_file": "" if licence == "none" else "LICENSE",
+        "__license_file": "" if chosen == "none" else "LICENSE",
     }
     for name, value in derived.items():
         if answers.get(name, value) != value:

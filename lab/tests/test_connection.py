@@ -12,7 +12,7 @@ from fake_machine import until
 
 from lab.cli import main, remote
 from lab.jobs import control
-from lab.ssh import answers, framing, gateway, shared
+from lab.ssh import framing, gateway, shared
 from lab.ssh.connection import Connection
 from lab.ssh.gateway import Hop
 from lab.ssh.machines import Machine
@@ -85,7 +85,6 @@ def test_a_script_that_fails_is_an_error_with_its_code_and_is_not_repeated(machi
 def test_an_answer_without_an_end_is_given_up(machine, script, monkeypatch, evil):
     monkeypatch.setattr(framing, "PATIENCE", 1)
     monkeypatch.setattr(framing, "LATEST", 0.2)
-    monkeypatch.setattr(answers, "MOST", 1 << 20)
     machine.next_call(evil)
     with suppress(BadAnswer, ConnectionLost):
         assert machine.connection.run(script("echo text"), again=False) == "text\n"

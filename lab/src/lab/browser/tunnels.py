@@ -24,7 +24,7 @@ from lab.ssh import sockets
 from lab.ssh.framing import PATIENCE
 
 Kind: TypeAlias = Literal["notebook", "tensorboard"]
-MOST = 1 << 20  # bytes of an answer
+MAX_ANSWER = 1 << 20  # bytes of an answer
 START = 60  # seconds; importing TensorBoard from a cold disk takes its time
 ENDING = 10  # seconds
 ANSWER = min(5.0, PATIENCE)  # seconds
@@ -242,7 +242,7 @@ def request(tunnel: Tunnel, path: str, token: str = "") -> tuple[int, bytes]:
             client.sock.connect(str(tunnel.path.with_suffix(".sock")))
         client.request("GET", path, headers={"Authorization": f"token {token}"} if token else {})
         answer = client.getresponse()
-        return answer.status, answer.read(MOST)
+        return answer.status, answer.read(MAX_ANSWER)
     except (OSError, ValueError, http.client.HTTPException):
         return 0, b""
     finally:

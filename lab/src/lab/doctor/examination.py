@@ -28,7 +28,7 @@ from lab.ssh.several import ask_all
 from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
 from lab.workcopy import workspace
 
-MOST_BYTES = 4 << 20  # of the machine's answers
+MAX_BYTES = 4 << 20  # of the machine's answers
 TIMEOUT = 60  # seconds for the machine's answers; later ones are unknown
 COUNT_TIMEOUT = 8  # seconds to count the files of the dataset
 PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--version"}
@@ -94,7 +94,7 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
     """
     pieces: list[bytes] = []
     times: list[float] = []
-    gather = answers.gather(connection.name, pieces, MOST_BYTES)
+    gather = answers.gather(connection.name, pieces, MAX_BYTES)
 
     def receive(piece: bytes) -> None:
         times.append(time.time())

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 TERM = re.compile(r"(\w+)\s*(==|!=|<=|>=|<|>)\s*'([^']*)'")
 VERSION = re.compile(r"(\d+(?:\.\d+)*)(\.\*)?")
-MOST = 100  # characters of a version
+MAX_LENGTH = 100  # characters of a version
 VERSIONS = ("python_version", "python_full_version")
 
 
@@ -59,7 +59,7 @@ def _compare(term: str, variables: Mapping[str, str]) -> bool | None:
     version, ours = VERSION.fullmatch(wanted), VERSION.fullmatch(variables[name])
     if not version or not ours or ours[2] or (version[2] and sign not in ("==", "!=")):
         return None  # a release candidate of Python, say
-    if len(wanted) > MOST:
+    if len(wanted) > MAX_LENGTH:
         return None
     right, left = (list(map(int, one[1].split("."))) for one in (version, ours))
     length = len(right) if version[2] else max(len(right), len(left))

@@ -14,7 +14,7 @@ from lab.ssh.ssh_errors import BadAnswer
 
 SOON = 120  # seconds for an answer that needs no search, on the slowest disk
 NUMBER = re.compile("[0-9]{1,16}")
-MOST = 64 << 20  # bytes of an answer that is kept in memory: half a million files
+MAX_KEPT = 64 << 20  # bytes of an answer that is kept in memory: half a million files
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def expecting(machine: str, what: str) -> Iterator[None]:
         raise BadAnswer(machine, what) from None
 
 
-def gather(machine: str, pieces: list[bytes], most: int = MOST) -> Callable[[bytes], None]:
+def gather(machine: str, pieces: list[bytes], most: int = MAX_KEPT) -> Callable[[bytes], None]:
     """Return a function that collects an answer in `pieces`; BadAnswer after `most` bytes."""
     room = most
 

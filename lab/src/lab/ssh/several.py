@@ -7,7 +7,7 @@ from lab.ground.errors import LabError
 from lab.ssh.machines import Machine
 
 T = TypeVar("T")
-MOST = 32  # at once
+MAX_AT_ONCE = 32
 
 
 def ask_all(
@@ -23,5 +23,5 @@ def ask_all(
             return error
 
     all_of_them = list(machines)
-    with ThreadPoolExecutor(MOST) as pool:
+    with ThreadPoolExecutor(MAX_AT_ONCE) as pool:
         return list(zip(all_of_them, pool.map(try_one, all_of_them), strict=True))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from lab.ground.errors import UsageError
 
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-MOST = 10_000  # characters of all secrets of a job, which have to fit into a pipe
+MAX_SECRETS = 10_000  # characters of all secrets of a job, which have to fit into a pipe
 # Variables that lab sets itself, and why or what to use instead.
 OURS = {
     "CUDA_VISIBLE_DEVICES": "lab run --gpus chooses GPUs",
@@ -61,8 +61,8 @@ def read_secrets(names: Iterable[str]) -> dict[str, str]:
             rule = rule or f"it has no value on this computer: export it, or keyring set lab {name}"
             raise UsageError(f"--secret {name}: {rule}.")
         found[name] = value
-    if sum(map(len, found.values())) > MOST:
-        raise UsageError(f"--secret: more than {MOST} characters in all; use a file.")
+    if sum(map(len, found.values())) > MAX_SECRETS:
+        raise UsageError(f"--secret: more than {MAX_SECRETS} characters in all; use a file.")
     return found
 
 
