@@ -249,5 +249,5 @@ def test_lab_update_that_finds_no_lock_puts_everything_back(bake, tmp_path):
 @pytest.mark.slow
 def test_the_same_wheel_again_changes_nothing(bake):
     project = bake(skip="venv,kernel")
-    assert f"lab is {VERSION} already" in project.run_lab("update", committed_wheel()).stdout
+    assert f"lab is already {VERSION}" in project.run_lab("update", committed_wheel()).stdout
     assert project.git("status", "--porcelain") == ""
