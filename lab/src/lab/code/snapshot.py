@@ -26,9 +26,8 @@ LARGE = (
     "add them to .gitignore (git rm --cached those that git tracks), or track them with git-lfs; if"
     " scripts write them, name their folder in outputs of [tool.lab]."
 )
-POINTER = (
-    b"version https://git-lfs"  # what stands in place of a file that git-lfs has not downloaded
-)
+# What stands in place of a file that git-lfs has not downloaded.
+POINTER = b"version https://git-lfs"
 # Files in git's folder while an operation on the working tree is unfinished.
 UNFINISHED = {
     "MERGE_HEAD": "merge",

@@ -77,14 +77,13 @@ def check_packages() -> str:
     environment = find_environment()
     text = files.read_text(project.lock_file())
     if differences := installed.find_differences(environment):
-        raise Stale(f"not as {project.lock_file().name} says: {installed.summarize(differences)}")
+        raise Stale(f"differ from {project.lock_file().name}: {installed.summarize(differences)}")
     table = project.read_toml("pyproject.toml").get("project", {})
     required = [*map(str, table.get("dependencies", [])), *lock.list_other_requirements()]
     required += ["-r requirements.txt"] if lock.has_requirements() else []
     pins, asked = lock.extract_pins(text), [one for one in required if not lock.LAB.match(one)]
-    if not has_installed(
-        "\n".join([pins, *asked])
-    ):  # one call of uv, as nearly always nothing is missing
+    # one call of uv first: nearly always nothing is missing
+    if not has_installed("\n".join([pins, *asked])):
         if not has_installed(pins):
             raise Stale(f"some are missing or differ from {project.lock_file().name}")
         if not has_installed("\n".join(asked)):

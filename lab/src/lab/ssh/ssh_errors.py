@@ -97,9 +97,8 @@ class Cause(NamedTuple):
     message: str
 
 
-NAMED = (
-    r"[\w.:%\[\]-]{1,255}"  # a host, in what the machine, too, could write: it becomes a command
-)
+# A host in a message that the machine, too, could have written: our advice is a command with it.
+NAMED = r"[\w.:%\[\]-]{1,255}"
 MOST_QUOTED = 300  # characters of a message that is not ours
 
 # The first that matches counts.

@@ -112,9 +112,7 @@ def run(words: list[str], variables: dict[str, str]) -> int:
             number = getattr(interrupt, "number", signal.SIGINT)
             if number == signal.SIGUSR1:
                 tell_time_limit(process)
-            elif not (
-                number == signal.SIGINT and is_in_terminal()
-            ):  # else the terminal has sent it
+            elif number != signal.SIGINT or not is_in_terminal():  # which sends it to both
                 process.send_signal(number)
 
 
