@@ -18,10 +18,9 @@ def other(project, tmp_path, kind: str) -> Project:
     place = tmp_path / kind / "my-experiment"
     if kind == "worktree":
         project.git("worktree", "add", "--quiet", "--detach", place)
-    elif kind == "clone":
+    else:  # not copied: another worker's worktree may come and go in .git
         subprocess.run(["git", "clone", "--quiet", project.path, place], check=True)
-    else:
-        shutil.copytree(project.path, place, ignore=shutil.ignore_patterns(".venv", "runs"))
+    if kind == "another project":
         edit = place / "pyproject.toml"
         edit.write_text(edit.read_text().replace('name = "my-experiment"', 'name = "another"'))
     return Project(place)
