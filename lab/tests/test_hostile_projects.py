@@ -27,7 +27,7 @@ from lab.ground import files
 from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.recording.command import own_record
-from lab.runs import listing, records
+from lab.runs import listing, reading, records
 from lab.ssh import machines, ssh_config
 from lab.transfer import fetch_plan, staging
 
@@ -417,6 +417,12 @@ def test_a_folder_that_is_no_dataset_is_refused_at_once(project, tmp_path, monke
     with pytest.raises(DatasetError):
         folders.add("table", source / "m0")
     assert not (project / "data/table").exists()
+
+
+def test_a_link_to_itself_is_not_a_run_and_stops_no_listing(project):
+    (project / "runs/20260101-000000-aaaaaa").mkdir(parents=True)
+    (project / "runs/loop").symlink_to("loop")
+    assert reading.run_ids() == ["20260101-000000-aaaaaa"]
 
 
 @pytest.mark.slow

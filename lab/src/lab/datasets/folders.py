@@ -160,11 +160,7 @@ def walk(source: Path) -> Iterator[tuple[str, Path]]:
             raise DatasetError(f"{source} has more than {MAX_FILES} files and folders: {PACK}.")
         for entry in listed:
             name = f"{inside}{entry.name}"
-            try:
-                is_folder = entry.is_dir()
-            except OSError:  # a link to itself
-                is_folder = False
-            if is_folder:
+            if files.is_folder(entry):
                 waiting.append((Path(entry.path), f"{name}/", above | {own}))
             else:
                 yield name, Path(entry.path)

@@ -39,6 +39,14 @@ def _open(path: Path | str) -> tuple[int, int]:
     return descriptor, found.st_size
 
 
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Return whether an entry of a folder is one, or links to one; a link to itself is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def read(path: Path | str, most: int = MAX_BYTES) -> bytes:
     """Read a regular file whole; OSError if it cannot be read, or has more than `most` bytes.
 

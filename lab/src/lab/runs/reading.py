@@ -15,8 +15,9 @@ COMMIT = re.compile("[0-9a-f]{40,64}")
 def run_ids() -> list[str]:
     """The ids of all records, complete or not, in no order."""
     try:
-        with os.scandir(project.runs_folder()) as entries:  # _sources and _cache are no runs
-            return [entry.name for entry in entries if entry.name[0] not in "._" and entry.is_dir()]
+        with os.scandir(project.runs_folder()) as entries:  # _sources and _cache are not runs
+            runs = (entry for entry in entries if entry.name[0] not in "._")
+            return [entry.name for entry in runs if files.is_folder(entry)]
     except FileNotFoundError:
         return []
     except OSError as error:
