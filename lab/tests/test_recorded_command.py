@@ -14,10 +14,11 @@ from git_helper import run_git
 import lab
 from lab.cli.main import main
 from lab.datasets import folders as datasets
+from lab.ground import interrupts
 from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.ground.files import sha256
-from lab.recording.command import scratch
+from lab.recording.command import outputs, running, scratch
 from lab.runs import records, reproduce
 
 SRC = Path(lab.__file__).resolve().parents[1]
@@ -148,6 +149,38 @@ def test_a_signal_reaches_the_command_and_is_the_state(record, number, state):
     assert record.entry(folder)["status"] == state
     assert "cleaned up" in (folder / "cout.txt").read_text()
     assert process.returncode in (3, 1, 130)
+
+
+def test_a_signal_while_the_command_ends_loses_no_exit_code(record, monkeypatch):
+    wait = os.waitpid
+
+    def wait_and_signal(*arguments):
+        ended = wait(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return ended
+
+    monkeypatch.setattr(os, "waitpid", wait_and_signal)
+    with interrupts.as_exceptions():
+        assert running.run(["sh", "-c", "exit 4"], dict(os.environ)) == 4
+        assert interrupts.received_signal() == signal.SIGTERM
+
+
+def test_a_signal_after_the_command_ended_is_the_state_of_its_record(record, monkeypatch):
+    monkeypatch.setattr(outputs, "collect", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    folder, _ = record("--", "python", "-c", "pass", code=128 + signal.SIGTERM)
+    assert record.entry(folder)["status"] == "TERMINATED"
+
+
+def test_a_failure_is_seen_where_the_parent_ignored_sigchld(record):
+    """Linux then keeps no exit codes, and Python returns 0 for each child."""
+    process = record.start(
+        "--",
+        *("sh", "-c", "exit 4"),
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )
+    said = process.communicate(timeout=120)
+    assert process.returncode == 4, said
+    assert record.entry(records.find("last"))["status"] == "FAILED"
 
 
 def test_what_is_printed_after_lab_record_was_killed_is_recorded(record, tmp_path, monkeypatch):

@@ -67,6 +67,8 @@ def as_exceptions() -> Iterator[None]:
     asking = ASKING if attempts.number() else ()
     alive = _state.alive = mmap.mmap(-1, 1) if asking else None
     before = {number: signal.getsignal(number) for number in {*SIGNALS, *asking}}
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # then every exit code is 0
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a forked child inherits this handler, but is not the run

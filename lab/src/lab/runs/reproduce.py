@@ -325,11 +325,14 @@ def run_experiment(
 
 def run_command(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> int:
     """Run a command to its end, also if a signal ends it; returns its exit code."""
-    process = subprocess.Popen(command, cwd=cwd, env=env)
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with interrupts.deferred():  # a signal finds the command started, or not at all
+            process = subprocess.Popen(command, cwd=cwd, env=env)
         return process.wait()
     except KeyboardInterrupt as interrupt:
-        # Ctrl-C in a terminal has reached it too, and another SIGINT would count as a second press
-        process.send_signal(getattr(interrupt, "number", signal.SIGTERM))
-        process.wait()  # it finishes its record
+        if process:
+            # Ctrl-C in a terminal has reached it too, and another SIGINT would count as a second
+            process.send_signal(getattr(interrupt, "number", signal.SIGTERM))
+            process.wait()  # it finishes its record
         raise

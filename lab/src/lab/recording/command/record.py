@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +15,7 @@ from typing import Any
 from lab.ground import attempts, files, interrupts, portable, project
 from lab.ground.errors import LabError
 from lab.recording import attempted, code_state, provenance
-from lab.recording.command import outputs, own_record, points, scratch, settings
+from lab.recording.command import outputs, own_record, points, running, scratch, settings
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
 from lab.recording.settings import named_files
@@ -68,16 +67,16 @@ def record(
         try:
             output.mkdir(parents=True, exist_ok=True)
             lines = later.path if later else recorder.folder.resolve() / "metrics.jsonl"
-            code = run(words, make_variables(run_id, output, lines, report, taken))
+            code = running.run(words, make_variables(run_id, output, lines, report, taken))
+            beats.stop()
+            if used is None:  # the command may have reported more than was typed
+                recorder.run_entry["data"] = provenance.identify_data(find_dataset(recorder.config))
+            describe_imports(recorder, report, words)
+            outputs.collect(declared, output, find_start(recorder, taken))
         except BaseException as error:
             beats.stop()
             end_interrupted(recorder, error)
             raise
-        beats.stop()
-        if used is None:  # the command may have reported more than was typed
-            recorder.run_entry["data"] = provenance.identify_data(find_dataset(recorder.config))
-        describe_imports(recorder, report, words)
-        outputs.collect(declared, output, find_start(recorder, taken))
         number = interrupts.received_signal()
         goes_on = attempts.number() and (code == attempts.GO_ON or number in interrupts.ASKING)
         if code and (number or goes_on):
@@ -96,54 +95,12 @@ def record(
     return attempts.exit_code(code) if code and goes_on else code
 
 
-def run(words: list[str], variables: dict[str, str]) -> int:
-    """Run a command to its end and return its exit code, negative for a signal."""
-    # Slurm sends SIGUSR1 to each process of a step, and it kills those that do not handle it
-    ignore = (lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN)) if attempts.number() else None
-    try:
-        process = subprocess.Popen(words, env=variables, preexec_fn=ignore)  # noqa: PLW1509 - it only calls C
-    except OSError as error:
-        raise LabError(f"{words[0]} cannot be started: {error.strerror}.") from None
-    attempts.before_end.append(process.kill)
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt as interrupt:
-            number = getattr(interrupt, "number", signal.SIGINT)
-            if number == signal.SIGUSR1:
-                tell_time_limit(process)
-            elif number != signal.SIGINT or not is_in_terminal():  # which sends it to both
-                process.send_signal(number)
-
-
-def tell_time_limit(process: "subprocess.Popen[bytes]") -> None:
-    """Send SIGTERM to a command unless one of its processes handles SIGUSR1, which it got, too."""
-    pids, handled = [process.pid], False
-    while pids:
-        pid = pids.pop()
-        with suppress(OSError, ValueError):  # it has ended
-            status = Path(f"/proc/{pid}/status").read_text()
-            caught = int(status.partition("SigCgt:")[2].split()[0], 16)
-            handled = handled or bool(caught >> signal.SIGUSR1 - 1 & 1)
-            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    if not handled:
-        process.terminate()
-
-
 def find_start(recorder: RunFolder, taken: int) -> int:
     """Return when the first attempt began to write, in ns: `taken` if this is it."""
     if not recorder.earlier:
         return taken
     start = datetime.fromisoformat(recorder.run_entry["start_time"]).replace(tzinfo=timezone.utc)
     return int(start.timestamp() * 1e9)
-
-
-def is_in_terminal() -> bool:
-    """Whether Ctrl-C on the terminal reaches this process and its children."""
-    try:
-        return os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False
 
 
 class Beats(threading.Thread):
