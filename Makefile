@@ -6,6 +6,9 @@ WORKERS ?= 4
 
 .PHONY: test test-fast check collect demo wheel release lock bench bench-records bench-remote images clean
 
+# A bare make installs no programs.
+.DEFAULT_GOAL := check
+
 # On two cores: some tests wait for a connection, while others compute.
 test: $(ENVIRONMENT)/ready-to-test
 	$(MAKE) --jobs=2 check collect
@@ -63,7 +66,7 @@ release: $(ENVIRONMENT)/ready
 lock: $(ENVIRONMENT)/ready
 	rm -rf build/lock
 	DL_TEMPLATE_SKIP=venv,kernel,git $(ENVIRONMENT)/bin/python -m cookiecutter --no-input . -o build/lock
-	cd build/lock/my-experiment && PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" PYTHONPATH="$(CURDIR)/lab/src" $(PYTHON) -m lab.cli lock $(UV_ARGS)
+	cd build/lock/my-experiment && PATH="$(CURDIR)/$(ENVIRONMENT)/bin:$$PATH" PYTHONPATH="$(CURDIR)/lab/src" "$(CURDIR)/$(ENVIRONMENT)/bin/python" -m lab.cli lock $(UV_ARGS)
 	cp build/lock/my-experiment/requirements.txt '{{cookiecutter.project_slug}}/requirements.txt'
 
 $(ENVIRONMENT)/ready: pyproject.toml scripts/prepare.sh

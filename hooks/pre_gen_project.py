@@ -346,8 +346,16 @@ def main():
     sys.stderr.reconfigure(errors="backslashreplace")
     project = os.getcwd()
     version = find_old_version()
-    broken = [] if version else find_refusals(ANSWERS)
-    if version:
+    old_python = sys.version_info < (3, 10)
+    broken = [] if version or old_python else find_refusals(ANSWERS)
+    if old_python:
+        print_block(
+            f"This project was not created: cookiecutter runs on Python {sys.version.split()[0]}.",
+            "",
+            "  The template needs Python 3.10 or newer, for instance:",
+            f"    uvx --python 3.12 cookiecutter {ANSWERS['_template']}",
+        )
+    elif version:
         oldest = ".".join(map(str, OLDEST))
         print_block(
             f"This project was not created: cookiecutter {version} is too old for it.",

@@ -1,7 +1,7 @@
 """Release a version: numbers, CHANGELOGs, wheel, commit and tag, or nothing at all.
 
-make release VERSION=1.1.0
-python scripts/release.py --notes 1.1.0    what the CHANGELOG says about it
+make release VERSION=2.0.0
+python scripts/release.py --notes 2.0.0    what the CHANGELOGs say about it
 """
 
 import argparse
@@ -12,8 +12,7 @@ import sys
 
 import wheel
 
-LOG = wheel.ROOT / "lab/CHANGELOG.md"
-LOGS = (LOG, wheel.ROOT / "CHANGELOG.md")
+LOGS = {"lab": wheel.ROOT / "lab/CHANGELOG.md", "The template": wheel.ROOT / "CHANGELOG.md"}
 SETTINGS = (wheel.ROOT / "lab/pyproject.toml", wheel.ROOT / "pyproject.toml")
 VERSION = re.compile(r'(?m)^version = "(.*)"$')
 
@@ -27,12 +26,11 @@ def run_git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def read_section(title: str) -> str:
-    """Return the section `## TITLE` of lab's CHANGELOG, without its heading."""
-    found = re.search(
-        rf"(?ms)^## {re.escape(title)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)", LOG.read_text("utf-8")
-    )
-    return found[1].strip() if found else ""
+def read_sections(title: str) -> dict[str, str]:
+    """Return the section `## TITLE` of each CHANGELOG that has it, without its heading."""
+    pattern = rf"(?ms)^## {re.escape(title)}(?: [^\n]*)?\n(.*?)(?=^## |\Z)"
+    found = {name: re.search(pattern, log.read_text("utf-8")) for name, log in LOGS.items()}
+    return {name: section[1].strip() for name, section in found.items() if section}
 
 
 def find_obstacle(version: str) -> str | None:
@@ -47,8 +45,8 @@ def find_obstacle(version: str) -> str | None:
         return "the working tree has changes. Commit them first."
     if run_git("tag", "--list", f"v{version}"):
         return f"the tag v{version} already exists."
-    if not re.search(r"(?m)^- ", read_section("Unreleased")):
-        return "lab/CHANGELOG.md has nothing under '## Unreleased'. Say what is new."
+    if not re.search(r"(?m)^- ", "\n".join(read_sections("Unreleased").values())):
+        return "neither CHANGELOG has anything under '## Unreleased'. Say what is new."
     return None
 
 
@@ -58,12 +56,13 @@ def write_version(version: str) -> None:
         text = VERSION.sub(f'version = "{version}"', path.read_text("utf-8"), count=1)
         path.write_text(text, "utf-8")
     title = f"## {version} ({datetime.date.today().isoformat()})"
-    for path in LOGS:
+    for path in LOGS.values():
         text = re.sub(r"(?m)^## Unreleased$", title, path.read_text("utf-8"))
         path.write_text(text, "utf-8")
 
 
 def release(version: str) -> None:
+    before = run_git("rev-parse", "HEAD")
     try:
         write_version(version)
         wheel.main()
@@ -71,7 +70,7 @@ def release(version: str) -> None:
         run_git("commit", "--quiet", "--message", f"Release {version}")
         run_git("tag", "--annotate", f"v{version}", "--message", f"Release {version}")
     except BaseException:
-        run_git("reset", "--quiet", "--hard")
+        run_git("reset", "--quiet", "--hard", before)
         run_git("clean", "--quiet", "--force", "--", str(wheel.VENDOR))
         raise
     print(f"{version} is committed and tagged. Publish it: git push origin HEAD v{version}")
@@ -79,11 +78,12 @@ def release(version: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--notes", action="store_true", help="only print its CHANGELOG section")
+    parser.add_argument("--notes", action="store_true", help="only print its CHANGELOG sections")
     parser.add_argument("version", metavar="VERSION")
     arguments = parser.parse_args()
     if arguments.notes:
-        print(read_section(arguments.version))
+        for name, section in read_sections(arguments.version).items():
+            print(f"## {name}\n\n{section}\n")
     elif obstacle := find_obstacle(arguments.version):
         sys.exit(f"release: {obstacle}")
     else:

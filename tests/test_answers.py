@@ -83,6 +83,16 @@ def test_an_answer_that_cannot_work_is_refused_with_rule_value_and_suggestion(
     assert_explained(capsys.readouterr().err, name, value)
 
 
+def test_a_python_that_is_too_old_is_refused_with_the_command_that_takes_a_newer_one(
+    check, capsys, monkeypatch
+):
+    check.ANSWERS["_template"] = "gh:ada/template"
+    monkeypatch.setattr(sys, "version_info", (3, 9, 6))
+    monkeypatch.delattr(sys, "stdlib_module_names")  # as in Python 3.9
+    assert check.main() == 1
+    assert "uvx --python 3.12 cookiecutter gh:ada/template\n" in capsys.readouterr().err
+
+
 def test_an_answer_of_another_type_is_refused(check, capsys):
     for value in (5, True, ["a"], {"a": 1}, 1.5):
         for name in check.RULES:

@@ -1,12 +1,15 @@
 """The package is in the project as a wheel, and the project is thin."""
 
 import csv
+import functools
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 
@@ -251,3 +254,15 @@ def test_the_same_wheel_again_changes_nothing(bake):
     project = bake(skip="venv,kernel")
     assert f"lab is already {VERSION}" in project.run_lab("update", committed_wheel()).stdout
     assert project.git("status", "--porcelain") == ""
+
+
+@pytest.mark.environment
+def test_a_wheel_at_an_address_is_downloaded_for_lab_update(bake):
+    project, wheel = bake(skip="venv,kernel"), committed_wheel()
+    files = functools.partial(http.server.SimpleHTTPRequestHandler, directory=wheel.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{wheel.name}"
+        done = project.run_lab("update", address)
+        server.shutdown()
+    assert f"lab is already {VERSION}" in done.stdout

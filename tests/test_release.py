@@ -42,7 +42,7 @@ def test_a_release_is_one_commit_and_one_tag_with_everything_of_the_version(temp
     log = (template.path / "lab/CHANGELOG.md").read_text("utf-8")
     assert re.search(rf"(?m)^## {re.escape(NEWER)} \(\d{{4}}-\d\d-\d\d\)$", log)
     assert "Unreleased" not in log
-    assert release(template, "--notes", NEWER).stdout == "### Added\n\n- `lab dance`\n"
+    assert "## lab\n\n### Added\n\n- `lab dance`\n" in release(template, "--notes", NEWER).stdout
 
 
 def test_what_cannot_be_released_is_refused_and_changes_nothing(template):
@@ -55,10 +55,17 @@ def test_what_cannot_be_released_is_refused_and_changes_nothing(template):
     expect_refusal(template, NEWER, "the working tree has changes")
     draft.unlink()
 
-    edit(template.path / "lab/CHANGELOG.md", "- `lab dance`\n", "")
+    for log in ("lab/CHANGELOG.md", "CHANGELOG.md"):
+        path = template.path / log
+        path.write_text(re.sub(r"(?ms)^## Unreleased\n.*?(?=^## )", "", path.read_text("utf-8")))
     template.git("commit", "--quiet", "--all", "--message", "no dance")
-    expect_refusal(template, NEWER, "nothing under '## Unreleased'")
+    expect_refusal(template, NEWER, "'## Unreleased'")
     template.git("reset", "--quiet", "--hard", "HEAD^")
+
+    template.git("config", "tag.gpgSign", "true")
+    template.git("config", "user.signingKey", "none")
+    expect_refusal(template, NEWER, "")
+    template.git("config", "--unset", "tag.gpgSign")
 
     broken = 'build-backend = "x"'
     edit(template.path / "lab/pyproject.toml", 'build-backend = "uv_build"', broken)

@@ -35,6 +35,7 @@ READS = {
     "recording/package.py": "texts of importlib.metadata",
     "recording/installed_packages.py": "texts of installed packages",
     "recording/command/record.py": "files of its own run",
+    "recording/command/running.py": "/proc",
     "environment/repository.py": "the standard library alone; the project's own pyproject.toml",
     "environment/notebook_filter.py": "the standard library alone; asks first what it is",
 }

@@ -13,8 +13,13 @@ What experiments may use; a change of what is listed here is a new major version
     Model                        the type of a setting that names a run, to use its weights or its
                                  checkpoint: lab run copies what a machine lacks of them
     check(Config, values)        the values, checked and converted; ConfigError for a wrong one
+    ConfigError                  a wrong setting or option; its types are UnknownSettingError,
+                                 UnknownNamedConfigError and UnknownCommandError
+    RecordError                  the record cannot be written, or is incomplete
     new_id()                     an id in the format of runs and jobs
     Run                          the type of Sacred's _run
+    RunFolder                    the type of its observer that writes the record
+    Log                          the type of the function that metrics() yields
     saving(path)                 a context manager: yields the path to write a checkpoint or weights
                                  to, a file or a folder, and renames it when it is complete
 
@@ -45,7 +50,12 @@ from lab.recording.record_files import RecordError
 from lab.recording.recorder import RunFolder
 from lab.recording.sacred_import import Run
 from lab.recording.settings.checking import File, Model, check, make_config
-from lab.recording.settings.errors import ConfigError
+from lab.recording.settings.errors import (
+    ConfigError,
+    UnknownCommandError,
+    UnknownNamedConfigError,
+    UnknownSettingError,
+)
 
 __all__ = [
     "ConfigError",
@@ -57,6 +67,9 @@ __all__ = [
     "RecordError",
     "Run",
     "RunFolder",
+    "UnknownCommandError",
+    "UnknownNamedConfigError",
+    "UnknownSettingError",
     "attempt",
     "check",
     "ignore_in_worker",

@@ -137,6 +137,6 @@ def reporting_damage(run: Path) -> Iterator[None]:
     except Exception as error:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise LabError(
-            f"{run} cannot be resumed: its checkpoint or weights are damaged, or of another model"
+            f"{run} cannot be loaded: its checkpoint or weights are damaged, or of another model"
             f" ({cause})."
         ) from error

@@ -154,8 +154,8 @@ def warn_of_lost_detail(dataset: str, image_size: int, channels: int) -> None:
     fits = {"image_size": manifest.get("image_size", 0), "channels": manifest.get("channels", 1)}
     if image_size < fits["image_size"] or channels < fits["channels"]:
         print(
-            f"warning: image_size={image_size} channels={channels} loses some of the images of"
-            f" {dataset}; image_size={fits['image_size']} channels={fits['channels']} fits them.",
+            f"warning: image_size={image_size} channels={channels} loses detail or color;"
+            f" image_size={fits['image_size']} channels={fits['channels']} keeps all of {dataset}.",
             file=sys.stderr,
         )
 

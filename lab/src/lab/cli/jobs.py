@@ -180,8 +180,6 @@ def stop_job(args: argparse.Namespace) -> int:
 
 COMMANDS = (
     Command("jobs", "list the jobs and their states", list_jobs, add_jobs_arguments),
-    Command(
-        "wait", "wait for jobs to end; exit with their code", wait_for_jobs, add_wait_arguments
-    ),
+    Command("wait", "wait for jobs to end; exit as they do", wait_for_jobs, add_wait_arguments),
     Command("stop", "end a job and everything it started", stop_job, add_stop_arguments),
 )

@@ -175,7 +175,7 @@ COMMANDS = (
         print_ssh_config,
         add_ssh_config_arguments,
     ),
-    Command("login", "connect, and answer what the hosts ask", log_in, add_machine),
+    Command("login", "connect; the hosts may ask for a password or a code", log_in, add_machine),
     Command("doctor", "find out what is wrong and how to fix it", examine, add_doctor_arguments),
     Command("ide", "set up an editor to work on a machine", set_up_editor, add_ide_arguments),
     Command(

@@ -98,7 +98,7 @@ def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str 
             "data": row["dataset"],
             "changed": " ".join(f"{name}={value}" for name, value in changed.items()),
             "time": format_duration(row["duration"]),
-            "host": row["machine"],
+            "machine": row["machine"],
             "commit": str(row["commit"] or "")[:7],
         }
         lines.append(
@@ -115,11 +115,11 @@ def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str 
         "changed",
         *results,
         "time",
-        "host",
+        "machine",
         "commit",
     ]
     columns = [name for name in columns if name == "run" or any(line.get(name) for line in lines)]
-    shared = ("commit", "host", "data")
+    shared = ("commit", "machine", "data")
     common = [n for n in shared if n in columns and len({line[n] for line in lines}) == 1]
     whole = ["run", "state", "changed", *results, "time", "commit"]
     return format_table(lines, columns, whole, spare=[*results, *common])
@@ -366,7 +366,7 @@ def add_record_arguments(parser: CommandParser) -> None:
         dest="earlier",
         default="",
         metavar="RUN",
-        help="start with the outputs of this run",
+        help="restore the outputs of RUN before COMMAND starts",
     )
     for option in ("--id", "--comment", "--data"):  # of lab reproduce, and of a job with --from
         parser.add_argument(option, help=argparse.SUPPRESS)

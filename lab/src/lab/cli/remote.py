@@ -59,7 +59,7 @@ def add_run_arguments(parser: CommandParser) -> None:
         dest="earlier",
         default="",
         metavar="RUN",
-        help="start -- COMMAND with its outputs",
+        help="restore the outputs of RUN before COMMAND starts",
     )
     parser.add_argument("--follow", action="store_true", help="show its output until it ends")
     add_env(parser, "an environment variable, recorded")

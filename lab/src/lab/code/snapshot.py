@@ -115,7 +115,7 @@ def diff(snapshot: Snapshot, limit: int = MEGABYTE) -> str:
     """
     if not snapshot.dirty:
         return ""
-    # unlike git diff, it ignores the user's colours and external diff programs
+    # unlike git diff, it ignores the user's colors and external diff programs
     command = ["diff-tree", "--root", "--no-commit-id", "--patch", snapshot.commit]
     patch = os.fsencode(git.run(*command, limit=limit))
     if len(patch) > limit:

@@ -61,7 +61,8 @@ def update(wanted: str = "") -> Update:
         raise LabError('pyproject.toml has no dependency "dl-remote-lab==VERSION": put it back.')
     before = {path: files.read(path) for path in (settings, locked, old) if path and path.exists()}
     with tempfile.TemporaryDirectory(prefix="lab-update-") as folder:
-        wheel = Path(wanted) if wanted.endswith(".whl") else download(wanted, Path(folder))
+        is_file = wanted.endswith(".whl") and "://" not in wanted
+        wheel = Path(wanted) if is_file else download(wanted, Path(folder))
         version, changelog = read_wheel(wheel)
         new = root / "vendor" / wheel.name
         named = [path.relative_to(root).as_posix() for path in (new, *before)]
@@ -93,7 +94,10 @@ def download(version: str, folder: Path) -> Path:
     python = ["--python", sys.executable]
     command = ["tool", "run", *python, "pip", "download", "--quiet", "--no-deps", "--dest"]
     lock.check_uv(*command, folder, name)
-    return next(folder.glob("dl_remote_lab-*.whl"))
+    wheel = next(folder.glob("dl_remote_lab-*.whl"), None)
+    if not wheel:
+        raise LabError(f"{name} has no wheel: name one, lab update FILE.")
+    return wheel
 
 
 def read_wheel(wheel: Path) -> tuple[str, str]:

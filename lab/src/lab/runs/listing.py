@@ -23,7 +23,7 @@ Row = dict[str, Any]  # run, state, start, ...: see list_rows()
 
 FINAL = {"COMPLETED", "FAILED", "INTERRUPTED", "TERMINATED"}  # states that never change
 CACHE = "_cache/listing.json"  # in the runs folder: the rows of the runs that have ended
-OLD_CACHE = "_listing.json"  # of lab 2.0, removed: Sacred's tools take every file there for a run
+OLD_CACHE = "_listing.json"  # of an earlier lab: Sacred takes every file there for a run
 FORMAT = 3  # of the cache; a cache of another format is not read
 TEXT = (str, type(None))
 TYPES: dict[str, Any] = {  # of the values in a row

@@ -22,7 +22,7 @@ if ! [ -e machines.local.toml ] ||
     { grep -q 'lab setup writes this' machines.local.toml && [ "$(wc -l <machines.local.toml)" = 4 ]; }; then
     [ "$settings" = "$(cat machines.local.toml 2>/dev/null)" ] || printf '%s\n' "$settings" >machines.local.toml
 fi
-# one of uv's progress bars has colours in spite of NO_COLOR
+# one of uv's progress bars has colors in spite of NO_COLOR
 if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
 find_environment .
 exec 8>&2 2>&1 # what the prelude prints is shown
