@@ -5,7 +5,6 @@ Without Slurm: helpers/cut_attempts.py plays its batch script.
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 from pathlib import Path
@@ -14,13 +13,14 @@ import pytest
 
 HELPER = Path(__file__).parent / "helpers/cut_attempts.py"
 CUTS = 30
+SEED = 20261130  # of where they are cut
 
 
 class Cut:
     """A project's run, and jobs with the same run, in which attempts were cut at random points."""
 
     def __init__(self, project, folder: Path):
-        self.project, self.folder, self.seed = project, folder, secrets.randbelow(1 << 30)
+        self.project, self.folder, self.seed = project, folder, SEED
         project.run("python", HELPER, folder, self.seed, CUTS, env={"PYTHONHASHSEED": "9"})
         self.report = json.loads((folder / "report.json").read_text())
         self.whole = folder / "runs" / self.report["run"]

@@ -272,9 +272,10 @@ def test_without_a_machine_the_laptop_is_examined_all_the_same(laptop):
 
 
 def test_local_ports_in_use_are_named(laptop):
-    script = "import socket as s, time; a = s.create_server(('127.0.0.1', 6006)); time.sleep(99)"
+    script = "import socket as s, time; a = s.create_server(('127.0.0.1', 6006));"
+    script += "print('up', flush=True); time.sleep(1000)"
     server = laptop.popen("python3", "-c", script)
-    laptop.run("python3", "-c", "import time; time.sleep(0.3)")
+    assert server.stdout.readline() == "up\n"
     check = doctor(laptop, code=0)["local ports"]
     assert (check["verdict"], check["local"]) == ("warning", "6006 in use")
     named(check, "port 6006", "take the next")

@@ -61,13 +61,16 @@ def test_a_line_cut_in_a_start_starts_the_job_exactly_once(laptop, bytes, warm):
 
 
 def test_an_interrupted_start_says_which_job_may_have_started(laptop):
+    worker = laptop.hosts.worker
+    worker.path("/tmp/wait").touch()
+    wait = "while [ -e /tmp/wait ]; do sleep 0.05; done"
+    worker.program("tmux", f'#!/bin/sh\n{wait}\nexec /usr/bin/tmux "$@"\n')
     laptop.lab("jobs")
-    laptop.hosts.delay(1)
     with laptop.popen("lab", "run", "--no-record", "--", "true") as starting:
         (place,) = until(lambda: list(laptop.there("jobs").glob("2*")))
         starting.interrupt()
         _, said = starting.communicate(timeout=120)
-    laptop.hosts.heal()
+    worker.path("/tmp/wait").unlink()
     assert starting.returncode == 130
     said = said.splitlines()[-1]
     assert said == f"lab: interrupted. Job {place.name} may have started: check lab jobs."

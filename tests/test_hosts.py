@@ -124,6 +124,7 @@ def test_reset_closes_what_is_open(hosts, ssh):
     ssh("true")
     first = ssh("sh", "-c", "'echo $PPID'").stdout
     hosts.reset()
+    until(lambda: not [line for line in lines(hosts.laptop) if line.startswith("ssh")])
     assert ssh("echo again").stdout == "again\n"
     assert ssh("sh", "-c", "'echo $PPID'").stdout != first
     assert hosts.traffic().connections == 2
@@ -155,14 +156,14 @@ def test_cut_after_some_bytes(hosts):
 def test_delay_and_the_count_of_round_trips(hosts, ssh):
     ssh("true")
     hosts.traffic()
-    quick = timed(lambda: ssh("true"))
+    ssh("true")
     told = hosts.traffic()
     assert 1 <= told.round_trips <= 4 and told.connections == 0 and 0 < told.up < 10_000
     assert hosts.traffic() == Traffic(0, 0, 0, 0)
     hosts.delay(0.1)
     slow = timed(lambda: ssh("true"))
     assert 1 <= hosts.traffic().round_trips <= 4
-    assert slow >= quick + 0.2
+    assert slow >= 0.2, "there and back"
     # latency, not throughput: one by one, these pieces would take more than ten times as long
     assert timed(lambda: ssh("cat >/dev/null", input="x" * 6_000_000), below=3) < 9
     hosts.heal()
@@ -205,8 +206,8 @@ def lines(host) -> list[str]:
 def test_the_orphans_are_reaped(hosts):
     hosts.worker.run("sh", "-c", "(sleep 0.01 & sleep 0.01 &) ; true")
     count = "ls -d /proc/[0-9]*/ | wc -l; cat /proc/[0-9]*/stat | grep -c ' Z ' || true"
-    until(lambda: hosts.worker.processes() == [])
-    assert hosts.worker.run("sh", "-c", count).stdout.split()[1] == "0"
+    until(lambda: hosts.worker.run("sh", "-c", count).stdout.split()[1] == "0")
+    assert hosts.worker.processes() == []
 
 
 def until(true, seconds=60):

@@ -16,6 +16,13 @@ def members(laptop, id: str) -> list[str]:
     return found.stdout.split()
 
 
+def kill_runner(laptop, id: str) -> None:
+    """Kill the runner of a job, and wait for its death."""
+    pid = laptop.there(f"jobs/{id}/pid").read_text().split()[0]
+    gone = f"kill -9 {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.01; done"
+    laptop.hosts.worker.run("sh", "-c", gone)
+
+
 def alive(laptop, text: str) -> list[int]:
     """The processes on the worker whose command line has this text."""
     return [pid for pid, _, line in laptop.hosts.worker.processes() if text in line]
@@ -111,8 +118,7 @@ def test_a_job_that_ends_while_it_is_being_stopped_twice_is_stopped_once(laptop)
 def test_stop_of_a_job_whose_runner_was_killed_ends_what_is_left_of_it(laptop):
     id = start(laptop, "--", "sh", "-c", "echo up; exec sleep 4321")
     logged(laptop, id, "up")
-    runner = laptop.there(f"jobs/{id}/pid").read_text().split()[0]
-    laptop.hosts.worker.run("kill", "-9", runner)
+    kill_runner(laptop, id)
     assert job(laptop, id)["state"] == "lost"
     assert alive(laptop, "sleep 4321")
     assert laptop.lab("stop", id) == f"{id} stopped\n"
@@ -257,8 +263,7 @@ def test_queued_jobs_get_gpus_in_the_order_in_which_they_came(laptop, gpus):
     second = start(laptop, "--queue", "--gpus", "2", "--", "true")
     said = laptop.lab("run", "--queue", "--no-record", "--", "echo", "mine")
     assert f"queued, job {second} came first" in said, "though one would be free for it"
-    runner = laptop.there(f"jobs/{second}/pid").read_text().split()[0]
-    laptop.hosts.worker.run("kill", "-9", runner)
+    kill_runner(laptop, second)
     third = said.split()[0]
     assert ended(laptop, third) == "finished(0)", "a dead one holds nobody up"
     done = laptop.lab("run", "--queue", "--gpus", "3", *SHOW, check=False)

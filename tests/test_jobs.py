@@ -284,7 +284,7 @@ def test_followed_logs_go_on_at_the_right_byte_after_a_lost_connection(laptop, f
     id = start(laptop, "--", "sh", "-c", script, env={"LAB_PATIENCE": "4"})
     hosts = laptop.hosts
     words = ["lab", "logs", "-f", *more, id]
-    with laptop.popen(*words, env={"LAB_PATIENCE": "1"}) as following:
+    with laptop.popen(*words, env={"LAB_PATIENCE": "4"}) as following:
         assert following.stdout.readline() == "part 1\n"
         getattr(hosts, fault)()
         hosts.worker.path("/tmp/go1").touch()

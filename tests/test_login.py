@@ -96,7 +96,7 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
     url = notebook(laptop)
     assert get(laptop, url, "/api/status")[0] == 200
     laptop.run("lab", "tensorboard", env=QUICK)
-    assert {one["state"] for one in tunnels(laptop)} == {"answers"}
+    until(lambda: {one["state"] for one in tunnels(laptop)} == {"answers"})
     if sshd == ["MaxSessions 1"]:
         long = start(laptop, "--", "sh", "-c", "echo up; exec sleep 1000")
         with in_terminal(laptop, f"lab logs -f {long}") as follower:

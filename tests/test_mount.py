@@ -75,7 +75,8 @@ def test_a_machine_that_cannot_be_reached_leaves_no_mount_point(laptop):
 
 def test_a_mount_that_does_not_end_is_given_up_and_undone(laptop):
     laptop.hosts.laptop.program("sshfs", '#!/bin/sh\n/usr/bin/sshfs "$@"\nexec sleep 100\n')
-    assert "sshfs could not mount" in lab(laptop, "mount", code=1, LAB_PATIENCE="1")
+    laptop.lab("jobs")  # opens the connection, which may take longer
+    assert "sshfs could not mount" in lab(laptop, "mount", code=1, LAB_PATIENCE="3")
     assert "remote/gpu" not in sh(laptop, "cat /proc/mounts")
     assert not (laptop.path / "remote").exists()
 

@@ -5,7 +5,6 @@ import random
 import re
 import shlex
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -273,7 +272,7 @@ THIRTY = {"requeue": 17, "preemption": 3, "node": 2, "connection": 4}  # and fou
 def test_after_cuts_the_points_are_those_of_a_run_that_nothing_has_cut(
     laptop, steps, limits, jobs, cuts
 ):
-    draw = random.Random(time.time_ns())
+    draw = random.Random(1)
     place = laptop.path / "src/my_experiment/experiment.py"
     before = place.read_text()
     shutil.copy(EXPERIMENT, place)
@@ -281,7 +280,8 @@ def test_after_cuts_the_points_are_those_of_a_run_that_nothing_has_cut(
     try:
         whole = start(laptop, "--gpus", "0", *with_steps, "pause=0")
         limited = [start(laptop, "--gpus", "0", "--time", "2", *with_steps) for _ in range(limits)]
-        others = [start(laptop, "--gpus", "0", *with_steps) for _ in range(jobs)]
+        waits = ("until=all-cut",)
+        others = [start(laptop, "--gpus", "0", *with_steps, *waits) for _ in range(jobs)]
     finally:
         place.write_text(before)
     kinds = [kind for kind, number in cuts.items() for _ in range(number)]
@@ -292,6 +292,7 @@ def test_after_cuts_the_points_are_those_of_a_run_that_nothing_has_cut(
         if cut(laptop, id, kinds[len(told)], draw):
             told.append(kinds[len(told)])
             going.append(id)
+    laptop.there("data/all-cut").touch()
     ids = [whole, *limited, *others]
     codes = laptop.lab("wait", *ids, check=False, timeout=600)
     ended = [laptop.there(f"jobs/{id}/output.log").read_text()[-2000:] for id in ids]

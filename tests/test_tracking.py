@@ -56,8 +56,8 @@ TALK = """
     ctypes.CDLL(None).puts(b"from C, in its buffer")
     for number in range(500):
         print("line", number)
-    print("ready", flush=True)
     print("the last words", end="")
+    os.write(2, b"ready\\n")
 """
 SAID = [
     "from python",
@@ -1222,7 +1222,7 @@ for case, (fake, visible) in json.loads(os.environ["CASES"]).items():
         os.environ["PATH"] = fake + ":" + os.environ["PATH"]
         if visible:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
-        provenance.TIMEOUT = 1 if case == "hangs" else 60
+        provenance.TIMEOUT = 5 if case == "hangs" else 60
         code = 1
         try:
             ex.run(options={"--id": "20-" + case.replace(" ", "-")})
@@ -1239,7 +1239,7 @@ sys.exit()
         cases[case] = nvidia_smi(folders[case], script), visible
     tiny.run(body, env={"CASES": json.dumps(cases)})
     (pid,) = [path.read_text().strip() for path in tiny.folder.glob("*/bin/*.pid")]
-    assert not Path("/proc", pid).exists()
+    wait_for(lambda: not Path("/proc", pid).exists(), "its end")
     for case, (_, uuids, visible) in SMI.items():
         record = json.loads((tiny.runs / f"20-{case.replace(' ', '-')}/run.json").read_text())
         assert record["status"] == "COMPLETED", case
@@ -1388,6 +1388,8 @@ def test_the_failure_of_a_distributed_run_is_the_first_one_not_a_closed_connecti
     tiny = tiny_with_torch
     body = """
     import torch.distributed as dist
+    from lab.recording import ranks as messages
+    messages.WAIT = 60
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     dist.init_process_group("gloo", os.environ["STORE"], rank=rank, world_size=ranks)
     if not tracking.is_main_process():

@@ -262,7 +262,7 @@ def test_a_killed_tunnel_is_recognised_as_dead_and_can_be_opened_again(laptop):
     url = notebook(laptop)
     laptop.run("pkill", "-KILL", "-f", "lab.browser.tunnel_keeper")
     host = laptop.hosts.laptop
-    assert tunnels(laptop) == []
+    until(lambda: tunnels(laptop) == [])
     assert [path.name for path in (host.home / STATE / "tunnels").iterdir()] == ["lock"]
     assert notebook(laptop) == url
     assert get(laptop, url, "/api/status")[0] == 200
@@ -372,6 +372,7 @@ def test_where_sshd_forwards_no_sockets_a_checked_port_is_used(laptop, no_socket
     assert "Forbidden" in refused
     # Jupyter ends, and bob takes its port: the tunnel shows nothing of him
     worker.run("pkill", "-KILL", "-f", "jupyter-lab")
+    until(lambda: "jupyter-lab" not in str(everything(worker)))
     serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", port]
     bob = worker.popen(*serve, user="bob")
     until(lambda: worker.run("curl", "-s", f"127.0.0.1:{port}/", check=False).stdout)
@@ -526,12 +527,13 @@ def test_tensorboard_shows_the_curves_of_a_run_that_goes_on_there(laptop):
     assert url == "http://127.0.0.1:6006"
 
     def steps() -> list[int]:
-        (run,) = json.loads(get(laptop, url, "/data/runs", seconds=5)[1]) or [""]
+        code, runs = get(laptop, url, "/data/runs", seconds=60)
+        (run,) = (code == 200 and json.loads(runs)) or [""]
         asked = f"/data/plugin/scalars/scalars?tag=train%2Floss&run={run}"
-        code, body = get(laptop, url, asked, seconds=5)
+        code, body = get(laptop, url, asked, seconds=60)
         return [point[1] for point in json.loads(body)] if run and code == 200 else []
 
-    until(lambda: steps() == [1], 60, "the first step")
+    until(lambda: steps() == [1], 120, "the first step")
     (run,) = laptop.path.glob("runs/2*")
     shutil.copytree(
         run, laptop.path / "runs/.fetching-b/files" / run.name
@@ -544,7 +546,7 @@ def test_tensorboard_shows_the_curves_of_a_run_that_goes_on_there(laptop):
     assert steps() == [1]
     laptop.hosts.heal()
     go.touch()
-    until(lambda: steps() == [1, 2, 3], 60, "the last step")
+    until(lambda: steps() == [1, 2, 3], 120, "the last step")
     assert tunnels(laptop)[0]["state"] == "answers"
     assert laptop.run("lab", "tensorboard", env=QUICK).stdout.strip() == url + "/", "the same one"
     assert laptop.lab("tensorboard", "--stop").strip() == "stopped: my-experiment-gpu-tensorboard"

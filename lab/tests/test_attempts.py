@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,8 @@ def test_workers_ignore_the_signals_until_the_run_has_ended(job):
             ready.set()
             told.wait()
             seen.set()
-            signal.pause()
+            while True:  # signal.pause() would miss a signal that arrives just before it
+                time.sleep(0.05)
 
         worker = fork.Process(target=work)
         worker.start()

@@ -63,4 +63,4 @@ def test_ids_of_one_machine_sort_by_time_also_within_a_second():
         while time.time() < until:
             pass
     assert ids == sorted(ids)
-    assert len({one[:15] for one in ids}) < 3
+    assert len({one[:15] for one in ids}) < len(ids), "several were made within a second"

@@ -5,7 +5,7 @@ import subprocess
 from contextlib import ExitStack
 
 import pytest
-from fake_machine import UNIQUE, FakeMachine, start_time, until
+from fake_machine import UNIQUE, FakeMachine, is_running, start_time, until
 
 from lab.ssh import framing
 
@@ -142,7 +142,9 @@ def test_a_job_that_died_while_it_waited_holds_nobody_up(worker):
     small, dead, later = ids()[:3]
     started(worker.run_job(small, "exec sleep 1000", gpus="1"))
     job = started(worker.run_job(dead, "exec true", gpus="4", queue="yes"))
-    os.kill(int((job / "pid").read_text().split()[0]), 9)
+    runner = int((job / "pid").read_text().split()[0])
+    os.kill(runner, 9)
+    until(lambda: not is_running(runner))
     after = worker.run_job(later, "exec true", gpus="1")
     until((after / "exit_code").exists)
     assert not (after / "refused").exists()

@@ -54,9 +54,11 @@ def test_without_an_error_of_its_own_rank_0_was_ended_because_of_another(launch)
     assert find(launch, "").rank == "rank-1"
 
 
-def test_an_error_that_is_still_on_its_way_is_waited_for(launch):
+def test_an_error_that_is_still_on_its_way_is_waited_for(launch, monkeypatch):
     launch(1, CLOSED, 0)
-    timer = threading.Timer(0.2, launch, (2, CAUSE, 0))
+    monkeypatch.setattr(ranks, "WAIT", 60)
+    monkeypatch.setenv("RANK", "2")
+    timer = threading.Timer(0.2, ranks.report_error, (launch.runs, CAUSE))
     timer.start()
     found = ranks.take_errors(launch.runs, wait=True)
     timer.join()

@@ -136,7 +136,7 @@ def test_a_command_that_cannot_be_started_is_one_line(record):
     ("number", "state"), [(signal.SIGTERM, "TERMINATED"), (signal.SIGINT, "INTERRUPTED")]
 )
 def test_a_signal_reaches_the_command_and_is_the_state(record, number, state):
-    script = "import time, os\nprint('up', flush=True)\ntry:\n    time.sleep(600)\n"
+    script = "import time, os\ntry:\n    print('up', flush=True)\n    time.sleep(600)\n"
     script += "finally:\n    print('cleaned up')\n"
     if number == signal.SIGTERM:
         script = "import signal\nsignal.signal(15, lambda *_: exit(3))\n" + script

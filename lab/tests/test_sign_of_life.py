@@ -1,7 +1,9 @@
 """A script that takes long gives a sign of life, which never gets into its output."""
 
 import math
+import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -36,11 +38,19 @@ def test_output_from_before_and_after_the_sign_stays_whole(monkeypatch):
     assert output == b"x" * 4 * MEGABYTE
 
 
-@pytest.mark.slow
-def test_a_script_that_takes_longer_than_the_patience_is_waited_for(monkeypatch):
-    assert run("sleep 4\necho done", 3, monkeypatch) == (0, b"done\n")
+def make_signs_take(seconds: str, path: Path, monkeypatch) -> None:
+    """Only the sign calls sleep by its name."""
+    (path / "sleep").write_text(f"#!/bin/sh\nexec /bin/sleep {seconds}\n")
+    (path / "sleep").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{path}:{os.environ['PATH']}")
 
 
 @pytest.mark.slow
-def test_a_script_without_any_sign_is_given_up(monkeypatch):
-    assert run("sleep 4\necho done", 0.5, monkeypatch) == (None, b"")
+def test_a_script_that_takes_longer_than_the_patience_is_waited_for(tmp_path, monkeypatch):
+    make_signs_take("0.1", tmp_path, monkeypatch)
+    assert run("/bin/sleep 6\necho done", 5, monkeypatch) == (0, b"done\n")
+
+
+def test_a_script_without_any_sign_is_given_up(tmp_path, monkeypatch):
+    make_signs_take("1000", tmp_path, monkeypatch)
+    assert run("/bin/sleep 1000\necho done", 0.5, monkeypatch) == (None, b"")

@@ -1,6 +1,7 @@
 """lab wait ends as the job does; lab jobs tells waiting from running, and what it hides."""
 
 import json
+from pathlib import Path
 
 import pytest
 from fake_machine import UNIQUE, until
@@ -21,12 +22,19 @@ def there(machine, project):
     return machine
 
 
+def run_job(there, id: str, command: str) -> Path:
+    """Start a job; once its runner runs, lab wait does not find that it never started."""
+    job = there.run_job(id, command)
+    until((job / "pid").exists)
+    return job
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [("exit 0", 0), ("exit 7", 7), (r"kill -9 \$\$", 137), (r"kill -15 \$\$", 143)],
 )
 def test_wait_and_follow_end_with_the_code_of_the_job(there, command, code):
-    there.run_job(IDS[0], f"while ! [ -e $HOME/go ]; do sleep 0.02; done; {command}")
+    run_job(there, IDS[0], f"while ! [ -e $HOME/go ]; do sleep 0.02; done; {command}")
     (there.home / "go").touch()
     assert main(["wait", IDS[0]]) == code
     assert main(["logs", "-f", IDS[0]]) == code
@@ -34,21 +42,21 @@ def test_wait_and_follow_end_with_the_code_of_the_job(there, command, code):
 
 def test_wait_waits_for_all_and_ends_with_the_first_code_that_is_not_0(there, capsys):
     for id, code in zip(IDS[:3], (0, 4, 5), strict=True):
-        there.run_job(id, f"sleep 0.{code}; exit {code}")
+        run_job(there, id, f"sleep 0.{code}; exit {code}")
     assert main(["wait", *IDS[:3]]) == 4
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == IDS[:3]
 
 
 def test_with_any_one_end_is_enough(there, capsys):
-    there.run_job(IDS[0], "exec sleep 1000")
-    there.run_job(IDS[1], "exit 6")
+    run_job(there, IDS[0], "exec sleep 1000")
+    run_job(there, IDS[1], "exit 6")
     assert main(["wait", "--any", *IDS[:2]]) == 6
     assert capsys.readouterr().out.split()[0] == IDS[1]
     assert there.get(IDS[0]).state == "running"
 
 
 def test_what_was_stopped_or_lost_never_ends_with_0(there):
-    job = there.run_job(IDS[0], r"trap \"exit 0\" TERM; echo up; while :; do sleep 0.02; done")
+    job = run_job(there, IDS[0], r"trap \"exit 0\" TERM; echo up; while :; do sleep 0.02; done")
     until(lambda: "up" in (job / "output.log").read_text())
     control.stop(there.connection, IDS[0])
     assert main(["wait", IDS[0]]) == 143
@@ -104,7 +112,7 @@ def test_a_queued_job_keeps_its_name(there):
 
 
 def test_the_runner_says_since_when_the_command_runs(there):
-    job = there.run_job(IDS[0], "exec sleep 1000")
+    job = run_job(there, IDS[0], "exec sleep 1000")
     until(lambda: (job / "phase").exists() and "running" in (job / "phase").read_text())
     assert (job / "phase").read_text().split()[1].isdecimal()
     seen = there.get(IDS[0])

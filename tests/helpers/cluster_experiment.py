@@ -16,6 +16,7 @@ class Config:
     steps: int = 500
     pause: float = 0.1  # seconds for a step
     every: int = 20  # steps from one checkpoint to the next
+    until: str = ""  # a file in the data folder: the last step waits for it
 
 
 ex = tracking.Experiment(Config, quick={"steps": 1})
@@ -32,12 +33,16 @@ def run(_config, _run):
     if file.exists():
         state = json.loads(file.read_text())
         tracking.keep_points(state["points"])
+    wait_for = project.data_folder() / config.until
     with tracking.metrics(_run) as log:
         while state["step"] < config.steps:
-            state["step"] += 1
-            state["number"] = (state["number"] * 1103515245 + 12345) % 2**31
-            print(f"step {state['step']}")
-            log(state["step"], {"train/loss": state["number"] / 2**31})
+            if state["step"] == config.steps - 1 and not wait_for.exists():
+                print("step, waiting")
+            else:
+                state["step"] += 1
+                state["number"] = (state["number"] * 1103515245 + 12345) % 2**31
+                print(f"step {state['step']}")
+                log(state["step"], {"train/loss": state["number"] / 2**31})
             time.sleep(config.pause)
             stops = tracking.should_stop()
             if stops or state["step"] % config.every == 0:

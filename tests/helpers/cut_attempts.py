@@ -25,6 +25,8 @@ import torch._dynamo  # noqa: E402, F401 # what an optimizer imports, as long as
 from my_experiment import data, training  # noqa: E402
 from my_experiment.experiment import ex  # noqa: E402
 
+from lab import tracking  # noqa: E402
+
 WORDS = ["with", "width=2", "epochs=5", "batch_size=16", "shift=1", "patience=0", "lr=0.02"]
 SIGNALLED = ["with", "width=2", "epochs=3", "batch_size=16", "patience=0", "workers=2"]
 EVENTS = 60  # of an attempt of a few steps, about: opening, renaming and removing a file
@@ -63,6 +65,18 @@ def note_events(cut) -> None:
     sys.addaudithook(hook)
 
 
+def wait_after_epoch(cut) -> None:
+    """Let this process wait for a signal once it has said that an epoch is finished."""
+    write, (number,) = training.tqdm.write, cut
+
+    def write_and_wait(text, *arguments, **options):
+        write(text, *arguments, **options)
+        while f"epoch {number}/" in text and not tracking.should_stop():
+            time.sleep(0.01)
+
+    training.tqdm.write = staticmethod(write_and_wait)
+
+
 def start(job: Path | None, attempt: int, cut=None, words=WORDS, output=None) -> int:
     """Start an attempt in a process and a session of its own; returns its pid."""
     if job:
@@ -81,7 +95,8 @@ def start(job: Path | None, attempt: int, cut=None, words=WORDS, output=None) ->
         if job:
             os.environ |= {"LAB_JOB_FOLDER": str(job), "LAB_ATTEMPT": str(attempt)}
         if cut:
-            {"step": note_steps, "event": note_events}[cut[0]](cut[1:])
+            kinds = {"step": note_steps, "event": note_events, "epoch": wait_after_epoch}
+            kinds[cut[0]](cut[1:])
         ex.run_commandline(["experiment", *words])
         code = 0
     except SystemExit as error:
@@ -146,7 +161,8 @@ def signal_all(job: Path) -> dict:
     ends, text = [], ""
     for attempt, number in enumerate((signal.SIGUSR1, signal.SIGTERM, None), 1):
         reading, writing = os.pipe()
-        pid = start(job, attempt, words=SIGNALLED, output=writing)
+        cut = ("epoch", attempt) if number else None
+        pid = start(job, attempt, cut, SIGNALLED, writing)
         os.close(writing)
         with open(reading) as lines:
             for line in lines:

@@ -126,7 +126,9 @@ class Project:
 def isolate(home: Path, setenv) -> None:
     """Use a home of its own: no kernel, git or pip setting of the developer is read or changed."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / ".gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    draft = home / f".gitconfig.{os.getpid()}"  # each worker does this for the home of the session
+    draft.write_text("[user]\n\tname = Test\n\temail = test@example.org\n")
+    draft.replace(home / ".gitconfig")
     setenv("HOME", str(home))
     setenv("JUPYTER_DATA_DIR", str(home / "jupyter"))
     setenv("GIT_CONFIG_NOSYSTEM", "1")

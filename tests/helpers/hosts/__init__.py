@@ -138,10 +138,7 @@ class Hosts(Bed):
             one, other = (by_name[name] for name in pair)
             if host not in (one, other) or not (one.running and other.running):
                 continue
-            # the other end of a line to a host that was killed goes away only some time later
             ends = ((one, other), (other, one))
-            for end, neighbour in ends:
-                end._sh(f"ip link del {neighbour.name} 2>/dev/null || true")
             space = f"/proc/{os.getpid()}/fd/{other._spaces[SPACES.index('net')]}"
             subprocess.run(
                 [

@@ -46,6 +46,12 @@ class Bed:
         """Keys, and the homes of the accounts."""
         raise NotImplementedError
 
+    def _unwire(self, host: Host):
+        """Remove the ends of the lines to a host that was stopped, which Linux does only later."""
+        for other in self.all:
+            if other is not host and other.running:
+                other._sh(f"ip link del {host.name} 2>/dev/null || true")
+
     def _wire(self, host: Host):
         """Connect a host that was just started."""
         raise NotImplementedError

@@ -69,7 +69,8 @@ class HostProcess(subprocess.Popen):
     def send_signal(self, number, group=False):
         child = self.inner()
         if child and self.poll() is None:
-            os.killpg(child, number) if group else os.kill(child, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.killpg(child, number) if group else os.kill(child, number)
 
     def interrupt(self):
         """Send SIGINT to the command and to what it started, as Ctrl-C does."""
@@ -81,8 +82,9 @@ class HostProcess(subprocess.Popen):
         end = time.monotonic() + 60
         while self.poll() is None and time.monotonic() < end:
             for child in children.read_text().split():
-                if os.getsid(int(child)) == int(child):
-                    return int(child)
+                with contextlib.suppress(ProcessLookupError):
+                    if os.getsid(int(child)) == int(child):
+                        return int(child)
             time.sleep(0.001)
         return 0
 
@@ -148,6 +150,7 @@ class Host:
         for descriptor in (self._init, *self._spaces):
             os.close(descriptor)
         self._space = None
+        self.bed._unwire(self)
 
     def reboot(self):
         self.stop()

@@ -156,19 +156,21 @@ class Proxy:
         if not self.server:
             self.server = await asyncio.start_server(self.connection, *self.listen, backlog=100)
 
-    def refuse(self):
+    async def refuse(self):
         if self.server:
             self.server.close()
         self.server = None
-        self.reset()
+        await self.reset()
 
-    def reset(self):
-        """Linger of zero seconds: closing is a reset (RST)."""
+    async def reset(self):
+        """Linger of zero seconds: closing is a reset (RST); it has been sent by then."""
         for writer in [writer for pair in self.open for writer in pair]:
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
         self.open.clear()
+        for _ in range(2):  # abort() only schedules it
+            await asyncio.sleep(0)
 
     def delay(self, seconds):
         self.seconds = seconds
@@ -236,7 +238,7 @@ class Proxy:
                     self.limit -= len(piece)
                     if self.limit <= 0:
                         self.limit = None
-                        self.reset()
+                        await self.reset()
             await under_way.put((self.loop.time() + self.seconds, piece, self.carry(name)))
         await writing
 

@@ -14,13 +14,13 @@ from lab.ground.errors import LabError
 def run(words: list[str], variables: dict[str, str]) -> int:
     """Run a command to its end and return its exit code, negative for a signal."""
     process: subprocess.Popen[bytes] | None = None
-    ended = threading.Event()
-    while True:
+    running = threading.Lock()
+    while process is None or process.returncode is None:
         try:
             if process is None:
                 with interrupts.deferred():  # a signal finds the command started, or not at all
-                    process = start(words, variables, ended)
-            ended.wait()
+                    process = start(words, variables, running)
+            running.acquire()  # unlike join(), a single step of Python: a signal spoils nothing
         except KeyboardInterrupt as interrupt:
             if process is None:
                 raise
@@ -29,14 +29,13 @@ def run(words: list[str], variables: dict[str, str]) -> int:
                 tell_time_limit(process)
             elif number != signal.SIGINT or not is_in_terminal():  # which sends it to both
                 process.send_signal(number)
-        else:
-            return process.returncode
+    return process.returncode
 
 
 def start(
-    words: list[str], variables: dict[str, str], ended: threading.Event
+    words: list[str], variables: dict[str, str], running: threading.Lock
 ) -> "subprocess.Popen[bytes]":
-    """Start a command; `ended` is set when it has ended, and its exit code is known.
+    """Start a command; `running` is locked until it has ended and its exit code is known.
 
     It is killed if a newer attempt of its job takes over.
     """
@@ -47,12 +46,13 @@ def start(
     except OSError as error:
         raise LabError(f"{words[0]} cannot be started: {error.strerror}.") from None
     attempts.before_end.append(process.kill)
+    running.acquire()
 
     # In a thread, where no signal raises: between waitpid and Popen that would lose the exit code,
     # and Popen would say 0.
     def wait() -> None:
         process.wait()
-        ended.set()
+        running.release()
 
     threading.Thread(target=wait, daemon=True).start()
     return process
