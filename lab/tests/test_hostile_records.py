@@ -261,9 +261,9 @@ def test_files_are_read_within_limits(tmp_path):
     path.write_bytes(b"x" * 11)
     assert files.read(path, 11) == b"x" * 11
     os.mkfifo(tmp_path / "fifo")
-    for wrong, most in ((path, 10), ("/dev/zero", 10), (tmp_path, 10), (tmp_path / "fifo", 10)):
+    for wrong, limit in ((path, 10), ("/dev/zero", 10), (tmp_path, 10), (tmp_path / "fifo", 10)):
         with pytest.raises(OSError, match="regular|more than|directory"):
-            files.read(wrong, most)
+            files.read(wrong, limit)
     with pytest.raises(OSError, match="regular"):
         files.sha256(Path("/dev/zero"))
     for text in ("[" * 10_000, '{"a":' * 200 + "1" + "}" * 200, b"[" * 150 + b"]" * 150):

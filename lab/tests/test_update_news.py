@@ -46,7 +46,7 @@ def test_a_file_that_is_not_a_wheel_of_lab_is_refused(tmp_path, what):
         path = wheel(tmp_path, version="1.1.1")
     elif what == "endless":
         path = wheel(
-            tmp_path, version="1.1.0\n" + "x" * update.MOST_TEXT, pack=zipfile.ZIP_DEFLATED
+            tmp_path, version="1.1.0\n" + "x" * update.MAX_TEXT_BYTES, pack=zipfile.ZIP_DEFLATED
         )
     elif what == "damaged":
         path = wheel(tmp_path, version="1.1.0\n" + "x" * 1000, pack=zipfile.ZIP_DEFLATED)

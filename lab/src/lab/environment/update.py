@@ -14,7 +14,7 @@ from lab.ground import files, git, project
 from lab.ground.errors import LabError
 
 PIN = re.compile(r'"dl-remote-lab==([^"]*)"')
-MOST_TEXT = 4 << 20  # bytes of a text in a wheel
+MAX_TEXT_BYTES = 4 << 20  # bytes of a text in a wheel
 # What zipfile raises for a file that is not an archive, is damaged, encrypted, or packed otherwise.
 BAD_ARCHIVE = (
     OSError,
@@ -123,9 +123,9 @@ def read_wheel(wheel: Path) -> tuple[str, str]:
 def read_entry(archive: zipfile.ZipFile, name: str) -> str:
     """Return the text of a file in a wheel; ValueError if it is too long for memory."""
     with archive.open(name) as file:
-        content = file.read(MOST_TEXT + 1)
-    if len(content) > MOST_TEXT:
-        raise ValueError(f"{name} has more than {MOST_TEXT >> 20} MiB")
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise ValueError(f"{name} has more than {MAX_TEXT_BYTES >> 20} MiB")
     return content.decode("utf-8")
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from lab.ground import files, project
 from lab.ground.errors import LabError, UsageError
 
-LONGEST = 20  # seconds for the experiment's answer
+ASK_TIMEOUT = 20  # seconds for the experiment's answer
 REFUSED = 76  # exit code of ASK; the last line it prints is the reason
 ASK = f"""
 import importlib, sys
@@ -63,7 +63,7 @@ def checked(command: list[str]) -> Iterator[None]:
         process = _ask(words, answer.fileno())
         try:
             yield
-            code = process.wait(LONGEST) if process else None
+            code = process.wait(ASK_TIMEOUT) if process else None
         except subprocess.TimeoutExpired:
             code = None
         finally:
