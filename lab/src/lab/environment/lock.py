@@ -68,7 +68,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
 def extract_pins(text: str) -> str:
     """Return the pins of a lock, without CUDA packages and local versions."""
     lines = (LOCAL_VERSION.sub(r"\1", line) for line in text.splitlines())
-    return "".join(f"{x}\n" for x in lines if x[:1].isalpha() and not CUDA_PACKAGES.match(x))
+    return "".join(f"{x}\n" for x in lines if x[:1].isalnum() and not CUDA_PACKAGES.match(x))
 
 
 def format_lock(sources: list[str], pins: str) -> str:
