@@ -158,7 +158,7 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         attempts.before_end.remove(remove)
-        if draft.is_dir() and not draft.is_symlink():
+        if _is_real_folder(draft):
             import shutil  # slow to import
 
             shutil.rmtree(draft, ignore_errors=True)
@@ -175,7 +175,28 @@ def move(source: Path, target: Path) -> None:
         import shutil  # slow to import
 
         with replacing(target) as draft:
-            shutil.move(source, draft)
+            _copy(source, draft)
+        if _is_real_folder(source):  # only now: an interrupt before would leave neither copy
+            shutil.rmtree(source)
+        else:
+            source.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or folder. Unlike shutil.copytree(), raise the first error, with its errno."""
+    import shutil  # slow to import
+
+    if not _is_real_folder(source):
+        shutil.copy2(source, target, follow_symlinks=False)
+        return
+    target.mkdir()
+    for path in source.iterdir():
+        _copy(path, target / path.name)
+    shutil.copystat(source, target)
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def write(
