@@ -82,10 +82,10 @@ def three(lab) -> Lab:
 
 def test_runs_are_listed_newest_first_with_all_that_matters(three):
     assert three("runs").splitlines() == [
-        "run              state      data    changed  accuracy  loss  time  host  commit",
-        "20261103-120000  FAILED     digits  seed=2                   2m05  gpu1  0123456",
-        "20261102-120000  COMPLETED  digits  lr=0.01  0.8             2m05  gpu2  0123456",
-        "20261101-120000  COMPLETED  digits           0.9       0.1   2m05  gpu1  0123456",
+        "run              state      data    changed  accuracy  loss  time  machine  commit",
+        "20261103-120000  FAILED     digits  seed=2                   2m05  gpu1     0123456",
+        "20261102-120000  COMPLETED  digits  lr=0.01  0.8             2m05  gpu2     0123456",
+        "20261101-120000  COMPLETED  digits           0.9       0.1   2m05  gpu1     0123456",
     ]
 
 
@@ -177,6 +177,21 @@ def test_runs_are_chosen_and_sorted(three, options, found):
     assert three.ids(*options) == found
 
 
+def test_a_result_or_setting_with_the_name_of_a_column_hides_nothing(lab):
+    lab.record(OLDEST, config={"state": "CA"}, result={"run": 1, "state": "good", "time": 5})
+    head, line = (line.split() for line in lab("runs").splitlines())
+    assert head == [
+        *("run", "state", "data", "changed", "result.run", "result.state", "result.time"),
+        *("time", "machine", "commit"),
+    ]
+    assert line == [
+        *("20261101-120000", "COMPLETED", "digits", "state=CA", "1", "good", "5"),
+        *("2m05", "gpu1", COMMIT[:7]),
+    ]
+    assert lab("runs", "--sort", "time").split()[4] == "result.time"
+    assert lab.ids("--state", "completed") == [OLDEST]
+
+
 @pytest.mark.parametrize(
     ("metric", "higher_is_better"),
     [
@@ -202,6 +217,11 @@ def test_a_name_that_no_run_knows_is_wrong_usage(three, words):
     said = three.refused(*words, code=2)
     assert "; there are" in said or "; results are accuracy, loss" in said
     assert "not of the form" in three("runs", "--where", "lr", code=2)
+
+
+def test_where_no_run_has_a_result_no_name_is_proposed(lab):
+    lab.record(OLDEST, result=None)
+    assert lab.refused("runs", "--sort", "loss", code=2).endswith("; results are none.")
 
 
 def test_json_and_csv_have_every_run_whole(three):
@@ -424,8 +444,8 @@ def test_a_run_is_found_by_the_beginning_of_its_id_or_by_its_folder(three):
     for wanted in (OLDEST, "20261101", f"{three.runs}/{OLDEST}/", f"runs/{OLDEST}"):
         assert three("show", wanted).startswith(f"run              {OLDEST}\n")
     said = three.refused("show", "202611")
-    assert said == f"lab: 3 runs begin with 202611; there are: {NEWEST}, {MIDDLE}, {OLDEST}."
-    assert "no run begins with 1999; there are: " + NEWEST in three.refused("show", "1999")
+    assert said == f"lab: 3 run ids begin with 202611; there are: {NEWEST}, {MIDDLE}, {OLDEST}."
+    assert "no run id begins with 1999; there are: " + NEWEST in three.refused("show", "1999")
     three.record(OLDEST[:8])
     assert three("show", OLDEST[:8]).startswith(f"run              {OLDEST[:8]}\n")
 
