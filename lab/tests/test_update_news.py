@@ -3,6 +3,7 @@
 import zipfile
 
 import pytest
+from git_helper import run_git
 
 from lab.environment import update
 from lab.ground.errors import LabError
@@ -34,6 +35,21 @@ def wheel(folder, name="dl_remote_lab-1.1.0-py3-none-any.whl", version="1.1.0", 
 
 def test_a_wheel_tells_its_version_and_its_changes(tmp_path):
     assert update.read_wheel(wheel(tmp_path)) == ("1.1.0", LOG)
+
+
+def test_a_wheel_that_is_in_vendor_already_is_pinned_and_stays(repository, monkeypatch):
+    settings = repository / "pyproject.toml"
+    settings.write_text(f'{settings.read_text()}requires = ["dl-remote-lab==1.0.0"]\n')
+    (repository / "vendor").mkdir()
+    path = wheel(repository / "vendor")
+    content = path.read_bytes()
+    run_git(repository, "add", "--all")
+    run_git(repository, "commit", "-qm", "x")
+    monkeypatch.setattr(update.lock, "compile_lock", lambda words: ["a line"])
+    assert update.update(f"vendor/{path.name}").changes == ["a line"]
+    assert path.read_bytes() == content and "dl-remote-lab==1.1.0" in settings.read_text()
+    run_git(repository, "commit", "-qam", "x")
+    assert update.update(f"vendor/{path.name}").changes == []
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def install() -> str:
         hide_others(name)
         bound = bind_notebooks(name, title)
     except OSError as error:
-        raise errors.LabError(f"{error.filename}: {error.strerror}.") from None
+        raise errors.LabError(f"{errors.explain_os_error(error, file)}.") from None
     done = [name]
     if name != usual:
         done.append(f"because the name {usual} belongs to {describe_owner(usual)}")

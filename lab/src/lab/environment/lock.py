@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.environment.installed import CUDA_PACKAGES
 from lab.ground import files, project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, explain_os_error
 from lab.ground.terminal import print_message
 
 LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+cpu
@@ -57,7 +57,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
         after = format_lock(sources, extract_pins(files.read_text(draft)))
         files.write(lock, after)
     except OSError as error:
-        raise LabError(f"{error.filename or lock}: {error.strerror}.") from None
+        raise LabError(f"{explain_os_error(error, lock)}.") from None
     finally:
         draft.unlink(missing_ok=True)
         dev.unlink(missing_ok=True)
