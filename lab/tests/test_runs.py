@@ -508,14 +508,16 @@ def verdicts(old: Path, new: Path, tolerance=0.0) -> dict[str, str]:
 
 
 def test_numbers_are_compared_point_by_point(lab):
-    curve = [("loss", 1, 0.5), ("loss", 2, 0.25), ("nan", 1, "NaN"), ("gone", 1, 1.0)]
+    curve = [("loss", 1, 0.5), ("loss", 2, 0.25), ("nan", 1, "NaN"), ("gone", 1, 1.0), ("at", 1, 1)]
     other = [("loss", 1, 0.5000001), ("loss", 2, 0.25), ("nan", 1, "NaN"), ("new", 1, 1.0)]
+    other.append(("at", 2, 1))
     old, new = lab.record(OLDEST, curve), lab.record(NEWEST, other)
     found = verdicts(old, new)
     assert found["loss"] == "differs from step 1 on, by 1e-07 at most"
     assert found["nan"] == found["result accuracy"] == found["state"] == "identical"
-    assert found["gone"].startswith("differs: 1 points recorded, 0 now")
-    assert found["new"].startswith("differs: 0 points recorded, 1 now")
+    assert found["gone"] == "differs: 1 points recorded, 0 now"
+    assert found["new"] == "differs: 0 points recorded, 1 now"
+    assert found["at"] == "differs: the points are at other steps"
     assert verdicts(old, new, 1e-6)["loss"] == "within the tolerance, by 1e-07 at most"
     assert verdicts(old, new, 1e-8)["loss"].startswith("differs")
 

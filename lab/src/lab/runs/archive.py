@@ -46,7 +46,7 @@ def unpack(file: Path, agree: Callable[[str], bool]) -> Path:
             folder = runs / name
             if folder.exists() and reading.read_json(folder / "run.json") != content:
                 raise LabError(f"{project.relative(folder)} differs from the record in {file}.")
-            commit = recorded_code.get_commit(name, content)
+            commit = recorded_code.require_recorded_commit(name, content)
             import_code(Path(temporary, BUNDLE), commit, name, content, file, agree)
             if not folder.exists():
                 record.rename(folder)
