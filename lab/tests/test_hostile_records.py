@@ -406,7 +406,7 @@ def test_settings_of_a_record_make_no_objects(repository):
 # --- a file of a stranger -------------------------------------------------------------------------
 
 
-def make_archive(desk: Desk, commit: str, record: object = None, **more: bytes) -> Path:
+def make_archive(desk: Desk, commit: str, record: object = None, /, **more: bytes) -> Path:
     """Write what lab export writes, with this commit as its code."""
     file, bundle = desk.project.parent / "stranger.zip", desk.project.parent / "bundle"
     ref = f"refs/lab/snapshots/{commit}"
@@ -414,8 +414,7 @@ def make_archive(desk: Desk, commit: str, record: object = None, **more: bytes) 
     run_git(desk.project, "bundle", "create", "--quiet", str(bundle), ref)
     run_git(desk.project, "update-ref", "-d", ref)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as pack:
-        content = json.dumps(record or record_of(commit))
-        pack.writestr(f"record/{ONE}/run.json", content)
+        pack.writestr(f"record/{ONE}/run.json", json.dumps(record or record_of(commit)))
         pack.writestr(f"record/{ONE}/config.json", '{"seed": 1}')
         pack.write(bundle, "code.bundle")
         for name, text in more.items():
@@ -479,11 +478,25 @@ def test_a_file_whose_code_is_not_what_its_record_names_is_refused(repository):
         "record/x\x1b[2J/run.json",
         f"record/{ONE}/x\x1b[2J",
         "other",
+        "record",
         "record/second/run.json",
     ],
 )
 def test_names_in_a_file_are_plain(repository, name):
     file = make_archive(repository, commit_evil(repository), **{name: b"{}"})
+    repository("reproduce", file, "--yes", code=1)
+    assert not list(repository.runs.iterdir())
+
+
+@pytest.mark.parametrize("pack", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_file_is_refused_however_it_is_packed(repository, pack):
+    pytest.importorskip({zipfile.ZIP_LZMA: "lzma", zipfile.ZIP_BZIP2: "bz2"}.get(pack, "zlib"))
+    file = repository.project / "damaged.zip"
+    with zipfile.ZipFile(file, "w", pack) as archive:
+        archive.writestr(f"record/{ONE}/run.json", os.urandom(1000).hex())
+    content = file.read_bytes()
+    start = content.index(b"run.json") + 60
+    file.write_bytes(content[:start] + bytes(100) + content[start + 100 :])
     repository("reproduce", file, "--yes", code=1)
     assert not list(repository.runs.iterdir())
 

@@ -1,5 +1,6 @@
 """What lab update shows of a CHANGELOG, and which files it takes for a wheel of lab."""
 
+import os
 import zipfile
 
 import pytest
@@ -53,7 +54,8 @@ def test_a_wheel_that_is_in_vendor_already_is_pinned_and_stays(repository, monke
 
 
 @pytest.mark.parametrize(
-    "what", ["another name", "another version", "no zip", "missing", "endless", "damaged"]
+    "what",
+    ["another name", "another version", "no zip", "missing", "endless", "damaged", "damaged LZMA"],
 )
 def test_a_file_that_is_not_a_wheel_of_lab_is_refused(tmp_path, what):
     if what == "another name":
@@ -64,10 +66,12 @@ def test_a_file_that_is_not_a_wheel_of_lab_is_refused(tmp_path, what):
         path = wheel(
             tmp_path, version="1.1.0\n" + "x" * update.MAX_TEXT_BYTES, pack=zipfile.ZIP_DEFLATED
         )
-    elif what == "damaged":
-        path = wheel(tmp_path, version="1.1.0\n" + "x" * 1000, pack=zipfile.ZIP_DEFLATED)
+    elif what.startswith("damaged"):
+        pytest.importorskip("lzma")
+        pack = zipfile.ZIP_LZMA if what.endswith("LZMA") else zipfile.ZIP_DEFLATED
+        path = wheel(tmp_path, version="1.1.0\n" + os.urandom(1000).hex(), pack=pack)
         content = bytearray(path.read_bytes())
-        content[80:90] = bytes(10)
+        content[120:190] = bytes(70)
         path.write_bytes(content)
     else:
         path = tmp_path / "dl_remote_lab-1.1.0-py3-none-any.whl"

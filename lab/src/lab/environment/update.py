@@ -8,6 +8,11 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it; zipfile then raises RuntimeError
+    from zlib import error as LZMAError  # type: ignore[assignment] # noqa: N812
+
 from lab.environment import lock
 from lab.ground import files, git, project
 from lab.ground.errors import LabError, explain_os_error
@@ -23,6 +28,7 @@ BAD_ARCHIVE = (
     EOFError,
     zipfile.BadZipFile,
     zlib.error,
+    LZMAError,
 )
 
 
