@@ -489,6 +489,15 @@ def test_notes_are_appended_and_shown(three):
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d  ", line) for line in lines)
 
 
+def test_a_note_has_a_line_of_its_own_whatever_an_editor_left(three):
+    file = three.runs / OLDEST / "notes.txt"
+    file.write_text("one\ntwo")
+    three("note", OLDEST, "three")
+    three("note", OLDEST, "four")
+    one, two, third, fourth = file.read_text().splitlines()
+    assert (one, two) == ("one", "two") and third.endswith("  three") and fourth.endswith("  four")
+
+
 def test_compare_shows_only_what_differs_and_the_last_metrics_side_by_side(three):
     assert three("compare", MIDDLE, OLDEST).splitlines() == [
         "              20261102-120000  20261101-120000",

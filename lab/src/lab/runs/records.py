@@ -102,8 +102,11 @@ def note(folder: Path, text: str) -> None:
 
 def add_notes(folder: Path, lines: list[str]) -> None:
     """Add the lines that a record's notes lack; LabError if that fails."""
-    present = notes(folder)
+    text = _read_notes(folder)
+    present = text.splitlines()
     new = [f"{line}\n" for line in lines if line not in present]
+    if new and text and not text.endswith("\n"):  # as some editors leave it
+        new.insert(0, "\n")
     # follow no link that a machine made, and do not wait for a reader of a FIFO
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -115,10 +118,14 @@ def add_notes(folder: Path, lines: list[str]) -> None:
 
 def notes(folder: Path) -> list[str]:
     """The lines of a record's notes, each with its time (UTC)."""
+    return _read_notes(folder).splitlines()
+
+
+def _read_notes(folder: Path) -> str:
     try:
-        return files.read_text(folder / "notes.txt", "replace").splitlines()
+        return files.read_text(folder / "notes.txt", "replace")
     except OSError:
-        return []
+        return ""
 
 
 # --- several records -----------------------------------------------------------------------------
