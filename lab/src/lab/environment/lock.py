@@ -193,6 +193,7 @@ def run_uv(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
+        errors="replace",
         check=False,
     )
 

@@ -279,7 +279,8 @@ def verify_data(
         env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     refuse_problems(dataset, done.stdout.strip().splitlines() if done.returncode else [])
