@@ -521,3 +521,11 @@ def test_an_exported_run_has_no_hidden_files(repository):
     (folder / "key").symlink_to(repository.project / "requirements.txt")
     repository("export", ONE, "out.zip")
     assert not [n for n in zipfile.ZipFile("out.zip").namelist() if "/." in n or "key" in n]
+
+
+def test_a_name_that_no_zip_can_have_is_an_error_of_export(repository):
+    head = run_git(repository.project, "rev-parse", "HEAD")
+    folder = repository.write(ONE, record_of(head))
+    Path(os.fsdecode(bytes(folder) + b"/\xff.png")).touch()
+    assert "rename that file" in repository("export", ONE, "out.zip", code=1)
+    assert not Path("out.zip").exists()

@@ -33,7 +33,7 @@ def rename(project: Path, name: str) -> None:
 
 
 def test_after_a_rename_the_kernel_and_the_notebooks_have_the_new_name(kernel, project):
-    (project / ".gitattributes").write_text("*.ipynb filter=notebook-output\n")
+    (project / ".gitattributes").write_bytes(b"# \xfc\n*.ipynb filter=notebook-output\n")
     notebook = project / "notebooks/a.ipynb"
     notebook.parent.mkdir()
     notebook.write_text(json.dumps({"metadata": {}}))

@@ -152,7 +152,8 @@ def bind_notebooks(name: str, title: str) -> list[str]:
     """
     changed: list[str] = []
     attributes = project.root() / ".gitattributes"
-    if not attributes.exists() or "filter=notebook-output" not in files.read_text(attributes):
+    text = files.read_text(attributes, "replace") if attributes.exists() else ""
+    if "filter=notebook-output" not in text:
         return changed
     for path in sorted(project.root().glob("notebooks/*.ipynb")):
         if files.find_link(project.root(), f"notebooks/{path.name}"):

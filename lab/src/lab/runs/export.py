@@ -52,6 +52,8 @@ def export(wanted: str, file: Path) -> Path:
                     archive.write(path, f"{RECORD}{folder.name}/{inside.as_posix()}")
             archive.write(bundle, BUNDLE)
             archive.writestr(LOCK, git.run("show", f"{commit}:{lock}"))
+    except UnicodeEncodeError as error:
+        raise LabError(f"no zip can have the name {error.object!r}: rename that file.") from None
     except OSError as error:
         raise LabError(f"{file} cannot be written: {error}.") from None
     return file
