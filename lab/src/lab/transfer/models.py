@@ -67,7 +67,7 @@ def bring_outputs(connection: Connection, record: RecordOptions) -> RecordOption
 
 def bring_or_warn(connection: Connection, run: str, folder: Path | None) -> None:
     """Bring the files of a run from its folder; warn if neither side has any."""
-    if folder:
+    if folder and list_files(folder):
         bring(connection, folder)
     elif not inspect(connection, run, more="*").files:
         print_message(
