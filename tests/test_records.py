@@ -178,6 +178,37 @@ print(metrics["value"].tolist())
     assert lines[4] == "[0.5, 0.25, nan, 0.75]"
 
 
+def test_no_result_and_no_setting_takes_the_column_of_another(three):
+    name = "20261104-120000-gpu1-00000004"
+    mine = {"duration": 3.2, "state": "good", "start": "now", "run": 1, "name": "x"}
+    write_record(three.runs, name, config={"state": "CA", "result": 5, "loss": 7}, result=mine)
+    write_record(three.runs, "20261105-120000-gpu1-00000005", result=0.25)
+    code = """
+from lab import records
+runs = records.runs()
+row = runs.loc["20261104-120000-gpu1-00000004"]
+print(row["state"], row["duration"], row["start"].year, row["config.state"], row["config.loss"])
+print(*(row[f"result.{name}"] for name in ("state", "duration", "start", "run", "name")))
+print(row["config.result"], runs.iloc[0]["result"], runs.reset_index().columns.is_unique)
+"""
+    lines = three.python(code).splitlines()
+    assert lines == ["COMPLETED 125.4 2026 CA 7.0", "good 3.2 now 1.0 x", "5.0 0.25 True"]
+
+
+def test_metrics_take_the_names_of_runs_that_every_command_takes_and_no_other(three):
+    code = f"""
+from lab import project, records
+for names in (["{OLDEST[:10]}"], ["last~1"], ["{MIDDLE}", "{OLDEST}"], ["{OLDEST}", "2027"], []):
+    try:
+        print(len(records.metrics(*names)))
+    except project.LabError as error:
+        print(error)
+"""
+    lines = three.python(code).splitlines()
+    assert lines[:3] == ["1", "3", "4"] and lines[4] == "4"
+    assert lines[3].startswith("no run id begins with 2027; there are: ")
+
+
 # --- repeating a run, for real -------------------------------------------------------------------
 
 

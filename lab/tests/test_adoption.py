@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,7 @@ KINDS = {
     "uv": {"pyproject.toml": PROJECT, "uv.lock": '[[package]]\nname = "tiny"\nversion = "1.0"\n'},
     "Windows": {"pyproject.toml": PROJECT.replace("\n", "\r\n"), ".gitignore": "*.pt\r\n"},
     "no end of line": {".gitignore": "*.pt", "pyproject.toml": "[tool.black]\nline-length = 88"},
+    "empty files": dict.fromkeys(["pyproject.toml", ".gitignore", ".gitattributes"], ""),
     "notebooks": {"notebooks/a.ipynb": '{"cells": []}', "data/kept.csv": "1\n"},
     "everything ignored": {
         ".gitignore": "vendor/\n*.whl\n*.lock\n*.toml\nbootstrap*\n",
@@ -161,7 +163,8 @@ def test_what_could_not_be_taken_back_is_refused_and_nothing_is_written(write, i
 
 
 def test_where_no_lock_fits_or_nobody_can_answer_nothing_is_written(write, init, monkeypatch):
-    path = write(**{"requirements.txt": "tiny\nof-no-index\n", ".gitignore": "*.pt\n"})
+    listed = {"requirements.txt": "tiny\nof-no-index\n"}
+    path = write(**listed, **{".gitignore": "*.pt\n", ".gitattributes": ""})
     before = list_files(path)
     code, printed = init("--yes")
     assert code == 1 and "Traceback" not in printed
@@ -171,6 +174,17 @@ def test_where_no_lock_fits_or_nobody_can_answer_nothing_is_written(write, init,
     assert list_files(path) == before and not (path / "vendor").exists()
     monkeypatch.chdir(path.parent)
     assert init("--yes")[0] == 1, "no repository"
+
+
+def test_a_wheel_that_lies_where_it_belongs_stays_there(write, init, wheel):
+    path = write()
+    shutil.copytree(wheel.parent, path / "vendor")
+    run_git(path, "add", "--all")
+    run_git(path, "commit", "-qm", "mine")
+    code, printed = init("--yes", "--wheel", f"vendor/{wheel.name}")
+    assert code == 0, printed
+    assert (path / "vendor" / wheel.name).read_bytes() == wheel.read_bytes()
+    assert run_git(path, "status", "--porcelain", "--", "vendor") == ""
 
 
 def test_on_a_terminal_each_question_is_asked_until_its_answer_can_work(write, init, monkeypatch):

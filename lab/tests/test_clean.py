@@ -199,6 +199,14 @@ def test_a_record_goes_only_if_every_file_is_at_home_by_its_hash(machine, projec
     assert (machine.folder / "runs" / OTHER).exists() and here.exists()
 
 
+def test_what_neither_side_can_read_is_not_the_same(machine, project, monkeypatch):
+    for folder in (machine.folder, project):
+        record(folder / "runs")
+    monkeypatch.setattr(clean, "remote_hashes", lambda *words: {})
+    monkeypatch.setattr(clean.files, "sha256_or_none", lambda path: None)
+    assert names(clean.find(machine.connection), "record") == set()
+
+
 def test_models_go_with_their_record_and_only_if_that_is_asked_for(machine, project):
     for folder in (machine.folder, project):
         record(folder / "runs")

@@ -1,6 +1,7 @@
 """The command line: which words belong to which command, and what a wrong one costs."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.cli import main as cli
+from lab.runs import listing
 
 
 def parse(*words):
@@ -66,6 +68,28 @@ def test_a_note_has_every_word_that_was_typed(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["note", run.name, "how", "to", "run", "--", "now"]) == 0
     assert (run / "notes.txt").read_text().endswith("  how to run -- now\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "a\nb"),
+            r"a\nb: No such file or directory",
+        ),
+        (shutil.SameFileError("both are one\x1b"), r"the system: both are one\x1b"),
+        (TimeoutError(), "the system: TimeoutError"),
+    ],
+)
+def test_an_error_of_the_system_says_its_cause_with_or_without_a_number(
+    monkeypatch, capsys, error, said
+):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(listing, "list_rows", fail)
+    assert cli.main(["runs", "--json"]) == 1
+    assert capsys.readouterr().err == f"lab: {said}.\n"
 
 
 def test_help_names_every_command_with_what_it_does(capsys):

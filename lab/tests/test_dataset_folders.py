@@ -239,3 +239,14 @@ def test_a_repetition_checks_every_file_without_code_of_the_projects(project, so
     (project / "data/table/train/x").write_text("y")
     with pytest.raises(LabError):
         reproduce.verify_data(sys.executable, project, "", record, {})
+
+
+def test_what_the_projects_own_check_prints_need_not_be_utf_8(project, capsys):
+    check = project / "src/my_experiment/data.py"
+    check.parent.mkdir(parents=True)
+    check.write_text("import sys; sys.stdout.buffer.write(b'missing \\xff.png'); sys.exit(1)")
+    record = {"data": {"dataset": "images", "manifest_sha256": "0" * 64}}
+    variables = {"PYTHONPATH": str(project / "src")}
+    with pytest.raises(LabError, match="does not match its manifest"):
+        reproduce.verify_data(sys.executable, project, "my_experiment.data", record, variables)
+    assert "missing" in capsys.readouterr().out

@@ -346,7 +346,7 @@ def test_the_headers_of_an_archive_do_not_fill_the_memory(kind, size):
     )
 )
 def test_of_stderr(text):
-    assert len(framing.find_error(text)) <= framing.MOST_MESSAGE
+    assert len(framing.find_error(text)) <= framing.MAX_MESSAGE
     machine = Machine("gpu", ssh="worker", folder="x", gateway="gate")
     assert len(str(ssh_errors.explain(text, machine))) < 1500
 

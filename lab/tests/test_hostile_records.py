@@ -261,9 +261,9 @@ def test_files_are_read_within_limits(tmp_path):
     path.write_bytes(b"x" * 11)
     assert files.read(path, 11) == b"x" * 11
     os.mkfifo(tmp_path / "fifo")
-    for wrong, most in ((path, 10), ("/dev/zero", 10), (tmp_path, 10), (tmp_path / "fifo", 10)):
+    for wrong, limit in ((path, 10), ("/dev/zero", 10), (tmp_path, 10), (tmp_path / "fifo", 10)):
         with pytest.raises(OSError, match="regular|more than|directory"):
-            files.read(wrong, most)
+            files.read(wrong, limit)
     with pytest.raises(OSError, match="regular"):
         files.sha256(Path("/dev/zero"))
     for text in ("[" * 10_000, '{"a":' * 200 + "1" + "}" * 200, b"[" * 150 + b"]" * 150):
@@ -406,7 +406,7 @@ def test_settings_of_a_record_make_no_objects(repository):
 # --- a file of a stranger -------------------------------------------------------------------------
 
 
-def make_archive(desk: Desk, commit: str, record: object = None, **more: bytes) -> Path:
+def make_archive(desk: Desk, commit: str, record: object = None, /, **more: bytes) -> Path:
     """Write what lab export writes, with this commit as its code."""
     file, bundle = desk.project.parent / "stranger.zip", desk.project.parent / "bundle"
     ref = f"refs/lab/snapshots/{commit}"
@@ -414,8 +414,7 @@ def make_archive(desk: Desk, commit: str, record: object = None, **more: bytes) 
     run_git(desk.project, "bundle", "create", "--quiet", str(bundle), ref)
     run_git(desk.project, "update-ref", "-d", ref)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as pack:
-        content = json.dumps(record or record_of(commit))
-        pack.writestr(f"record/{ONE}/run.json", content)
+        pack.writestr(f"record/{ONE}/run.json", json.dumps(record or record_of(commit)))
         pack.writestr(f"record/{ONE}/config.json", '{"seed": 1}')
         pack.write(bundle, "code.bundle")
         for name, text in more.items():
@@ -479,11 +478,25 @@ def test_a_file_whose_code_is_not_what_its_record_names_is_refused(repository):
         "record/x\x1b[2J/run.json",
         f"record/{ONE}/x\x1b[2J",
         "other",
+        "record",
         "record/second/run.json",
     ],
 )
 def test_names_in_a_file_are_plain(repository, name):
     file = make_archive(repository, commit_evil(repository), **{name: b"{}"})
+    repository("reproduce", file, "--yes", code=1)
+    assert not list(repository.runs.iterdir())
+
+
+@pytest.mark.parametrize("pack", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_file_is_refused_however_it_is_packed(repository, pack):
+    pytest.importorskip({zipfile.ZIP_LZMA: "lzma", zipfile.ZIP_BZIP2: "bz2"}.get(pack, "zlib"))
+    file = repository.project / "damaged.zip"
+    with zipfile.ZipFile(file, "w", pack) as archive:
+        archive.writestr(f"record/{ONE}/run.json", os.urandom(1000).hex())
+    content = file.read_bytes()
+    start = content.index(b"run.json") + 60
+    file.write_bytes(content[:start] + bytes(100) + content[start + 100 :])
     repository("reproduce", file, "--yes", code=1)
     assert not list(repository.runs.iterdir())
 
@@ -508,3 +521,11 @@ def test_an_exported_run_has_no_hidden_files(repository):
     (folder / "key").symlink_to(repository.project / "requirements.txt")
     repository("export", ONE, "out.zip")
     assert not [n for n in zipfile.ZipFile("out.zip").namelist() if "/." in n or "key" in n]
+
+
+def test_a_name_that_no_zip_can_have_is_an_error_of_export(repository):
+    head = run_git(repository.project, "rev-parse", "HEAD")
+    folder = repository.write(ONE, record_of(head))
+    Path(os.fsdecode(bytes(folder) + b"/\xff.png")).touch()
+    assert "rename that file" in repository("export", ONE, "out.zip", code=1)
+    assert not Path("out.zip").exists()

@@ -57,6 +57,23 @@ def test_a_helper_that_is_edited_before_it_is_imported_in_the_run_is_named(start
     assert problem.startswith(f"{file} was imported after the snapshot")
 
 
+@pytest.mark.parametrize("source", ["src", "lib", "."])
+def test_a_package_that_is_replaced_by_an_older_version_is_named(start, project, source):
+    settings = project / "pyproject.toml"
+    settings.write_text(
+        settings.read_text().replace("[tool.lab]", f"[tool.lab]\nsource={source!r}")
+    )
+    package = project / source / "package/inner"
+    package.mkdir(parents=True)
+    for name in ("__init__.py", "inner/late.py"):
+        (project / source / "package" / name).write_text("WORD = 1\n")
+    file = os.path.normpath(f"{source}/package/inner/late.py")
+    older = f"{WRITE.format(file)}; import os; os.utime({file!r}, (1, 1))"  # as cp -p does
+    take = f"sys.path.insert(0, {source!r}); import package.inner.late"
+    _, problem, _ = start(during=f"{older}; {take}")
+    assert problem.startswith(f"{file} was imported after the snapshot")
+
+
 def test_a_helper_that_is_edited_after_its_import_and_before_the_snapshot_is_refused(start):
     commit, _, said = start(before=WRITE.format("first.py"))
     assert "first.py was edited while the run was starting" in said and commit == ""

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from lab.environment import installed
+from lab.environment import installed, lock
 from lab.recording import package
 from lab.runs import reproduce
 
@@ -39,6 +39,11 @@ def install(project, tmp_path):
 
 def test_an_environment_of_the_lock_has_no_differences_nor_have_torch_s_cuda_libraries(install):
     assert install(*AS_LOCKED, *OURS) == []
+
+
+def test_a_lock_has_packages_whose_names_begin_with_a_digit():
+    pins = "2captcha-python==1.2\nnumpy==2.4.6\n"
+    assert lock.extract_pins(f"# a comment\n--find-links ./vendor\n./x.whl\n{pins}-e .\n") == pins
 
 
 @pytest.mark.parametrize(

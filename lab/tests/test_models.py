@@ -127,6 +127,15 @@ def test_what_the_experiment_itself_or_a_named_configuration_names_comes_too(mac
     assert started(machine)[-1] == "tuned"
 
 
+def test_a_run_that_has_saved_nothing_yet_has_no_model(machine, experiment, capsys):
+    folder = experiment.parents[2] / "data/digits/models/20260101-unsaved"
+    (folder / "step-1.new").mkdir(parents=True)
+    (folder / "step-1.new/half").touch()
+    words = launch.experiment_command(["with", "resume=20260101-un"], "0")
+    assert models.bring_named(machine.connection, words)[-1] == "resume=20260101-unsaved"
+    assert "has a model of run 20260101-unsaved yet" in capsys.readouterr().err
+
+
 def test_nothing_is_brought_for_settings_that_are_refused_or_name_no_run(machine, experiment):
     assert lab_run("with", "lrr=0.1", f"resume={RUN}") == 2
     assert machine.count_calls() == 0

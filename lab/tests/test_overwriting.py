@@ -166,13 +166,9 @@ def test_across_disks_the_target_is_the_old_one_or_the_new_one_at_every_moment(
     monkeypatch, two_disks, kind
 ):
     source, target = (folder / "best" for folder in two_disks)
+    fill(source, kind)
     if kind == "file":
-        source.write_text("new")
         target.write_text("old")
-    else:
-        source.mkdir()
-        for name in ("a", "b"):
-            (source / name).write_text("new")
     seen = []
 
     def watch(name):
@@ -196,27 +192,60 @@ def test_across_disks_the_target_is_the_old_one_or_the_new_one_at_every_moment(
     assert [path.name for path in target.parent.iterdir()] == ["best"]
 
 
+def fill(path: Path, kind: str) -> None:
+    if kind == "file":
+        path.write_text("new")
+    else:
+        path.mkdir()
+        for name in ("a", "b"):
+            (path / name).write_text("new")
+
+
 def read(path: Path) -> object:
     if path.is_dir():
         return {one.name: one.read_text() for one in path.iterdir()}
     return path.read_text() if path.exists() else None
 
 
-def test_a_failed_move_across_disks_changes_neither_side(monkeypatch, two_disks):
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_failed_move_across_disks_changes_neither_side_and_says_why(monkeypatch, two_disks, kind):
     source, target = (folder / "best" for folder in two_disks)
-    source.write_text("new")
-    target.write_text("old")
+    fill(source, kind)
+    before = read(source)
+    if kind == "file":
+        target.write_text("old")
 
     def full(old, new, **options):
         Path(new).write_text("n")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(shutil, "copy2", full)
-    monkeypatch.setattr(shutil, "move", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as raised:
         files.move(source, target)
-    assert (source.read_text(), target.read_text()) == ("new", "old")
-    assert [path.name for path in target.parent.iterdir()] == ["best"]
+    assert raised.value.errno == errno.ENOSPC
+    assert read(source) == before and read(target) == ("old" if kind == "file" else None)
+    assert [path.name for path in target.parent.iterdir()] == ["best"][: kind == "file"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("error", [PermissionError(errno.EPERM, "no"), KeyboardInterrupt()])
+def test_a_move_across_disks_that_ends_before_the_last_rename_leaves_the_source(
+    monkeypatch, two_disks, kind, error
+):
+    source, target = (folder / "best" for folder in two_disks)
+    fill(source, kind)
+    before = read(source)
+    rename = Path.replace
+
+    def end(old, new):
+        if old.parent == target.parent:
+            raise error
+        return rename(old, new)
+
+    monkeypatch.setattr(Path, "replace", end)
+    with pytest.raises(type(error)):
+        files.move(source, target)
+    assert read(source) == before and not list(target.parent.iterdir())
 
 
 def test_a_name_of_any_length_is_replaced(tmp_path):

@@ -102,7 +102,7 @@ def test_the_folder_of_sockets_is_our_own_or_none(home, tmp_path, monkeypatch, k
     victim.mkdir(mode=0o700)
     (victim / "config.json").write_text("{}")
     monkeypatch.setattr(connections.project, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(connections, "MOST_PATH", 1000)
+    monkeypatch.setattr(connections, "MAX_PATH", 1000)
     folder = tmp_path / "cache/tunnels"
     folder.parent.mkdir()
     if kind == "file":
@@ -125,7 +125,7 @@ def test_where_the_home_is_long_another_short_folder_holds_the_sockets(
     home, tmp_path, monkeypatch, what
 ):
     taken = tmp_path / "taken"
-    monkeypatch.setattr(connections, "MOST_PATH", len(str(taken)) + 20)
+    monkeypatch.setattr(connections, "MAX_PATH", len(str(taken)) + 20)
     monkeypatch.setattr(connections.project, "cache_folder", lambda: tmp_path / ("long" * 20))
     monkeypatch.setattr(connections, "TEMPORARY", str(taken))
     folder = Path(f"{taken}-ssh-{os.getuid()}")

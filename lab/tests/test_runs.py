@@ -82,10 +82,10 @@ def three(lab) -> Lab:
 
 def test_runs_are_listed_newest_first_with_all_that_matters(three):
     assert three("runs").splitlines() == [
-        "run              state      data    changed  accuracy  loss  time  host  commit",
-        "20261103-120000  FAILED     digits  seed=2                   2m05  gpu1  0123456",
-        "20261102-120000  COMPLETED  digits  lr=0.01  0.8             2m05  gpu2  0123456",
-        "20261101-120000  COMPLETED  digits           0.9       0.1   2m05  gpu1  0123456",
+        "run              state      data    changed  accuracy  loss  time  machine  commit",
+        "20261103-120000  FAILED     digits  seed=2                   2m05  gpu1     0123456",
+        "20261102-120000  COMPLETED  digits  lr=0.01  0.8             2m05  gpu2     0123456",
+        "20261101-120000  COMPLETED  digits           0.9       0.1   2m05  gpu1     0123456",
     ]
 
 
@@ -177,6 +177,21 @@ def test_runs_are_chosen_and_sorted(three, options, found):
     assert three.ids(*options) == found
 
 
+def test_a_result_or_setting_with_the_name_of_a_column_hides_nothing(lab):
+    lab.record(OLDEST, config={"state": "CA"}, result={"run": 1, "state": "good", "time": 5})
+    head, line = (line.split() for line in lab("runs").splitlines())
+    assert head == [
+        *("run", "state", "data", "changed", "result.run", "result.state", "result.time"),
+        *("time", "machine", "commit"),
+    ]
+    assert line == [
+        *("20261101-120000", "COMPLETED", "digits", "state=CA", "1", "good", "5"),
+        *("2m05", "gpu1", COMMIT[:7]),
+    ]
+    assert lab("runs", "--sort", "time").split()[4] == "result.time"
+    assert lab.ids("--state", "completed") == [OLDEST]
+
+
 @pytest.mark.parametrize(
     ("metric", "higher_is_better"),
     [
@@ -202,6 +217,11 @@ def test_a_name_that_no_run_knows_is_wrong_usage(three, words):
     said = three.refused(*words, code=2)
     assert "; there are" in said or "; results are accuracy, loss" in said
     assert "not of the form" in three("runs", "--where", "lr", code=2)
+
+
+def test_where_no_run_has_a_result_no_name_is_proposed(lab):
+    lab.record(OLDEST, result=None)
+    assert lab.refused("runs", "--sort", "loss", code=2).endswith("; results are none.")
 
 
 def test_json_and_csv_have_every_run_whole(three):
@@ -424,8 +444,8 @@ def test_a_run_is_found_by_the_beginning_of_its_id_or_by_its_folder(three):
     for wanted in (OLDEST, "20261101", f"{three.runs}/{OLDEST}/", f"runs/{OLDEST}"):
         assert three("show", wanted).startswith(f"run              {OLDEST}\n")
     said = three.refused("show", "202611")
-    assert said == f"lab: 3 runs begin with 202611; there are: {NEWEST}, {MIDDLE}, {OLDEST}."
-    assert "no run begins with 1999; there are: " + NEWEST in three.refused("show", "1999")
+    assert said == f"lab: 3 run ids begin with 202611; there are: {NEWEST}, {MIDDLE}, {OLDEST}."
+    assert "no run id begins with 1999; there are: " + NEWEST in three.refused("show", "1999")
     three.record(OLDEST[:8])
     assert three("show", OLDEST[:8]).startswith(f"run              {OLDEST[:8]}\n")
 
@@ -469,6 +489,15 @@ def test_notes_are_appended_and_shown(three):
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d  ", line) for line in lines)
 
 
+def test_a_note_has_a_line_of_its_own_whatever_an_editor_left(three):
+    file = three.runs / OLDEST / "notes.txt"
+    file.write_text("one\ntwo")
+    three("note", OLDEST, "three")
+    three("note", OLDEST, "four")
+    one, two, third, fourth = file.read_text().splitlines()
+    assert (one, two) == ("one", "two") and third.endswith("  three") and fourth.endswith("  four")
+
+
 def test_compare_shows_only_what_differs_and_the_last_metrics_side_by_side(three):
     assert three("compare", MIDDLE, OLDEST).splitlines() == [
         "              20261102-120000  20261101-120000",
@@ -488,14 +517,16 @@ def verdicts(old: Path, new: Path, tolerance=0.0) -> dict[str, str]:
 
 
 def test_numbers_are_compared_point_by_point(lab):
-    curve = [("loss", 1, 0.5), ("loss", 2, 0.25), ("nan", 1, "NaN"), ("gone", 1, 1.0)]
+    curve = [("loss", 1, 0.5), ("loss", 2, 0.25), ("nan", 1, "NaN"), ("gone", 1, 1.0), ("at", 1, 1)]
     other = [("loss", 1, 0.5000001), ("loss", 2, 0.25), ("nan", 1, "NaN"), ("new", 1, 1.0)]
+    other.append(("at", 2, 1))
     old, new = lab.record(OLDEST, curve), lab.record(NEWEST, other)
     found = verdicts(old, new)
     assert found["loss"] == "differs from step 1 on, by 1e-07 at most"
     assert found["nan"] == found["result accuracy"] == found["state"] == "identical"
-    assert found["gone"].startswith("differs: 1 points recorded, 0 now")
-    assert found["new"].startswith("differs: 0 points recorded, 1 now")
+    assert found["gone"] == "differs: 1 points recorded, 0 now"
+    assert found["new"] == "differs: 0 points recorded, 1 now"
+    assert found["at"] == "differs: the points are at other steps"
     assert verdicts(old, new, 1e-6)["loss"] == "within the tolerance, by 1e-07 at most"
     assert verdicts(old, new, 1e-8)["loss"].startswith("differs")
 

@@ -66,7 +66,7 @@ def test_an_experiment_that_cannot_be_asked_here_is_left_to_the_machine(experime
 
 
 def test_an_experiment_that_takes_too_long_is_left_to_the_machine(experiment, monkeypatch):
-    monkeypatch.setattr(settings, "LONGEST", 0.1)
+    monkeypatch.setattr(settings, "ASK_TIMEOUT", 0.1)
     experiment.write_text("import time; time.sleep(1000)")
     check("with", "lrr=0.1")
 

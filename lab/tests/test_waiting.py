@@ -66,7 +66,7 @@ def test_what_was_stopped_or_lost_never_ends_with_0(there):
 
 
 def test_lab_jobs_says_how_many_it_hides(there, capsys):
-    for number in range(control.LISTED + 7):
+    for number in range(control.NEWEST + 7):
         there.job(f"20260101-0000{number:02}-aaaaaa", exit_code="0 5\n")
     there.job("20250101-000000-aaaaaa", phase="queued for long\n")
     for old, hidden in (("20260101-000006-aaaaaa", 7), ("20260101-000007-aaaaaa", 7)):
@@ -80,7 +80,7 @@ def test_lab_jobs_says_how_many_it_hides(there, capsys):
     assert "7" in capsys.readouterr().err.split()
     main(["jobs", "--all"])
     shown = capsys.readouterr()
-    assert len(shown.out.splitlines()) == 1 + control.LISTED + 8 and shown.err == ""
+    assert len(shown.out.splitlines()) == 1 + control.NEWEST + 8 and shown.err == ""
 
 
 def line(**told: str) -> str:

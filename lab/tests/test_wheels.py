@@ -76,6 +76,12 @@ def test_where_the_user_says_where_packages_come_from_uv_chooses_no_torch(projec
     assert not [word for word in uv[0][0] if "torch" in word]
 
 
+def test_what_uv_prints_need_not_be_utf_8(project):
+    code = "import sys; sys.stdout.buffer.write(b'error: \\xff/x')"
+    (project / "bootstrap.py").write_text(code)
+    assert lock.run_uv("--version").stdout == "error: \N{REPLACEMENT CHARACTER}/x"
+
+
 def test_every_pin_has_its_wheel_or_is_named(tmp_path):
     names = ["numpy-2.1.0-cp311-x.whl", "ruamel_yaml-1.0-py3-none-any.whl", "uv-0.13.9-py3-x.whl"]
     for name in [*names, "numpy-2.0.0-cp311-x.whl", "torch-2.13.0%2Bcu130-cp311-x.whl"]:

@@ -162,7 +162,7 @@ def jobs(machine: str | None = None, all: bool = False, mine: bool = False) -> J
     `mine`: only those that you have started from this computer.
     """
     connection = _connect(machine)
-    found = _jobs.list_jobs(connection, 0 if all else _jobs.LISTED, mine)
+    found = _jobs.list_jobs(connection, 0 if all else _jobs.NEWEST, mine)
     return Jobs(Job(connection, job) for job in reversed(found))
 
 

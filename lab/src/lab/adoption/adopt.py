@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,7 +15,7 @@ from lab.adoption import texts
 from lab.adoption.survey import Answers, Repository
 from lab.environment import lock, update
 from lab.ground import files, git, project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, explain_os_error
 from lab.ssh import machines
 
 PACKAGE = "dl-remote-lab"
@@ -49,7 +50,7 @@ def adopt(repository: Repository, answers: Answers, wheel: str = "") -> Adoption
     names = [*new, locked, own]
     refuse_edits(repository, [*names, ".gitignore"])
     new_folder = not (root / "vendor").exists()
-    before = {name: texts.read(repository, name) for name in [*names, ".gitignore"]}
+    before = read_all(root, [*names, ".gitignore"])
     previous = os.environ.get("LAB_PROJECT")
     os.environ["LAB_PROJECT"] = str(root)  # for what asks for the current project
     try:
@@ -61,15 +62,15 @@ def adopt(repository: Repository, answers: Answers, wheel: str = "") -> Adoption
         lock.compile_lock([])
         include(repository, [*names, "pyproject.toml"])
     except BaseException as error:
-        for name, content in before.items():
-            if content:
-                (root / name).write_bytes(content)
-            else:
+        for name, old in before.items():
+            if old is None:
                 (root / name).unlink(missing_ok=True)
+            else:
+                (root / name).write_bytes(old)
         if new_folder:
             shutil.rmtree(root / "vendor", ignore_errors=True)
         if isinstance(error, OSError):
-            raise LabError(f"{error.filename}: {error.strerror}; nothing was changed.") from None
+            raise LabError(f"{explain_os_error(error, root)}; nothing was changed.") from None
         raise
     finally:
         if previous is None:
@@ -77,11 +78,18 @@ def adopt(repository: Repository, answers: Answers, wheel: str = "") -> Adoption
         else:
             os.environ["LAB_PROJECT"] = previous
         project.reload()
-    changed = [name for name in sorted(before) if texts.read(repository, name) != before[name]]
-    extended = [name for name in changed if before[name]]
-    added = [name for name in changed if not before[name]]
+    after = read_all(root, before)
+    changed = [name for name in sorted(before) if after[name] != before[name]]
+    extended = [name for name in changed if before[name] is not None]
+    added = [name for name in changed if before[name] is None]
     added = ["vendor" if name == own and new_folder else name for name in added]
     return Adoption(added, extended, make_notes(repository, locked))
+
+
+def read_all(root: Path, names: Iterable[str]) -> dict[str, bytes | None]:
+    """Read these files; None for one that does not exist."""
+    paths = {name: root / name for name in names}
+    return {name: files.read(path) if path.exists() else None for name, path in paths.items()}
 
 
 def refuse_edits(repository: Repository, names: list[str]) -> None:
@@ -123,7 +131,7 @@ def bring_wheel(wheel: str, version: str, target: Path) -> None:
             raise LabError(f"lab was installed from {path}, which is gone or no wheel: {advice}.")
         if update.read_wheel(Path(path))[0] != version:
             raise LabError(f"{path} is no longer the wheel of lab {version}: name it with --wheel.")
-        shutil.copyfile(path, target)
+        target.write_bytes(files.read(path))  # unlike a copy, this may be the file itself
         return
     with tempfile.TemporaryDirectory(prefix="lab-init-") as folder:
         shutil.copyfile(update.download(path or version, Path(folder)), target)

@@ -14,7 +14,7 @@ from lab.ground.errors import LabError, UsageError
 from lab.ssh import machines
 
 PYTHONS = ("3.11", "3.10", "3.12", "3.13")  # the best first
-MOST_FILES = 1000  # whose imports are looked at
+MAX_FILES = 1000  # whose imports are looked at
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,48}[A-Za-z0-9])?")
 NAMED = re.compile(r"""(?m)^[ \t]*name[ \t]*=[ \t]*["']?([\w.-]+)["']?[ \t]*,?$""")
 
@@ -72,10 +72,10 @@ class Repository:
         except ValueError:  # not a specifier, or a number with thousands of digits
             return PYTHONS[0]
         if not fitting:
-            least, most = sorted(PYTHONS, key=lambda one: int(one[2:]))[:: len(PYTHONS) - 1]
+            oldest, newest = sorted(PYTHONS, key=lambda one: int(one[2:]))[:: len(PYTHONS) - 1]
             raise LabError(
-                f"requires-python in pyproject.toml is {required}, and lab runs on Python {least}"
-                f" to {most}: allow one of them first."
+                f"requires-python in pyproject.toml is {required}, and lab runs on Python {oldest}"
+                f" to {newest}: allow one of them first."
             )
         return fitting[0]
 
@@ -111,7 +111,7 @@ class Repository:
             return []
         tracked = git.split_null(git.run("ls-files", "-z", "--", "*.py", cwd=self.root))
         found, own = set(), {*sys.stdlib_module_names}
-        for path in (self.root / name for name in tracked[:MOST_FILES]):
+        for path in (self.root / name for name in tracked[:MAX_FILES]):
             own |= {path.stem, path.parent.name}
             try:
                 nodes = list(ast.walk(ast.parse(files.read(path))))

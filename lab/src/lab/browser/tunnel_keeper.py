@@ -23,11 +23,11 @@ from lab.ground import files
 from lab.ssh import machines
 from lab.ssh.calls import ONLY_SHARED
 from lab.ssh.connection import Connection
-from lab.ssh.framing import MOST_STDERR, PATIENCE, pack_command
+from lab.ssh.framing import MAX_STDERR, PATIENCE, pack_command
 from lab.ssh.ssh_errors import ConnectionLost, SshError
 
 IDLE = 12 * 3600  # seconds without a connection
-LONGEST = 30  # seconds between two attempts
+MAX_WAIT = 30  # seconds between two attempts
 LASTING_WAIT = 600  # the same after a lasting error: some machines ban a user who fails five times
 AWAKE = 20  # seconds by which the clocks differ after a sleep
 AFTER_SLEEP = min(10.0, PATIENCE)  # seconds for the connection to answer then
@@ -84,7 +84,7 @@ class Keeper:
             error = await self.stay_forwarded()
             self.up.clear()
             report_state(self.state, str(error))
-            wait = 1 if time.monotonic() - began > 60 else min(2 * wait, LONGEST)
+            wait = 1 if time.monotonic() - began > 60 else min(2 * wait, MAX_WAIT)
             if error.lasting:
                 await wait_until_open(self.connection, LASTING_WAIT)
                 continue
@@ -194,7 +194,7 @@ async def keep_end(stream: asyncio.StreamReader) -> bytes:
     """Read a stream to its end, and return only the last part: a machine may write forever."""
     end = b""
     while piece := await stream.read(1 << 16):
-        end = (end + piece)[-MOST_STDERR:]
+        end = (end + piece)[-MAX_STDERR:]
     return end
 
 

@@ -188,7 +188,7 @@ def ask_machine(machine: "Machine") -> None:
     from lab.ssh.connection import Connection
 
     job_cache.touch(machine)
-    answer = Connection(machine).run_if_open("list.sh", TIMEOUT, id="", most=jobs.LISTED)
+    answer = Connection(machine).run_if_open("list.sh", TIMEOUT, id="", limit=jobs.NEWEST)
     if answer:
         with suppress(ValueError):  # not the moment to say that it is damaged
             job_cache.store(machine, jobs.parse(answer), all_of_them=True)

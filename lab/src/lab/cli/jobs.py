@@ -36,11 +36,11 @@ def list_jobs(args: argparse.Namespace) -> int:
     """Print the jobs, newest first; 1 if a machine did not answer."""
     from lab.jobs import control as jobs
 
-    most = 0 if args.all else jobs.LISTED
+    limit = 0 if args.all else jobs.NEWEST
     if args.all_machines:
-        return list_everywhere(args, most)
+        return list_everywhere(args, limit)
     connection = connect(args)
-    found = jobs.list_jobs(connection, most, args.mine)
+    found = jobs.list_jobs(connection, limit, args.mine)
     if args.json:
         print_json([job._asdict() for job in found])
         return 0
@@ -51,7 +51,7 @@ def list_jobs(args: argparse.Namespace) -> int:
     return 0
 
 
-def list_everywhere(args: argparse.Namespace, most: int) -> int:
+def list_everywhere(args: argparse.Namespace, limit: int) -> int:
     """List the jobs of all machines, asked at once; one that does not answer gets a row as well."""
     from lab.jobs import control as jobs
     from lab.ssh import several
@@ -60,7 +60,7 @@ def list_everywhere(args: argparse.Namespace, most: int) -> int:
     def ask(machine: "Machine") -> "Listed":
         connection = Connection(machine)
         connection.open()  # so that a machine that is down is not tried twice
-        return jobs.list_jobs(connection, most, args.mine)
+        return jobs.list_jobs(connection, limit, args.mine)
 
     answers = several.ask_all(find_all_machines(args), ask)
     rows: list[dict[str, Any]] = []

@@ -15,7 +15,7 @@ from lab.cli import adoption, environment, jobs, machine, records, remote, trans
 from lab.cli.command import Command, CommandParser
 from lab.ground import errors, terminal
 
-LONGEST_ERROR = 3000  # columns; an error may quote long text
+MAX_ERROR = 3000  # columns; an error may quote long text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         return args.function(args) or 0
     except errors.LabError as error:
-        print(f"lab: {terminal.shorten(terminal.escape(error), LONGEST_ERROR)}", file=sys.stderr)
+        print(f"lab: {terminal.shorten(terminal.escape(error), MAX_ERROR)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         import signal
@@ -55,8 +55,8 @@ def main(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:  # a file that cannot be read or written, and nobody has explained it
-        where = terminal.escape(error.filename or "the system")
-        print(f"lab: {where}: {error.strerror}.", file=sys.stderr)
+        cause = terminal.escape(errors.explain_os_error(error, "the system"))
+        print(f"lab: {cause}.", file=sys.stderr)
         return 1
 
 

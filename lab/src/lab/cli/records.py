@@ -63,9 +63,10 @@ def list_runs(args: argparse.Namespace) -> None:
     from lab.runs import listing, selection
 
     everything = rows = listing.list_rows()
-    conditions = [*args.where, *([("state", args.state)] if args.state else [])]
-    for name, value in conditions:
+    for name, value in args.where:
         rows = selection.select_rows(rows, name, value)
+    if args.state:
+        rows = [row for row in rows if row["state"] == args.state]
     if args.sort:
         rows = selection.sort_rows(rows, args.sort, args.reverse)
     elif args.reverse:
@@ -87,6 +88,13 @@ def list_runs(args: argparse.Namespace) -> None:
 
 def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str | None) -> str:
     """Format the listing for people; if it is too wide, columns that all runs share go first."""
+    from lab.runs import listing
+
+    before = ["run", "name", "state", "command", "data", "changed"]
+    after = ["time", "machine", "commit"]
+    named = {
+        name: listing.name_result(name, [*before, *after]) for row in rows for name in row["result"]
+    }
     lines = []
     for row in rows:
         changed = {name: value for name, value in row["changed"].items() if name != "dataset"}
@@ -102,22 +110,11 @@ def format_runs(rows: "list[dict[str, Any]]", short: dict[str, str], first: str 
             "commit": str(row["commit"] or "")[:7],
         }
         lines.append(
-            line | {name or "result": format_number(value) for name, value in row["result"].items()}
+            line | {named[name]: format_number(value) for name, value in row["result"].items()}
         )
-    results = sorted({name or "result" for row in rows for name in row["result"]})
-    results.sort(key=lambda name: name != first)
-    columns = [
-        "run",
-        "name",
-        "state",
-        "command",
-        "data",
-        "changed",
-        *results,
-        "time",
-        "machine",
-        "commit",
-    ]
+    results = sorted(named, key=lambda name: (name != first, named[name]))
+    results = list(dict.fromkeys(named[name] for name in results))
+    columns = [*before, *results, *after]
     columns = [name for name in columns if name == "run" or any(line.get(name) for line in lines)]
     shared = ("commit", "machine", "data")
     common = [n for n in shared if n in columns and len({line[n] for line in lines}) == 1]

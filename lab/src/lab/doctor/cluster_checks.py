@@ -55,10 +55,10 @@ def check_folder_quota(remote: Facts) -> Check:
     found = QUOTA.fullmatch(said)
     if not found:
         return Check("quota of folder", "", "?" if said != "none" else "none known", UNKNOWN)
-    size, most, inodes, most_inodes = map(int, found.groups())
-    words = [f"{size / GIB:.1f} of {most / GIB:.1f} GiB"] if most else []
-    words += [f"{inodes} of {most_inodes} inodes"] if most_inodes else []
-    used = max(size / most if most else 0, inodes / most_inodes if most_inodes else 0)
+    size, limit, inodes, inode_limit = map(int, found.groups())
+    words = [f"{size / GIB:.1f} of {limit / GIB:.1f} GiB"] if limit else []
+    words += [f"{inodes} of {inode_limit} inodes"] if inode_limit else []
+    used = max(size / limit if limit else 0, inodes / inode_limit if inode_limit else 0)
     verdict = FAILED if used >= 1 else WARNING if used > 0.95 else OK
     room = ", ".join(words) or "no limit"
     fix = "remove old jobs/ and envs/ of the project, or ask for more room"

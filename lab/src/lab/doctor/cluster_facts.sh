@@ -40,7 +40,7 @@ limits() {
     fi
 }
 
-# folder_quota: "KILOBYTES MOST INODES MOST" of this user on the disk of folder, 0 for no limit; "none" without quota and
+# folder_quota: "KILOBYTES MAX INODES MAX" of this user on the disk of folder, 0 for no limit; "none" without quota and
 # lfs. Both print the same columns: disk, used, soft and hard limit, grace, and the last four for inodes
 folder_quota() {
     path=$(nearest "$folder")
@@ -55,10 +55,10 @@ folder_quota() {
         echo none && return
     fi
     printf '%s\n' "$said" | awk -v disk="$disk" '
-        function most(soft, hard) { return hard > 0 ? hard : soft }
+        function allowed(soft, hard) { return hard > 0 ? hard : soft }
         $1 == disk && NF >= 9 {
             gsub(/\*/, "")
-            print $2 + 0, most($3, $4) + 0, $6 + 0, most($7, $8) + 0; found = 1
+            print $2 + 0, allowed($3, $4) + 0, $6 + 0, allowed($7, $8) + 0; found = 1
         }
         END { if (!found) print "0 0 0 0" }'
 }

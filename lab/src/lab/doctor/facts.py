@@ -15,7 +15,7 @@ FAILED: Verdict = "failed"
 UNKNOWN: Verdict = "unknown"
 GIB, MIB = 1 << 20, 1 << 10  # in kilobytes, which df and quota count in
 NUMBER = "[0-9]{1,18}"  # of bytes and files; one of 500 digits would not fit a float
-LONGEST, MOST_LINES = 500, 300  # characters of a line, lines of a fact: facts.sh prints 200 at most
+MAX_LINE, MAX_LINES = 500, 300  # characters of a line, lines of a fact: facts.sh prints 200 at most
 SEVERITY = [OK, UNKNOWN, WARNING, FAILED]
 
 
@@ -39,10 +39,10 @@ def parse_facts(text: str) -> Facts:
     name = ""
     for line in text.splitlines():
         if not line.startswith(" "):
-            name = line[:LONGEST].rstrip(":")
+            name = line[:MAX_LINE].rstrip(":")
             facts[name] = []
-        elif name and len(facts[name]) < MOST_LINES:
-            facts[name].append(line[1:LONGEST])
+        elif name and len(facts[name]) < MAX_LINES:
+            facts[name].append(line[1:MAX_LINE])
     return facts
 
 

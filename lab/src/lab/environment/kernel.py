@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from jupyter_core.paths import jupyter_data_dir
 from lab.ground import errors, files, project
 
 MARK = project.CACHE  # the key in kernel.json under which we keep the project's folder
+CONFIG = '{"KernelSpecManager": {"allowed_kernelspecs": ["%s"]}}\n'  # of this environment's Jupyter
+OURS = re.compile(re.escape(CONFIG).replace("%s", '[^"]*'))
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def install() -> str:
     """Register this Python as the project's kernel, bind the notebooks to it; return what was done.
 
     The kernel has the project's name. If that name belongs to another folder, it gets the first
-    free one of NAME-2, NAME-3, ...
+    free one of NAME-2, NAME-3, ... Kernels that the project had under another name are removed.
     """
     if not find_spec("ipykernel"):
         raise errors.LabError("ipykernel is not installed; run lab lock.")
@@ -85,8 +88,9 @@ def install() -> str:
             f"ipykernel cannot start, as zmq cannot be imported ({error!r}); delete {sys.prefix}"
             " and run python3 bootstrap.py."
         ) from None
-    usual = project.name()
-    names = [*own_names(), usual, *(f"{usual}-{number}" for number in range(2, 1000))]
+    usual, own = project.name(), own_names()
+    fitting = [name for name in own if re.fullmatch(rf"{re.escape(usual)}(-\d+)?", name)]
+    names = [*fitting, usual, *(f"{usual}-{number}" for number in range(2, 1000))]
     name = next(name for name in names if is_free(kernels_folder() / name))
     title = project.title() + name.removeprefix(usual)
     spec = {
@@ -100,9 +104,12 @@ def install() -> str:
         file.parent.mkdir(parents=True, exist_ok=True)
         files.write(file, json.dumps(spec, indent=1) + "\n")
         hide_others(name)
+        for other in own:
+            if other != name:
+                shutil.rmtree(kernels_folder() / other)
         bound = bind_notebooks(name, title)
     except OSError as error:
-        raise errors.LabError(f"{error.filename}: {error.strerror}.") from None
+        raise errors.LabError(f"{errors.explain_os_error(error, file)}.") from None
     done = [name]
     if name != usual:
         done.append(f"because the name {usual} belongs to {describe_owner(usual)}")
@@ -119,13 +126,17 @@ def server_config() -> Path:
     return Path(sys.prefix, "etc", "jupyter", "jupyter_server_config.json")
 
 
-def hide_others(name: str) -> None:
-    """Write that configuration, unless the user has written another one."""
-    start = '{"KernelSpecManager": {"allowed_kernelspecs": ["'
+def is_configured_by_user() -> bool:
+    """Return whether there is such a configuration that we did not write."""
     config = server_config()
-    if not config.exists() or files.read_text(config).startswith(start):
-        config.parent.mkdir(parents=True, exist_ok=True)
-        files.write(config, f'{start}{name}"]}}}}\n')
+    return config.exists() and not OURS.fullmatch(files.read_text(config, "replace"))
+
+
+def hide_others(name: str) -> None:
+    """Make this environment's Jupyter offer only this kernel, unless the user has configured it."""
+    if not is_configured_by_user():
+        server_config().parent.mkdir(parents=True, exist_ok=True)
+        files.write(server_config(), CONFIG % name)
 
 
 def describe_owner(name: str) -> str:
@@ -141,7 +152,8 @@ def bind_notebooks(name: str, title: str) -> list[str]:
     """
     changed: list[str] = []
     attributes = project.root() / ".gitattributes"
-    if not attributes.exists() or "filter=notebook-output" not in files.read_text(attributes):
+    text = files.read_text(attributes, "replace") if attributes.exists() else ""
+    if "filter=notebook-output" not in text:
         return changed
     for path in sorted(project.root().glob("notebooks/*.ipynb")):
         if files.find_link(project.root(), f"notebooks/{path.name}"):
@@ -162,7 +174,8 @@ def bind_notebooks(name: str, title: str) -> list[str]:
 
 def remove() -> list[str]:
     """Remove this project's kernels from Jupyter's list; return their names."""
-    server_config().unlink(missing_ok=True)
+    if not is_configured_by_user():
+        server_config().unlink(missing_ok=True)
     removed = own_names()
     for name in removed:
         shutil.rmtree(kernels_folder() / name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.environment.installed import CUDA_PACKAGES
 from lab.ground import files, project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, explain_os_error
 from lab.ground.terminal import print_message
 
 LOCAL_VERSION = re.compile(r"^(torch\w*==[^+\s;]+)\+\S+", re.M)  # torch 2.13.0+cpu
@@ -57,7 +57,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
         after = format_lock(sources, extract_pins(files.read_text(draft)))
         files.write(lock, after)
     except OSError as error:
-        raise LabError(f"{error.filename or lock}: {error.strerror}.") from None
+        raise LabError(f"{explain_os_error(error, lock)}.") from None
     finally:
         draft.unlink(missing_ok=True)
         dev.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def compile_lock(uv_arguments: list[str]) -> list[str]:
 def extract_pins(text: str) -> str:
     """Return the pins of a lock, without CUDA packages and local versions."""
     lines = (LOCAL_VERSION.sub(r"\1", line) for line in text.splitlines())
-    return "".join(f"{x}\n" for x in lines if x[:1].isalpha() and not CUDA_PACKAGES.match(x))
+    return "".join(f"{x}\n" for x in lines if x[:1].isalnum() and not CUDA_PACKAGES.match(x))
 
 
 def format_lock(sources: list[str], pins: str) -> str:
@@ -193,6 +193,7 @@ def run_uv(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
+        errors="replace",
         check=False,
     )
 

@@ -73,7 +73,7 @@ def explain(errors: str) -> Problem:
     lines = errors.splitlines() or ["it gave no reason"]
     line = next((line for line in lines if line.startswith(("fatal: ", "error: "))), lines[-1])
     kind = NoRepositoryError if "not a git repository" in line else Problem
-    return kind(f"git failed: {re.sub('^(fatal|error): ', '', line)}. git status may tell more.")
+    return kind(f"git failed: {re.sub('^(fatal|error): ', '', line)}. Run git status for more.")
 
 
 def set_up(root: Path) -> str:
@@ -112,7 +112,10 @@ def is_ignored(folder: Path) -> bool:
 
 
 def building_suffix() -> str:
-    """Return how the name of an unfinished repository ends: by who makes it, to clean up later."""
+    """Return the suffix of an unfinished repository's name: host and process id.
+
+    From them a later set-up can tell whether it was abandoned.
+    """
     return f"building-{socket.gethostname()}-{os.getpid()}"
 
 

@@ -1,7 +1,6 @@
 """Bring another version of lab into this project: wheel, pin and lock, all of them or none."""
 
 import re
-import shutil
 import sys
 import tempfile
 import zipfile
@@ -9,12 +8,17 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+try:
+    from lzma import LZMAError
+except ImportError:  # a Python that was built without it; zipfile then raises RuntimeError
+    from zlib import error as LZMAError  # type: ignore[assignment] # noqa: N812
+
 from lab.environment import lock
 from lab.ground import files, git, project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, explain_os_error
 
 PIN = re.compile(r'"dl-remote-lab==([^"]*)"')
-MOST_TEXT = 4 << 20  # bytes of a text in a wheel
+MAX_TEXT_BYTES = 4 << 20  # bytes of a text in a wheel
 # What zipfile raises for a file that is not an archive, is damaged, encrypted, or packed otherwise.
 BAD_ARCHIVE = (
     OSError,
@@ -24,6 +28,7 @@ BAD_ARCHIVE = (
     EOFError,
     zipfile.BadZipFile,
     zlib.error,
+    LZMAError,
 )
 
 
@@ -67,22 +72,23 @@ def update(wanted: str = "") -> Update:
         new = root / "vendor" / wheel.name
         named = [path.relative_to(root).as_posix() for path in (new, *before)]
         files.refuse_links(root, named)
-        if new == old and before[old] == files.read(wheel):
+        content = files.read(wheel)  # now, as it may be the old one
+        if new == old and before[old] == content and pinned[1] == version:
             return Update(version, version, "", [])
         try:
             if old:
                 old.unlink()
             new.parent.mkdir(exist_ok=True)
-            shutil.copyfile(wheel, new)
+            new.write_bytes(content)
             text = PIN.sub(f'"dl-remote-lab=={version}"', before[settings].decode("utf-8"))
             settings.write_bytes(text.encode("utf-8"))
             changes = lock.compile_lock([])
         except BaseException as error:
             new.unlink(missing_ok=True)
-            for path, content in before.items():
-                path.write_bytes(content)
+            for path, previous in before.items():
+                path.write_bytes(previous)
             if isinstance(error, OSError):
-                raise LabError(f"{error.filename}: {error.strerror}; nothing changed.") from None
+                raise LabError(f"{explain_os_error(error, root)}; nothing changed.") from None
             raise
     return Update(pinned[1], version, new_sections(changelog, pinned[1]), changes)
 
@@ -123,9 +129,9 @@ def read_wheel(wheel: Path) -> tuple[str, str]:
 def read_entry(archive: zipfile.ZipFile, name: str) -> str:
     """Return the text of a file in a wheel; ValueError if it is too long for memory."""
     with archive.open(name) as file:
-        content = file.read(MOST_TEXT + 1)
-    if len(content) > MOST_TEXT:
-        raise ValueError(f"{name} has more than {MOST_TEXT >> 20} MiB")
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise ValueError(f"{name} has more than {MAX_TEXT_BYTES >> 20} MiB")
     return content.decode("utf-8")
 
 

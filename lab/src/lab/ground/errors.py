@@ -16,6 +16,12 @@ class LabError(Exception):
         return [escape_text(f"error: {self}")]
 
 
+def explain_os_error(error: OSError, otherwise: object) -> str:
+    """Return the file of an error, or `otherwise`, and its cause; it may lack a number and text."""
+    cause = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename or otherwise}: {cause}"
+
+
 class UsageError(LabError):
     """The command was called in a way that cannot work, whatever the state of the project."""
 

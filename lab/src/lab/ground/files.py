@@ -47,29 +47,29 @@ def is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def read(path: Path | str, most: int = MAX_BYTES) -> bytes:
-    """Read a regular file whole; OSError if it cannot be read, or has more than `most` bytes.
+def read(path: Path | str, limit: int = MAX_BYTES) -> bytes:
+    """Read a regular file whole; OSError if it cannot be read, or has more than `limit` bytes.
 
     Every file that somebody else may have written is read by this function, so that a FIFO or an
     endless file in its place is an error, at once.
     """
     descriptor, size = _open(path)
     try:
-        # allocating `most` bytes would take longer than all the rest
-        content = os.read(descriptor, min(size, most) + 1)
-        while content and (more := os.read(descriptor, min(1 << 20, most + 1 - len(content)))):
+        # allocating `limit` bytes would take longer than all the rest
+        content = os.read(descriptor, min(size, limit) + 1)
+        while content and (more := os.read(descriptor, min(1 << 20, limit + 1 - len(content)))):
             content += more  # the file grows, or has no size, as in /proc
     finally:
         os.close(descriptor)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"more than {most} bytes", str(path))
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"more than {limit} bytes", str(path))
     return content
 
 
-def read_text(path: Path | str, errors: str = "strict", most: int = MAX_BYTES) -> str:
+def read_text(path: Path | str, errors: str = "strict", limit: int = MAX_BYTES) -> str:
     """Read a regular file as UTF-8, as read() does; OSError also if it is not UTF-8."""
     try:
-        return read(path, most).decode("utf-8", errors).replace("\r\n", "\n")
+        return read(path, limit).decode("utf-8", errors).replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise OSError(errno.EILSEQ, "not UTF-8", str(path)) from None
 
@@ -158,7 +158,7 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         attempts.before_end.remove(remove)
-        if draft.is_dir() and not draft.is_symlink():
+        if _is_real_folder(draft):
             import shutil  # slow to import
 
             shutil.rmtree(draft, ignore_errors=True)
@@ -175,7 +175,28 @@ def move(source: Path, target: Path) -> None:
         import shutil  # slow to import
 
         with replacing(target) as draft:
-            shutil.move(source, draft)
+            _copy(source, draft)
+        if _is_real_folder(source):  # only now: an interrupt before would leave neither copy
+            shutil.rmtree(source)
+        else:
+            source.unlink()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or folder. Unlike shutil.copytree(), raise the first error, with its errno."""
+    import shutil  # slow to import
+
+    if not _is_real_folder(source):
+        shutil.copy2(source, target, follow_symlinks=False)
+        return
+    target.mkdir()
+    for path in source.iterdir():
+        _copy(path, target / path.name)
+    shutil.copystat(source, target)
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def write(

@@ -83,7 +83,7 @@ def _explain(errors: str) -> str:
         return f"{project.root()} is not in a git repository: run python3 bootstrap.py."
     found = re.findall(r"^(?:fatal|error): (.*)", errors, re.M) or ["it gave no reason"]
     cause = "; ".join(dict.fromkeys([found[0], found[-1]]))  # the first cause, and the end result
-    return f"git failed: {cause}. git status may tell more."
+    return f"git failed: {cause}. Run git status for more."
 
 
 def remote_urls() -> dict[str, str]:

@@ -50,7 +50,7 @@ def judge_state(
     """Judge a run whose record says that it is running.
 
     A local run is looked up by its process. A run on another machine is judged by the age of its
-    last heartbeat (ISO 8601, UTC), and is UNKNOWN if that does not tell.
+    last heartbeat (ISO 8601, UTC), and is UNKNOWN if that does not say.
     """
     if process.get("boot") == boot_id():
         found = start_time(process.get("pid", 0))

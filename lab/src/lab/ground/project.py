@@ -118,7 +118,7 @@ def reload() -> None:
 @cache
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return parse_toml(files.read_text(path, most=MAX_TOML_BYTES))
+        return parse_toml(files.read_text(path, limit=MAX_TOML_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -38,11 +38,11 @@ def format_table(
             break
         widths[widest] -= 1
     aligned = []
-    for name, most in widths.items():
+    for name, width in widths.items():
         texts = (
-            [shorten(cell, most) for cell in cells[name]] if space < sys.maxsize else cells[name]
+            [shorten(cell, width) for cell in cells[name]] if space < sys.maxsize else cells[name]
         )
-        aligned.append([text + " " * (most - display_width(text)) for text in texts])
+        aligned.append([text + " " * (width - display_width(text)) for text in texts])
     lines = zip(*aligned, strict=True)
     return "\n".join(shorten("  ".join(line).rstrip(), space) for line in lines)
 

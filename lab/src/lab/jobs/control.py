@@ -19,8 +19,8 @@ from lab.ssh.answers import expecting, parse_number
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, SshError
 
-LISTED = 30
-LISTING = 300  # seconds that a machine may take to list its jobs
+NEWEST = 30  # jobs that are listed, beside those that have not ended
+LIST_TIMEOUT = 300  # seconds that a machine may take to list its jobs
 GPUS = re.compile(r"[0-9]{1,4}(,[0-9]{1,4}){0,99}")
 BEGAN = re.compile(r"[0-9]{1,12}")  # seconds of the machine's clock
 GOES_ON = 78  # exit code of slurm_follow.sh: a minute is over, and the job has not ended
@@ -208,19 +208,19 @@ def _find_slurm_end(words: str, code: int | None) -> tuple[str, str]:
     return state, forgotten or killed
 
 
-def list_jobs(connection: Connection, most: int = LISTED, own: bool = False) -> Listed:
-    """Return the jobs, oldest first: those that have not ended, and the newest `most` (0: all).
+def list_jobs(connection: Connection, limit: int = NEWEST, own: bool = False) -> Listed:
+    """Return the jobs, oldest first: those that have not ended, and the newest `limit` (0: all).
 
     `own`: only those of this person and computer.
     """
-    output = connection.run("list.sh", id="", most=0 if own else most, within=LISTING)
+    output = connection.run("list.sh", id="", limit=0 if own else limit, within=LIST_TIMEOUT)
     with expecting(connection.name, "a list of jobs"):
         jobs = parse(output)
     job_cache.store(connection.machine, jobs, all_of_them=True)
     if not own:
         return jobs
     mine = [job for job in jobs if job.own]
-    old = [job for job in mine[: -most or None] if job.ended] if most else []
+    old = [job for job in mine[: -limit or None] if job.ended] if limit else []
     found = Listed(job for job in mine if job not in old)
     found.hidden = len(old)
     return found
@@ -228,7 +228,7 @@ def list_jobs(connection: Connection, most: int = LISTED, own: bool = False) -> 
 
 def get(connection: Connection, id: str) -> Job:
     """Return a job as it is now. RemoteError if there is none with that id."""
-    return parse_one(connection, connection.run("list.sh", id=id, most=0, within=LISTING))
+    return parse_one(connection, connection.run("list.sh", id=id, limit=0, within=LIST_TIMEOUT))
 
 
 def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
@@ -240,7 +240,7 @@ def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
     """
     if wanted and ID.fullmatch(wanted):
         return wanted
-    jobs = list_jobs(connection, 0 if wanted else LISTED)
+    jobs = list_jobs(connection, 0 if wanted else NEWEST)
     if not jobs:
         lab = connection.machine.lab
         raise JobNotFound(f"there are no jobs on {connection.name} yet: {lab} run starts one.")
@@ -273,7 +273,7 @@ def wait(connection: Connection, ids: Iterable[str], any_of_them: bool = False) 
     """Wait for all of these jobs to end, or for one, but a minute at most; return them all."""
     asked = sorted(set(ids))
     wanted = "yes" if any_of_them else ""
-    answer = connection.run("wait.sh", ids=" ".join(asked), any=wanted, within=LISTING)
+    answer = connection.run("wait.sh", ids=" ".join(asked), any=wanted, within=LIST_TIMEOUT)
     with expecting(connection.name, "the state of these jobs"):
         jobs = parse(answer)
         if [job.id for job in jobs] != asked:

@@ -1,5 +1,5 @@
 # Prints the machine's clock, in seconds, and how many jobs it leaves out; then a line for each job, as describe
-# in jobs.sh does. Variables: id (only that one, or ""), most (0: all of them).
+# in jobs.sh does. Variables: id (only that one, or ""), limit (0: all of them).
 # Needs: jobs.sh
 
 clock=$(date +%s)
@@ -11,7 +11,7 @@ if [ -n "$id" ]; then
 fi
 set -- "$folder"/jobs/*
 rest=0 hidden=0
-[ "$most" = 0 ] || [ $# -le "$most" ] || rest=$(($# - most))
+[ "$limit" = 0 ] || [ $# -le "$limit" ] || rest=$(($# - limit))
 while [ $rest -gt 0 ]; do # of the older ones only those that have not ended
     rest=$((rest - 1))
     job=$1

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from lab.ground import files, project
 from lab.ground.errors import LabError, UsageError
 
-LONGEST = 20  # seconds for the experiment's answer
+ASK_TIMEOUT = 20  # seconds for the experiment's answer
 REFUSED = 76  # exit code of ASK; the last line it prints is the reason
 ASK = f"""
 import importlib, sys
@@ -63,7 +63,7 @@ def checked(command: list[str]) -> Iterator[None]:
         process = _ask(words, answer.fileno())
         try:
             yield
-            code = process.wait(LONGEST) if process else None
+            code = process.wait(ASK_TIMEOUT) if process else None
         except subprocess.TimeoutExpired:
             code = None
         finally:
@@ -89,18 +89,19 @@ def find_words(command: list[str]) -> list[str] | None:
 
 
 def _experiment_file() -> Path:
-    return project.root() / "src" / project.package() / "experiment.py"
+    return project.source_folder(project.root()) / project.package() / "experiment.py"
 
 
 def _ask(words: list[str], answer: int) -> "subprocess.Popen[bytes] | None":
     """Start the experiment's own check; its environment is the project's, if there is one."""
     root = project.root()
+    source = str(project.source_folder(root))
     python = root / ".venv/bin/python"
     environment = {name: text for name, text in os.environ.items() if name != "SACRED_MONGO_URL"}
     environment |= {
         "LAB_PROJECT": str(root),
         "PYTHONDONTWRITEBYTECODE": "1",  # nothing new in the working tree
-        "PYTHONPATH": os.pathsep.join(filter(None, [f"{root}/src", os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")])),
     }
     try:
         return subprocess.Popen(

@@ -172,13 +172,17 @@ def list_imported() -> dict[str, int | None]:
 
 
 def list_write_times() -> dict[str, int | None]:
-    """List when each Python file of src/, and of the project's own folder, was last written."""
+    """List when each file of the project's packages, and of its own folder, was last written."""
     try:
         top = str(project.root())
+        source = str(project.source_folder(project.root()))
     except LabError:
         return {}
     names = [entry.path for entry in os.scandir(top)]
-    names += (f"{folder}/{one}" for folder, _, found in os.walk(f"{top}/src") for one in found)
+    for folder, inner, found in os.walk(source):
+        if folder == top:  # packages alone: data/ and .venv may have a million files
+            inner[:] = [one for one in inner if Path(top, one, "__init__.py").exists()]
+        names += (f"{folder}/{one}" for one in found)
     return {name: find_write_time(name) for name in names if name.endswith(".py")}
 
 

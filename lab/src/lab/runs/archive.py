@@ -3,13 +3,13 @@
 import re
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from lab.code import snapshot
+from lab.environment.update import BAD_ARCHIVE
 from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import escape
@@ -46,13 +46,13 @@ def unpack(file: Path, agree: Callable[[str], bool]) -> Path:
             folder = runs / name
             if folder.exists() and reading.read_json(folder / "run.json") != content:
                 raise LabError(f"{project.relative(folder)} differs from the record in {file}.")
-            commit = recorded_code.get_commit(name, content)
+            commit = recorded_code.require_recorded_commit(name, content)
             import_code(Path(temporary, BUNDLE), commit, name, content, file, agree)
             if not folder.exists():
                 record.rename(folder)
             else:
                 records.add_notes(folder, records.notes(record))
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except BAD_ARCHIVE as error:
         raise LabError(f"{file} was not made by lab export, or is damaged: {error}.") from None
     return folder
 
@@ -74,7 +74,7 @@ def check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
             continue
         plain = all(part.isprintable() and part.strip(". ") for part in parts)
         plain = plain and files.is_plain_path("/".join(parts))
-        if parts[0] != RECORD.rstrip("/") or not plain or "\\" in entry.filename:
+        if not entry.filename.startswith(RECORD) or not plain or "\\" in entry.filename:
             raise ValueError(f"{entry.filename!r} does not belong in it")
         names.add(parts[1])
     if len(names) != 1 or not NAME.fullmatch(min(names)):

@@ -85,8 +85,10 @@ def read_series(folder: Path) -> dict[str, Series]:
 
 def compare_series(first: Series, second: Series, tolerance: float) -> tuple[bool, str]:
     """Compare two series; returns whether they are the same, and the verdict. NaN equals NaN."""
+    if len(first) != len(second):
+        return False, f"differs: {len(first)} points recorded, {len(second)} now"
     if [step for step, _ in first] != [step for step, _ in second]:
-        return False, f"differs: {len(first)} points recorded, {len(second)} now, or at other steps"
+        return False, "differs: the points are at other steps"
     gaps = [(step, measure_gap(a, b), b) for (step, a), (_, b) in zip(first, second, strict=True)]
     differing = [step for step, size, _ in gaps if size]
     if not differing:

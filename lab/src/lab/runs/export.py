@@ -9,7 +9,7 @@ from lab.code import snapshot
 from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.runs import reading, records
-from lab.runs.recorded_code import get_folder, read_pyproject, require_commit
+from lab.runs.recorded_code import get_folder, read_pyproject, require_local_commit
 
 RECORD, BUNDLE, LOCK = "record/", "code.bundle", "requirements.txt"  # names in the zip
 
@@ -23,7 +23,7 @@ def export(wanted: str, file: Path) -> Path:
     record = reading.read_json(folder / "run.json")
     if reading.get_state(record) == "RUNNING":
         raise LabError(f"{folder.name} is RUNNING: export it when it has ended.")
-    commit = require_commit(folder.name, record)
+    commit = require_local_commit(folder.name, record)
     if git.run("rev-parse", "--is-shallow-repository").strip() == "true":
         raise LabError("this clone has only a part of the history: run git fetch --unshallow.")
     if file.suffix != ".zip" and not file.exists():
@@ -52,6 +52,8 @@ def export(wanted: str, file: Path) -> Path:
                     archive.write(path, f"{RECORD}{folder.name}/{inside.as_posix()}")
             archive.write(bundle, BUNDLE)
             archive.writestr(LOCK, git.run("show", f"{commit}:{lock}"))
+    except UnicodeEncodeError as error:
+        raise LabError(f"no zip can have the name {error.object!r}: rename that file.") from None
     except OSError as error:
         raise LabError(f"{file} cannot be written: {error}.") from None
     return file

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,11 @@ def make_row(name: str, record: dict[str, Any], config: dict[str, Any]) -> Row:
         "changed": get_dict(meta, "changed"),
         "config": config,
     }
+
+
+def name_result(name: str, columns: Collection[str]) -> str:
+    """Name the column of a result in a table that has these columns, too."""
+    return f"result.{name}" if name in columns else name or "result"
 
 
 def _start_of(run_id: str) -> str:

@@ -101,7 +101,7 @@ def get_commit(record: dict[str, Any]) -> str | None:
 
 
 def describe_attempt(one: Any) -> str:
-    """Say how one of a run's attempts ended, and where; "" if the record does not tell."""
+    """Say how one of a run's attempts ended, and where; "" if the record does not say."""
     found = one if isinstance(one, dict) else {}
     state, host = get_text(found, "state"), get_text(found, "host")
     return f"{state} on {host}" if state and host else ""

@@ -24,7 +24,7 @@ class Untrusted(LabError):
     """No branch or snapshot of this user holds the code."""
 
 
-def get_commit(name: str, record: dict[str, Any]) -> str:
+def require_recorded_commit(name: str, record: dict[str, Any]) -> str:
     """Get the commit that holds exactly the code that ran; LabError if none is recorded."""
     commit = reading.get_commit(record)
     if not commit:
@@ -41,9 +41,9 @@ def get_folder(record: dict[str, Any]) -> str:
     return _get_inside(record, "code", "one inside the recorded commit")
 
 
-def require_commit(name: str, record: dict[str, Any]) -> str:
-    """Get the commit; LabError also if it is not in this repository."""
-    commit = get_commit(name, record)
+def require_local_commit(name: str, record: dict[str, Any]) -> str:
+    """Get the recorded commit; LabError also if this repository lacks it."""
+    commit = require_recorded_commit(name, record)
     if not git.run("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", accept=(0, 1, 128)):
         raise LabError(
             f"the code of {name} is not in this repository: fetch commit {commit}, or use"

@@ -47,8 +47,10 @@ def find(wanted: str) -> Path:
         return project.runs_folder() / found[0]
     candidates = found or ids
     more = f" and {len(candidates) - 10} more" if len(candidates) > 10 else ""
-    cause = f"{len(found)} runs begin with {wanted}" if found else f"no run begins with {wanted}"
-    raise LabError(f"{cause}; there are: {', '.join(candidates[:10]) or 'none'}{more}.")
+    number = f"{len(found)} run ids begin" if found else "no run id begins"
+    raise LabError(
+        f"{number} with {wanted}; there are: {', '.join(candidates[:10]) or 'none'}{more}."
+    )
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -100,8 +102,11 @@ def note(folder: Path, text: str) -> None:
 
 def add_notes(folder: Path, lines: list[str]) -> None:
     """Add the lines that a record's notes lack; LabError if that fails."""
-    present = notes(folder)
+    text = _read_notes(folder)
+    present = text.splitlines()
     new = [f"{line}\n" for line in lines if line not in present]
+    if new and text and not text.endswith("\n"):  # as some editors leave it
+        new.insert(0, "\n")
     # follow no link that a machine made, and do not wait for a reader of a FIFO
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -113,10 +118,14 @@ def add_notes(folder: Path, lines: list[str]) -> None:
 
 def notes(folder: Path) -> list[str]:
     """The lines of a record's notes, each with its time (UTC)."""
+    return _read_notes(folder).splitlines()
+
+
+def _read_notes(folder: Path) -> str:
     try:
-        return files.read_text(folder / "notes.txt", "replace").splitlines()
+        return files.read_text(folder / "notes.txt", "replace")
     except OSError:
-        return []
+        return ""
 
 
 # --- several records -----------------------------------------------------------------------------
@@ -167,17 +176,18 @@ def runs() -> "pd.DataFrame":
     """One row per recorded run, newest first: the listing as a table.
 
     The index is the run's id, start is a time in UTC, duration in seconds. Each value of the result
-    and each setting has a column; a setting with the name of another column is called config.NAME.
+    and each setting has a column. One with the name of another column is called result.NAME or
+    config.NAME.
     """
     import pandas as pd
 
     rows = listing.list_rows()
-    taken = {"run", "name", "command", "state", "start", "duration", "machine", "commit"}
-    taken |= {name for row in rows for name in row["result"]}
+    own = {"run", "name", "command", "state", "start", "duration", "machine", "commit"}
+    taken = own | {listing.name_result(name, own) for row in rows for name in row["result"]}
     table = {}
     for row in rows:
         plain = {key: row[key] for key in row if key not in NOT_PLAIN}
-        results = {name or "result": value for name, value in row["result"].items()}
+        results = {listing.name_result(name, own): row["result"][name] for name in row["result"]}
         settings = {
             f"config.{name}" if name in taken else name: value
             for name, value in row["config"].items()
@@ -192,16 +202,17 @@ def runs() -> "pd.DataFrame":
 def metrics(*ids: str) -> "pd.DataFrame":
     """Every recorded value of these runs, or of all: run, metric, step, value, time.
 
-    `time` is in seconds since 1970. Incomplete lines are left out.
+    `time` is in seconds since 1970. Incomplete lines are left out. LabError as find() raises it.
     """
     import pandas as pd
 
     columns = ["run", "metric", "step", "value", "time"]
     tables = []
-    for name in sorted(run_ids(), reverse=True):
-        if not ids or name in ids:
-            found = points(project.runs_folder() / name / "metrics.jsonl")
-            tables.append(pd.DataFrame(found, columns=columns[1:]).assign(run=name))
+    known = set(run_ids())
+    wanted = {one if one in known else find(one).name for one in ids} if ids else known
+    for name in sorted(wanted, reverse=True):
+        found = points(project.runs_folder() / name / "metrics.jsonl")
+        tables.append(pd.DataFrame(found, columns=columns[1:]).assign(run=name))
     tables = [table for table in tables if len(table)]
     table: pd.DataFrame = pd.DataFrame(columns=columns)
     if tables:

@@ -82,7 +82,7 @@ def reproduce(
     state = reading.get_state(record) if config else "without a readable config.json"
     if state in ("UNREADABLE", "RUNNING") or not config:
         raise LabError(f"{old.name} is {state}: it cannot be repeated.")
-    commit = recorded_code.require_commit(old.name, record)
+    commit = recorded_code.require_local_commit(old.name, record)
     recorded_code.require_own(old.name, commit)
     plan = make_plan(old.name, commit, record, config)
     if plan.words and not asked and not agree(describe_command(old.name, plan)):
@@ -211,7 +211,7 @@ def check_files(record: dict[str, Any], code: Path) -> None:
 
 def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     """Return the Python of an environment with the recorded packages, built if need be."""
-    settings, recorded = read_pyproject(code), reading.get_dict(record, "software")
+    settings, recorded = read_checked_out_settings(code), reading.get_dict(record, "software")
     locked = code / project.lock_name(settings)
     lock = sha256_or_none(locked)
     if lock is None or recorded.get("lock_sha256") not in (None, lock):
@@ -229,7 +229,7 @@ def prepare_environment(code: Path, record: dict[str, Any]) -> str:
     return str(code / ".venv" / "bin" / "python")
 
 
-def read_pyproject(code: Path) -> dict[str, Any]:
+def read_checked_out_settings(code: Path) -> dict[str, Any]:
     """Read the pyproject.toml of the recorded commit; LabError if it has no [tool.lab] python."""
     try:
         settings = project.parse_toml(files.read_text(code / "pyproject.toml"))
@@ -242,7 +242,7 @@ def read_pyproject(code: Path) -> dict[str, Any]:
 def make_variables(code: Path, record: dict[str, Any]) -> dict[str, str]:
     """Make the variables for the repeated run: this project's folders, the recorded settings."""
     determinism, seeds = reading.get_dict(record, "determinism"), reading.get_dict(record, "seeds")
-    source = code / project.source_name(read_pyproject(code))
+    source = code / project.source_name(read_checked_out_settings(code))
     variables = {**os.environ, "PYTHONPATH": str(source), "LAB_PROJECT": str(code)}
     variables["LAB_DATA"] = str(project.data_folder().resolve())
     variables["LAB_RUNS"] = str(project.runs_folder().resolve())
@@ -279,7 +279,8 @@ def verify_data(
         env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     refuse_problems(dataset, done.stdout.strip().splitlines() if done.returncode else [])

@@ -81,7 +81,8 @@ def sort_rows(rows: list[Row], metric: str, reverse: bool = False) -> list[Row]:
             values[row["run"]] = math.nan
     if rows and not any(name in row["result"] for row in rows):
         results = sorted({name for row in rows for name in row["result"]})
-        raise UsageError(f"no run has the metric {name}; results are {', '.join(results)}.")
+        there = ", ".join(results) or "none"
+        raise UsageError(f"no run has the metric {name}; results are {there}.")
     with_value = [row for row in rows if not math.isnan(values[row["run"]])]
     without = [row for row in rows if math.isnan(values[row["run"]])]
     return sorted(with_value, key=lambda row: values[row["run"]], reverse=descending) + without

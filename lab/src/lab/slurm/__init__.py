@@ -14,5 +14,5 @@ lab.jobs.job_format:
     step.N        made when srun has started it
     ended.N       CODE TIME of attempt N; then "heard", if Slurm has sent SIGTERM to all of it
     again.N       made if it did nothing: srun failed, or SIGTERM came before the command listened
-    slurm_end     how it ended, if the exit code does not tell: a word of Slurm, or "forgotten"
+    slurm_end     how it ended, if the exit code does not say: a word of Slurm, or "forgotten"
 """

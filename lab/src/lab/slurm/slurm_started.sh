@@ -71,11 +71,11 @@ find_problem() {
             for (i = 1; i <= NF; i++) { at = index($i, "="); has[substr($i, 1, at - 1)] = substr($i, at + 1) }
             if (n ? !(has["PartitionName"] in wanted) : has["Default"] != "YES") next
             seen++
-            most = seconds(has["MaxTime"]); time = seconds(sent["time"])
+            max = seconds(has["MaxTime"]); time = seconds(sent["time"])
             m = split(has["AllowAccounts"], accounts, ","); allowed = !("account" in sent) || has["AllowAccounts"] == "ALL"
             for (i = 1; i <= m; i++) if (accounts[i] == sent["account"]) allowed = 1
             if (has["State"] != "UP") why = "would never start it: partition " has["PartitionName"] " is " has["State"]
-            else if ("time" in sent && most >= 0 && time > most)
+            else if ("time" in sent && max >= 0 && time > max)
                 why = "would never start it: time=" sent["time"] " exceeds the " has["MaxTime"] " of partition " has["PartitionName"]
             else if (!allowed)
                 why = "would never start it: account=" sent["account"] " may not use partition " has["PartitionName"] ", but " has["AllowAccounts"]

@@ -26,26 +26,26 @@ def expecting(machine: str, what: str) -> Iterator[None]:
         raise BadAnswer(machine, what) from None
 
 
-def gather(machine: str, pieces: list[bytes], most: int = MAX_KEPT) -> Callable[[bytes], None]:
-    """Return a function that collects an answer in `pieces`; BadAnswer after `most` bytes."""
-    room = most
+def gather(machine: str, pieces: list[bytes], limit: int = MAX_KEPT) -> Callable[[bytes], None]:
+    """Return a function that collects an answer in `pieces`; BadAnswer after `limit` bytes."""
+    room = limit
 
     def receive(piece: bytes) -> None:
         nonlocal room
         if not pieces:  # a first answer, or another attempt
-            room = most
+            room = limit
         room -= len(piece)
         if room < 0:
-            raise BadAnswer(machine, f"one of at most {most >> 20} MiB")
+            raise BadAnswer(machine, f"one of at most {limit >> 20} MiB")
         pieces.append(piece)
 
     return receive
 
 
-def parse_number(text: str, most: int = 10**15) -> int:
-    """Return a whole number from 0 to `most`. ValueError for any other text."""
-    if not NUMBER.fullmatch(text) or int(text) > most:
-        raise ValueError(f"not a number up to {most}")
+def parse_number(text: str, limit: int = 10**15) -> int:
+    """Return a whole number from 0 to `limit`. ValueError for any other text."""
+    if not NUMBER.fullmatch(text) or int(text) > limit:
+        raise ValueError(f"not a number up to {limit}")
     return int(text)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.ground.errors import LabError
-from lab.ssh.framing import MOST_STDERR
+from lab.ssh.framing import MAX_STDERR
 
 ONLY_SHARED = ("-o", "ProxyCommand=false")  # makes no connection of its own
 Code = TypeVar("Code", int, int | None)
@@ -85,4 +85,4 @@ def _run_silently(
             )
         )
         errors.seek(0)
-        return code, errors.read(MOST_STDERR).decode("utf-8", "replace")
+        return code, errors.read(MAX_STDERR).decode("utf-8", "replace")

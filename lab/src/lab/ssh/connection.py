@@ -12,7 +12,7 @@ from lab.ground.errors import LabError
 from lab.ssh import answers
 from lab.ssh.calls import ONLY_SHARED
 from lab.ssh.framing import (
-    MOST_STDERR,
+    MAX_STDERR,
     PATIENCE,
     BadFrame,
     assemble_script,
@@ -24,7 +24,7 @@ from lab.ssh.framing import (
 from lab.ssh.shared import SharedConnection, wait_for_session
 from lab.ssh.ssh_errors import BadAnswer, NoShell, RemoteError, SessionsInUse, SshError
 
-LONGEST = 6 * 3600  # seconds that an answer may take if nobody sees it arrive
+MAX_SECONDS = 6 * 3600  # seconds that an answer may take if nobody sees it arrive
 
 
 class Connection(SharedConnection):
@@ -54,7 +54,7 @@ class Connection(SharedConnection):
         """
         source = assemble_script(script, variables, self.machine)
         if within is None:
-            within = math.inf if receive or output else LONGEST
+            within = math.inf if receive or output else MAX_SECONDS
         pieces: list[bytes] = []
         tried = False
         take = output.write if output else receive or answers.gather(self.name, pieces)
@@ -105,7 +105,7 @@ class Connection(SharedConnection):
             with tempfile.TemporaryFile() as errors:  # of ssh: the terminal has the script's
                 code = subprocess.run(command, stderr=errors, check=False).returncode
                 errors.seek(0)
-                error = self.explain(errors.read(MOST_STDERR).decode("utf-8", "replace"))
+                error = self.explain(errors.read(MAX_STDERR).decode("utf-8", "replace"))
             if isinstance(error, SessionsInUse):
                 raise error
             return code

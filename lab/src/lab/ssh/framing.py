@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from lab.ssh.machines import Machine
 
 PACKAGE = Path(__file__).parents[1]  # its scripts lie beside the Python that sends them
-MOST_STDERR = 100_000  # bytes that are kept
-MOST_WRITTEN = 16 << 20  # bytes of stderr after which reading stops
-MOST_MESSAGE = 2000  # characters of a script's message
-MOST_NOISE = 1 << 20  # bytes that a login shell may print before the script begins
+MAX_STDERR = 100_000  # bytes that are kept
+MAX_WRITTEN = 16 << 20  # bytes of stderr after which reading stops
+MAX_MESSAGE = 2000  # characters of a script's message
+MAX_NOISE = 1 << 20  # bytes that a login shell may print before the script begins
 LATEST = 5  # seconds to go on reading after the time is up, or after the answer
 
 
@@ -157,9 +157,9 @@ def read_answer(
             break
         if stderr in ready:
             piece = os.read(stderr.fileno(), 1 << 16)
-            errors = (errors + piece)[-MOST_STDERR:]
+            errors = (errors + piece)[-MAX_STDERR:]
             written += len(piece)
-            if written > MOST_WRITTEN:
+            if written > MAX_WRITTEN:
                 raise BadFrame
             alive = alive or sign_of_life in errors
             if not piece:
@@ -173,7 +173,7 @@ def read_answer(
     latest = time.monotonic() + LATEST
     while stderr in reading and select.select([stderr], [], [], patience)[0]:
         piece = os.read(stderr.fileno(), 1 << 16)
-        errors = (errors + piece)[-MOST_STDERR:]
+        errors = (errors + piece)[-MAX_STDERR:]
         if not piece or time.monotonic() > latest:
             break
     return answer.code, errors.replace(sign_of_life, b"").decode("utf-8", "replace")
@@ -204,7 +204,7 @@ class _Answer:
             self.begun = bool(begin)
             if not self.begun:
                 self.noise += len(piece)
-                if self.noise > MOST_NOISE:
+                if self.noise > MAX_NOISE:
                     raise BadFrame
                 self.held = self.held[-len(self.begin) :]
                 return
@@ -231,4 +231,4 @@ def find_error(stderr: str) -> str:
     """Return the script's own message from stderr, or else the last line."""
     ours = re.findall(r"^lab: (.*)", stderr, re.M)
     lines = [line for line in stderr.splitlines() if line]
-    return (" ".join(ours) or next(reversed(lines), ""))[:MOST_MESSAGE]
+    return (" ".join(ours) or next(reversed(lines), ""))[:MAX_MESSAGE]

@@ -183,7 +183,7 @@ def _mistake(
     near = difflib.get_close_matches(wrong, allowed, n=1)
     advice = f"; did you mean {near[0]}?" if near else "."
     keys = f" Allowed: {', '.join(allowed)}." if allowed else ""
-    text = files.read_text(project.root() / file, most=project.MAX_TOML_BYTES)
+    text = files.read_text(project.root() / file, limit=project.MAX_TOML_BYTES)
     line = _find_line(text, table, key)
     return LabError(f"{file}:{line}: {cause}{advice}{keys}")
 

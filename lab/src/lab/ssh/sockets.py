@@ -13,7 +13,7 @@ from lab.ground import files, project
 from lab.ground.errors import LabError
 
 TEMPORARY = "/tmp/lab"  # noqa: S108 - the beginning of a folder's path; its owner is checked
-MOST_PATH = 60  # characters of the folder of our sockets
+MAX_PATH = 60  # characters of the folder of our sockets
 
 
 def make_socket_folder(kind: str) -> Path:
@@ -49,7 +49,7 @@ def make_socket_folder(kind: str) -> Path:
 
 def is_short(folder: Path) -> bool:
     """Tell whether a folder's path is short and plain enough for ssh's sockets."""
-    return len(str(folder)) <= MOST_PATH and bool(re.fullmatch("[A-Za-z0-9/._-]*", str(folder)))
+    return len(str(folder)) <= MAX_PATH and bool(re.fullmatch("[A-Za-z0-9/._-]*", str(folder)))
 
 
 def is_listening(path: Path) -> bool:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab.ground import files, project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, explain_os_error
 from lab.ssh import machines
 from lab.ssh.machines import Machine
 from lab.ssh.options import Option, resolve
@@ -143,7 +143,7 @@ def install() -> list[str]:
         before = files.read(config) if config.exists() else None
         done += _change_config(config, before, _add_include(before or b""))
     except OSError as error:
-        raise LabError(f"{error.filename or ssh}: {error.strerror}.") from None
+        raise LabError(f"{explain_os_error(error, ssh)}.") from None
     for machine in known_machines.values():
         if not is_known(machine):
             raise LabError(f"ssh does not know {alias(machine)} yet: does it read {config}?")
@@ -170,7 +170,7 @@ def remove() -> list[str]:
             with suppress(OSError):
                 ours.parent.rmdir()
     except OSError as error:
-        raise LabError(f"{error.filename or config}: {error.strerror}.") from None
+        raise LabError(f"{explain_os_error(error, config)}.") from None
     return done
 
 

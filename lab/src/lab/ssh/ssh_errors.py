@@ -99,7 +99,7 @@ class Cause(NamedTuple):
 
 # A host in a message that the machine, too, could have written: our advice is a command with it.
 NAMED = r"[\w.:%\[\]-]{1,255}"
-MOST_QUOTED = 300  # characters of a message that is not ours
+MAX_QUOTED = 300  # characters of a message that is not ours
 
 # The first that matches counts.
 CAUSES = [
@@ -184,9 +184,9 @@ def explain(stderr: str, machine: Machine, gateway: str = "") -> SshError:
         found = re.search(pattern, stderr)
         if found:
             line = next((line for line in lines if re.search(pattern, line)), "")
-            line = line[:MOST_QUOTED].rstrip(".")
+            line = line[:MAX_QUOTED].rstrip(".")
             text = message.format(*found.groups(), **names, line=line)
             return error(f"{machine.name}: {text}")
-    reason = f" ({lines[-1][:MOST_QUOTED]})" if lines else ""
+    reason = f" ({lines[-1][:MAX_QUOTED]})" if lines else ""
     text = f"no answer, or the connection was lost{reason}; run the same command again."
     return ConnectionLost(f"{machine.name}: {text}")

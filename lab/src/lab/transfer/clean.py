@@ -124,7 +124,7 @@ def _find_local_copies(connection: Connection, items: list[Item]) -> set[str]:
         differ |= {
             _run_of(kind, path)
             for path in paths
-            if hashes.get(path) != files.sha256_or_none(_path(kind, path))
+            if hashes.get(path, "unknown") != files.sha256_or_none(_path(kind, path))
         }
     return {name for name in local if name.split(" ")[0] not in differ}
 

@@ -307,7 +307,7 @@ class _Round:
                     size = sum(self.remote[name][0] for name in names)
                     self.report.unfit[f"{self.kind}/{unit}"] = size
                 else:
-                    self.report.impossible[f"{self.kind}/{unit}"] = str(error.strerror)
+                    self.report.impossible[f"{self.kind}/{unit}"] = error.strerror or str(error)
                 continue
             self.report.files += len(moved)
             self.report.bytes += sum(self.remote[name][0] for name in moved)

@@ -67,7 +67,7 @@ def bring_outputs(connection: Connection, record: RecordOptions) -> RecordOption
 
 def bring_or_warn(connection: Connection, run: str, folder: Path | None) -> None:
     """Bring the files of a run from its folder; warn if neither side has any."""
-    if folder:
+    if folder and list_files(folder):
         bring(connection, folder)
     elif not inspect(connection, run, more="*").files:
         print_message(
@@ -99,7 +99,7 @@ def find_local(wanted: str) -> Path | None:
     folders = {path.name: path for path in project.data_folder().glob("*/models/*/")}
     matching = [name for name in sorted(folders) if name.startswith(wanted)]
     if wanted not in folders and len(matching) > 1:
-        raise UsageError(f"several runs begin with {wanted}: {', '.join(matching[:5])}.")
+        raise UsageError(f"several run ids begin with {wanted}: {', '.join(matching[:5])}.")
     return folders[wanted if wanted in folders else matching[0]] if matching else None
 
 

@@ -12,7 +12,7 @@ from lab.ssh.connection import Connection
 from lab.transfer.fetch import FOLDERS, Report
 from lab.transfer.staging import LOCAL, free_bytes
 
-MOST_LINES = 1000  # of one kind
+MAX_LINES = 1000  # of one kind
 WIDEST = 1000  # columns of a path
 
 
@@ -88,11 +88,11 @@ def print_report(connection: Connection, report: Report) -> int:
 
 
 def _print_paths(what: str, paths: Sequence[str]) -> None:
-    """Print a line for each of these paths, up to MOST_LINES."""
-    for path in paths[:MOST_LINES]:
+    """Print a line for each of these paths, up to MAX_LINES."""
+    for path in paths[:MAX_LINES]:
         print_message(f"{what}: {_show(path)}")
-    if len(paths) > MOST_LINES:
-        print_message(f"{what}: {len(paths) - MOST_LINES} more")
+    if len(paths) > MAX_LINES:
+        print_message(f"{what}: {len(paths) - MAX_LINES} more")
 
 
 def _show(path: str) -> str:

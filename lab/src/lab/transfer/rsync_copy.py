@@ -15,9 +15,9 @@ from typing import IO
 from lab.ground.errors import LabError
 from lab.ground.terminal import OutputWriter
 from lab.ssh.connection import Connection
-from lab.ssh.framing import MOST_STDERR, PATIENCE
+from lab.ssh.framing import MAX_STDERR, PATIENCE
 from lab.ssh.shared import wait_for_session
-from lab.ssh.ssh_errors import MOST_QUOTED, SessionsInUse
+from lab.ssh.ssh_errors import MAX_QUOTED, SessionsInUse
 from lab.transfer.staging import LOCAL, PARTIAL, DiskFull, connection_lost, names_file
 
 DELAY = 1  # seconds before progress is shown, which would only flicker for a small transfer
@@ -130,14 +130,14 @@ def _run_once(connection: Connection, command: list[str], receiver: str) -> None
         raise connection_lost(connection)
     if code and code not in VANISHED:
         cause = next((line for line in message.splitlines() if line.strip()), f"exit code {code}")
-        raise LabError(f"rsync with {connection.name} failed: {cause[:MOST_QUOTED]}")
+        raise LabError(f"rsync with {connection.name} failed: {cause[:MAX_QUOTED]}")
 
 
 def _keep_end(pipe: IO[bytes], end: list[bytes]) -> None:
-    """Read a pipe to its end, and keep the last MOST_STDERR bytes."""
+    """Read a pipe to its end, and keep the last MAX_STDERR bytes."""
     with pipe:
         while piece := os.read(pipe.fileno(), 1 << 16):
-            end[:] = [b"".join([*end, piece])[-MOST_STDERR:]]
+            end[:] = [b"".join([*end, piece])[-MAX_STDERR:]]
 
 
 def _show_late(pipe: IO[bytes]) -> None:

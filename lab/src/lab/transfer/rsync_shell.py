@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # it is started with -I
 
-from lab.ssh.framing import MOST_NOISE, PATIENCE, pack_command  # noqa: E402
+from lab.ssh.framing import MAX_NOISE, PATIENCE, pack_command  # noqa: E402
 
 
 def main(command: list[str]) -> int:
@@ -50,7 +50,7 @@ def read_after_mark(pipe: int, mark: bytes) -> bytes:
         _, found, after = held.partition(mark)
         if found:
             return after or os.read(pipe, 1 << 16)
-        if not chunk or len(held) > MOST_NOISE:
+        if not chunk or len(held) > MAX_NOISE:
             break
     raise TimeoutError
 

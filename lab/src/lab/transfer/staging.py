@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from lab.datasets.manifest import encode
 from lab.ground import files
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, explain_os_error
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ConnectionLost, SshError
 
@@ -123,7 +123,7 @@ def explain_os_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(LOCAL) from None
-        raise LabError(f"{error.filename or LOCAL}: {error.strerror}.") from None
+        raise LabError(f"{explain_os_error(error, LOCAL)}.") from None
 
 
 @contextmanager

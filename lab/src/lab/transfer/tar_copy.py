@@ -18,7 +18,7 @@ from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import RemoteError, SshError
 from lab.transfer.staging import DiskFull, connection_lost, list_names, names_file, parse_time
 
-MOST_NAME = 1 << 16  # bytes
+MAX_NAME = 1 << 16  # bytes
 # Headers with a name or attributes, which tarfile reads into memory whatever their size.
 HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -75,7 +75,7 @@ class Member(tarfile.TarInfo):
     """A member with small headers; sparse files are refused, as their maps may be large."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type == tarfile.GNUTYPE_SPARSE or (self.type in HEADERS and self.size > MOST_NAME):
+        if self.type == tarfile.GNUTYPE_SPARSE or (self.type in HEADERS and self.size > MAX_NAME):
             raise tarfile.ReadError("a header is too long")
         member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
         return member
@@ -84,15 +84,15 @@ class Member(tarfile.TarInfo):
         raise tarfile.ReadError("a file is sparse")
 
 
-def read_stream(pipe: IO[bytes], most: int) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Yield the regular files of a tar stream with their content; ReadError after `most` members.
+def read_stream(pipe: IO[bytes], limit: int) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Yield the regular files of a tar stream with their content; ReadError after `limit` members.
 
     Raises tarfile.TarError for anything that is not such a stream.
     """
     try:
         with tarfile.open(fileobj=pipe, mode="r|", tarinfo=Member) as stream:
             for count, member in enumerate(stream, 1):
-                if count > most:
+                if count > limit:
                     raise tarfile.ReadError("more files than were asked for")
                 content = stream.extractfile(member) if member.isreg() else None
                 if content:

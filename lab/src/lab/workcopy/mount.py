@@ -108,9 +108,8 @@ def list_mounts() -> list[Path]:
         return [Path(unescape(line.split(" ")[1])) for line in lines]
     # macOS: "ada@gpu:lab on /Users/... (macfuse"
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["mount"]
-        listed = subprocess.run(command, capture_output=True, timeout=5, text=True, check=True)
-        return [Path(path) for path in re.findall(r"^.*? on (/.*) \(", listed.stdout, re.M)]
+        listed = subprocess.run(["mount"], capture_output=True, timeout=5, check=True).stdout
+        return [Path(one) for one in re.findall(r"(?m)^.*? on (/.*) \(", os.fsdecode(listed))]
     return []
 
 

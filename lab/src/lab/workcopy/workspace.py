@@ -27,7 +27,7 @@ FACTS = {
     "edits": re.compile("[0-9]{8}-[0-9]{6}-[0-9a-f]{7}"),
 }
 ANY = re.compile("(?s).+")
-MOST_LINES, MOST_LINE = 1000, 10_000  # bytes of a line
+MAX_LINES, MAX_LINE = 1000, 10_000  # bytes of a line
 
 
 class Synced(NamedTuple):
@@ -80,8 +80,8 @@ def read_facts(answer: IO[bytes]) -> dict[str, list[str]]:
     ValueError if they are anything else.
     """
     facts: dict[str, list[str]] = {"state": [], "edits": [], "nested": []}
-    for _ in range(MOST_LINES):
-        line = answer.readline(MOST_LINE)
+    for _ in range(MAX_LINES):
+        line = answer.readline(MAX_LINE)
         if not line.strip():
             break
         key, _, value = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
