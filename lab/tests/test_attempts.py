@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from test_recorded_command import Recorder
 
 from lab.cli.main import main
-from lab.ground import attempts, interrupts
+from lab.ground import attempts, files, interrupts
 from lab.recording import attempted, drafts, metrics_file
 from lab.recording.command import points as command_points
+from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
 from lab.runs import records
 
@@ -206,6 +208,27 @@ def test_a_command_that_records_several_runs_finds_each_again(job):
     assert attempted.is_from_earlier(new) and not attempted.is_from_earlier("x")
 
 
+def test_a_later_attempt_removes_the_drafts_of_lab_and_nothing_else(project, job):
+    start = ({"base_dir": ".", "sources": []}, "x", {}, now(), {}, {})
+    job(1)
+    first = RunFolder(project / "runs")
+    id = first.started_event(*start, attempted.choose_id(["x"]))
+    first.interrupted_event(now(), "INTERRUPTED")
+    for folder in (first.folder, first.folder / "tensorboard"):
+        (folder / ".ipynb_checkpoints").mkdir(parents=True)  # of Jupyter
+        (folder / ".nfs00000000012345678").touch()  # of NFS: it may be busy
+        with suppress(FileNotFoundError), files.replacing(folder / "run.json") as draft:
+            draft.write_text("a part")
+            draft.rename(folder / draft.name.replace(".run", ".killed"))
+    job(2)
+    later = RunFolder(project / "runs")
+    assert later.started_event(*start, attempted.choose_id(["x"])) == id
+    later.completed_event(now(), None)
+    for folder in (first.folder, first.folder / "tensorboard"):
+        hidden = sorted(path.name for path in folder.glob(".*"))
+        assert hidden == [".ipynb_checkpoints", ".nfs00000000012345678"]
+
+
 def test_an_attempt_that_was_replaced_before_it_noted_its_run_makes_none(job, ended, monkeypatch):
     """It stands still before it writes the line, until the newer one has chosen an id."""
     folder, append = job(1), os.open
@@ -334,6 +357,27 @@ def test_a_command_whose_recorder_was_killed_doubles_no_point(record, job):
     assert points_of(folder) == [("loss", step, 1 / (step + 1)) for step in range(6)]
     states = [one["state"] for one in record.entry(folder)["attempts"]]
     assert states == ["LOST", "LOST", "COMPLETED"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_later_attempt_finds_its_own_outputs_and_not_those_it_began_from(
+    record, job, monkeypatch, killed
+):
+    settings = record.project / "pyproject.toml"
+    settings.write_text(settings.read_text().replace("[tool.lab]", "[tool.lab]\noutputs = ['out']"))
+    first, _ = record("--", "sh", "-c", "mkdir out; echo of the first run >out/state")
+    script = "cat out/state; echo $AT >out/state; exit $CODE"
+    command = ("--from", first.name, "--", "sh", "-c", script)
+    monkeypatch.setenv("AT", "half")
+    monkeypatch.setenv("CODE", str(attempts.GO_ON))
+    job(1)
+    assert "of the first run" in record(*command, code=attempts.GO_ON)[1]
+    if killed:  # it had written more, which no run has kept
+        record.write("out/state", "half and more\n")
+    job(2)
+    monkeypatch.setenv("CODE", "0")
+    _, printed = record(*command)
+    assert printed == ("half and more\n" if killed else "half\n")
 
 
 def test_the_stop_of_a_job_is_its_end(record, job):

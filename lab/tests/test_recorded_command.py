@@ -14,11 +14,14 @@ from git_helper import run_git
 import lab
 from lab.cli.main import main
 from lab.datasets import folders as datasets
-from lab.ground import interrupts
+from lab.ground import files, interrupts
 from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.ground.files import sha256
 from lab.recording.command import outputs, running, scratch
+from lab.recording.command import record as record_module
+from lab.recording.record_files import now
+from lab.recording.recorder import RunFolder
 from lab.runs import records, reproduce
 
 SRC = Path(lab.__file__).resolve().parents[1]
@@ -123,6 +126,49 @@ def test_the_exit_code_is_the_commands_and_the_cause_is_recorded(record):
     folder, _ = record("--", "sh", "-c", "kill -9 $$", code=137)
     entry = record.entry(folder)
     assert entry["status"] == "FAILED" and "SIGKILL" in entry["fail_trace"][-1]
+
+
+def test_a_signal_without_a_name_ends_a_record_as_any_other(record):
+    number = signal.SIGRTMIN + 6
+    folder, _ = record("--", "sh", "-c", f"kill -{number} $$", code=128 + number)
+    entry = record.entry(folder)
+    assert entry["status"] == "FAILED" and f"ended by signal {number}" in entry["fail_trace"][-1]
+
+
+def test_whatever_fails_after_the_start_ends_the_record(record):
+    (record.project / "data").symlink_to(record.project / "not-mounted")
+    folder, printed = record("--", "true", code=1)
+    assert record.entry(folder)["status"] == "FAILED" and "not-mounted" in printed
+
+
+def test_settings_that_cannot_be_written_are_tried_again_and_named_at_the_end(
+    record, monkeypatch, tmp_path
+):
+    recorder = RunFolder(record.project / "runs")
+    recorder.started_event({"base_dir": ".", "sources": []}, "x", {}, now(), {}, {}, None)
+    monkeypatch.setattr(record_module, "BEAT", 3600.0)
+    report = tmp_path / "report"
+    report.write_text('{"settings": {"lr": 1}}\n')
+    beats, write = record_module.Beats(recorder, report), files.write
+
+    def refuse(path, *arguments, **options):
+        if path.name == "config.json":
+            raise OSError(28, "No space left on device")
+        return write(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", refuse)
+        beats.save()
+        heartbeat = json.loads((recorder.folder / "run.json").read_text())["heartbeat"]
+        assert heartbeat > recorder.run_entry["start_time"], "the run is seen to live on"
+    beats.save()
+    assert json.loads((recorder.folder / "config.json").read_text()) == {"lr": 1}
+    monkeypatch.setattr(files, "write", refuse)
+    report.write_text('{"settings": {"lr": 1, "depth": 2}}\n')
+    beats.stop()
+    assert "No space left" in recorder.problem()
+    recorder.completed_event(now(), None)
+    assert json.loads((recorder.folder / "run.json").read_text())["status"] == "FAILED"
 
 
 def test_a_command_that_cannot_be_started_is_one_line(record):
@@ -287,7 +333,7 @@ def test_two_loggers_of_one_point_make_one_point(record):
 def test_only_rank_0_makes_points_and_another_sitecustomize_is_imported(record):
     record.write("other/sitecustomize.py", "print('the other one')\n")
     record.write("train.py", "import wandb\nwandb.log({'loss': 1})\n")
-    command = "RANK=1 python train.py; PYTHONPATH=$PYTHONPATH:other RANK=0 python train.py"
+    command = "RANK=1 python train.py; PYTHONPATH=$PYTHONPATH:other RANK= python train.py"
     folder, printed = record("--", "bash", "-c", command)
     assert len(records.points(folder / "metrics.jsonl")) == 1
     assert printed.count("the other one") == 1

@@ -165,6 +165,11 @@ def replacing(path: Path) -> Iterator[Path]:
         remove()
 
 
+def list_drafts(folder: Path) -> list[Path]:
+    """List what replacing() left in a folder when it was killed, or is writing there now."""
+    return [*folder.glob(f".*.{'[0-9a-f]' * 8}")]
+
+
 def move(source: Path, target: Path) -> None:
     """Move a file or folder, also to another disk, so that no reader ever sees a part of it."""
     try:

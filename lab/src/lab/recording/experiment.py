@@ -156,7 +156,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
-            print_message(f"ended by {signal.Signals(number).name}")
+            print_message(f"ended by {interrupts.name_signal(number)}")
             code = 128 + number  # as a shell reports it
             raise SystemExit(
                 attempts.exit_code(code) if number in interrupts.ASKING else code

@@ -36,14 +36,15 @@ def record(
     """
     root, recorder = project.root(), RunFolder(project.runs_folder(), prints_in_c=False)
     declared = project.outputs()
+    where = os.path.relpath(Path.cwd().resolve(), root)
     outputs.link_data()
-    if earlier:
+    if earlier and not attempted.find_earlier([words, where]):  # else it goes on with its own
         outputs.restore(earlier, declared)
     typed = settings.read_settings(words)
     options = {"--name": name or None, "--comment": comment or None, "--from": earlier or None}
     facts = {
         "words": words,
-        "folder": os.path.relpath(Path.cwd().resolve(), root),
+        "folder": where,
         "options": options,
         "comment": comment or None,
         "changed": typed,
@@ -57,35 +58,37 @@ def record(
             start_time=now(),
             config=dict(typed),
             meta_info=facts,
-            _id=attempted.choose_id([words, facts["folder"]], id),
+            _id=attempted.choose_id([words, where], id),
         )
-        used = find_dataset(typed)
-        recorder.run_entry["data"] = provenance.identify_data(used)
-        output = outputs.locate_folder(run_id)
-        later = points.LaterPoints(recorder.folder) if recorder.earlier else None
-        beats = Beats(recorder, report, later)
+        beats = Beats(recorder, report)
         try:
+            used = find_dataset(typed)
+            recorder.run_entry["data"] = provenance.identify_data(used)
+            output = outputs.locate_folder(run_id)
             output.mkdir(parents=True, exist_ok=True)
-            lines = later.path if later else recorder.folder.resolve() / "metrics.jsonl"
+            lines = recorder.folder.resolve() / "metrics.jsonl"
+            if recorder.earlier:
+                beats.later = points.LaterPoints(recorder.folder)
+                lines = beats.later.path
             code = running.run(words, make_variables(run_id, output, lines, report, taken))
             beats.stop()
             if used is None:  # the command may have reported more than was typed
                 recorder.run_entry["data"] = provenance.identify_data(find_dataset(recorder.config))
             describe_imports(recorder, report, words)
             outputs.collect(declared, output, find_start(recorder, taken))
+            number = interrupts.received_signal()
+            goes_on = attempts.number() and (code == attempts.GO_ON or number in interrupts.ASKING)
+            if code and (number or goes_on):
+                end_interrupted(recorder, interrupts.to_exception(number or signal.SIGTERM))
+            elif code:
+                cause = describe_end(words, code, recorder.folder / "cout.txt")
+                recorder.failed_event(now(), [f"{cause}\n"])
+            else:
+                recorder.completed_event(now(), None)
         except BaseException as error:
             beats.stop()
             end_interrupted(recorder, error)
             raise
-        number = interrupts.received_signal()
-        goes_on = attempts.number() and (code == attempts.GO_ON or number in interrupts.ASKING)
-        if code and (number or goes_on):
-            end_interrupted(recorder, interrupts.to_exception(number or signal.SIGTERM))
-        elif code:
-            cause = describe_end(words, code, recorder.folder / "cout.txt")
-            recorder.failed_event(now(), [f"{cause}\n"])
-        else:
-            recorder.completed_event(now(), None)
     outputs.remove_if_empty(output)
     if not id:  # with one it is lab reproduce, in a checkout that it removes
         outputs.advise(recorder.run_entry["code"], declared)
@@ -106,9 +109,10 @@ def find_start(recorder: RunFolder, taken: int) -> int:
 class Beats(threading.Thread):
     """A thread that saves the record's state every few seconds while the command runs."""
 
-    def __init__(self, recorder: RunFolder, report: Path, later: points.LaterPoints | None):
+    def __init__(self, recorder: RunFolder, report: Path):
         super().__init__(daemon=True)
-        self.recorder, self.report, self.later = recorder, report, later
+        self.recorder, self.report = recorder, report
+        self.later: points.LaterPoints | None = None  # of a later attempt
         self.ended = threading.Event()
         self.start()
 
@@ -118,25 +122,28 @@ class Beats(threading.Thread):
 
     def save(self) -> None:
         """Save what the command has reported, and a sign of life."""
-        self.take_reported()
+        self.recorder.try_to(self.take_reported)
         self.recorder.heartbeat_event({}, "", now(), None)
 
     def take_reported(self) -> None:
-        """Save the settings that the command has reported, and its points in a later attempt."""
+        """Save the settings that the command has reported, and its points in a later attempt.
+
+        OSError if that fails; the next call then tries it again.
+        """
         for reported in read_report(self.report, "settings"):
             if not isinstance(reported, dict):
                 continue
             whole = settings.join(reported, self.recorder.config)
             if whole != self.recorder.config:
-                self.recorder.config = whole
                 self.recorder.save_json(whole, "config.json")
+                self.recorder.config = whole
         if self.later:
-            self.recorder.try_to(self.later.merge)
+            self.later.merge()
 
     def stop(self) -> None:
         self.ended.set()
         self.join()
-        self.take_reported()
+        self.recorder.complete("what the command reported", self.take_reported)
 
 
 def find_dataset(config: Mapping[str, Any]) -> str | None:
@@ -169,7 +176,6 @@ def read_report(report: Path, kind: str) -> list[Any]:
 def describe_imports(recorder: RunFolder, report: Path, words: list[str]) -> None:
     """Note in the record which imported files its commit lacks or has in another version."""
     late = {str(name) for name in read_report(report, "late")}
-    problem = ""
     if late:
         problem = f"{', '.join(sorted(late))}: edited after the start, before it was imported; the"
         problem += " commit holds another version."
@@ -192,7 +198,7 @@ def end_interrupted(recorder: RunFolder, error: BaseException) -> None:
 
 def describe_end(words: list[str], code: int, output: Path) -> str:
     """Say how a command failed, with the last line that it printed."""
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    how = f"was ended by {interrupts.name_signal(-code)}" if code < 0 else f"ended with {code}"
     with output.open("rb") as file:
         file.seek(max(0, output.stat().st_size - TAIL))
         lines = file.read().decode("utf-8", "replace").strip().splitlines()

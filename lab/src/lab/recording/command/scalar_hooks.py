@@ -34,7 +34,7 @@ def is_recording() -> bool:
     own: Any = sys.modules.get("lab.recording.recorder")
     if own and own.RunFolder.current:
         return False
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    return (os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") == "0"
 
 
 def check_claim() -> None:
