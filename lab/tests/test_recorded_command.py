@@ -258,7 +258,8 @@ def test_what_is_printed_after_lab_record_was_killed_is_recorded(record, tmp_pat
 def test_a_file_that_is_edited_between_start_and_import_is_said(record):
     record.write(
         "train.py",
-        "import pathlib, sys\npathlib.Path('helper.py').write_text('WORD = 2\\n')\nimport helper\n",
+        "import os, pathlib\npathlib.Path('helper.py').write_text('WORD = 2\\n')\n"
+        "os.utime('helper.py', (1, 1))\nimport helper\n",  # as rsync -t would write it
     )
     folder, printed = record("--", "python", "train.py")
     assert "helper.py" in record.entry(folder)["code"]["problem"] and "helper.py" in printed
@@ -400,6 +401,16 @@ def test_a_new_file_is_named_and_once_declared_each_run_keeps_its_own(record):
     assert (models / first.name / "weights.pt").read_text() == "2\n"
     (record.project / "weights.pt").unlink()
     assert record("--from", first.name, "--", "cat", "weights.pt")[1] == "2\n"
+
+
+def test_a_file_that_keeps_the_time_of_its_source_is_output_as_well(record):
+    """As cp -p, tar and wget make it."""
+    settings = record.project / "pyproject.toml"
+    settings.write_text(settings.read_text().replace("[tool.lab]", "[tool.lab]\noutputs = ['out']"))
+    record.write("out/before", "")
+    folder, _ = record("--", "sh", "-c", "echo 1 >out/copy; touch -t 200101010000 out/copy")
+    kept = record.project / "data/digits/models" / folder.name / "out"
+    assert [path.name for path in kept.iterdir()] == ["copy"]
 
 
 OWN = """
