@@ -17,6 +17,7 @@ from test_recorded_command import Recorder
 
 from lab.cli.main import main
 from lab.ground import attempts, files, interrupts
+from lab.ground.errors import LabError
 from lab.recording import attempted, drafts, metrics_file
 from lab.recording.command import points as command_points
 from lab.recording.record_files import now
@@ -191,6 +192,38 @@ def test_a_draft_is_removed_from_under_an_attempt_that_is_about_to_rename_it(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["step-0"]
     with pytest.raises(FileNotFoundError):
         (tmp_path / "step-1-1.new").rename(tmp_path / "step-1")
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, is_folder):
+    """The older one may be deleted now: after a power failure one of them has to be whole."""
+    target, synced = tmp_path / "step-2", []
+
+    def sync(file):
+        synced.append((os.fstat(file).st_ino, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with drafts.saving(target) as draft:
+        written = [draft]
+        if is_folder:
+            (draft / "ranks").mkdir(parents=True)
+            (draft / "latest").symlink_to("of another computer")
+            written = [draft / "state.json", draft / "ranks/0.pt"]
+        for path in written:
+            path.write_text("1")
+        inodes = [path.stat().st_ino for path in (draft, *written)]
+    assert {(one, False) for one in inodes} <= set(synced)
+    assert synced[-1] == (tmp_path.stat().st_ino, True), "and so is its name, after that"
+
+
+def test_a_checkpoint_that_does_not_reach_the_disk_gets_no_name(tmp_path, monkeypatch):
+    def fail(file):
+        raise OSError(28, "No space left on device")  # some disks say so only now
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(LabError, match="No space left"), drafts.saving(tmp_path / "best") as draft:
+        draft.write_text("1")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_command_that_records_several_runs_finds_each_again(job):
