@@ -119,6 +119,30 @@ def test_an_unedited_script_leaves_a_whole_record(record):
     assert not (record.project / "data/digits/models").exists(), "nothing was written there"
 
 
+LAUNCHER = """
+import argparse, subprocess, sys
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nnodes", default="1:1")
+    parser.add_argument("script")
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    return subprocess.call([sys.executable, args.script, *args.words])
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("words", [("torchrun",), ("-m", "torch.distributed.run", "--nnodes=1")])
+def test_the_options_of_a_launcher_are_no_settings(record, words):
+    record.write("torch/distributed/run.py", LAUNCHER)
+    record.write("torchrun", "from torch.distributed.run import main\nmain()\n")
+    folder, _ = record("--", "python", *words, "train.py", "--lr", "0.25")
+    config = json.loads((folder / "config.json").read_text())
+    assert config == {"lr": 0.25, "depth": 3, "width": 8}
+    assert record.entry(folder)["command"] == "train.py"
+
+
 def test_the_exit_code_is_the_commands_and_the_cause_is_recorded(record):
     folder, _ = record("--", "python", "-c", "raise ValueError('the loss is nan')", code=1)
     entry = record.entry(folder)
@@ -182,7 +206,7 @@ def test_a_command_that_cannot_be_started_is_one_line(record):
     ("number", "state"), [(signal.SIGTERM, "TERMINATED"), (signal.SIGINT, "INTERRUPTED")]
 )
 def test_a_signal_reaches_the_command_and_is_the_state(record, number, state):
-    script = "import time, os\nprint('up', flush=True)\ntry:\n    time.sleep(600)\n"
+    script = "import time\ntry:\n    print('up', flush=True)\n    time.sleep(600)\n"
     script += "finally:\n    print('cleaned up')\n"
     if number == signal.SIGTERM:
         script = "import signal\nsignal.signal(15, lambda *_: exit(3))\n" + script
