@@ -463,6 +463,62 @@ def test_points_that_come_again_replace_those_of_before(job, tmp_path):
     assert points_of(folder)[-1] == ("b", 2, 2) and ("b", 2, 1) not in points_of(folder)
 
 
+POINT = '{"metric": "a", "step": %d, "value": %d, "time": 1}\n'
+
+
+def test_later_points_are_appended_and_what_a_full_disk_cut_off_is_written_again(
+    job, tmp_path, monkeypatch
+):
+    folder, command = tmp_path / "runs" / "x", [(step, 2) for step in range(1, 6)]
+    folder.mkdir(parents=True)
+    lines = folder / "metrics.jsonl"
+    lines.write_text(POINT % (0, 1) + POINT % (1, 1))
+    job(2)
+    later = command_points.LaterPoints(folder)
+
+    def log(number):
+        with later.path.open("a") as file:
+            file.write(POINT % command[number])
+
+    log(0)
+    later.merge()
+    before = lines.stat().st_ino
+    log(1)
+    later.merge()
+    log(2)
+    with later.path.open("a") as file:
+        file.write('{"metric": "a", ')  # it is being written
+    later.merge()
+    assert lines.stat().st_ino == before
+    assert lines.read_text() == POINT % (0, 1) + "".join(POINT % one for one in command[:3])
+    with later.path.open("r+") as file:
+        file.truncate(later.merged)
+    log(3)
+
+    def fail(file):
+        os.truncate(lines, lines.stat().st_size - 5)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space left"):
+            later.merge()
+    log(4)
+    later.merge()
+    assert lines.read_text() == POINT % (0, 1) + "".join(POINT % one for one in command)
+
+
+def test_points_of_two_killed_attempts_are_both_kept(job, tmp_path):
+    folder = tmp_path / "runs" / "x"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").touch()
+    for number, step in ((2, 1), (3, 2)):  # of one size
+        (job(number) / f"points.x.{number}").write_text(POINT % (step, 1))
+    job(4)
+    command_points.LaterPoints(folder)
+    assert points_of(folder) == [("a", 1, 1), ("a", 2, 1)]
+
+
 @pytest.mark.slow
 def test_show_and_runs_name_the_attempts(record, job, capfd):
     job(1)
