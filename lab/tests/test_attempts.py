@@ -18,7 +18,7 @@ from test_recorded_command import Recorder
 from lab.cli.main import main
 from lab.ground import attempts, files, interrupts
 from lab.ground.errors import LabError
-from lab.recording import attempted, drafts, metrics_file
+from lab.recording import continued_record, drafts, metrics_file
 from lab.recording.command import points as command_points
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
@@ -75,9 +75,12 @@ def events_of(folder: Path) -> list[bytes]:
 def test_without_an_attempt_nothing_is_looked_at(monkeypatch, tmp_path):
     monkeypatch.delenv("LAB_JOB_FOLDER", raising=False)
     attempts.check()
-    assert not attempted.is_from_earlier("x") and attempted.judge_end("TERMINATED") == "TERMINATED"
-    assert attempts.number() == 0 and attempts.exit_code(143) == 143
-    assert attempted.choose_id(["x"]) is None and not interrupts.should_stop()
+    assert (
+        not continued_record.is_from_earlier("x")
+        and continued_record.judge_end("TERMINATED") == "TERMINATED"
+    )
+    assert attempts.number() == 0 and attempts.report_interruption(143) == 143
+    assert continued_record.choose_id(["x"]) is None and not interrupts.should_stop()
 
 
 def test_only_an_attempt_that_a_newer_one_has_replaced_ends(job, ended):
@@ -95,10 +98,10 @@ def test_only_an_attempt_that_a_newer_one_has_replaced_ends(job, ended):
 
 def test_the_exit_code_says_whether_the_job_goes_on(job):
     folder = job(1)
-    assert attempts.exit_code(143) == attempts.GO_ON
+    assert attempts.report_interruption(143) == attempts.GO_ON
     assert (folder / "interrupted.1").exists()
     (folder / "stop").touch()
-    assert attempts.exit_code(143) == 143
+    assert attempts.report_interruption(143) == 143
 
 
 @pytest.mark.slow
@@ -228,24 +231,24 @@ def test_a_checkpoint_that_does_not_reach_the_disk_gets_no_name(tmp_path, monkey
 
 def test_a_command_that_records_several_runs_finds_each_again(job):
     job(1)
-    first, second, same = (attempted.choose_id(words) for words in (["a"], ["b"], ["a"]))
+    first, second, same = (continued_record.choose_id(words) for words in (["a"], ["b"], ["a"]))
     assert len({first, second, same}) == 3
     job(2)
-    assert attempted.find_earlier(["a"]) == first
-    assert attempted.choose_id(["a"]) == first
-    assert attempted.choose_id(["a"]) == same
-    new = attempted.choose_id(["a"])
+    assert continued_record.find_earlier(["a"]) == first
+    assert continued_record.choose_id(["a"]) == first
+    assert continued_record.choose_id(["a"]) == same
+    new = continued_record.choose_id(["a"])
     assert new not in (first, second, same)
     job(3)
-    assert [attempted.choose_id(words) for words in (["b"], ["a"])] == [second, first]
-    assert attempted.is_from_earlier(new) and not attempted.is_from_earlier("x")
+    assert [continued_record.choose_id(words) for words in (["b"], ["a"])] == [second, first]
+    assert continued_record.is_from_earlier(new) and not continued_record.is_from_earlier("x")
 
 
 def test_a_later_attempt_removes_the_drafts_of_lab_and_nothing_else(project, job):
     start = ({"base_dir": ".", "sources": []}, "x", {}, now(), {}, {})
     job(1)
     first = RunFolder(project / "runs")
-    id = first.started_event(*start, attempted.choose_id(["x"]))
+    id = first.started_event(*start, continued_record.choose_id(["x"]))
     first.interrupted_event(now(), "INTERRUPTED")
     for folder in (first.folder, first.folder / "tensorboard"):
         (folder / ".ipynb_checkpoints").mkdir(parents=True)  # of Jupyter
@@ -255,7 +258,7 @@ def test_a_later_attempt_removes_the_drafts_of_lab_and_nothing_else(project, job
             draft.rename(folder / draft.name.replace(".run", ".killed"))
     job(2)
     later = RunFolder(project / "runs")
-    assert later.started_event(*start, attempted.choose_id(["x"])) == id
+    assert later.started_event(*start, continued_record.choose_id(["x"])) == id
     later.completed_event(now(), None)
     for folder in (first.folder, first.folder / "tensorboard"):
         hidden = sorted(path.name for path in folder.glob(".*"))
@@ -273,7 +276,7 @@ def test_an_attempt_that_was_replaced_before_it_noted_its_run_makes_none(job, en
 
     monkeypatch.setattr(os, "open", begin_newer)
     with pytest.raises(ended, match="75"):
-        attempted.choose_id(["a"])
+        continued_record.choose_id(["a"])
 
 
 # --- signals -------------------------------------------------------------------------------------

@@ -15,14 +15,7 @@ from typing import Any
 from lab.ground import attempts, files, interrupts
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
-from lab.recording import (
-    attempted,
-    capture,
-    code_state,
-    metrics_file,
-    provenance,
-    ranks,
-)
+from lab.recording import capture, code_state, continued_record, metrics_file, provenance, ranks
 from lab.recording.record_files import RecordError, RecordFiles, flatten
 from lab.recording.settings import named_files
 
@@ -224,7 +217,7 @@ class RunFolder(RecordFiles):
                 **provenance.collect_at_start(config, software),
             }
             if attempts.number():
-                self.run_entry = attempted.begin(self.run_entry, self.earlier, start_time)
+                self.run_entry = continued_record.begin(self.run_entry, self.earlier, start_time)
                 used = self.earlier.get("usage", {}).get("wall_time_s", 0.0)
                 self.start -= used  # count the time of all attempts
             if "files" in meta_info:  # an experiment; other commands have no typed settings
@@ -280,7 +273,7 @@ class RunFolder(RecordFiles):
                 status = "FAILED"
                 self.run_entry["fail_trace"] = [self.problem()]
             self.run_entry["status"] = status
-            attempted.end(self.run_entry)
+            continued_record.end(self.run_entry)
             if not self.complete("its state", self._save):
                 return
             try:
@@ -307,7 +300,7 @@ class RunFolder(RecordFiles):
             # DataLoader workers that got the same signal turn it into an error
             number = interrupts.received_signal()
             status = "INTERRUPTED" if number == signal.SIGINT else "TERMINATED"
-        status = attempted.judge_end(status)
+        status = continued_record.judge_end(status)
         if others and status == "FAILED":
             first = ranks.find_first(own.text, when, others)
             if first.rank != "rank-0":

@@ -14,7 +14,7 @@ from typing import Any
 
 from lab.ground import attempts, files, interrupts, portable, project
 from lab.ground.errors import LabError
-from lab.recording import attempted, code_state, provenance
+from lab.recording import code_state, continued_record, provenance
 from lab.recording.command import outputs, own_record, points, running, scratch, settings
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
@@ -38,7 +38,9 @@ def record(
     declared = project.outputs()
     where = os.path.relpath(Path.cwd().resolve(), root)
     outputs.link_data()
-    if earlier and not attempted.find_earlier([words, where]):  # else it goes on with its own
+    if earlier and not continued_record.find_earlier(
+        [words, where]
+    ):  # else it goes on with its own
         outputs.restore(earlier, declared)
     typed = settings.read_settings(words)
     options = {"--name": name or None, "--comment": comment or None, "--from": earlier or None}
@@ -58,7 +60,7 @@ def record(
             start_time=now(),
             config=dict(typed),
             meta_info=facts,
-            _id=attempted.choose_id([words, where], id),
+            _id=continued_record.choose_id([words, where], id),
         )
         beats = Beats(recorder, report)
         try:
@@ -95,7 +97,7 @@ def record(
     if recorder.problem():
         raise LabError(recorder.problem())
     code = code if code >= 0 else 128 - code
-    return attempts.exit_code(code) if code and goes_on else code
+    return attempts.report_interruption(code) if code and goes_on else code
 
 
 def find_start(recorder: RunFolder, taken: int) -> int:
