@@ -1042,7 +1042,8 @@ def test_what_is_edited_after_it_was_loaded_is_not_run(package, clone, tiny):
     (clone.path / "src/my_experiment/experiment.py").write_text("TEXT = 'new'")
     shown, _ = process.communicate("\n")
     assert process.returncode == 1
-    assert "error: src/my_experiment/experiment.py was edited while the run was starting" in shown
+    said = "error: edited while the run was starting or, in a notebook, since the import:"
+    assert f"{said} src/my_experiment/experiment.py; start it again." in shown
     assert not tiny.records()
 
 
@@ -1076,7 +1077,7 @@ def test_the_recorded_commit_holds_what_was_loaded_and_a_later_import_is_looked_
     for name in ("experiment.py", "part.py"):
         kept = clone.git("show", f"{code['commit']}:src/my_experiment/{name}")
         assert kept == PACKAGE[name].strip()
-    said = "src/my_experiment/late.py was imported after the snapshot and edited since"
+    said = "imported after the snapshot and edited since: src/my_experiment/late.py; the commit"
     assert code["problem"].startswith(said)
     assert f"warning: {said}" in tiny.output
 

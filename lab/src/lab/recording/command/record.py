@@ -179,15 +179,16 @@ def describe_imports(recorder: RunFolder, report: Path, words: list[str]) -> Non
     """Note in the record which imported files its commit lacks or has in another version."""
     late = {str(name) for name in read_report(report, "late")}
     if late:
-        problem = f"{', '.join(sorted(late))}: edited after the start, before it was imported; the"
-        problem += " commit holds another version."
+        names = ", ".join(sorted(late))
+        problem = f"edited after the start and before the import: {names}; the commit holds"
+        problem += " another version."
     else:
         program = Path(words[settings.find_program(words)]).resolve()
         own = [program] if program.is_file() and program.is_relative_to(project.root()) else []
         own = [path for path in own if not path.is_relative_to(Path(sys.prefix).resolve())]
-        names = {str(name) for name in read_report(report, "imported")}
-        names |= {str(path.relative_to(project.root())) for path in own}
-        problem = code_state.describe_absent(recorder.run_entry["code"], names)
+        ran = {str(name) for name in read_report(report, "imported")}
+        ran |= {str(path.relative_to(project.root())) for path in own}
+        problem = code_state.describe_absent(recorder.run_entry["code"], ran)
     code_state.note_problem(recorder.run_entry["code"], problem)
 
 
