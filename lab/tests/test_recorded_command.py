@@ -437,6 +437,25 @@ def test_a_file_that_keeps_the_time_of_its_source_is_output_as_well(record):
     assert [path.name for path in kept.iterdir()] == ["copy"]
 
 
+def test_outputs_are_restored_whole_or_not_at_all(project, monkeypatch):
+    """Else the next attempt of a job would find a part, which no run has kept, and stop there."""
+    kept = project / "data/digits/models/first/out/state"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("whole")
+
+    def cut_off(source, target):
+        Path(target).write_text("wh")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.shutil, "copy2", cut_off)
+        with pytest.raises(OSError, match="No space left"):
+            outputs.restore("first", ["out"])
+    assert not list((project / "out").iterdir())
+    outputs.restore("first", ["out"])
+    assert (project / "out/state").read_text() == "whole"
+
+
 OWN = """
 import sys
 if not sys.argv:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.datasets.links import link_tree
-from lab.ground import git, project
+from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import count_files, escape, print_message
 
@@ -83,7 +83,8 @@ def copy_files(source: Path, target: Path, is_wanted: Callable[[Path, Path], boo
     """Copy a file, or those in a folder at any depth, for which is_wanted(FILE, COPY) holds."""
     for file, copy in list_wanted(source, target, is_wanted):
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, copy)
+        with files.replacing(copy) as draft:
+            shutil.copy2(file, draft)
 
 
 def list_wanted(
