@@ -25,10 +25,6 @@ def read_entry(recorder: RunFolder) -> dict:
     return json.loads((recorder.folder / "run.json").read_text())
 
 
-def fail(*_, **__):
-    raise ValueError("a fault of ours")
-
-
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
@@ -40,13 +36,16 @@ def fail(*_, **__):
 def test_a_fault_while_the_end_is_judged_is_noted_and_the_record_ends(
     recorder, monkeypatch, owner, name
 ):
+    original = getattr(owner, name)
+
+    def fail(*arguments):
+        original(*arguments)
+        raise ValueError("a fault of ours")
+
     monkeypatch.setattr(owner, name, fail)
     recorder.completed_event(now(), None)
     assert "a fault of ours" in recorder.problem()
     assert read_entry(recorder)["status"] == "FAILED", "the record is incomplete, and says so"
-    recorder.capture.stop = lambda: ""
-    for stream, original in getattr(recorder.capture, "streams", []):
-        stream.write = original
 
 
 def test_the_error_of_another_rank_may_name_any_file(recorder, monkeypatch):

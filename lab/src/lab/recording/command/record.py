@@ -38,9 +38,8 @@ def record(
     declared = project.outputs()
     where = os.path.relpath(Path.cwd().resolve(), root)
     outputs.link_data()
-    if earlier and not continued_record.find_earlier(
-        [words, where]
-    ):  # else it goes on with its own
+    # a later attempt goes on with its own outputs
+    if earlier and not continued_record.find_earlier([words, where]):
         outputs.restore(earlier, declared)
     typed = settings.read_settings(words)
     options = {"--name": name or None, "--comment": comment or None, "--from": earlier or None}
