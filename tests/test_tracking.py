@@ -268,6 +268,8 @@ WRONG = {
     "an unfinished option": (["--id"], "error: wrong usage: see --help."),
     "an id in another folder": (["--id", "../x"], "error: --id '../x' is not valid"),
     "an id that the listing hides": (["--id", "_x"], "error: --id '_x' is not valid"),
+    "an id with a space": (["--id", "my run"], "error: --id 'my run' is not valid"),
+    "an id that no archive takes": (["--id", "läuft"], "error: --id 'läuft' is not valid"),
     "a heartbeat that is no number": (["-b", "x"], "error: --beat-interval x is not valid"),
     "a heartbeat that never comes": (["-b", "0"], "error: --beat-interval 0 is not valid"),
     "a log level": (["-l", "loud"], "error: Unknown level: 'loud'"),
@@ -1040,7 +1042,8 @@ def test_what_is_edited_after_it_was_loaded_is_not_run(package, clone, tiny):
     (clone.path / "src/my_experiment/experiment.py").write_text("TEXT = 'new'")
     shown, _ = process.communicate("\n")
     assert process.returncode == 1
-    assert "error: src/my_experiment/experiment.py was edited while the run was starting" in shown
+    said = "error: edited while the run was starting or, in a notebook, since the import:"
+    assert f"{said} src/my_experiment/experiment.py; start it again." in shown
     assert not tiny.records()
 
 
@@ -1074,7 +1077,7 @@ def test_the_recorded_commit_holds_what_was_loaded_and_a_later_import_is_looked_
     for name in ("experiment.py", "part.py"):
         kept = clone.git("show", f"{code['commit']}:src/my_experiment/{name}")
         assert kept == PACKAGE[name].strip()
-    said = "src/my_experiment/late.py was imported after the snapshot and edited since"
+    said = "imported after the snapshot and edited since: src/my_experiment/late.py; the commit"
     assert code["problem"].startswith(said)
     assert f"warning: {said}" in tiny.output
 
@@ -1155,8 +1158,8 @@ def test_uncommitted_changes_are_recorded_and_no_git_or_no_commit_harms_nothing(
 repository = Path(os.environ["REPOSITORY"])
 the_project.root = lambda: repository
 ex.root = repository
-for step in ("no git", "no commit", "clean", "dirty"):
-    if step == "no commit":
+for step in ("no-git", "no-commit", "clean", "dirty"):
+    if step == "no-commit":
         subprocess.run(["git", "init", "-q", repository], check=True)
         (repository / "model.py").write_text("one\\n")
     if step == "clean":
@@ -1172,10 +1175,10 @@ for step in ("no git", "no commit", "clean", "dirty"):
     def code(step):
         return json.loads((tiny.runs / f"20-{step}" / "run.json").read_text())["code"]
 
-    assert code("no git")["commit"] is code("no git")["dirty"] is None
-    assert "is not in a git repository" in code("no git")["problem"]
+    assert code("no-git")["commit"] is code("no-git")["dirty"] is None
+    assert "is not in a git repository" in code("no-git")["problem"]
     assert "problem" not in code("clean")
-    assert code("no commit")["dirty"] is True and code("no commit")["parent"] is None
+    assert code("no-commit")["dirty"] is True and code("no-commit")["parent"] is None
     assert code("clean")["dirty"] is False and code("clean")["commit"] == code("clean")["parent"]
     assert code("dirty")["dirty"] is True and code("dirty")["parent"] == code("clean")["commit"]
     assert "+two \\xff\n" in (tiny.runs / "20-dirty" / "uncommitted.diff").read_text()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from hypothesis import strategies as st
 from test_recorded_command import Recorder
 
 from lab.cli.main import main
-from lab.ground import attempts, interrupts
-from lab.recording import attempted, drafts, metrics_file
+from lab.ground import attempts, files, interrupts
+from lab.ground.errors import LabError
+from lab.recording import continued_record, drafts, metrics_file
 from lab.recording.command import points as command_points
+from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
 from lab.runs import records
 
@@ -73,9 +76,12 @@ def events_of(folder: Path) -> list[bytes]:
 def test_without_an_attempt_nothing_is_looked_at(monkeypatch, tmp_path):
     monkeypatch.delenv("LAB_JOB_FOLDER", raising=False)
     attempts.check()
-    assert not attempted.is_from_earlier("x") and attempted.judge_end("TERMINATED") == "TERMINATED"
-    assert attempts.number() == 0 and attempts.exit_code(143) == 143
-    assert attempted.choose_id(["x"]) is None and not interrupts.should_stop()
+    assert (
+        not continued_record.is_from_earlier("x")
+        and continued_record.judge_end("TERMINATED") == "TERMINATED"
+    )
+    assert attempts.number() == 0 and attempts.report_interruption(143) == 143
+    assert continued_record.choose_id(["x"]) is None and not interrupts.should_stop()
 
 
 def test_only_an_attempt_that_a_newer_one_has_replaced_ends(job, ended):
@@ -93,10 +99,10 @@ def test_only_an_attempt_that_a_newer_one_has_replaced_ends(job, ended):
 
 def test_the_exit_code_says_whether_the_job_goes_on(job):
     folder = job(1)
-    assert attempts.exit_code(143) == attempts.GO_ON
+    assert attempts.report_interruption(143) == attempts.GO_ON
     assert (folder / "interrupted.1").exists()
     (folder / "stop").touch()
-    assert attempts.exit_code(143) == 143
+    assert attempts.report_interruption(143) == 143
 
 
 @pytest.mark.slow
@@ -192,19 +198,72 @@ def test_a_draft_is_removed_from_under_an_attempt_that_is_about_to_rename_it(tmp
         (tmp_path / "step-1-1.new").rename(tmp_path / "step-1")
 
 
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, is_folder):
+    """The older one may be deleted now: after a power failure one of them has to be whole."""
+    target, synced = tmp_path / "step-2", []
+
+    def sync(file):
+        synced.append((os.fstat(file).st_ino, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with drafts.saving(target) as draft:
+        written = [draft]
+        if is_folder:
+            (draft / "ranks").mkdir(parents=True)
+            (draft / "latest").symlink_to("of another computer")
+            written = [draft / "state.json", draft / "ranks/0.pt"]
+        for path in written:
+            path.write_text("1")
+        inodes = [path.stat().st_ino for path in (draft, *written)]
+    assert {(one, False) for one in inodes} <= set(synced)
+    assert synced[-1] == (tmp_path.stat().st_ino, True), "and so is its name, after that"
+
+
+def test_a_checkpoint_that_does_not_reach_the_disk_gets_no_name(tmp_path, monkeypatch):
+    def fail(file):
+        raise OSError(28, "No space left on device")  # some disks say so only now
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(LabError, match="No space left"), drafts.saving(tmp_path / "best") as draft:
+        draft.write_text("1")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_command_that_records_several_runs_finds_each_again(job):
     job(1)
-    first, second, same = (attempted.choose_id(words) for words in (["a"], ["b"], ["a"]))
+    first, second, same = (continued_record.choose_id(words) for words in (["a"], ["b"], ["a"]))
     assert len({first, second, same}) == 3
     job(2)
-    assert attempted.find_earlier(["a"]) == first
-    assert attempted.choose_id(["a"]) == first
-    assert attempted.choose_id(["a"]) == same
-    new = attempted.choose_id(["a"])
+    assert continued_record.find_earlier(["a"]) == first
+    assert continued_record.choose_id(["a"]) == first
+    assert continued_record.choose_id(["a"]) == same
+    new = continued_record.choose_id(["a"])
     assert new not in (first, second, same)
     job(3)
-    assert [attempted.choose_id(words) for words in (["b"], ["a"])] == [second, first]
-    assert attempted.is_from_earlier(new) and not attempted.is_from_earlier("x")
+    assert [continued_record.choose_id(words) for words in (["b"], ["a"])] == [second, first]
+    assert continued_record.is_from_earlier(new) and not continued_record.is_from_earlier("x")
+
+
+def test_a_later_attempt_removes_the_drafts_of_lab_and_nothing_else(project, job):
+    start = ({"base_dir": ".", "sources": []}, "x", {}, now(), {}, {})
+    job(1)
+    first = RunFolder(project / "runs")
+    id = first.started_event(*start, continued_record.choose_id(["x"]))
+    first.interrupted_event(now(), "INTERRUPTED")
+    for folder in (first.folder, first.folder / "tensorboard"):
+        (folder / ".ipynb_checkpoints").mkdir(parents=True)  # of Jupyter
+        (folder / ".nfs00000000012345678").touch()  # of NFS: it may be busy
+        with suppress(FileNotFoundError), files.replacing(folder / "run.json") as draft:
+            draft.write_text("a part")
+            draft.rename(folder / draft.name.replace(".run", ".killed"))
+    job(2)
+    later = RunFolder(project / "runs")
+    assert later.started_event(*start, continued_record.choose_id(["x"])) == id
+    later.completed_event(now(), None)
+    for folder in (first.folder, first.folder / "tensorboard"):
+        hidden = sorted(path.name for path in folder.glob(".*"))
+        assert hidden == [".ipynb_checkpoints", ".nfs00000000012345678"]
 
 
 def test_an_attempt_that_was_replaced_before_it_noted_its_run_makes_none(job, ended, monkeypatch):
@@ -218,7 +277,7 @@ def test_an_attempt_that_was_replaced_before_it_noted_its_run_makes_none(job, en
 
     monkeypatch.setattr(os, "open", begin_newer)
     with pytest.raises(ended, match="75"):
-        attempted.choose_id(["a"])
+        continued_record.choose_id(["a"])
 
 
 # --- signals -------------------------------------------------------------------------------------
@@ -338,6 +397,27 @@ def test_a_command_whose_recorder_was_killed_doubles_no_point(record, job):
     assert states == ["LOST", "LOST", "COMPLETED"]
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_later_attempt_finds_its_own_outputs_and_not_those_it_began_from(
+    record, job, monkeypatch, killed
+):
+    settings = record.project / "pyproject.toml"
+    settings.write_text(settings.read_text().replace("[tool.lab]", "[tool.lab]\noutputs = ['out']"))
+    first, _ = record("--", "sh", "-c", "mkdir out; echo of the first run >out/state")
+    script = "cat out/state; echo $AT >out/state; exit $CODE"
+    command = ("--from", first.name, "--", "sh", "-c", script)
+    monkeypatch.setenv("AT", "half")
+    monkeypatch.setenv("CODE", str(attempts.GO_ON))
+    job(1)
+    assert "of the first run" in record(*command, code=attempts.GO_ON)[1]
+    if killed:  # it had written more, which no run has kept
+        record.write("out/state", "half and more\n")
+    job(2)
+    monkeypatch.setenv("CODE", "0")
+    _, printed = record(*command)
+    assert printed == ("half and more\n" if killed else "half\n")
+
+
 def test_the_stop_of_a_job_is_its_end(record, job):
     folder = job(1)
     process = record.start("--", "python", "goes_on.py")
@@ -386,6 +466,62 @@ def test_points_that_come_again_replace_those_of_before(job, tmp_path):
         file.write(line % ("b", 2, 2))
     command_points.LaterPoints(folder)
     assert points_of(folder)[-1] == ("b", 2, 2) and ("b", 2, 1) not in points_of(folder)
+
+
+POINT = '{"metric": "a", "step": %d, "value": %d, "time": 1}\n'
+
+
+def test_later_points_are_appended_and_what_a_full_disk_cut_off_is_written_again(
+    job, tmp_path, monkeypatch
+):
+    folder, command = tmp_path / "runs" / "x", [(step, 2) for step in range(1, 6)]
+    folder.mkdir(parents=True)
+    lines = folder / "metrics.jsonl"
+    lines.write_text(POINT % (0, 1) + POINT % (1, 1))
+    job(2)
+    later = command_points.LaterPoints(folder)
+
+    def log(number):
+        with later.path.open("a") as file:
+            file.write(POINT % command[number])
+
+    log(0)
+    later.merge()
+    before = lines.stat().st_ino
+    log(1)
+    later.merge()
+    log(2)
+    with later.path.open("a") as file:
+        file.write('{"metric": "a", ')  # it is being written
+    later.merge()
+    assert lines.stat().st_ino == before
+    assert lines.read_text() == POINT % (0, 1) + "".join(POINT % one for one in command[:3])
+    with later.path.open("r+") as file:
+        file.truncate(later.merged)
+    log(3)
+
+    def fail(file):
+        os.truncate(lines, lines.stat().st_size - 5)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space left"):
+            later.merge()
+    log(4)
+    later.merge()
+    assert lines.read_text() == POINT % (0, 1) + "".join(POINT % one for one in command)
+
+
+def test_points_of_two_killed_attempts_are_both_kept(job, tmp_path):
+    folder = tmp_path / "runs" / "x"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").touch()
+    for number, step in ((2, 1), (3, 2)):  # of one size
+        (job(number) / f"points.x.{number}").write_text(POINT % (step, 1))
+    job(4)
+    command_points.LaterPoints(folder)
+    assert points_of(folder) == [("a", 1, 1), ("a", 2, 1)]
 
 
 @pytest.mark.slow

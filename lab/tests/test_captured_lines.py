@@ -97,6 +97,25 @@ def test_a_closed_terminal_does_not_end_the_record():
         os.close(descriptor)
 
 
+def test_output_that_does_not_reach_the_disk_has_its_true_cause(tmp_path, monkeypatch):
+    """A disk in the network may say only now that it is full."""
+
+    def fail(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    (tmp_path / "cout.txt").touch()
+    (ended, end), (answers, answer), (source, sink) = os.pipe(), os.pipe(), os.pipe()
+    screen = os.open(os.devnull, os.O_WRONLY)
+    os.write(sink, b"one\n")
+    os.close(sink)
+    capture_helper.start(str(tmp_path / "cout.txt"), [ended, answer, source, screen])
+    os.close(answer)
+    assert b"No space left" in os.read(answers, 1000)
+    for descriptor in (ended, end, answers, source, screen):
+        os.close(descriptor)
+
+
 def test_the_helper_needs_the_standard_library_only():
     text = Path(capture_helper.__file__).read_text("utf-8")
     assert "import lab" not in text

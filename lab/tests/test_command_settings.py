@@ -57,6 +57,7 @@ def test_a_setting_that_was_typed_by_its_path_is_found_at_its_depth():
         ("python train.py --lr 1", "train.py"),
         ("python -m pkg.train x=1", "pkg.train"),
         ("torchrun --nproc-per-node 2 -m pkg.train", "pkg.train"),
+        ("python -m torch.distributed.run --nproc-per-node 2 -m pkg.train", "pkg.train"),
         ("/usr/bin/env true", "env"),
     ],
 )

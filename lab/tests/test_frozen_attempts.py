@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab.ground import attempts
-from lab.recording import attempted, drafts, tensorboard_events
+from lab.recording import continued_record, drafts, tensorboard_events
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
 
@@ -56,7 +56,7 @@ class Job:
 
     def run(self, ends_after: int) -> None:
         recorder = RunFolder(self.runs)
-        meta, id = {"comment": None}, attempted.choose_id("words")
+        meta, id = {"comment": None}, continued_record.choose_id("words")
         recorder.started_event(EXPERIMENT, "run", {}, now(), {"seed": 0}, meta, id)
         checkpoint = self.folder / "checkpoint"
         drafts.remove_drafts(self.folder)

@@ -13,7 +13,7 @@ from test_slurm_jobs import ABOUT, ID, cluster  # noqa: F401 - a fixture
 from lab.cli import main
 from lab.ground import files
 from lab.jobs import control
-from lab.recording import attempted, metrics_file
+from lab.recording import continued_record, metrics_file
 from lab.recording.command import outputs, points
 from lab.ssh.ssh_errors import BadAnswer
 
@@ -84,16 +84,16 @@ def test_of_the_runs_of_a_job(text):
         patch.setenv("LAB_JOB_FOLDER", "/nowhere")
         patch.setenv("LAB_ATTEMPT", "2")
         patch.setattr(files, "read_text", lambda path, *_: text)
-        for _, _, id in attempted._read_runs():
+        for _, _, id in continued_record._read_runs():
             assert files.is_plain_path(id) and "/" not in id
-        attempted.find_earlier(["x"])
+        continued_record.find_earlier(["x"])
 
 
 @pytest.mark.parametrize("number", ["9" * 200, "²", "-1", "x"])
 def test_an_attempt_that_is_not_a_number_is_ignored(monkeypatch, number):
     monkeypatch.setenv("LAB_JOB_FOLDER", "/nowhere")
     monkeypatch.setenv("LAB_ATTEMPT", number)
-    assert attempted.choose_id(["x"], "wanted") == "wanted"
+    assert continued_record.choose_id(["x"], "wanted") == "wanted"
 
 
 def test_outputs_of_an_earlier_run_are_its_files_alone(project):

@@ -39,6 +39,7 @@ ALL = {"pid": "7 b 8 1000 h\n", "phase": "running 1010\n", "gpus": "0,1\n", "wro
             "0,1",
         ),
         ({"exit_code": "0 5\n"}, "finished(0)", None, None, ""),
+        ({"exit_code": "168 5\n"}, "killed(signal 40)", None, None, ""),
         (
             {"exit_code": "0\n", "pid": "7 b x 1000 h\n", "wrote": "some\n"},
             "finished(0)",

@@ -6,11 +6,15 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from lab.browser import notebook_server
 from lab.ground import liveness
 from lab.ground.ids import new_id
+from lab.recording.command import running
 
 NOW = datetime.now(timezone.utc)
 ELSEWHERE = {"host": "elsewhere", "boot": "another"}
@@ -53,6 +57,25 @@ def test_a_run_that_was_killed_is_lost_before_anybody_has_waited_for_it():
         process.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and left a zombie
         assert liveness.judge_state(identity, None) == "LOST"
+
+
+@pytest.fixture
+def cut_name():
+    """Gives this process a name that was cut inside a character, as the kernel does at 15 bytes."""
+    name = Path("/proc/self/comm")
+    before = name.read_bytes()
+    name.write_bytes("Lernläufe".encode()[:6])
+    yield
+    name.write_bytes(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the kernel has /proc")
+def test_a_process_may_have_any_name(cut_name):
+    assert liveness.start_time(os.getpid()) == notebook_server.start_time(os.getpid()) != ""
+    ended = []
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    running.tell_time_limit(SimpleNamespace(pid=os.getpid(), terminate=lambda: ended.append(1)))
+    assert not ended, "this process handles SIGUSR1"
 
 
 def test_ids_of_one_machine_sort_by_time_also_within_a_second():

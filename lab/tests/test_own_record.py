@@ -38,6 +38,7 @@ def scripts(project) -> Path:
         ("python -m lab.cli record -- python train.py", False),
         ("python -m my_experiment.experiment with lr=0.1", False),
         ("torchrun --nproc-per-node=2 -m my_experiment.experiment", False),
+        ("python -m torch.distributed.run -m my_experiment.experiment", False),
         ("python src/my_experiment/experiment.py", False),
         ("python -m my_experiment.baseline", False),
     ],

@@ -14,11 +14,14 @@ from git_helper import run_git
 import lab
 from lab.cli.main import main
 from lab.datasets import folders as datasets
-from lab.ground import interrupts
+from lab.ground import files, interrupts
 from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.ground.files import sha256
 from lab.recording.command import outputs, running, scratch
+from lab.recording.command import record as record_module
+from lab.recording.record_files import now
+from lab.recording.recorder import RunFolder
 from lab.runs import records, reproduce
 
 SRC = Path(lab.__file__).resolve().parents[1]
@@ -116,6 +119,30 @@ def test_an_unedited_script_leaves_a_whole_record(record):
     assert not (record.project / "data/digits/models").exists(), "nothing was written there"
 
 
+LAUNCHER = """
+import argparse, subprocess, sys
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--nnodes", default="1:1")
+    parser.add_argument("script")
+    parser.add_argument("words", nargs=argparse.REMAINDER)
+    args = parser.parse_args()
+    return subprocess.call([sys.executable, args.script, *args.words])
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("words", [("torchrun",), ("-m", "torch.distributed.run", "--nnodes=1")])
+def test_the_options_of_a_launcher_are_no_settings(record, words):
+    record.write("torch/distributed/run.py", LAUNCHER)
+    record.write("torchrun", "from torch.distributed.run import main\nmain()\n")
+    folder, _ = record("--", "python", *words, "train.py", "--lr", "0.25")
+    config = json.loads((folder / "config.json").read_text())
+    assert config == {"lr": 0.25, "depth": 3, "width": 8}
+    assert record.entry(folder)["command"] == "train.py"
+
+
 def test_the_exit_code_is_the_commands_and_the_cause_is_recorded(record):
     folder, _ = record("--", "python", "-c", "raise ValueError('the loss is nan')", code=1)
     entry = record.entry(folder)
@@ -123,6 +150,49 @@ def test_the_exit_code_is_the_commands_and_the_cause_is_recorded(record):
     folder, _ = record("--", "sh", "-c", "kill -9 $$", code=137)
     entry = record.entry(folder)
     assert entry["status"] == "FAILED" and "SIGKILL" in entry["fail_trace"][-1]
+
+
+def test_a_signal_without_a_name_ends_a_record_as_any_other(record):
+    number = signal.SIGRTMIN + 6
+    folder, _ = record("--", "sh", "-c", f"kill -{number} $$", code=128 + number)
+    entry = record.entry(folder)
+    assert entry["status"] == "FAILED" and f"ended by signal {number}" in entry["fail_trace"][-1]
+
+
+def test_whatever_fails_after_the_start_ends_the_record(record):
+    (record.project / "data").symlink_to(record.project / "not-mounted")
+    folder, printed = record("--", "true", code=1)
+    assert record.entry(folder)["status"] == "FAILED" and "not-mounted" in printed
+
+
+def test_settings_that_cannot_be_written_are_tried_again_and_named_at_the_end(
+    record, monkeypatch, tmp_path
+):
+    recorder = RunFolder(record.project / "runs")
+    recorder.started_event({"base_dir": ".", "sources": []}, "x", {}, now(), {}, {}, None)
+    monkeypatch.setattr(record_module, "BEAT", 3600.0)
+    report = tmp_path / "report"
+    report.write_text('{"settings": {"lr": 1}}\n')
+    beats, write = record_module.Beats(recorder, report), files.write
+
+    def refuse(path, *arguments, **options):
+        if path.name == "config.json":
+            raise OSError(28, "No space left on device")
+        return write(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", refuse)
+        beats.save()
+        heartbeat = json.loads((recorder.folder / "run.json").read_text())["heartbeat"]
+        assert heartbeat > recorder.run_entry["start_time"], "the run is seen to live on"
+    beats.save()
+    assert json.loads((recorder.folder / "config.json").read_text()) == {"lr": 1}
+    monkeypatch.setattr(files, "write", refuse)
+    report.write_text('{"settings": {"lr": 1, "depth": 2}}\n')
+    beats.stop()
+    assert "No space left" in recorder.problem()
+    recorder.completed_event(now(), None)
+    assert json.loads((recorder.folder / "run.json").read_text())["status"] == "FAILED"
 
 
 def test_a_command_that_cannot_be_started_is_one_line(record):
@@ -136,7 +206,7 @@ def test_a_command_that_cannot_be_started_is_one_line(record):
     ("number", "state"), [(signal.SIGTERM, "TERMINATED"), (signal.SIGINT, "INTERRUPTED")]
 )
 def test_a_signal_reaches_the_command_and_is_the_state(record, number, state):
-    script = "import time, os\ntry:\n    print('up', flush=True)\n    time.sleep(600)\n"
+    script = "import time\ntry:\n    print('up', flush=True)\n    time.sleep(600)\n"
     script += "finally:\n    print('cleaned up')\n"
     if number == signal.SIGTERM:
         script = "import signal\nsignal.signal(15, lambda *_: exit(3))\n" + script
@@ -212,7 +282,8 @@ def test_what_is_printed_after_lab_record_was_killed_is_recorded(record, tmp_pat
 def test_a_file_that_is_edited_between_start_and_import_is_said(record):
     record.write(
         "train.py",
-        "import pathlib, sys\npathlib.Path('helper.py').write_text('WORD = 2\\n')\nimport helper\n",
+        "import os, pathlib\npathlib.Path('helper.py').write_text('WORD = 2\\n')\n"
+        "os.utime('helper.py', (1, 1))\nimport helper\n",  # as rsync -t would write it
     )
     folder, printed = record("--", "python", "train.py")
     assert "helper.py" in record.entry(folder)["code"]["problem"] and "helper.py" in printed
@@ -287,7 +358,7 @@ def test_two_loggers_of_one_point_make_one_point(record):
 def test_only_rank_0_makes_points_and_another_sitecustomize_is_imported(record):
     record.write("other/sitecustomize.py", "print('the other one')\n")
     record.write("train.py", "import wandb\nwandb.log({'loss': 1})\n")
-    command = "RANK=1 python train.py; PYTHONPATH=$PYTHONPATH:other RANK=0 python train.py"
+    command = "RANK=1 python train.py; PYTHONPATH=$PYTHONPATH:other RANK= python train.py"
     folder, printed = record("--", "bash", "-c", command)
     assert len(records.points(folder / "metrics.jsonl")) == 1
     assert printed.count("the other one") == 1
@@ -354,6 +425,35 @@ def test_a_new_file_is_named_and_once_declared_each_run_keeps_its_own(record):
     assert (models / first.name / "weights.pt").read_text() == "2\n"
     (record.project / "weights.pt").unlink()
     assert record("--from", first.name, "--", "cat", "weights.pt")[1] == "2\n"
+
+
+def test_a_file_that_keeps_the_time_of_its_source_is_output_as_well(record):
+    """As cp -p, tar and wget make it."""
+    settings = record.project / "pyproject.toml"
+    settings.write_text(settings.read_text().replace("[tool.lab]", "[tool.lab]\noutputs = ['out']"))
+    record.write("out/before", "")
+    folder, _ = record("--", "sh", "-c", "echo 1 >out/copy; touch -t 200101010000 out/copy")
+    kept = record.project / "data/digits/models" / folder.name / "out"
+    assert [path.name for path in kept.iterdir()] == ["copy"]
+
+
+def test_outputs_are_restored_whole_or_not_at_all(project, monkeypatch):
+    """Else the next attempt of a job would find a part, which no run has kept, and stop there."""
+    kept = project / "data/digits/models/first/out/state"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("whole")
+
+    def cut_off(source, target):
+        Path(target).write_text("wh")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs.shutil, "copy2", cut_off)
+        with pytest.raises(OSError, match="No space left"):
+            outputs.restore("first", ["out"])
+    assert not list((project / "out").iterdir())
+    outputs.restore("first", ["out"])
+    assert (project / "out/state").read_text() == "whole"
 
 
 OWN = """

@@ -89,7 +89,7 @@ def inherit(typed: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, 
     folder = find_run(str(typed["resume"]))
     checkpoint = read_checkpoint(folder)
     old = {name: checkpoint.config.get(name, value) for name, value in defaults.items()}
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = int(os.environ.get("WORLD_SIZE") or 1)
     differing = [
         f"{name} was {old.get(name)!r}, is {value!r}"
         for name, value in sorted(typed.items())

@@ -272,9 +272,10 @@ def boot_id() -> str:
 def start_time(pid: int) -> str:
     """Return when a process started, in the kernel's format; "" if there is no such process."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        line = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")  # it may have any name
     except OSError:
         return ""
+    fields = line.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]
 
 

@@ -50,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
         print("lab: interrupted", file=sys.stderr)
         number = getattr(interrupt, "number", signal.SIGINT)
         code = 128 + number  # as a shell reports it
-        return attempts.exit_code(code) if number in interrupts.ASKING else code
+        return attempts.report_interruption(code) if number in interrupts.ASKING else code
     except BrokenPipeError:  # `lab runs | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141

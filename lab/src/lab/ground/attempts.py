@@ -8,7 +8,7 @@ LAB_ATTEMPT, nothing here does anything. Files in a job's folder:
     listens.N         attempt N handles its signals
     interrupted.N     attempt N ended before it was done, and can go on (torchrun loses exit codes)
     stop              somebody has asked for the job's end
-    runs              which runs its commands have recorded: recording/attempted.py
+    runs              which runs its commands have recorded: recording/continued_record.py
 """
 
 import os
@@ -72,8 +72,11 @@ def is_stopped() -> bool:
     return os.access(path("stop"), os.F_OK)
 
 
-def exit_code(usual: int) -> int:
-    """Return the exit code of a process that a signal has ended: `usual` outside of such a job."""
+def report_interruption(usual: int) -> int:
+    """Note that this attempt can go on, and return the exit code for that.
+
+    143 after lab stop; outside of such a job it is `usual`, and nothing is noted.
+    """
     if not number():
         return usual
     if is_stopped():

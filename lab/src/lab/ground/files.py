@@ -165,6 +165,11 @@ def replacing(path: Path) -> Iterator[Path]:
         remove()
 
 
+def list_drafts(folder: Path) -> list[Path]:
+    """List what replacing() left in a folder when it was killed, or is writing there now."""
+    return [*folder.glob(f".*.{'[0-9a-f]' * 8}")]
+
+
 def move(source: Path, target: Path) -> None:
     """Move a file or folder, also to another disk, so that no reader ever sees a part of it."""
     try:
@@ -236,6 +241,26 @@ def write(
         if before:
             before()
     return True
+
+
+def sync(path: Path, deep: bool = True) -> None:
+    """Have a file or a folder written to the disk, so that it is there even after a power failure.
+
+    `deep`: also all files in the folder, at any depth; links are left out.
+    """
+    found = os.walk(path) if deep else ()
+    inside = (Path(folder, name) for folder, *names in found for name in sum(names, []))
+    for one in (*inside, path):
+        if one.is_symlink() or not (one.is_file() or one.is_dir()):
+            continue
+        descriptor = os.open(one, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            if one.is_file():  # not every file system can do it with folders
+                raise
+        finally:
+            os.close(descriptor)
 
 
 def sha256(path: Path, advance: "Callable[[int], object]" = lambda size: None) -> str:

@@ -6,6 +6,7 @@ import time
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # sorted, without characters that look alike
 FORMAT = re.compile(rf"\d{{8}}-\d{{6}}-[{ALPHABET}]{{6}}")
+RUN_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,199}", re.A)  # also one that --id gave
 
 
 def new_id() -> str:

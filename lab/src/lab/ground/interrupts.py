@@ -27,7 +27,7 @@ class Terminated(KeyboardInterrupt):
     STATUS = "TERMINATED"
 
     def __init__(self, number: int):
-        super().__init__(signal.Signals(number).name)
+        super().__init__(name_signal(number))
         self.number = number
 
 
@@ -109,9 +109,10 @@ def as_exceptions() -> Iterator[None]:
 
 
 def should_stop() -> bool:
-    """Whether a signal has asked this attempt of a job to end; after the first call none raises.
+    """Whether a signal has asked this attempt of a job to end.
 
-    False outside of such a job, where signals always raise.
+    From the first call on, SIGTERM and SIGUSR1 no longer raise. False outside of such a job, where
+    they always do.
     """
     _state.asks = True
     return bool(attempts.number()) and _state.received in ASKING
@@ -160,6 +161,14 @@ def received_signal() -> int:
 def to_exception(number: int) -> KeyboardInterrupt:
     """Make the exception that stands for a signal."""
     return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
+
+
+def name_signal(number: int) -> str:
+    """Name a signal: SIGTERM, or `signal 40` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of those for real-time programs
+        return f"signal {number}"
 
 
 def die(number: int) -> None:

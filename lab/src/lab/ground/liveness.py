@@ -34,9 +34,10 @@ def start_time(pid: int) -> str:
     if sys.platform != "linux":
         return _read_output("ps", "-o", "lstart=", "-p", str(pid))
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        line = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")  # it may have any name
     except OSError:
         return ""
+    fields = line.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else fields[19]  # a zombie has ended
 
 
@@ -50,7 +51,7 @@ def judge_state(
     """Judge a run whose record says that it is running.
 
     A local run is looked up by its process. A run on another machine is judged by the age of its
-    last heartbeat (ISO 8601, UTC), and is UNKNOWN if that does not say.
+    last heartbeat (ISO 8601, UTC), and is UNKNOWN if that is inconclusive.
     """
     if process.get("boot") == boot_id():
         found = start_time(process.get("pid", 0))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lab.ground.errors import LabError, UsageError
 from lab.ground.files import parse_json
 from lab.ground.ids import FORMAT as ID
+from lab.ground.interrupts import name_signal
 from lab.ground.owner import is_own
 from lab.ground.terminal import count_files, escape, format_duration
 from lab.jobs import job_cache, job_format
@@ -178,7 +179,7 @@ def _find_state(code: int | None, alive: str, stopped: bool, phase: str) -> tupl
         return _find_slurm_end(alive.removeprefix("slurm:"), code)
     if code is not None and not stopped:
         if code > 128 and code - 128 in signal.valid_signals():
-            return f"killed({signal.Signals(code - 128).name})", ""
+            return f"killed({name_signal(code - 128)})", ""
         return f"finished({code})", ""
     if code is not None or (stopped and (alive in GONE or alive.startswith("slurm:"))):
         return "stopped", ""

@@ -155,10 +155,14 @@ def copy_output(record: str, ended: int, answers: int, channels: list[Channel]) 
             problem = str(error)
 
     def finish() -> None:
+        nonlocal problem
         for channel in channels:
             save(channel.lines.finish())
         try:
             os.fsync(file)
+        except OSError as error:  # a full disk in the network, say
+            problem = str(error)
+        try:
             if not answered:
                 os.write(answers, (problem or "ok").encode())
         except OSError:

@@ -47,8 +47,8 @@ class Imports:
         edited = [file for file, when in imported.items() if find_write_time(file) != when]
         if edited and not self.code:
             raise LabError(
-                f"{join_names(edited)} was edited while the run was starting, or in a notebook"
-                " since its import: start it again."
+                "edited while the run was starting or, in a notebook, since the import:"
+                f" {join_names(edited)}; start it again."
             )
         if not edited:
             self.code, self.held = code, set(imported)
@@ -61,8 +61,9 @@ class Imports:
         late = [file for file in imported.keys() - self.held if self.is_newer(file, imported[file])]
         if late:
             return (
-                f"{join_names(late)} was imported after the snapshot and edited since, so the"
-                " commit may hold another version; add it to `modules` of tracking.Experiment."
+                f"imported after the snapshot and edited since: {join_names(late)}; the commit may"
+                " hold another version. Name what is imported late in `modules` of"
+                " tracking.Experiment."
             )
         return describe_absent(self.code, map(name_in_project, imported))
 
@@ -124,8 +125,8 @@ def describe_absent(code: Mapping[str, Any], names: Iterable[str]) -> str:
         return ""
     lines = answers.splitlines()
     absent = [name for name, line in zip(files, lines, strict=False) if line.endswith(" missing")]
-    what = "was imported and is not in the commit: git ignores it, or it is one of `outputs`."
-    return f"{', '.join(absent[:5])} {what}" if absent else ""
+    why = "ignored by git, or listed in `outputs`"
+    return f"ran, but not in the commit: {', '.join(absent[:5])} ({why})." if absent else ""
 
 
 # --- imported files ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lab.ground import attempts
+from lab.ground import attempts, files
 from lab.ground.errors import LabError
 from lab.recording.ranks import is_main_process
 
@@ -27,8 +27,10 @@ def saving(target: Path) -> Iterator[Path]:
     try:
         yield draft
         if is_main_process():
+            files.sync(draft)  # once it has the name, the older checkpoint is deleted
             attempts.check()
             draft.rename(target)
+            files.sync(target.parent, deep=False)
     except BaseException as error:
         remove(draft)
         # torch raises RuntimeError if the disk is full

@@ -18,7 +18,7 @@ from lab.ground import attempts, interrupts, project
 from lab.ground.errors import LabError
 from lab.ground.interrupts import Interrupted, should_stop
 from lab.ground.terminal import print_message
-from lab.recording import attempted, observers, ranks, slow_modules
+from lab.recording import continued_record, observers, ranks, slow_modules
 from lab.recording.observers import find_recorder
 from lab.recording.ranks import is_main_process
 from lab.recording.record_files import RecordError
@@ -156,10 +156,10 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt as error:
             number = getattr(error, "number", signal.SIGINT)
-            print_message(f"ended by {signal.Signals(number).name}")
+            print_message(f"ended by {interrupts.name_signal(number)}")
             code = 128 + number  # as a shell reports it
             raise SystemExit(
-                attempts.exit_code(code) if number in interrupts.ASKING else code
+                attempts.report_interruption(code) if number in interrupts.ASKING else code
             ) from None
 
     def _create_run(
@@ -176,7 +176,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
             raise ConfigError(f"seed={updates['seed']!r} is not an integer.")
         defaults = to_plain(self.settings())
         self.words = [command_name, dict(updates), list(named_configs)]
-        earlier = attempted.read_config(self.words, project.runs_folder())
+        earlier = continued_record.read_config(self.words, project.runs_folder())
         if earlier:  # resume=last would now be this run itself
             known = defaults.keys() | self._find_seed(earlier)
             updates |= {name: value for name, value in earlier.items() if name in known}
@@ -316,7 +316,7 @@ class Experiment(sacred.Experiment):  # type: ignore[misc] # Sacred has no types
                     raise kind(" ".join(message.split())) from None
                 if not run.main_function.unobserved:  # print_config needs none
                     if not run.unobserved:
-                        run._id = attempted.choose_id(self.words, run._id)
+                        run._id = continued_record.choose_id(self.words, run._id)
                     named = [run.config[model] for model in find_models(self.settings, run.config)]
                     read = [] if run.unobserved else self.files + named_files.list_weights(named)
                     run.meta_info["files"] = named_files.identify(read)

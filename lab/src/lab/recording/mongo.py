@@ -3,6 +3,7 @@
 Needs pymongo: add it to the dependencies in pyproject.toml, then lab lock.
 """
 
+import os
 from typing import Any
 
 from lab.ground.terminal import print_message
@@ -42,8 +43,9 @@ class Mongo(RunObserver):  # type: ignore[misc] # Sacred has no types
         return _id
 
     def heartbeat_event(self, captured_out: str, **arguments: Any) -> None:
-        self._add_facts()
-        self._pass_on("heartbeat_event", captured_out=self._read_output(), **arguments)
+        if self.inner:
+            self._add_facts()
+            self._pass_on("heartbeat_event", captured_out=self._read_output(), **arguments)
 
     def log_metrics(self, **arguments: Any) -> None:
         self._pass_on("log_metrics", **arguments)
@@ -90,8 +92,14 @@ class Mongo(RunObserver):  # type: ignore[misc] # Sacred has no types
             print_message("the run and its record in runs/ go on")
 
     def _read_output(self) -> str:
-        content = (self.recorder.folder / "cout.txt").read_bytes()
-        return content[-OUTPUT:].decode("utf-8", "replace")
+        """Read the end of the output; if that fails, it is what was sent before."""
+        try:
+            with (self.recorder.folder / "cout.txt").open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT))
+                return file.read(OUTPUT).decode("utf-8", "replace")
+        except OSError as error:
+            self._report(error)
+            return str(self.inner.run_entry.get("captured_out", ""))
 
 
 def connect(url: str) -> Any:

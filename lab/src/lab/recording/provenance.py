@@ -20,7 +20,7 @@ from lab.environment import installed
 from lab.ground import files, liveness, manifests, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
-from lab.recording import package
+from lab.recording import package, ranks
 
 TIMEOUT = 5  # seconds for nvidia-smi; a broken driver lets it hang
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST")
@@ -64,7 +64,7 @@ def collect_at_start(config: Mapping[str, Any], software: Software) -> dict[str,
         "job": {
             "lab": os.environ.get("LAB_JOB"),
             "slurm": {name: os.environ[name] for name in SLURM if name in os.environ},
-            "processes": int(os.environ.get("WORLD_SIZE", "1")),
+            "processes": ranks.count_ranks(),
         },
         "data": identify_data(config.get("dataset")),
         "machine": {

@@ -34,12 +34,18 @@ JOB = ("SLURM_JOB_ID", "SLURM_STEP_ID", "LAB_JOB", "LAB_ATTEMPT", "WORLD_SIZE")
 
 def is_main_process() -> bool:
     """Whether this is the process that records: the only one, or rank 0."""
-    return os.environ.get("RANK", "0") == "0"
+    return (os.environ.get("RANK") or "0") == "0"
+
+
+def count_ranks() -> int:
+    """Return how many ranks the run has: 1 unless a launcher has set WORLD_SIZE to a number."""
+    text = os.environ.get("WORLD_SIZE", "")
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else 1
 
 
 def is_distributed() -> bool:
     """Whether the run has more than one rank."""
-    return os.environ.get("WORLD_SIZE", "1") != "1"
+    return count_ranks() > 1
 
 
 def share_choice(runs: Path, choice: dict[str, str]) -> None:
@@ -72,7 +78,9 @@ def report_error(runs: Path, text: str) -> None:
     folder = launch_folder(runs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write(folder / f"rank-{os.environ['RANK']}.txt", text)
+        # a traceback may have what is not UTF-8: the name of a file, say
+        content = text.encode("utf-8", "backslashreplace")
+        files.write(folder / f"rank-{os.environ['RANK']}.txt", content)
     except OSError as error:
         rank = os.environ["RANK"]
         print_message(f"warning: the error of rank {rank} cannot be recorded: {error}")
@@ -102,7 +110,7 @@ def take_errors(runs: Path, wait: bool = False) -> list[Failure]:
     folder, end = launch_folder(runs), time.monotonic() + WAIT
     while True:
         failures = [
-            Failure(path.stem, path.stat().st_mtime, files.read_text(path))
+            Failure(path.stem, path.stat().st_mtime, files.read_text(path, "replace"))
             for path in sorted(folder.glob("rank-*"))
         ]
         found = any(not failure.is_consequence for failure in failures)

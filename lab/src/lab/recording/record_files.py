@@ -12,7 +12,7 @@ from typing import Any
 from lab.ground import attempts, files
 from lab.ground.errors import LabError
 from lab.ground.ids import new_id
-from lab.recording import attempted, provenance
+from lab.recording import continued_record, provenance
 
 OWN_NAMES = {
     "run.json",
@@ -49,8 +49,8 @@ class RecordFiles:
             try:
                 folder.mkdir()
             except FileExistsError:
-                if wanted and attempted.is_from_earlier(wanted):
-                    self.dir, self.earlier = str(folder), attempted.read_entry(folder)
+                if wanted and continued_record.is_from_earlier(wanted):
+                    self.dir, self.earlier = str(folder), continued_record.read_entry(folder)
                     return wanted
                 if wanted:
                     raise RecordError(

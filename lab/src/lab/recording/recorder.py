@@ -15,14 +15,7 @@ from typing import Any
 from lab.ground import attempts, files, interrupts
 from lab.ground.errors import LabError
 from lab.ground.terminal import print_message
-from lab.recording import (
-    attempted,
-    capture,
-    code_state,
-    metrics_file,
-    provenance,
-    ranks,
-)
+from lab.recording import capture, code_state, continued_record, metrics_file, provenance, ranks
 from lab.recording.record_files import RecordError, RecordFiles, flatten
 from lab.recording.settings import named_files
 
@@ -188,7 +181,7 @@ class RunFolder(RecordFiles):
         meta_info: dict[str, Any],
     ) -> None:
         # also those of an older attempt that still runs, and is about to rename them
-        drafts = [*self.folder.glob(".*"), *self.folder.glob("tensorboard/.*")]
+        drafts = [*files.list_drafts(self.folder), *files.list_drafts(self.folder / "tensorboard")]
         attempts.check()  # after the list was made: it has no draft of a newer attempt
         for draft in drafts:
             draft.unlink(missing_ok=True)
@@ -224,7 +217,7 @@ class RunFolder(RecordFiles):
                 **provenance.collect_at_start(config, software),
             }
             if attempts.number():
-                self.run_entry = attempted.begin(self.run_entry, self.earlier, start_time)
+                self.run_entry = continued_record.begin(self.run_entry, self.earlier, start_time)
                 used = self.earlier.get("usage", {}).get("wall_time_s", 0.0)
                 self.start -= used  # count the time of all attempts
             if "files" in meta_info:  # an experiment; other commands have no typed settings
@@ -256,38 +249,23 @@ class RunFolder(RecordFiles):
                 return
             attempts.check()
             self.running, RunFolder.current = False, None
-            problems = [self.imports.problem(), self.run_entry["software"]["lab"]["problem"]]
-            code_state.note_problem(self.run_entry["code"], " ".join(filter(None, problems)))
-            if failure := self.capture.stop():
-                self.note_missing("its output", failure)
-            own = ranks.Failure("rank-0", 0, "".join(trace))
-            others = ranks.take_errors(
-                Path(self.basedir), status == "FAILED" and own.is_consequence
-            )
-            if others and status != "COMPLETED":
-                status = "FAILED"  # the launcher ended this rank because another one had failed
-            elif status == "FAILED" and interrupts.received_signal():
-                # DataLoader workers that got the same signal turn it into an error
-                number = interrupts.received_signal()
-                status = "INTERRUPTED" if number == signal.SIGINT else "TERMINATED"
-            status = attempted.judge_end(status)
             if trace:
                 self.run_entry["fail_trace"] = list(trace)
-            if others and status == "FAILED":
-                first = ranks.find_first(own.text, when, others)
-                if first.rank != "rank-0":
-                    self.run_entry["fail_trace"] = first.text.splitlines(keepends=True)
+            self.complete("what its commit lacks", self._note_code_problems)
+            self.complete("its output", self._stop_capture)
+            others: list[ranks.Failure] = []
+            own = ranks.Failure("rank-0", 0, "".join(trace))
+            wait = status == "FAILED" and own.is_consequence
+            self.complete(
+                "the errors of other ranks",
+                lambda: others.extend(ranks.take_errors(Path(self.basedir), wait)),
+            )
+            status = self._judge_end(status, when, own, others)
             self.run_entry |= {"stop_time": when.isoformat(), "heartbeat": when.isoformat()}
             self.gpus.join(provenance.TIMEOUT + 1)
-            try:
-                texts = (f"--- {failure.rank}\n{failure.text}" for failure in others)
-                self._append_output(own.text + "".join(texts))
-            except OSError as error:
-                self.note_missing("its output", error)
-            try:
-                self.metrics.flush()
-            except Exception as error:  # noqa: BLE001 # whatever it is, the state has to be saved
-                self.note_missing("its metrics", error)
+            texts = (f"--- {failure.rank}\n{failure.text}" for failure in others)
+            self.complete("its output", lambda: self._append_output(own.text + "".join(texts)))
+            self.complete("its metrics", self.metrics.flush)
             for name, value in (("info", self.info), ("result", self.result)):
                 for what, reason in to_recordable(value, name)[1].items():
                     self.note_missing(what, reason)
@@ -295,17 +273,39 @@ class RunFolder(RecordFiles):
                 status = "FAILED"
                 self.run_entry["fail_trace"] = [self.problem()]
             self.run_entry["status"] = status
-            attempted.end(self.run_entry)
-            try:
-                self._save()
-            except Exception as error:  # noqa: BLE001 # whatever it is, it has to be reported
-                self.note_missing("its state", error)
+            continued_record.end(self.run_entry)
+            if not self.complete("its state", self._save):
                 return
             try:
                 lines = self.folder / "metrics.jsonl"
                 metrics_file.write_for_sacred(lines, self.folder / "metrics.json")
             except Exception as error:  # noqa: BLE001 # metrics.jsonl has all of it
                 print_message(f"warning: metrics.json cannot be written: {error}")
+
+    def _note_code_problems(self) -> None:
+        problems = [self.imports.problem(), self.run_entry["software"]["lab"]["problem"]]
+        code_state.note_problem(self.run_entry["code"], " ".join(filter(None, problems)))
+
+    def _stop_capture(self) -> None:
+        if failure := self.capture.stop():
+            self.note_missing("its output", failure)
+
+    def _judge_end(
+        self, status: str, when: datetime, own: ranks.Failure, others: list[ranks.Failure]
+    ) -> str:
+        """Return the state of a run that has ended; its failure may be that of another rank."""
+        if others and status != "COMPLETED":
+            status = "FAILED"  # the launcher ended this rank because another one had failed
+        elif status == "FAILED" and interrupts.received_signal():
+            # DataLoader workers that got the same signal turn it into an error
+            number = interrupts.received_signal()
+            status = "INTERRUPTED" if number == signal.SIGINT else "TERMINATED"
+        status = continued_record.judge_end(status)
+        if others and status == "FAILED":
+            first = ranks.find_first(own.text, when, others)
+            if first.rank != "rank-0":
+                self.run_entry["fail_trace"] = first.text.splitlines(keepends=True)
+        return status
 
     def _append_output(self, text: str) -> None:
         """Append to cout.txt what is printed only after the run; OSError if the file is gone."""
@@ -323,10 +323,24 @@ class RunFolder(RecordFiles):
                 self.reported = str(error)
                 print_message(f"warning: {self.dir} cannot be written: {error}")
 
+    def complete(self, what: str, action: Callable[[], object]) -> bool:
+        """Call an action that completes the record, whose end goes on if this fails.
+
+        Whatever it raises is noted as the reason why `what` is missing; returns whether nothing is.
+        """
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 # whatever it is, the state has to be saved
+            self.note_missing(what, error)
+            return False
+        return True
+
     def note_missing(self, what: str, why: Any) -> None:
         """Note that something is not in the record and will not be."""
         attempts.check()  # a newer one removes the drafts of this one
-        self.missing.append(f"{what[:200]} ({' '.join(str(why).split())[:500]})")
+        missing = f"{what[:200]} ({' '.join(str(why).split())[:500]})"
+        if missing not in self.missing:
+            self.missing.append(missing)
 
     def problem(self) -> str:
         """Why the record is incomplete, or ""."""

@@ -12,8 +12,7 @@ from lab.recording.ranks import is_main_process
 def load(modules: Sequence[tuple[str, str | None]]) -> None:
     """Import modules, each named with the package that a relative name belongs to.
 
-    The garbage collector is paused meanwhile: it would find nothing, and takes a sixth of the time.
-    Later collections skip what was imported, too.
+    The garbage collector is paused meanwhile, and later skips what was imported.
     """
     if not modules:
         return

@@ -1,6 +1,5 @@
 """Imports a run from a file of lab export: checked first, as it may come from a stranger."""
 
-import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -12,12 +11,12 @@ from lab.code import snapshot
 from lab.environment.update import BAD_ARCHIVE
 from lab.ground import files, git, project
 from lab.ground.errors import LabError
+from lab.ground.ids import RUN_ID
 from lab.ground.terminal import escape
 from lab.runs import reading, recorded_code, records
 from lab.runs.export import BUNDLE, LOCK, RECORD
 
 IMPORTED = "refs/lab/imports"  # for code that nobody has agreed to run yet: not for snapshots
-NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,199}", re.A)  # of a record
 MAX_ENTRIES = 100_000
 MAX_BYTES = 4 << 30  # of all entries together
 FREE_BYTES = 100 << 20  # what any archive may unpack to, whatever its size
@@ -77,7 +76,7 @@ def check_entries(entries: list[zipfile.ZipInfo], size: int) -> str:
         if not entry.filename.startswith(RECORD) or not plain or "\\" in entry.filename:
             raise ValueError(f"{entry.filename!r} does not belong in it")
         names.add(parts[1])
-    if len(names) != 1 or not NAME.fullmatch(min(names)):
+    if len(names) != 1 or not RUN_ID.fullmatch(min(names)):
         raise ValueError("it does not have exactly one record with a plain name")
     return min(names)
 

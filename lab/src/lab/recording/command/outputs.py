@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.datasets.links import link_tree
-from lab.ground import git, project
+from lab.ground import files, git, project
 from lab.ground.errors import LabError
 from lab.ground.terminal import count_files, escape, print_message
 
@@ -28,7 +28,8 @@ def collect(declared: list[str], target: Path, since: int) -> None:
     """Copy what a command has written into the declared folders since a time (in ns)."""
 
     def is_new(file: Path, copy: Path) -> bool:
-        return file.stat().st_mtime_ns >= since
+        found = file.stat()  # cp -p, tar and wget set the mtime back
+        return max(found.st_mtime_ns, found.st_ctime_ns) >= since
 
     for name in declared:
         copy_files(project.root() / name, target / name, is_new)
@@ -47,11 +48,11 @@ def restore(run: str, declared: list[str]) -> None:
     differ = [
         copy
         for name in declared
-        for file, copy in list_wanted(found[0] / name, project.root() / name, are_different)
+        for file, copy in list_wanted(found[0] / name, project.root() / name, differs)
     ]
     for path in differ:
         copies = (folder / project.relative(path) for folder in kept)
-        if not any(copy.is_file() and not are_different(copy, path) for copy in copies):
+        if not any(copy.is_file() and not differs(copy, path) for copy in copies):
             raise LabError(
                 f"{project.relative(path)} would be lost, as no run has kept it: move it away."
             )
@@ -67,11 +68,14 @@ def restore(run: str, declared: list[str]) -> None:
             )
 
 
-def are_different(one: Path, other: Path) -> bool:
-    """Whether a file and its copy differ in size or time: a link does, a missing copy does not."""
-    if other.is_symlink() or not other.exists():
-        return other.is_symlink()
-    first, second = one.stat(), other.stat()
+def differs(file: Path, copy: Path) -> bool:
+    """Whether a copy differs from its file in size or time.
+
+    A link always does; a missing copy does not.
+    """
+    if copy.is_symlink() or not copy.exists():
+        return copy.is_symlink()
+    first, second = file.stat(), copy.stat()
     return (first.st_size, first.st_mtime_ns) != (second.st_size, second.st_mtime_ns)
 
 
@@ -79,7 +83,8 @@ def copy_files(source: Path, target: Path, is_wanted: Callable[[Path, Path], boo
     """Copy a file, or those in a folder at any depth, for which is_wanted(FILE, COPY) holds."""
     for file, copy in list_wanted(source, target, is_wanted):
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, copy)
+        with files.replacing(copy) as draft:
+            shutil.copy2(file, draft)
 
 
 def list_wanted(

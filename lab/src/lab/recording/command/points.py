@@ -18,31 +18,54 @@ class LaterPoints:
 
     def __init__(self, record: Path):
         self.record = record / "metrics.jsonl"
-        self.merged = 0  # bytes of `path` that are in the record
         for number in range(2, attempts.number()):
-            self.path = self._locate(number)
+            self._begin(number)
             if self.path.exists():  # that attempt was killed
                 self.merge()
                 self.path.unlink()
-        self.path = self._locate(attempts.number())
+        self._begin(attempts.number())
         self.path.touch()
-        self.merge(replace=True)
+        self._rewrite()  # an older attempt may have the file open
 
-    def _locate(self, number: int) -> Path:
-        return Path(attempts.path(f"points.{self.record.parent.name}.{number}"))
+    def _begin(self, number: int) -> None:
+        self.path = Path(attempts.path(f"points.{self.record.parent.name}.{number}"))
+        self.merged = 0  # bytes of `path` that are in the record
+        self.first: dict[str, int] = {}  # the lowest step of each metric in them
 
-    def merge(self, replace: bool = False) -> None:
+    def _read(self, start: int) -> list[bytes]:
+        """Read the whole lines of `path` from a byte on."""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return [line for line in file if line.endswith(b"\n")]
+
+    def merge(self) -> None:
         """Put the points so far into the record; OSError if that fails.
 
-        `replace`: replace its file even if there are none, as an older attempt may have it open.
+        Those that replace none are appended: there may be millions of others.
         """
-        with self.path.open("rb") as file:
-            lines = file.readlines(os.fstat(file.fileno()).st_size)
-        new, size = parse_points(lines), sum(map(len, lines))
-        if size == self.merged and not replace:
-            return
+        lines = self._read(self.merged)
+        new = parse_points(lines)
+        if any(point["step"] < self.first.get(point["metric"], math.inf) for point in new):
+            self._rewrite()
+        elif lines:
+            self._append(lines)
+
+    def _append(self, lines: list[bytes]) -> None:
+        merged, first = self.merged + sum(map(len, lines)), self.first
+        self.merged, self.first = 0, {}  # if this fails half-way, the next one rewrites the file
+        with self.record.open("r+b") as file:
+            file.seek(0, os.SEEK_END)
+            attempts.check()
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self.merged, self.first = merged, first
+
+    def _rewrite(self) -> None:
+        """Replace the record's file by one with all points so far."""
+        lines = self._read(0)
         first: dict[str, int] = {}
-        for point in new:
+        for point in parse_points(lines):
             step = first.setdefault(point["metric"], point["step"])
             first[point["metric"]] = min(step, point["step"])
         with self.record.open("rb") as source, files.replacing(self.record) as draft:
@@ -54,7 +77,7 @@ class LaterPoints:
                 file.flush()
                 os.fsync(file.fileno())
             attempts.check()
-        self.merged = size
+        self.merged, self.first = sum(map(len, lines)), first
 
 
 def parse_points(lines: list[bytes]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lab.ground import attempts, files, interrupts, portable, project
 from lab.ground.errors import LabError
-from lab.recording import attempted, code_state, provenance
+from lab.recording import code_state, continued_record, provenance
 from lab.recording.command import outputs, own_record, points, running, scratch, settings
 from lab.recording.record_files import now
 from lab.recording.recorder import RunFolder
@@ -36,14 +36,16 @@ def record(
     """
     root, recorder = project.root(), RunFolder(project.runs_folder(), prints_in_c=False)
     declared = project.outputs()
+    where = os.path.relpath(Path.cwd().resolve(), root)
     outputs.link_data()
-    if earlier:
+    # a later attempt goes on with its own outputs
+    if earlier and not continued_record.find_earlier([words, where]):
         outputs.restore(earlier, declared)
     typed = settings.read_settings(words)
     options = {"--name": name or None, "--comment": comment or None, "--from": earlier or None}
     facts = {
         "words": words,
-        "folder": os.path.relpath(Path.cwd().resolve(), root),
+        "folder": where,
         "options": options,
         "comment": comment or None,
         "changed": typed,
@@ -57,42 +59,44 @@ def record(
             start_time=now(),
             config=dict(typed),
             meta_info=facts,
-            _id=attempted.choose_id([words, facts["folder"]], id),
+            _id=continued_record.choose_id([words, where], id),
         )
-        used = find_dataset(typed)
-        recorder.run_entry["data"] = provenance.identify_data(used)
-        output = outputs.locate_folder(run_id)
-        later = points.LaterPoints(recorder.folder) if recorder.earlier else None
-        beats = Beats(recorder, report, later)
+        beats = Beats(recorder, report)
         try:
+            used = find_dataset(typed)
+            recorder.run_entry["data"] = provenance.identify_data(used)
+            output = outputs.locate_folder(run_id)
             output.mkdir(parents=True, exist_ok=True)
-            lines = later.path if later else recorder.folder.resolve() / "metrics.jsonl"
+            lines = recorder.folder.resolve() / "metrics.jsonl"
+            if recorder.earlier:
+                beats.later = points.LaterPoints(recorder.folder)
+                lines = beats.later.path
             code = running.run(words, make_variables(run_id, output, lines, report, taken))
             beats.stop()
             if used is None:  # the command may have reported more than was typed
                 recorder.run_entry["data"] = provenance.identify_data(find_dataset(recorder.config))
             describe_imports(recorder, report, words)
             outputs.collect(declared, output, find_start(recorder, taken))
+            number = interrupts.received_signal()
+            goes_on = attempts.number() and (code == attempts.GO_ON or number in interrupts.ASKING)
+            if code and (number or goes_on):
+                end_interrupted(recorder, interrupts.to_exception(number or signal.SIGTERM))
+            elif code:
+                cause = describe_end(words, code, recorder.folder / "cout.txt")
+                recorder.failed_event(now(), [f"{cause}\n"])
+            else:
+                recorder.completed_event(now(), None)
         except BaseException as error:
             beats.stop()
             end_interrupted(recorder, error)
             raise
-        number = interrupts.received_signal()
-        goes_on = attempts.number() and (code == attempts.GO_ON or number in interrupts.ASKING)
-        if code and (number or goes_on):
-            end_interrupted(recorder, interrupts.to_exception(number or signal.SIGTERM))
-        elif code:
-            cause = describe_end(words, code, recorder.folder / "cout.txt")
-            recorder.failed_event(now(), [f"{cause}\n"])
-        else:
-            recorder.completed_event(now(), None)
     outputs.remove_if_empty(output)
     if not id:  # with one it is lab reproduce, in a checkout that it removes
         outputs.advise(recorder.run_entry["code"], declared)
     if recorder.problem():
         raise LabError(recorder.problem())
     code = code if code >= 0 else 128 - code
-    return attempts.exit_code(code) if code and goes_on else code
+    return attempts.report_interruption(code) if code and goes_on else code
 
 
 def find_start(recorder: RunFolder, taken: int) -> int:
@@ -106,9 +110,10 @@ def find_start(recorder: RunFolder, taken: int) -> int:
 class Beats(threading.Thread):
     """A thread that saves the record's state every few seconds while the command runs."""
 
-    def __init__(self, recorder: RunFolder, report: Path, later: points.LaterPoints | None):
+    def __init__(self, recorder: RunFolder, report: Path):
         super().__init__(daemon=True)
-        self.recorder, self.report, self.later = recorder, report, later
+        self.recorder, self.report = recorder, report
+        self.later: points.LaterPoints | None = None  # of a later attempt
         self.ended = threading.Event()
         self.start()
 
@@ -118,25 +123,28 @@ class Beats(threading.Thread):
 
     def save(self) -> None:
         """Save what the command has reported, and a sign of life."""
-        self.take_reported()
+        self.recorder.try_to(self.take_reported)
         self.recorder.heartbeat_event({}, "", now(), None)
 
     def take_reported(self) -> None:
-        """Save the settings that the command has reported, and its points in a later attempt."""
+        """Save the settings that the command has reported, and its points in a later attempt.
+
+        OSError if that fails; the next call then tries it again.
+        """
         for reported in read_report(self.report, "settings"):
             if not isinstance(reported, dict):
                 continue
             whole = settings.join(reported, self.recorder.config)
             if whole != self.recorder.config:
-                self.recorder.config = whole
                 self.recorder.save_json(whole, "config.json")
+                self.recorder.config = whole
         if self.later:
-            self.recorder.try_to(self.later.merge)
+            self.later.merge()
 
     def stop(self) -> None:
         self.ended.set()
         self.join()
-        self.take_reported()
+        self.recorder.complete("what the command reported", self.take_reported)
 
 
 def find_dataset(config: Mapping[str, Any]) -> str | None:
@@ -169,17 +177,17 @@ def read_report(report: Path, kind: str) -> list[Any]:
 def describe_imports(recorder: RunFolder, report: Path, words: list[str]) -> None:
     """Note in the record which imported files its commit lacks or has in another version."""
     late = {str(name) for name in read_report(report, "late")}
-    problem = ""
     if late:
-        problem = f"{', '.join(sorted(late))}: edited after the start, before it was imported; the"
-        problem += " commit holds another version."
+        names = ", ".join(sorted(late))
+        problem = f"edited after the start and before the import: {names}; the commit holds"
+        problem += " another version."
     else:
         program = Path(words[settings.find_program(words)]).resolve()
         own = [program] if program.is_file() and program.is_relative_to(project.root()) else []
         own = [path for path in own if not path.is_relative_to(Path(sys.prefix).resolve())]
-        names = {str(name) for name in read_report(report, "imported")}
-        names |= {str(path.relative_to(project.root())) for path in own}
-        problem = code_state.describe_absent(recorder.run_entry["code"], names)
+        ran = {str(name) for name in read_report(report, "imported")}
+        ran |= {str(path.relative_to(project.root())) for path in own}
+        problem = code_state.describe_absent(recorder.run_entry["code"], ran)
     code_state.note_problem(recorder.run_entry["code"], problem)
 
 
@@ -192,7 +200,7 @@ def end_interrupted(recorder: RunFolder, error: BaseException) -> None:
 
 def describe_end(words: list[str], code: int, output: Path) -> str:
     """Say how a command failed, with the last line that it printed."""
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    how = f"was ended by {interrupts.name_signal(-code)}" if code < 0 else f"ended with {code}"
     with output.open("rb") as file:
         file.seek(max(0, output.stat().st_size - TAIL))
         lines = file.read().decode("utf-8", "replace").strip().splitlines()

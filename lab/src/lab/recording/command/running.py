@@ -27,7 +27,7 @@ def run(words: list[str], variables: dict[str, str]) -> int:
             number = getattr(interrupt, "number", signal.SIGINT)
             if number == signal.SIGUSR1:
                 tell_time_limit(process)
-            elif number != signal.SIGINT or not is_in_terminal():  # which sends it to both
+            elif number != signal.SIGINT or not is_in_terminal():  # a terminal sends Ctrl-C to both
                 process.send_signal(number)
     return process.returncode
 
@@ -64,7 +64,7 @@ def tell_time_limit(process: "subprocess.Popen[bytes]") -> None:
     while pids:
         pid = pids.pop()
         with suppress(OSError, ValueError):  # it has ended
-            status = Path(f"/proc/{pid}/status").read_text()
+            status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
             caught = int(status.partition("SigCgt:")[2].split()[0], 16)
             handled = handled or bool(caught >> signal.SIGUSR1 - 1 & 1)
             pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())

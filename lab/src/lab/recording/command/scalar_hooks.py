@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 METRICS = os.environ.get("LAB_METRICS", "")  # the record's metrics.jsonl
 REPORT = os.environ.get("LAB_REPORT", "")  # for settings, and files that were edited too late
 LINE = '{"metric": %s, "step": %d, "value": %s, "time": %.3f}\n'
+# Modules that start the script in other processes: what they are told is no setting of it.
+LAUNCHERS = (
+    "torch.distributed.",
+    "accelerate.commands.",
+    "deepspeed.launcher.",
+    "horovod.runner.",
+    "composer.cli.",
+)
 
 last: Dict[str, Tuple[int, float]] = {}  # to drop a point that several loggers pass on
 next_step: Dict[str, int] = {}  # for metrics that are logged without a step
@@ -34,7 +42,7 @@ def is_recording() -> bool:
     own: Any = sys.modules.get("lab.recording.recorder")
     if own and own.RunFolder.current:
         return False
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    return (os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") == "0"
 
 
 def check_claim() -> None:
@@ -208,7 +216,9 @@ def hook_argparse(module: Any) -> None:
         found = original(self, args, namespace)
         if args is None and is_recording() and "hydra" not in sys.modules:  # which has its own
             with suppress(Exception):
-                report(settings=vars(found))
+                caller: Any = sys._getframe(1).f_globals.get("__spec__")
+                if not (caller and caller.name.startswith(LAUNCHERS)):
+                    report(settings=vars(found))
         return found
 
     module.ArgumentParser.parse_args = parse_args

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lab.recording.command.scalar_hooks import LAUNCHERS
+
 SCRIPT = re.compile(r"[^=]+\.(py|sh)")
 ASSIGNED = re.compile(r"(?:--|\+{0,2})([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
 OPTION = re.compile(r"--?([A-Za-z][\w.-]*)")
@@ -14,10 +16,11 @@ CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 def find_program(words: list[str]) -> int:
     """Find the index of the word that names what runs: a script, or the module after -m; or 0.
 
-    The words before it are Python, torchrun, bash and the like, with their options.
+    The words before it are Python, bash, torchrun or another launcher, with their options.
     """
     for index, word in enumerate(words):
-        if word == "-m" and index and index + 1 < len(words):
+        module = words[index + 1] if word == "-m" and index and index + 1 < len(words) else ""
+        if module and not module.startswith(LAUNCHERS):
             return index + 1
         if SCRIPT.fullmatch(word) and not word.startswith("-"):
             return index
@@ -40,7 +43,7 @@ def read_settings(words: list[str]) -> dict[str, Any]:
         if found := ASSIGNED.fullmatch(word):
             name = None
             settings[to_name(found[1])] = parse_value(found[2])
-        elif (found := OPTION.fullmatch(word)) and not NUMBER.fullmatch(word):
+        elif found := OPTION.fullmatch(word):
             name = to_name(found[1])
             settings[name] = True
         elif name:
@@ -56,8 +59,7 @@ def read_arguments(words: list[str]) -> list[str]:
     """Read the words after the program that belong to no setting: config/small.py."""
     found, is_value = [], False
     for word in words[find_program(words) + 1 :]:
-        is_option = bool(OPTION.fullmatch(word) and not NUMBER.fullmatch(word))
-        is_assigned = bool(ASSIGNED.fullmatch(word))
+        is_option, is_assigned = bool(OPTION.fullmatch(word)), bool(ASSIGNED.fullmatch(word))
         found += [] if is_option or is_assigned or is_value else [word]
         is_value = (is_value or is_option) and not is_assigned
     return found

@@ -1,10 +1,10 @@
 """The options of an experiment's command line: those of Sacred that remain, and their values."""
 
 import ast
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from lab.ground.ids import RUN_ID
 from lab.recording.settings.errors import ConfigError
 
 # Sacred's other options would make records of another kind, or need its own git support.
@@ -15,9 +15,10 @@ OPTIONS |= {"--name", "--pdb", "--print-config", "--unobserved"}
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise ConfigError for an id or a heartbeat that would make a record unusable."""
     name, beat = options["--id"], options["--beat-interval"]
-    if name is not None and not re.fullmatch(r"[^\W_][\w .-]*", name):
+    if name is not None and not RUN_ID.fullmatch(name):
         raise ConfigError(
-            f"--id {name!r} is not valid: use letters and digits, then also '-', '.' and '_'."
+            f"--id {name!r} is not valid: use up to 200 letters, digits, '-', '.' and '_',"
+            " beginning with a letter or digit."
         )
     if name is not None and not survives_parsing(name):
         raise ConfigError(

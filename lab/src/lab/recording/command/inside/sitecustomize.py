@@ -110,7 +110,8 @@ def report_imports() -> None:
         try:
             path = self.path if self.path.startswith(installed) else os.path.realpath(self.path)
             if path.startswith(PROJECT + os.sep) and not path.startswith(installed):
-                is_late = os.stat(path).st_mtime_ns > TAKEN
+                found = os.stat(path)  # rsync -t sets the mtime back
+                is_late = max(found.st_mtime_ns, found.st_ctime_ns) > TAKEN
                 kind = "late" if is_late else "imported"
                 load_hooks().report(**{kind: os.path.relpath(path, PROJECT)})
         except Exception:  # noqa: BLE001, S110 - the import goes on
