@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, redirect_stdout, suppress
 from pathlib import Path
+from typing import Any
 
 from lab.doctor import checks
 from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first_line, parse_facts
@@ -25,11 +26,11 @@ from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine, NoMachine
 from lab.ssh.options import resolve
 from lab.ssh.several import ask_all
-from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
+from lab.ssh.ssh_errors import AnswerTimeout, HostKeyChanged, HostKeyUnknown
 from lab.workcopy import workspace
 
 MAX_BYTES = 4 << 20  # of the machine's answers
-TIMEOUT = 60  # seconds for the machine's answers; later ones are unknown
+TIMEOUT = 60  # seconds for the answers to a script; later ones are unknown
 COUNT_TIMEOUT = 8  # seconds to count the files of the dataset
 PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--version"}
 
@@ -53,6 +54,9 @@ def examine(machine: Machine, local: Facts | None = None) -> list[Check]:
         connection = Connection(machine)
     except LabError as error:
         local["socket"] = [str(error)]
+        return checks.judge(local, None)
+    except OSError as error:
+        local["socket"] = [f"{error.filename}: {error.strerror}"]
         return checks.judge(local, None)
     local["socket"] = ["ok"]
     remote, found = reach_machine(connection, local)
@@ -92,48 +96,69 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
 
     One more fact is "difference": that of the clocks, in seconds, and how accurate it is.
     """
-    pieces: list[bytes] = []
-    times: list[float] = []
-    gather = answers.gather(connection.name, pieces, MAX_BYTES)
+    times: list[float] = []  # when a first answer began, and one on a new connection
 
-    def receive(piece: bytes) -> None:
-        times.append(time.time())
-        gather(piece)
+    def note(piece: bytes) -> None:
+        if piece.startswith(b"clock:"):
+            times.append(time.time())
 
     began = time.time()
-    try:
-        connection.run(
-            "facts.sh",
-            receive=receive,
-            within=TIMEOUT,
-            environment=first_line(local, "environment"),
-            torch=first_line(local, "torch wanted"),
-            dataset=first_line(local, "dataset name"),
-            term=first_line(local, "term"),
-            default_index=lock.find_default_index(),
-        )
-    except SshError:
-        if time.time() < began + TIMEOUT:
-            raise  # later, a disk or driver hangs, and not even the script's time-outs end that
-    remote = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
-    answered = next((at for at, piece in zip(times, pieces, strict=True) if piece), time.time())
+    remote = ask(
+        connection,
+        "facts.sh",
+        note,
+        environment=first_line(local, "environment"),
+        torch=first_line(local, "torch wanted"),
+        dataset=first_line(local, "dataset name"),
+        term=first_line(local, "term"),
+        default_index=lock.find_default_index(),
+    )
+    answered = times[-1] if times else time.time()
     with suppress(ValueError):  # of a date without %N
         difference = float(first_line(remote, "clock")) - (began + answered) / 2
         remote["difference"] = [f"{difference} {(answered - began) / 2}"]
     if connection.machine.scheduler:
-        remote |= parse_facts(connection.run("cluster_facts.sh", within=TIMEOUT))
+        remote |= {"slurm": [], **ask(connection, "cluster_facts.sh")}
     return remote, 1000 * (answered - began)
+
+
+def ask(
+    connection: Connection,
+    script: str,
+    note: Callable[[bytes], object] = bool,
+    **variables: Any,
+) -> Facts:
+    """Return what the machine answers in TIMEOUT seconds; `note` sees each piece as it comes.
+
+    A disk or driver may hang so that not even the script's own time-outs end that.
+    """
+    pieces: list[bytes] = []
+    gather = answers.gather(connection.name, pieces, MAX_BYTES)
+
+    def receive(piece: bytes) -> None:
+        note(piece)
+        gather(piece)
+
+    with suppress(AnswerTimeout):
+        connection.run(script, receive=receive, within=TIMEOUT, **variables)
+    return parse_facts(b"".join(pieces).decode("utf-8", "replace"))
 
 
 def collect_local_facts() -> Facts:
     """Return the facts of this computer."""
+    facts = {name: [get_version(name, option)] for name, option in PROGRAMS.items()}
+    text, digest, python = b"", "", project.python()
     try:
         text = files.read(project.lock_file())
+        digest = hashlib.sha256(text).hexdigest()
+    except FileNotFoundError:
+        facts["no lock"] = [f"there is no {project.lock_file().name}: lab lock"]
     except OSError as error:
-        raise LabError(f"{error.filename}: {error.strerror}.") from None
-    digest = hashlib.sha256(text).hexdigest()
-    python = project.python()
-    facts = {name: [get_version(name, option)] for name, option in PROGRAMS.items()}
+        facts["no lock"] = [f"{project.lock_file().name}: {error.strerror}"]
+    try:
+        facts["dataset"] = measure_dataset(project.data_folder() / project.default_dataset())
+    except LabError as error:
+        facts["no data"] = [str(error)]
     facts |= {
         "python3": [sys.version.split()[0]],
         "environment": [f"{python}-{digest[:12]}"],
@@ -142,7 +167,6 @@ def collect_local_facts() -> Facts:
         "torch": read_torch_build(),
         "busy ports": [str(port) for port in ssh_config.PORTS if not is_free(port)],
         "dataset name": [project.default_dataset()],
-        "dataset": measure_dataset(project.data_folder() / project.default_dataset()),
     }
     if os.environ.get("TERM", "dumb") != "dumb":
         facts["term"] = [os.environ["TERM"]]
@@ -218,9 +242,6 @@ def fix(machine: Machine, found: list[Check]) -> list[str]:
     """Fix what needs no root; return a line for each attempt."""
     connection = Connection(machine)
     wanted = {check.fix for check in found}
-    if "reconnect" in wanted:
-        connection.close()  # a connection that hangs would be used again
-        return ["the connection was closed; the next command opens a new one"]
     lines = []
     if "linger" in wanted:
         lines.append(try_fix("at logout", lambda: connection.run("fix.sh", what="linger")))
