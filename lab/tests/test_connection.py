@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,13 @@ from lab.ssh.connection import Connection
 from lab.ssh.gateway import Hop
 from lab.ssh.machines import Machine
 from lab.ssh.options import resolve
-from lab.ssh.ssh_errors import AnswerTimeout, BadAnswer, ConnectionLost, RemoteError
+from lab.ssh.ssh_errors import (
+    AnswerTimeout,
+    BadAnswer,
+    ConnectionLost,
+    LoginNeeded,
+    RemoteError,
+)
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -289,3 +295,24 @@ def test_one_process_opens_the_connection_and_the_others_wait_for_it(
         for thread in threads:
             thread.join(60)
     assert log.read_text() == "called\n"
+
+
+def test_a_second_login_that_waited_for_the_first_asks_nothing(project, monkeypatch):
+    connection = Connection(Machine("gpu", ssh="worker", folder="x"))
+    opened: list[bool] = []
+    asked: list[list[str]] = []
+
+    @contextmanager
+    def wait_for_the_first(path):
+        opened.append(True)
+        yield
+
+    def fail():
+        raise LoginNeeded("gpu: worker asks for a password.")
+
+    monkeypatch.setattr(shared, "hold_lock", wait_for_the_first)
+    monkeypatch.setattr(connection, "open", fail)
+    monkeypatch.setattr(connection, "is_open", lambda: bool(opened))
+    monkeypatch.setattr(shared, "run_in_foreground", lambda command: asked.append(command))
+    connection.log_in()
+    assert opened and not asked
