@@ -313,6 +313,6 @@ def test_a_second_login_that_waited_for_the_first_asks_nothing(project, monkeypa
     monkeypatch.setattr(shared, "hold_lock", wait_for_the_first)
     monkeypatch.setattr(connection, "open", fail)
     monkeypatch.setattr(connection, "is_open", lambda: bool(opened))
-    monkeypatch.setattr(shared, "run_in_foreground", lambda command: asked.append(command))
+    monkeypatch.setattr(shared, "run_in_foreground", asked.append)
     connection.log_in()
     assert opened and not asked
