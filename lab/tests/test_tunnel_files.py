@@ -56,6 +56,13 @@ def test_only_tunnels_that_run_are_listed_and_the_files_of_dead_ones_are_removed
     assert tunnels.read(folder / "elsewhere.json") is None, "it is not for us to use"
 
 
+def test_the_last_words_of_a_tunnel_that_failed_are_said_once(folder, capsys):
+    dead = {**liveness.identify_process(), "started": "another process"}
+    write(folder, "dead", process=dead).with_suffix(".log").write_text("Traceback\nOSError: why\n")
+    assert tunnels.list_open() == [] == tunnels.list_open()
+    assert capsys.readouterr().err == "x-gpu-dead has ended: OSError: why\n"
+
+
 def test_the_next_free_port_is_taken_and_none_that_is_in_use():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
