@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from fake_machine import is_running
 
-from lab.browser import tunnel_keeper, tunnels
+from lab.browser import notebook_server, tunnel_keeper, tunnels
 from lab.ground import files
 from lab.ground.errors import LabError
 from lab.ssh import machines
@@ -119,3 +119,31 @@ def test_a_process_whose_file_never_comes_ends_with_a_line(tmp_path, monkeypatch
     monkeypatch.setattr(tunnel_keeper, "START", 0.05)
     with pytest.raises(SystemExit, match="the command that started this has ended"):
         tunnel_keeper.wait_for_file(tmp_path / "tunnel.json")
+
+
+def test_a_jupyterlab_whose_file_cannot_be_written_is_ended(tmp_path, monkeypatch):
+    program = tmp_path / ".venv/bin/jupyter-lab"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(3600)\n")
+    program.chmod(0o755)
+    pids: list[int] = []
+    start_time = notebook_server.start_time
+
+    def note(pid):
+        pids.append(pid)
+        return start_time(pid)
+
+    def fail(*arguments):
+        raise FULL
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(notebook_server, "find_kernel", lambda: "x")
+    monkeypatch.setattr(notebook_server, "start_time", note)
+    monkeypatch.setattr(notebook_server.Path, "write_text", fail)
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            notebook_server.start(tmp_path, tmp_path, "", "yes")
+        assert not is_running(pids[0])
+    finally:
+        with suppress(OSError):
+            os.kill(pids[0], signal.SIGKILL)

@@ -107,13 +107,13 @@ def start(own: Path, project: Path, data: str, tcp: str) -> Server:
             stdout=log,
             stderr=log,
         )
-    server = {"pid": process.pid, "born": start_time(process.pid), "boot": boot_id()}
-    server |= {"token": token, "kernel": kernel, "time": int(time.time()), "sockets": sockets}
-    server |= address
-    draft = own / "server.json.new"
-    draft.write_text(json.dumps(server))
-    draft.replace(own / "server.json")
     try:
+        server = {"pid": process.pid, "born": start_time(process.pid), "boot": boot_id()}
+        server |= {"token": token, "kernel": kernel, "time": int(time.time()), "sockets": sockets}
+        server |= address
+        draft = own / "server.json.new"
+        draft.write_text(json.dumps(server))
+        draft.replace(own / "server.json")
         wait_for(server, own, START)
         if request(server, "/api/status", "")[0] == 200:
             fail("your Jupyter configuration on the machine disables the token: enable it.")
@@ -122,6 +122,9 @@ def start(own: Path, project: Path, data: str, tcp: str) -> Server:
             fail(f"Jupyter does not find the kernel {kernel}: {LAB} setup.")
     except BaseException:
         stop(own)
+        process.kill()  # stop() does not find it before it has begun
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
         raise
     return server
 
