@@ -81,6 +81,26 @@ def test_data_on_a_disk_that_is_not_mounted_is_a_check(repository):
     assert found["data digits"].verdict == "failed" and "mounted?" in found["data digits"].advice
 
 
+def test_files_of_a_dataset_that_cannot_be_seen_are_not_counted(project, monkeypatch):
+    folder = project / "data/digits"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+
+    def fail(path):
+        raise PermissionError
+
+    monkeypatch.setattr(examination.Path, "is_file", fail)
+    (folder / "train").mkdir()
+    (folder / "train/one").touch()
+    assert len(examination.measure_dataset(folder)) == 1
+
+
+def test_a_terminal_that_this_computer_does_not_know_is_not_called_fixed(program, project):
+    program("infocmp", "exit 1")
+    said = examination.try_fix("terminal", lambda: examination.send_terminal(Connection(GPU)))
+    assert "could not be fixed" in said and "this computer" in said
+
+
 def test_a_full_disk_under_the_sockets_is_a_check(repository, monkeypatch):
     def fail(machine):
         raise OSError(28, "No space left on device", "/home/ada/.cache")

@@ -248,6 +248,8 @@ def describe_state(tunnel: Tunnel) -> str:
 def request(tunnel: Tunnel, path: str, token: str = "") -> tuple[int, bytes]:
     """Ask the server behind a tunnel; return (code, body), or (0, b"") if there is no answer.
 
+    The code is 408 (HTTP's own for it) if an answer may only take longer.
+
     Jupyter is asked through the tunnel's socket in our own folder, where nobody else can listen.
     """
     client = http.client.HTTPConnection("127.0.0.1", tunnel.port, timeout=ANSWER)
@@ -259,6 +261,8 @@ def request(tunnel: Tunnel, path: str, token: str = "") -> tuple[int, bytes]:
         client.request("GET", path, headers={"Authorization": f"token {token}"} if token else {})
         answer = client.getresponse()
         return answer.status, answer.read(MAX_ANSWER)
+    except TimeoutError:
+        return 408, b""
     except (OSError, ValueError, http.client.HTTPException):
         return 0, b""
     finally:

@@ -242,7 +242,7 @@ def judge_dataset(name: str, mine: Contents, theirs: Contents, lab: str) -> tupl
     if mine.manifest != theirs.manifest:
         return WARNING, f"the machine has a different dataset named {name}: rename one of the two"
     if not theirs.files or not mine.files:
-        return UNKNOWN, "there are too many files to count in 8 s"
+        return UNKNOWN, "not all of its files could be counted in 8 s"
     if mine.files != theirs.files:
         cause = f"the machine's {name} has the same manifest, but missing, extra or truncated files"
         return WARNING, f"{cause}: {lab} push-data {name}"

@@ -203,9 +203,10 @@ def is_up_to_date(wanted: dict[str, str]) -> str:
 
 def read_torch_build() -> list[str]:
     """Return the lines of torch's version.py that describe its build."""
-    for path in (project.root() / ".venv").glob("lib/python*/site-packages/torch/version.py"):
-        lines = files.read_text(path, "replace").splitlines()
-        return [line for line in lines if line.startswith(("__version__", "cuda", "hip"))]
+    with suppress(OSError):
+        for path in (project.root() / ".venv").glob("lib/python*/site-packages/torch/version.py"):
+            lines = files.read_text(path, "replace").splitlines()
+            return [line for line in lines if line.startswith(("__version__", "cuda", "hip"))]
     return []
 
 
@@ -232,7 +233,10 @@ def measure_dataset(folder: Path) -> list[str]:
         skipped = ("models", "manifest.json") if own else ()
         folders[:] = [one for one in folders if not one.startswith(".") and one not in skipped]
         paths = [Path(parent, one) for one in names if one[0] != "." and one not in skipped]
-        sizes += [path.stat().st_size for path in paths if path.is_file()]
+        try:
+            sizes += [path.stat().st_size for path in paths if path.is_file()]
+        except OSError:  # not permitted, or removed meanwhile
+            return [manifest]
         if time.monotonic() > deadline:
             return [manifest]
     return [manifest, f"{len(sizes)} {sum(sizes)}"]
@@ -265,4 +269,6 @@ def try_fix(name: str, step: Callable[[], object]) -> str:
 def send_terminal(connection: Connection) -> None:
     """Send the description of this terminal, for programs on the machine."""
     described = subprocess.run(["infocmp", "-x"], capture_output=True, check=False).stdout
+    if not described:
+        raise LabError("infocmp on this computer does not know it either.")
     connection.run("fix.sh", what="terminal", stdin=described)
