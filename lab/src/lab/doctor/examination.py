@@ -96,52 +96,42 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
 
     One more fact is "difference": that of the clocks, in seconds, and how accurate it is.
     """
-    times: list[float] = []  # when a first answer began, and one on a new connection
-
-    def note(piece: bytes) -> None:
-        if piece.startswith(b"clock:"):
-            times.append(time.time())
-
     began = time.time()
-    remote = ask(
+    remote, answered = ask(
         connection,
         "facts.sh",
-        note,
         environment=first_line(local, "environment"),
         torch=first_line(local, "torch wanted"),
         dataset=first_line(local, "dataset name"),
         term=first_line(local, "term"),
         default_index=lock.find_default_index(),
     )
-    answered = times[-1] if times else time.time()
     with suppress(ValueError):  # of a date without %N
         difference = float(first_line(remote, "clock")) - (began + answered) / 2
         remote["difference"] = [f"{difference} {(answered - began) / 2}"]
     if connection.machine.scheduler:
-        remote |= {"slurm": [], **ask(connection, "cluster_facts.sh")}
+        remote |= {"slurm": [], **ask(connection, "cluster_facts.sh")[0]}
     return remote, 1000 * (answered - began)
 
 
-def ask(
-    connection: Connection,
-    script: str,
-    note: Callable[[bytes], object] = bool,
-    **variables: Any,
-) -> Facts:
-    """Return what the machine answers in TIMEOUT seconds; `note` sees each piece as it comes.
+def ask(connection: Connection, script: str, **variables: Any) -> tuple[Facts, float]:
+    """Return what the machine answers in TIMEOUT seconds, and when it told its clock.
 
     A disk or driver may hang so that not even the script's own time-outs end that.
     """
     pieces: list[bytes] = []
+    times: list[float] = []  # more than one, if the connection was lost and all is asked again
     gather = answers.gather(connection.name, pieces, MAX_BYTES)
 
     def receive(piece: bytes) -> None:
-        note(piece)
+        if piece.startswith(b"clock:"):
+            times.append(time.time())
         gather(piece)
 
     with suppress(AnswerTimeout):
         connection.run(script, receive=receive, within=TIMEOUT, **variables)
-    return parse_facts(b"".join(pieces).decode("utf-8", "replace"))
+    facts = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
+    return facts, times[-1] if times else time.time()
 
 
 def collect_local_facts() -> Facts:

@@ -234,7 +234,7 @@ def get(connection: Connection, id: str) -> Job:
 
 
 def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
-    """Return the id of a job by that, its name (the newest of several), or its beginning or end.
+    """Return the id of a job from that, its beginning or end, or a name (the newest of several).
 
     Without `wanted` it is the newest, of this person and computer if there is one. With `own` only
     theirs count, unless `wanted` is a whole id. Raises JobNotFound unless exactly one matches, or
