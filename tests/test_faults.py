@@ -419,7 +419,7 @@ def test_a_git_there_that_would_change_line_ends_or_forbid_much_sends_the_same_f
     assert ended(laptop, id) == "finished(0)"
     assert laptop.there(f"jobs/{id}/output.log").read_bytes() == b"one\ntwo\n"
     (laptop.there("work") / "LICENSE").write_text("edited there\n")
-    assert "saved here" in laptop.lab("sync")
+    assert "saved on this computer" in laptop.lab("sync")
 
 
 @pytest.mark.parametrize("shell", ["/usr/bin/fish", "/usr/bin/tcsh", "/bin/sh"])

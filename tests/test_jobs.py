@@ -306,7 +306,7 @@ def test_leaving_followed_logs_leaves_the_job(laptop):
         assert following.stdout.readline() == "up\n"
         following.interrupt()
         _, said = following.communicate(timeout=120)
-    assert following.returncode == 130 and "the job goes on" in said
+    assert following.returncode == 130 and "the job is still running" in said
     assert job(laptop, id)["state"] == "running"
 
 

@@ -138,7 +138,7 @@ def test_remote_edits_are_saved_brought_home_and_named_before_anything_changes(l
     assert laptop.git("show", f"{ref}:README.md") == "edited there"
     assert laptop.git("show", f"{ref}:notes.txt") == "untracked there"
     assert "model.py" not in laptop.git("ls-tree", "-r", "--name-only", ref)
-    assert "saved here" not in laptop.lab("sync"), "once is enough"
+    assert "saved on this computer" not in laptop.lab("sync"), "once is enough"
 
 
 def test_another_name_of_the_remote_kernel_is_no_edit_of_the_notebooks(laptop):
@@ -151,7 +151,7 @@ def test_another_name_of_the_remote_kernel_is_no_edit_of_the_notebooks(laptop):
         edit(laptop.path / "README.md")
         assert laptop.lab("sync") == "work/ on gpu: synced\n"
     note.write_text(note.read_text().replace("plots.", "drawings."))
-    assert "saved here" in laptop.lab("sync"), "that is an edit"
+    assert "saved on this computer" in laptop.lab("sync"), "that is an edit"
     (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
     assert "drawings." in laptop.git("show", f"{ref}:notebooks/explore_data.ipynb")
 
@@ -177,7 +177,7 @@ def test_a_repository_inside_the_working_copy_is_left_alone_and_named(laptop):
     for back in ([], ["--back"]):
         edit(laptop.path / "README.md")
         done = laptop.lab("sync", *back, check=False)
-        assert "saved here" not in done.stdout and done.returncode == 0
+        assert "saved on this computer" not in done.stdout and done.returncode == 0
         said = done.stderr.splitlines()[1]
         assert said.startswith("some library in work/ on gpu is a git repository of its own")
     (laptop.there("work") / "notes.txt").write_text("edited there")
@@ -226,7 +226,7 @@ def test_remote_edits_may_be_big(laptop):
     lab = "import resource, sys; from lab.cli import main as cli; code = cli.main(['sync'])"
     lab += "; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
     *said, kilobytes = laptop.run("python", "-c", lab).stdout.splitlines()
-    assert "saved here" in said[-1] and int(kilobytes) < 90_000
+    assert "saved on this computer" in said[-1] and int(kilobytes) < 90_000
     (ref,) = laptop.git("for-each-ref", "--format=%(refname)", "refs/lab/edits").split()
     assert laptop.git("cat-file", "-s", f"{ref}:big") == str(len(big))
 

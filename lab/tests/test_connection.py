@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,13 @@ from lab.ssh.connection import Connection
 from lab.ssh.gateway import Hop
 from lab.ssh.machines import Machine
 from lab.ssh.options import resolve
-from lab.ssh.ssh_errors import BadAnswer, ConnectionLost, RemoteError
+from lab.ssh.ssh_errors import (
+    AnswerTimeout,
+    BadAnswer,
+    ConnectionLost,
+    LoginNeeded,
+    RemoteError,
+)
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -61,6 +67,30 @@ def test_a_call_that_must_not_be_repeated_is_not(machine, script):
     with pytest.raises(ConnectionLost):
         machine.connection.run(name, again=False)
     assert (machine.home / "calls").read_text() == "called\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("alive", "calls"), [(True, ["call"]), (False, ["call", "close"] * 2)])
+def test_a_limit_that_ends_a_call_ends_the_connection_only_if_that_does_not_answer(
+    machine, script, monkeypatch, alive, calls
+):
+    """The machine may hang and not the connection, on which others have tunnels and mounts."""
+    done: list[str] = []
+    exchange = Connection._exchange
+
+    def note_call(self, *arguments):
+        done.append("call")
+        return exchange(self, *arguments)
+
+    monkeypatch.setattr(Connection, "_exchange", note_call)
+    monkeypatch.setattr(Connection, "close", lambda self: done.append("close"))
+    monkeypatch.setattr(Connection, "answers", lambda self: alive)
+    try:
+        with pytest.raises(AnswerTimeout, match="gpu: no answer within 0.2 s"):
+            machine.connection.run(script("until [ -e end ]; do sleep 0.02; done"), within=0.2)
+    finally:
+        (machine.home / "end").touch()
+    assert done == calls
 
 
 def test_a_script_that_fails_is_an_error_with_its_code_and_is_not_repeated(machine, script):
@@ -265,3 +295,24 @@ def test_one_process_opens_the_connection_and_the_others_wait_for_it(
         for thread in threads:
             thread.join(60)
     assert log.read_text() == "called\n"
+
+
+def test_a_second_login_that_waited_for_the_first_asks_nothing(project, monkeypatch):
+    connection = Connection(Machine("gpu", ssh="worker", folder="x"))
+    opened: list[bool] = []
+    asked: list[list[str]] = []
+
+    @contextmanager
+    def wait_for_the_first(path):
+        opened.append(True)
+        yield
+
+    def fail():
+        raise LoginNeeded("gpu: worker asks for a password.")
+
+    monkeypatch.setattr(shared, "hold_lock", wait_for_the_first)
+    monkeypatch.setattr(connection, "open", fail)
+    monkeypatch.setattr(connection, "is_open", lambda: bool(opened))
+    monkeypatch.setattr(shared, "run_in_foreground", asked.append)
+    connection.log_in()
+    assert opened and not asked

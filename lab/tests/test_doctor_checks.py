@@ -1,5 +1,7 @@
 """The verdicts of lab doctor, from facts as text."""
 
+import re
+
 import pytest
 
 from lab.doctor import checks, machine_checks
@@ -148,9 +150,10 @@ GIB = 1 << 20  # kilobytes
     ],
 )
 def test_a_disk_is_judged_by_bytes_inodes_and_whether_one_can_write(lines, verdict):
-    check = machine_checks.check_disk("disk", lines, "/home/ada/lab", "folder")
+    check = machine_checks.check_disk("disk", lines, "/home/ada/lab", "folder", "lab -m gpu")
     assert check.verdict == verdict
     assert bool(check.advice) == (verdict in ("warning", "failed"))
+    assert not re.search("remove.*jobs/", check.advice), "they have results that were not fetched"
 
 
 def test_a_quota_that_is_used_up_fails_and_half_an_answer_is_unknown():
@@ -274,6 +277,11 @@ def test_without_sbatch_a_machine_of_slurm_is_no_login_node():
     assert judge({"slurm": [], "partitions": []})["Slurm"].verdict == "failed"
 
 
+def test_an_sbatch_that_hangs_is_not_called_missing():
+    found = judge({"slurm": []})
+    assert found["Slurm"].verdict == "unknown" and "GPUs" not in found
+
+
 @pytest.mark.parametrize(
     ("quota", "verdict", "words"),
     [
@@ -289,3 +297,5 @@ def test_on_a_login_node_the_quota_of_folder_counts_bytes_and_inodes(quota, verd
     remote = {"slurm": ["slurm 22.05.8"], "partitions": ["gpu 3 1 12 5 2:00:00"]}
     found = judge({**remote, "folder_quota": [quota]})["quota of folder"]
     assert found.verdict == verdict and all(word in found.remote for word in words)
+    state = {"warning": "is nearly used up", "failed": "is used up"}.get(verdict, "")
+    assert state in found.advice and ("lab clean" in found.advice) == bool(state)

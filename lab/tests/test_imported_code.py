@@ -71,7 +71,7 @@ def test_a_package_that_is_replaced_by_an_older_version_is_named(start, project,
     older = f"{WRITE.format(file)}; import os; os.utime({file!r}, (1, 1))"  # as cp -p does
     take = f"sys.path.insert(0, {source!r}); import package.inner.late"
     _, problem, _ = start(during=f"{older}; {take}")
-        assert problem.startswith(f"imported after the snapshot and edited since: {file}")
+    assert problem.startswith(f"imported after the snapshot and edited since: {file}")
 
 
 def test_a_helper_that_is_edited_after_its_import_and_before_the_snapshot_is_refused(start):

@@ -157,7 +157,10 @@ def test_any_refuses_slurm_machines_which_have_a_queue_of_their_own(three, proje
     current.reload()
     three["first"].program("nvidia-smi", card(BUSY))
     assert main(["-m", "any", "run", "--", *RAN]) == 1
-    assert "second" not in opened and "second" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("lab: no machine has enough free GPUs: first: ")
+    assert said.endswith(". Slurm has its own queue: choose second with -m.\n")
+    assert "second" not in opened and ".;" not in said
     file.write_text('[machines.second]\nssh = "second"\nfolder = "lab/x"\nscheduler = "slurm"\n')
     current.reload()
     assert main(["-m", "any", "run", "--", *RAN]) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.browser import notebook_server, tunnels
+from lab.browser import notebook, notebook_server, tunnels
 from lab.ground import liveness
 from lab.ground.errors import LabError
 from lab.ssh import shared
@@ -56,6 +56,13 @@ def test_only_tunnels_that_run_are_listed_and_the_files_of_dead_ones_are_removed
     assert tunnels.read(folder / "elsewhere.json") is None, "it is not for us to use"
 
 
+def test_the_last_words_of_a_tunnel_that_failed_are_said_once(folder, capsys):
+    dead = {**liveness.identify_process(), "started": "another process"}
+    write(folder, "dead", process=dead).with_suffix(".log").write_text("Traceback\nOSError: why\n")
+    assert tunnels.list_open() == [] == tunnels.list_open()
+    assert capsys.readouterr().err == "x-gpu-dead has ended: OSError: why\n"
+
+
 def test_the_next_free_port_is_taken_and_none_that_is_in_use():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -65,6 +72,33 @@ def test_the_next_free_port_is_taken_and_none_that_is_in_use():
             assert used < listening.getsockname()[1] < used + 100
     with pytest.raises(LabError, match="--port"):
         tunnels.listen(65536)
+
+
+def test_an_answer_that_takes_too_long_is_not_taken_for_a_forward_that_is_forbidden(
+    folder, monkeypatch
+):
+    """Then a server would be ended, or made to listen on a port."""
+    monkeypatch.setattr(tunnels, "ANSWER", 0.1)
+    tunnel = tunnels.parse(write(folder, "slow"))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "slow.sock"))
+        listening.listen()
+        assert not notebook.lets_nothing_through(tunnel)
+        assert tunnels.describe_state(tunnel) == "does not answer"
+    (folder / "slow.sock").unlink()
+    assert notebook.lets_nothing_through(tunnel)
+
+
+def test_a_server_that_does_not_say_whether_it_has_kernels_is_left_alone(monkeypatch, tmp_path):
+    server = {"token": "t", "socket": "/s"}
+    ended: list[Path] = []
+    monkeypatch.setattr(notebook_server, "read_server", lambda own: server)
+    monkeypatch.setattr(notebook_server, "wait_for", lambda *arguments: None)
+    monkeypatch.setattr(notebook_server, "request", lambda *arguments: (0, b""))
+    monkeypatch.setattr(notebook_server, "stop", ended.append)
+    with pytest.raises(SystemExit, match="does not answer"):
+        notebook_server.main("start", str(tmp_path), str(tmp_path), "", "yes", "")
+    assert not ended
 
 
 def test_ssh_forwards_a_socket_whose_path_has_characters_of_its_own():

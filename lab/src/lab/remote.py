@@ -51,7 +51,10 @@ class Job:
 
     @property
     def state(self) -> str:
-        """queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown."""
+        """queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown.
+
+        For Slurm also timeout, preempted and the like.
+        """
         return self.seen.state
 
     @property

@@ -64,8 +64,8 @@ def start(
         else:
             tunnels.stop(tunnel)
         raise ForwardingForbidden(
-            f"sshd on {connection.name} forwards neither sockets nor ports, so no browser here"
-            " reaches JupyterLab there (AllowTcpForwarding, DisableForwarding): ask its"
+            f"sshd on {connection.name} forwards neither sockets nor ports, so no browser on this"
+            " computer reaches JupyterLab on it (AllowTcpForwarding, DisableForwarding): ask its"
             " administrator."
         )
     if code != 200:

@@ -27,6 +27,7 @@ Server: TypeAlias = dict[str, Any]
 START = 90  # seconds; a first start on a slow network disk takes long
 ANSWER = 10  # seconds
 LAB = sys.argv[-1]  # how lab commands for this machine begin
+NO_ANSWER = f"JupyterLab does not answer: {LAB} notebook --stop ends it, with its kernels."
 MARK = "LAB_NOTEBOOK"  # the variable by which all its processes are found
 
 
@@ -107,21 +108,23 @@ def start(own: Path, project: Path, data: str, tcp: str) -> Server:
             stdout=log,
             stderr=log,
         )
-    server = {"pid": process.pid, "born": start_time(process.pid), "boot": boot_id()}
-    server |= {"token": token, "kernel": kernel, "time": int(time.time()), "sockets": sockets}
-    server |= address
-    draft = own / "server.json.new"
-    draft.write_text(json.dumps(server))
-    draft.replace(own / "server.json")
     try:
+        server = {"pid": process.pid, "born": start_time(process.pid), "boot": boot_id()}
+        server |= {"token": token, "kernel": kernel, "time": int(time.time()), "sockets": sockets}
+        server |= address
+        draft = own / "server.json.new"
+        draft.write_text(json.dumps(server))
+        draft.replace(own / "server.json")
         wait_for(server, own, START)
         if request(server, "/api/status", "")[0] == 200:
             fail("your Jupyter configuration on the machine disables the token: enable it.")
-        kernels = json.loads(request(server, "/api/kernelspecs", token)[1])["kernelspecs"]
-        if kernel not in kernels:
+        if kernel not in ask(server, "/api/kernelspecs")["kernelspecs"]:
             fail(f"Jupyter does not find the kernel {kernel}: {LAB} setup.")
     except BaseException:
         stop(own)
+        process.kill()  # stop() does not find it before it has begun
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
         raise
     return server
 
@@ -141,8 +144,16 @@ def find_kernel() -> str:  # noqa: RET503 (fail() does not return)
 
 def list_kernels(server: Server) -> list[Any]:
     """Return the kernels that are running."""
-    kernels: list[Any] = json.loads(request(server, "/api/kernels", server["token"])[1] or "[]")
+    kernels: list[Any] = ask(server, "/api/kernels")
     return kernels
+
+
+def ask(server: Server, path: str) -> Any:
+    """Return what the server says in JSON."""
+    code, body = request(server, path, server["token"])
+    if code != 200:
+        fail(NO_ANSWER)
+    return json.loads(body)
 
 
 def wait_for(server: Server, own: Path, seconds: float) -> None:
@@ -153,7 +164,7 @@ def wait_for(server: Server, own: Path, seconds: float) -> None:
             lines = (own / "log").read_text("utf-8", "replace").strip().splitlines()
             fail(f"JupyterLab did not start: {lines[-1] if lines else 'it does not say why'}")
         if time.monotonic() > deadline:
-            fail(f"JupyterLab does not answer: {LAB} notebook --stop ends it.")
+            fail(NO_ANSWER)
         time.sleep(0.1)
 
 

@@ -1,4 +1,4 @@
-"""The process of one TensorBoard: it runs here, on records that it keeps fetching from the machine.
+"""The process of one TensorBoard: it runs on this computer, on records that it keeps fetching.
 
 TensorBoard has no login, so it never runs on a machine that others use. It ends with lab tunnels
 --close or lab tensorboard --stop, or when nobody has looked at it for IDLE seconds.

@@ -14,12 +14,14 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 from lab.browser import tunnels
 from lab.ground import files
+from lab.ground.errors import LabError
 from lab.ssh import machines
 from lab.ssh.calls import ONLY_SHARED
 from lab.ssh.connection import Connection
@@ -27,6 +29,7 @@ from lab.ssh.framing import MAX_STDERR, PATIENCE, pack_command
 from lab.ssh.ssh_errors import ConnectionLost, SshError
 
 IDLE = 12 * 3600  # seconds without a connection
+START = 60  # seconds until its parent has written its file
 MAX_WAIT = 30  # seconds between two attempts
 LASTING_WAIT = 600  # the same after a lasting error: some machines ban a user who fails five times
 AWAKE = 20  # seconds by which the clocks differ after a sleep
@@ -70,11 +73,16 @@ class Keeper:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
         if self.up.is_set():
             self.connection.cancel(self.socket, self.target)
-        tunnels.remove_files(self.path)
-        os._exit(0)  # a thread may still wait for ssh
+        failed = [one for one in results if isinstance(one, Exception)]
+        if failed:  # its files stay: the cause is in the log
+            with suppress(OSError):
+                traceback.print_exception(failed[0])
+        else:
+            tunnels.remove_files(self.path)
+        os._exit(1 if failed else 0)  # a thread may still wait for ssh
 
     async def keep(self) -> None:
         """Forward, and forward again when that has ended, waiting longer each time."""
@@ -104,6 +112,8 @@ class Keeper:
             return await self.watch(int(self.target.rpartition(":")[2]))
         except SshError as error:
             return error
+        except LabError as error:  # ssh cannot be started now
+            return SshError(str(error))
 
     async def hold(self) -> SshError:
         """Hold a connection through the forward, which ends at once with the shared connection.
@@ -207,12 +217,16 @@ async def wait_until_open(connection: Connection, seconds: float) -> None:
 
 def report_state(state: Path, text: str) -> None:
     """Write the state that lab tunnels shows: "" if all is ok, else what is wrong."""
-    files.write(state, text, durable=False)
+    with suppress(OSError):  # a full disk ends no tunnel
+        files.write(state, text, durable=False)
 
 
 def wait_for_file(path: Path) -> dict[str, Any]:
     """Return the content of this process's file, which its parent is about to write."""
+    deadline = time.monotonic() + START
     while not path.exists():
+        if time.monotonic() > deadline:
+            sys.exit("the command that started this has ended")
         time.sleep(0.01)
     content: dict[str, Any] = files.parse_json(files.read_text(path))
     return content

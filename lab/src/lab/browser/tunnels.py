@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lab.ground import files, liveness, project
 from lab.ground.errors import LabError
+from lab.ground.terminal import print_message
 from lab.ssh import sockets
 from lab.ssh.framing import PATIENCE
 
@@ -59,7 +60,10 @@ def find_file(kind: Kind, machine: str) -> Path:
 
 
 def list_open() -> list[Tunnel]:
-    """Return this user's tunnels on this computer, oldest first; remove the files of dead ones."""
+    """Return this user's tunnels on this computer, oldest first; remove the files of dead ones.
+
+    Say the last words of one that failed.
+    """
     found = []
     with sockets.hold_lock(make_folder() / "lock"):
         for path in make_folder().glob("*.json"):
@@ -69,6 +73,8 @@ def list_open() -> list[Tunnel]:
             if tunnel and is_running(tunnel):
                 found.append(tunnel)
             else:
+                if tunnel and (words := read_last_words(path)):
+                    print_message(f"{tunnel.name} has ended: {words}")
                 remove_files(path)
     return sorted(found, key=lambda tunnel: tunnel.time)
 
@@ -124,9 +130,7 @@ def start(kind: Kind, machine: str, target: str, wanted: int | None, usual: int)
     tunnel, state = read(path), read_state(path)
     if tunnel and (state == "" or (state and kind == "tensorboard")):
         return tunnel
-    log = path.with_suffix(".log")
-    lines = files.read_text(log, "replace").splitlines() if log.exists() else []
-    cause = state or (lines[-1] if lines else "it did not start")
+    cause = state or read_last_words(path) or "it did not start"
     if tunnel:
         stop(tunnel)
     remove_files(path)
@@ -143,6 +147,13 @@ def read_state(path: Path) -> str | None:
     with suppress(OSError):
         return files.read_text(path.with_suffix(".state"))
     return None
+
+
+def read_last_words(path: Path) -> str:
+    """Return the last line that a process has written to its log; "" if there is none."""
+    with suppress(OSError):
+        return "".join(files.read_text(path.with_suffix(".log"), "replace").splitlines()[-1:])
+    return ""
 
 
 def spawn(path: Path, kind: Kind, machine: str, target: str, listening: socket.socket) -> None:
@@ -163,17 +174,22 @@ def spawn(path: Path, kind: Kind, machine: str, target: str, listening: socket.s
         )
     finally:
         os.close(log)
-    content = {
-        "name": make_name(kind, machine),
-        "kind": kind,
-        "project": str(project.root()),
-        "machine": machine,
-        "port": listening.getsockname()[1],
-        "target": target,
-        "time": int(time.time()),
-        "process": liveness.identify_process(process.pid),
-    }
-    files.write(path, json.dumps(content))
+    try:
+        content = {
+            "name": make_name(kind, machine),
+            "kind": kind,
+            "project": str(project.root()),
+            "machine": machine,
+            "port": listening.getsockname()[1],
+            "target": target,
+            "time": int(time.time()),
+            "process": liveness.identify_process(process.pid),
+        }
+        files.write(path, json.dumps(content))
+    except BaseException:  # without its file, nobody would find the process
+        process.kill()
+        process.wait()
+        raise
 
 
 def listen(wanted: int) -> socket.socket:
@@ -232,6 +248,8 @@ def describe_state(tunnel: Tunnel) -> str:
 def request(tunnel: Tunnel, path: str, token: str = "") -> tuple[int, bytes]:
     """Ask the server behind a tunnel; return (code, body), or (0, b"") if there is no answer.
 
+    The code is 408 (HTTP's own for it) if an answer may only take longer.
+
     Jupyter is asked through the tunnel's socket in our own folder, where nobody else can listen.
     """
     client = http.client.HTTPConnection("127.0.0.1", tunnel.port, timeout=ANSWER)
@@ -243,6 +261,8 @@ def request(tunnel: Tunnel, path: str, token: str = "") -> tuple[int, bytes]:
         client.request("GET", path, headers={"Authorization": f"token {token}"} if token else {})
         answer = client.getresponse()
         return answer.status, answer.read(MAX_ANSWER)
+    except TimeoutError:
+        return 408, b""
     except (OSError, ValueError, http.client.HTTPException):
         return 0, b""
     finally:

@@ -162,15 +162,16 @@ def start_where_asked(
     from lab.jobs import choice, launch
 
     plain = [machine for machine in known.values() if not machine.scheduler]
-    others = ", ".join(name for name, machine in known.items() if machine.scheduler)
-    not_asked = f"Slurm has its own queue: choose {others} with -m." if others else ""
+    others = [name for name, machine in known.items() if machine.scheduler]
+    choice_of = f"one of {', '.join(others)}" if len(others) > 1 else "".join(others)
+    not_asked = f"Slurm has its own queue: choose {choice_of} with -m." if others else ""
     if not plain:
         raise UsageError(f"-m any: {not_asked}")
     try:
         wanted = launch.check_gpus(args.gpus)
         connection, job = choice.start_on_any(plain, wanted, args.queue, start)
     except choice.NoneFree as error:
-        raise choice.NoneFree(f"{error}; {not_asked}" if others else str(error)) from None
+        raise choice.NoneFree(f"{error} {not_asked}" if others else str(error)) from None
     announce(connection.machine)
     return connection, job
 
@@ -204,7 +205,8 @@ def follow(connection: "Connection", id: str, last: int | None = None) -> None:
         jobs.write_logs(connection, id, write_bytes, follow=True, last=last, retry=retry)
     except KeyboardInterrupt:
         lab, short = connection.machine.lab, id[-4:]
-        print_message(f"\nthe job goes on: {lab} logs -f {short}; to end it: {lab} stop {short}")
+        how = f"{lab} logs -f {short}; to end it: {lab} stop {short}"
+        print_message(f"\nthe job is still running: {how}")
         raise SystemExit(130) from None
 
 
@@ -281,8 +283,8 @@ def sync_working_copy(args: argparse.Namespace) -> None:
     print(f"work/ on {connection.name}: {synced.state}")
     for ref in synced.edits:
         branch = f"{connection.machine.lab} sync --back"
-        name = connection.name
-        print(f"edits made on {name} are saved here: git show {ref}; as a branch: {branch}")
+        saved = f"edits made on {connection.name} are saved on this computer"
+        print(f"{saved}: git show {ref}; as a branch: {branch}")
 
 
 def add_shell_arguments(parser: CommandParser) -> None:

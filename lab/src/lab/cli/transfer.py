@@ -59,21 +59,33 @@ def watch(connection: "Connection", names: list[str], models: bool) -> int:
     from lab.transfer import fetch, report
 
     interval = min(10.0, PATIENCE)  # seconds
-    worst, reported = 0, ""
+    code, reported = 0, ""
     while True:
         try:
             # before the fetch, which then brings what a job wrote last
-            listed = jobs.list_jobs(connection)
-            going = any(not job.ended and job.id in (names or [job.id]) for job in listed)
+            unended = {job.id for job in jobs.list_jobs(connection) if not job.ended}
             brought = fetch.fetch(connection, names, models)
+            going = any(is_going(name, unended) for name in names) if names else bool(unended)
             if brought.files or not going:
-                worst = report.print_report(connection, brought)
+                code = report.print_report(connection, brought)
             reported = ""
         except SshError as lost:
             going, reported = True, report_lost_connection(lost, reported)
         if not going:
-            return worst
+            return code
         time.sleep(interval)
+
+
+def is_going(name: str, unended: set[str]) -> bool:
+    """Tell whether a job, or a run that was fetched, has not ended; `unended`: the jobs."""
+    from lab.ground import project
+    from lab.runs import reading
+
+    record = reading.read_json(project.runs_folder() / name / "run.json")
+    job = reading.get_text(reading.get_dict(record, "job"), "lab")
+    if record and not job:  # started in lab shell, say
+        return reading.get_state(record) in ("RUNNING", "UNKNOWN")
+    return (job or name) in unended
 
 
 def add_dataset_arguments(parser: CommandParser) -> None:

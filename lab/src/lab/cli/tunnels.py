@@ -69,8 +69,8 @@ def open_notebook(args: argparse.Namespace) -> None:
     if not server.started:
         print_message("it was already running")
     url = notebook.format_url(server, tunnel)
-    stop = f"{connection.machine.lab} notebook --stop"
-    print_message(f"it goes on without this terminal; {stop} ends it, with its kernels")
+    stop = f"{connection.machine.lab} notebook --stop ends it, with its kernels"
+    print_message(f"it keeps running when this terminal is closed; {stop}")
     show_address(url, tunnel, args, notebook.PORT, notebook.write_page)
 
 
@@ -96,7 +96,7 @@ def open_tensorboard(args: argparse.Namespace) -> None:
         print_message(
             f"the records of {machine} are fetched as they grow, into {project.relative(folder)}/"
         )
-    print_message("it goes on without this terminal; lab tensorboard --stop ends it")
+    print_message("it keeps running when this terminal is closed; lab tensorboard --stop ends it")
     show_address(f"http://127.0.0.1:{tunnel.port}/", tunnel, args, 6006)
 
 

@@ -34,9 +34,9 @@ def judge(local: Facts, remote: Facts | None) -> list[Check]:
     checks = [*check_programs(local, remote), *check_environment(local, remote)]
     checks += check_local(local)
     if remote is not None:
-        by_slurm = "slurm" in remote
-        checks += check_cluster(remote) if by_slurm else check_gpus(remote)
-        checks += [*check_disks(remote), *check_clock(remote), check_index(local, remote)]
+        by_slurm, lab = "slurm" in remote, first_line(local, "lab")
+        checks += check_cluster(remote, lab) if by_slurm else check_gpus(remote)
+        checks += [*check_disks(remote, lab), *check_clock(remote), check_index(local, remote)]
         checks += [] if by_slurm else check_sessions(local, remote)
     return [*checks, check_dataset(local, remote)]
 
@@ -126,9 +126,10 @@ def check_environment(local: Facts, remote: Facts | None) -> list[Check]:
     if remote_state == FAILED:
         causes.append(f"the machine has no environment for this lock: {set_up}")
         remote_state, fix = WARNING, "setup"  # the next job would make it, too
-    checks = [
-        Check("environment", *sides, worst([local_state, remote_state]), "; ".join(causes), fix)
-    ]
+    verdict = worst([local_state, remote_state])
+    checks = [Check("environment", *sides, verdict, "; ".join(causes), fix)]
+    if "no lock" in local:
+        checks = [Check("lock", "not usable", "", FAILED, first_line(local, "no lock"))]
     if remote is not None:
         copies: dict[str, tuple[str, Verdict]] = {
             "yes": ("present", OK),
@@ -222,6 +223,8 @@ def check_dataset(local: Facts, remote: Facts | None) -> Check:
     """Compare the project's dataset on both sides: hash of the manifest, files, bytes."""
     name = first_line(local, "dataset name")
     mine, theirs = parse_contents(local), parse_contents(remote)
+    if "no data" in local:
+        return Check(f"data {name}", "", theirs.summary, FAILED, first_line(local, "no data"))
     verdict, advice = judge_dataset(name, mine, theirs, first_line(local, "lab"))
     return Check(f"data {name}", mine.summary, theirs.summary, verdict, advice)
 
@@ -239,7 +242,7 @@ def judge_dataset(name: str, mine: Contents, theirs: Contents, lab: str) -> tupl
     if mine.manifest != theirs.manifest:
         return WARNING, f"the machine has a different dataset named {name}: rename one of the two"
     if not theirs.files or not mine.files:
-        return UNKNOWN, "there are too many files to count in 8 s"
+        return UNKNOWN, "not all of its files could be counted in 8 s"
     if mine.files != theirs.files:
         cause = f"the machine's {name} has the same manifest, but missing, extra or truncated files"
         return WARNING, f"{cause}: {lab} push-data {name}"

@@ -18,9 +18,11 @@ QUOTA = re.compile(r"(\d{1,15}) (\d{1,15}) (\d{1,15}) (\d{1,15})")
 PARTITION = re.compile(r"(\S{1,60}) (\d{1,7}) (\d{1,7}) (\d{1,7}) (\d{1,7}) (\S{1,30})")
 
 
-def check_cluster(remote: Facts) -> list[Check]:
+def check_cluster(remote: Facts, lab: str) -> list[Check]:
     """Check that Slurm answers; show free and total GPUs of each partition, and the limits."""
     version = first_line(remote, "slurm")
+    if version == "?" and "partitions" not in remote:  # it hung
+        return [Check("Slurm", "", "?", UNKNOWN)]
     if version == "?":
         advice = "there is no sbatch: ssh in machines.toml has to name a login node of the cluster"
         return [Check("Slurm", "", "missing", FAILED, advice)]
@@ -38,7 +40,7 @@ def check_cluster(remote: Facts) -> list[Check]:
         advice = "no GPU is free now: a job waits in the queue, lab jobs says why" if busy else ""
         verdict = WARNING if busy else OK
         checks.append(Check(f"partition {name}", "", text, verdict, advice))
-    return [*checks, check_limits(remote.get("limits", [])), check_folder_quota(remote)]
+    return [*checks, check_limits(remote.get("limits", [])), check_folder_quota(remote, lab)]
 
 
 def check_limits(lines: list[str]) -> Check:
@@ -49,7 +51,7 @@ def check_limits(lines: list[str]) -> Check:
     return Check("limits", "", "; ".join(known) or "none known, no accounting", OK)
 
 
-def check_folder_quota(remote: Facts) -> Check:
+def check_folder_quota(remote: Facts, lab: str) -> Check:
     """Check the user's quota on the disk of folder, in bytes and inodes."""
     said = first_line(remote, "folder_quota")
     found = QUOTA.fullmatch(said)
@@ -61,6 +63,7 @@ def check_folder_quota(remote: Facts) -> Check:
     used = max(size / limit if limit else 0, inodes / inode_limit if inode_limit else 0)
     verdict = FAILED if used >= 1 else WARNING if used > 0.95 else OK
     room = ", ".join(words) or "no limit"
-    fix = "remove old jobs/ and envs/ of the project, or ask for more room"
-    advice = "" if verdict == OK else f"the quota on the disk of folder is used up ({room}): {fix}"
+    fix = f"{lab} clean removes what is no longer needed; or ask for more room"
+    state = "used up" if used >= 1 else "nearly used up"
+    advice = "" if verdict == OK else f"the quota on the disk of folder is {state} ({room}): {fix}"
     return Check("quota of folder", "", room, verdict, advice)

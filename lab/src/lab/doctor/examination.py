@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, redirect_stdout, suppress
 from pathlib import Path
+from typing import Any
 
 from lab.doctor import checks
 from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first_line, parse_facts
@@ -25,11 +26,11 @@ from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine, NoMachine
 from lab.ssh.options import resolve
 from lab.ssh.several import ask_all
-from lab.ssh.ssh_errors import HostKeyChanged, HostKeyUnknown, SshError
+from lab.ssh.ssh_errors import AnswerTimeout, HostKeyChanged, HostKeyUnknown
 from lab.workcopy import workspace
 
 MAX_BYTES = 4 << 20  # of the machine's answers
-TIMEOUT = 60  # seconds for the machine's answers; later ones are unknown
+TIMEOUT = 60  # seconds for the answers to a script; later ones are unknown
 COUNT_TIMEOUT = 8  # seconds to count the files of the dataset
 PROGRAMS = {"ssh": "-V", "git": "--version", "rsync": "--version", "uv": "--version"}
 
@@ -53,6 +54,9 @@ def examine(machine: Machine, local: Facts | None = None) -> list[Check]:
         connection = Connection(machine)
     except LabError as error:
         local["socket"] = [str(error)]
+        return checks.judge(local, None)
+    except OSError as error:
+        local["socket"] = [f"{error.filename}: {error.strerror}"]
         return checks.judge(local, None)
     local["socket"] = ["ok"]
     remote, found = reach_machine(connection, local)
@@ -92,48 +96,59 @@ def collect_remote_facts(connection: Connection, local: Facts) -> tuple[Facts, f
 
     One more fact is "difference": that of the clocks, in seconds, and how accurate it is.
     """
-    pieces: list[bytes] = []
-    times: list[float] = []
-    gather = answers.gather(connection.name, pieces, MAX_BYTES)
-
-    def receive(piece: bytes) -> None:
-        times.append(time.time())
-        gather(piece)
-
     began = time.time()
-    try:
-        connection.run(
-            "facts.sh",
-            receive=receive,
-            within=TIMEOUT,
-            environment=first_line(local, "environment"),
-            torch=first_line(local, "torch wanted"),
-            dataset=first_line(local, "dataset name"),
-            term=first_line(local, "term"),
-            default_index=lock.find_default_index(),
-        )
-    except SshError:
-        if time.time() < began + TIMEOUT:
-            raise  # later, a disk or driver hangs, and not even the script's time-outs end that
-    remote = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
-    answered = next((at for at, piece in zip(times, pieces, strict=True) if piece), time.time())
+    remote, answered = ask(
+        connection,
+        "facts.sh",
+        environment=first_line(local, "environment"),
+        torch=first_line(local, "torch wanted"),
+        dataset=first_line(local, "dataset name"),
+        term=first_line(local, "term"),
+        default_index=lock.find_default_index(),
+    )
     with suppress(ValueError):  # of a date without %N
         difference = float(first_line(remote, "clock")) - (began + answered) / 2
         remote["difference"] = [f"{difference} {(answered - began) / 2}"]
     if connection.machine.scheduler:
-        remote |= parse_facts(connection.run("cluster_facts.sh", within=TIMEOUT))
+        remote |= {"slurm": [], **ask(connection, "cluster_facts.sh")[0]}
     return remote, 1000 * (answered - began)
+
+
+def ask(connection: Connection, script: str, **variables: Any) -> tuple[Facts, float]:
+    """Return what the machine answers in TIMEOUT seconds, and when it told its clock.
+
+    A disk or driver may hang so that not even the script's own time-outs end that.
+    """
+    pieces: list[bytes] = []
+    times: list[float] = []  # more than one, if the connection was lost and all is asked again
+    gather = answers.gather(connection.name, pieces, MAX_BYTES)
+
+    def receive(piece: bytes) -> None:
+        if piece.startswith(b"clock:"):
+            times.append(time.time())
+        gather(piece)
+
+    with suppress(AnswerTimeout):
+        connection.run(script, receive=receive, within=TIMEOUT, **variables)
+    facts = parse_facts(b"".join(pieces).decode("utf-8", "replace"))
+    return facts, times[-1] if times else time.time()
 
 
 def collect_local_facts() -> Facts:
     """Return the facts of this computer."""
+    facts = {name: [get_version(name, option)] for name, option in PROGRAMS.items()}
+    text, digest, python = b"", "", project.python()
     try:
         text = files.read(project.lock_file())
+        digest = hashlib.sha256(text).hexdigest()
+    except FileNotFoundError:
+        facts["no lock"] = [f"there is no {project.lock_file().name}: lab lock"]
     except OSError as error:
-        raise LabError(f"{error.filename}: {error.strerror}.") from None
-    digest = hashlib.sha256(text).hexdigest()
-    python = project.python()
-    facts = {name: [get_version(name, option)] for name, option in PROGRAMS.items()}
+        facts["no lock"] = [f"{project.lock_file().name}: {error.strerror}"]
+    try:
+        facts["dataset"] = measure_dataset(project.data_folder() / project.default_dataset())
+    except LabError as error:
+        facts["no data"] = [str(error)]
     facts |= {
         "python3": [sys.version.split()[0]],
         "environment": [f"{python}-{digest[:12]}"],
@@ -142,7 +157,6 @@ def collect_local_facts() -> Facts:
         "torch": read_torch_build(),
         "busy ports": [str(port) for port in ssh_config.PORTS if not is_free(port)],
         "dataset name": [project.default_dataset()],
-        "dataset": measure_dataset(project.data_folder() / project.default_dataset()),
     }
     if os.environ.get("TERM", "dumb") != "dumb":
         facts["term"] = [os.environ["TERM"]]
@@ -179,9 +193,10 @@ def is_up_to_date(wanted: dict[str, str]) -> str:
 
 def read_torch_build() -> list[str]:
     """Return the lines of torch's version.py that describe its build."""
-    for path in (project.root() / ".venv").glob("lib/python*/site-packages/torch/version.py"):
-        lines = files.read_text(path, "replace").splitlines()
-        return [line for line in lines if line.startswith(("__version__", "cuda", "hip"))]
+    with suppress(OSError):
+        for path in (project.root() / ".venv").glob("lib/python*/site-packages/torch/version.py"):
+            lines = files.read_text(path, "replace").splitlines()
+            return [line for line in lines if line.startswith(("__version__", "cuda", "hip"))]
     return []
 
 
@@ -208,7 +223,10 @@ def measure_dataset(folder: Path) -> list[str]:
         skipped = ("models", "manifest.json") if own else ()
         folders[:] = [one for one in folders if not one.startswith(".") and one not in skipped]
         paths = [Path(parent, one) for one in names if one[0] != "." and one not in skipped]
-        sizes += [path.stat().st_size for path in paths if path.is_file()]
+        try:
+            sizes += [path.stat().st_size for path in paths if path.is_file()]
+        except OSError:  # not permitted, or removed meanwhile
+            return [manifest]
         if time.monotonic() > deadline:
             return [manifest]
     return [manifest, f"{len(sizes)} {sum(sizes)}"]
@@ -218,9 +236,6 @@ def fix(machine: Machine, found: list[Check]) -> list[str]:
     """Fix what needs no root; return a line for each attempt."""
     connection = Connection(machine)
     wanted = {check.fix for check in found}
-    if "reconnect" in wanted:
-        connection.close()  # a connection that hangs would be used again
-        return ["the connection was closed; the next command opens a new one"]
     lines = []
     if "linger" in wanted:
         lines.append(try_fix("at logout", lambda: connection.run("fix.sh", what="linger")))
@@ -244,4 +259,6 @@ def try_fix(name: str, step: Callable[[], object]) -> str:
 def send_terminal(connection: Connection) -> None:
     """Send the description of this terminal, for programs on the machine."""
     described = subprocess.run(["infocmp", "-x"], capture_output=True, check=False).stdout
+    if not described:
+        raise LabError("infocmp on this computer does not know it either.")
     connection.run("fix.sh", what="terminal", stdin=described)

@@ -19,7 +19,7 @@ MAX_LINE, MAX_LINES = 500, 300  # characters of a line, lines of a fact: facts.s
 SEVERITY = [OK, UNKNOWN, WARNING, FAILED]
 
 
-Fix: TypeAlias = Literal["", "reconnect", "linger", "terminal", "setup"]
+Fix: TypeAlias = Literal["", "linger", "terminal", "setup"]
 
 
 class Check(NamedTuple):

@@ -52,11 +52,11 @@ def check_gpus(remote: Facts) -> list[Check]:
     return [Check("GPUs", "", count, WARNING if busy else UNKNOWN, advice), *checks]
 
 
-def check_disks(remote: Facts) -> list[Check]:
+def check_disks(remote: Facts, lab: str) -> list[Check]:
     """Check the free space for the project and its data, and the quota if there is one."""
     checks = [
-        check_disk("disk", remote.get("disk", []), first_line(remote, "folder"), "folder"),
-        check_disk("disk of data", remote.get("data_disk", []), first_line(remote, "data"), "data"),
+        check_disk(name, remote.get(fact, []), first_line(remote, key), key, lab)
+        for name, fact, key in (("disk", "disk", "folder"), ("disk of data", "data_disk", "data"))
     ]
     checks += [check_execution(remote), check_cache(remote), check_room(remote)]
     quota = remote.get("quota", [])
@@ -116,7 +116,7 @@ def check_index(local: Facts, remote: Facts) -> Check:
     return Check("package index", "", "does not answer", WARNING, advice)
 
 
-def check_disk(check: str, lines: list[str], path: str, key: str) -> Check:
+def check_disk(check: str, lines: list[str], path: str, key: str, lab: str) -> Check:
     """Check bytes and inodes of one disk, by what facts.sh says; `key` is that of machines.toml."""
     found = [re.fullmatch(f"({NUMBER}) ({NUMBER})", line) for line in lines[:2]]
     if lines and lines[-1].startswith("not writable"):
@@ -133,7 +133,7 @@ def check_disk(check: str, lines: list[str], path: str, key: str) -> Check:
     if free < 500 * MIB or (inodes and left < 1000):
         verdict = FAILED
     room = f"{free / GIB:.1f} GiB free" + (f", {left} inodes" if inodes else "")
-    fix = "remove old jobs/ and envs/ of the project, or ask for more room"
+    fix = f"{lab} clean removes what is no longer needed; or ask for more room"
     advice = "" if verdict == OK else f"the disk of {path} is nearly full ({room}): {fix}"
     return Check(check, "", room, verdict, advice)
 
@@ -141,7 +141,8 @@ def check_disk(check: str, lines: list[str], path: str, key: str) -> Check:
 def check_quota(lines: list[str]) -> Check:
     """Check what quota -w printed: a number with a star is used up."""
     if any(re.search(r"\d\*", line) for line in lines):
-        advice = "the quota of this user is used up: remove files, or ask for more (quota -s there)"
+        cause = "the quota of this user is used up (quota -s on the machine)"
+        advice = f"{cause}: remove files, or ask for more"
         return Check("quota", "", "used up", FAILED, advice)
     if lines[-1] != "code 0":  # it hung, as when a file server is down
         return Check("quota", "", "?", UNKNOWN)
@@ -185,7 +186,7 @@ def check_logout(kills: str, lingers: str, lab: str) -> Check:
     if kills not in ("yes", "true"):
         return Check("at logout", "", "?", UNKNOWN)
     cause = "logind kills all processes of a user at logout (KillUserProcesses)"
-    advice = f"{cause}: run loginctl enable-linger there, or {lab} doctor --fix"
+    advice = f"{cause}: run loginctl enable-linger on the machine, or {lab} doctor --fix"
     return Check("at logout", "", "jobs are killed", FAILED, advice, "linger")
 
 

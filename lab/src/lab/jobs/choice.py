@@ -1,4 +1,4 @@
-"""lab run -m any: the first machine that has the GPUs free, among those of machines.toml."""
+"""lab run -m any: the first machine with enough free GPUs, among those of machines.toml."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -53,9 +53,9 @@ def start_on_any(
     queue: bool,
     start: Callable[[Connection, bool], Job],
 ) -> tuple[Connection, Job]:
-    """Start a job on the first of these machines that has the GPUs free; return both.
+    """Start a job on the first of these machines with enough free GPUs; return both.
 
-    If none has them free, with `queue` the job waits on the first machine that has that many.
+    If none has, with `queue` the job waits on the first machine that has that many.
     `start` is told whether to wait. An error after which the job may have started is raised at
     once, and no other machine is tried. Raises NoneFree.
     """
@@ -86,4 +86,4 @@ def start_on_any(
     waiting = not queue and any(offer.state == "busy" for offer in offers)
     advice = " lab run -m any --queue waits for some." if waiting else ""
     causes = "; ".join(reason.rstrip(".") for reason in reasons)
-    raise NoneFree(f"no machine has the GPUs free: {causes}.{advice}")
+    raise NoneFree(f"no machine has enough free GPUs: {causes}.{advice}")

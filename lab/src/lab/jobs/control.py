@@ -57,7 +57,8 @@ class Job(NamedTuple):
     """What a machine knows about a job; times in seconds of the machine's clock."""
 
     id: str
-    state: str  # queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown; ENDS
+    # queued, running, finished(CODE), killed(SIGNAL), stopped, lost, unknown; or one of SLURM_ENDS
+    state: str
     detail: str  # what it waits for, or why it is lost
     code: int | None
     seconds: float | None  # that its command has run; None if it never did
@@ -221,9 +222,10 @@ def list_jobs(connection: Connection, limit: int = NEWEST, own: bool = False) ->
     if not own:
         return jobs
     mine = [job for job in jobs if job.own]
-    old = [job for job in mine[: -limit or None] if job.ended] if limit else []
-    found = Listed(job for job in mine if job not in old)
-    found.hidden = len(old)
+    cut = max(len(mine) - limit, 0) if limit else 0
+    unfinished = [job for job in mine[:cut] if not job.ended]
+    found = Listed([*unfinished, *mine[cut:]])
+    found.hidden = cut - len(unfinished)
     return found
 
 
@@ -233,7 +235,7 @@ def get(connection: Connection, id: str) -> Job:
 
 
 def find(connection: Connection, wanted: str | None, own: bool = False) -> str:
-    """Return the id of a job by its id, its name (the newest of several), or an end of the id.
+    """Return the id of a job from that, its beginning or end, or a name (the newest of several).
 
     Without `wanted` it is the newest, of this person and computer if there is one. With `own` only
     theirs count, unless `wanted` is a whole id. Raises JobNotFound unless exactly one matches, or

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,26 +23,45 @@ def run_in_foreground(command: list[str]) -> tuple[int, str] | None:
     None if nobody is at a terminal. It runs in a process group of its own, so that a later Ctrl-C
     does not end what it leaves behind, and has the terminal until it exits.
     """
-    with suppress(OSError), Path("/dev/tty").open("rb") as terminal:
+    with ExitStack() as stack:
+        try:
+            terminal = stack.enter_context(Path("/dev/tty").open("rb")).fileno()
+            is_ours = os.tcgetpgrp(terminal) == os.getpgrp()  # not after a shell's &
+        except OSError:
+            return None
+        if not (is_ours and sys.stdin.isatty() and sys.stderr.isatty()):
+            return None
+        try:
+            code, errors = _run_on_terminal(command, terminal)
+        except OSError as error:
+            raise LabError(f"{command[0]} cannot be started ({error.strerror}).") from None
+    if code == -signal.SIGINT:
+        raise KeyboardInterrupt
+    return code, errors
 
-        def wait(process: "subprocess.Popen[bytes]") -> int:
-            os.tcsetpgrp(terminal.fileno(), process.pid)
+
+def _run_on_terminal(command: list[str], terminal: int) -> tuple[int, str]:
+    """Run a command that has the terminal until it exits; return its exit code and stderr."""
+
+    def wait(process: "subprocess.Popen[bytes]") -> int:
+        try:
+            os.tcsetpgrp(terminal, process.pid)
             os.killpg(process.pid, signal.SIGCONT)  # it may have waited for the terminal
             return process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
 
-        is_ours = os.tcgetpgrp(terminal.fileno()) == os.getpgrp()  # not after a shell's &
-        if is_ours and sys.stdin.isatty() and sys.stderr.isatty():
-            ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-            try:
-                # preexec_fn is safe: no other thread runs now
-                code, errors = _run_silently(command, wait, preexec_fn=os.setpgrp)
-            finally:
-                os.tcsetpgrp(terminal.fileno(), os.getpgrp())
-                signal.signal(signal.SIGTTOU, ignored)
-            if code == -signal.SIGINT:
-                raise KeyboardInterrupt
-            return code, errors
-    return None
+    ignored = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        # preexec_fn is safe: no other thread runs now
+        return _run_silently(command, wait, preexec_fn=os.setpgrp)
+    finally:
+        try:
+            os.tcsetpgrp(terminal, os.getpgrp())
+        finally:
+            signal.signal(signal.SIGTTOU, ignored)
 
 
 def run_in_background(command: list[str], patience: float | None) -> tuple[int | None, str]:

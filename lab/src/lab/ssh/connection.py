@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, cast
@@ -22,7 +23,14 @@ from lab.ssh.framing import (
     read_answer,
 )
 from lab.ssh.shared import SharedConnection, wait_for_session
-from lab.ssh.ssh_errors import BadAnswer, NoShell, RemoteError, SessionsInUse, SshError
+from lab.ssh.ssh_errors import (
+    AnswerTimeout,
+    BadAnswer,
+    NoShell,
+    RemoteError,
+    SessionsInUse,
+    SshError,
+)
 
 MAX_SECONDS = 6 * 3600  # seconds that an answer may take if nobody sees it arrive
 
@@ -50,7 +58,7 @@ class Connection(SharedConnection):
 
         Raises RemoteError with the script's own message, SshError, or BadAnswer for output that is
         malformed or too long for memory. SessionsInUse: the server allows no more sessions on the
-        connection, and none became free for a while.
+        connection, and none became free for a while. AnswerTimeout: `within` is over.
         """
         source = assemble_script(script, variables, self.machine)
         if within is None:
@@ -78,7 +86,9 @@ class Connection(SharedConnection):
                 break
             except (NoShell, SessionsInUse):
                 raise
-            except SshError:
+            except SshError as error:
+                if isinstance(error, AnswerTimeout) and self.answers():
+                    raise  # the machine hangs, not the connection, which others use
                 self.give_up()
                 if last_attempt:
                     raise
@@ -157,6 +167,7 @@ class Connection(SharedConnection):
         command = self.ssh_command("-T", *options)
         command.append(pack_command(frame_script(source, mark, whole)))
         content, file = (stdin, None) if isinstance(stdin, bytes) else (b"", stdin)
+        began = time.monotonic()
         try:
             process = subprocess.Popen(
                 command,
@@ -173,6 +184,7 @@ class Connection(SharedConnection):
         with stdout, errors:
             try:
                 code, stderr = read_answer(stdout, errors, mark.encode(), pass_on, within)
+                late = time.monotonic() - began >= within
                 shell = None if code is not None or begun else _wait_briefly(process)
             except BadFrame:
                 raise BadAnswer(self.name, "the output of a script") from None
@@ -185,6 +197,9 @@ class Connection(SharedConnection):
                 " start-up files, such as ~/.bashrc, call exec or exit? Let it do so only in a"
                 " terminal: case $- in *i*) exec zsh ;; esac"
             )
+        if code is None and late:
+            advice = f"{self.machine.lab} doctor says what is wrong"
+            raise AnswerTimeout(f"{self.name}: no answer within {within:g} s: {advice}.")
         if code is None:
             raise self.explain(stderr)
         return code, stderr

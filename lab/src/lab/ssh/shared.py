@@ -128,6 +128,8 @@ class SharedConnection:
         else:
             raise ConnectionLost(f"{self.name}: the machine does not answer: is the network slow?")
         with self._hold_lock():
+            if self.is_open():  # another lab login has opened it meanwhile
+                return
             if command := self.gateway.open_command():
                 with hold_lock(self.gateway.socket.with_suffix(".gate-lock")):
                     if not self.gateway.is_open():  # no other lab login has opened it meanwhile

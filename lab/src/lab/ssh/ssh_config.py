@@ -121,8 +121,8 @@ def is_known(machine: Machine) -> bool:
 def install() -> list[str]:
     """Make ssh know every machine of the project; return what was done, line by line.
 
-    Raises LabError if a file cannot be written, ssh still does not know the machines, or another
-    folder of a project with this name has written other ones.
+    Raises LabError if a file cannot be written, ssh still does not know the machines, or a project
+    of the same name in another folder has installed different machines.
     """
     known_machines = machines.read_all()
     if not known_machines:

@@ -18,6 +18,10 @@ class ConnectionLost(SshError):
     """The connection ended or went silent: what happened on the machine is not known."""
 
 
+class AnswerTimeout(SshError):
+    """The answer was not complete in the time that the call may take."""
+
+
 class HostUnreachable(SshError):
     """The machine or its gateway does not answer, or its name is not known."""
 
@@ -160,7 +164,7 @@ CAUSES = [
     Cause(
         r"Connection refused|No route to host|unreachable|timed out|banner exchange",
         HostUnreachable,
-        "{hop} cannot be reached ({line}): is it up, and the network or VPN?",
+        "{hop} cannot be reached ({line}): is it up, and are you on its network or VPN?",
     ),
 ]
 

@@ -19,6 +19,7 @@ from lab.ssh.calls import ONLY_SHARED, run_in_background
 from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
 from lab.ssh.machines import Machine
+from lab.ssh.sockets import hold_lock
 
 OPTIONS = "reconnect,ServerAliveInterval=15,ServerAliveCountMax=3,idmap=user"
 INSTALL = {
@@ -49,6 +50,12 @@ def mount(connection: Connection, point: Path) -> str:
 
     Raises LabError if sshfs is missing, the folder is not empty, or git would add it to snapshots.
     """
+    with hold_lock(connection.socket.with_suffix(".mount-lock")):
+        return _mount(connection, point)
+
+
+def _mount(connection: Connection, point: Path) -> str:
+    """Mount it, unless it is mounted."""
     name = project.relative(point)
     if point in list_mounts():
         if is_responsive(point):

@@ -34,7 +34,7 @@ class Synced(NamedTuple):
     """What happened to the working copy."""
 
     state: str  # made, synced, unchanged, or saved by bring_back
-    edits: list[str]  # the refs under which remote edits have just been saved here
+    edits: list[str]  # the refs under which remote edits have just been saved in this repository
 
 
 def sync(connection: Connection, back: bool = False) -> Synced:
@@ -120,7 +120,7 @@ def setup(connection: Connection) -> None:
     synced = sync(connection)
     print_text(f"  {'done':<8} {'code':<12} work/ {synced.state}")
     for ref in synced.edits:
-        print_text(f"           remote edits are saved here as {ref}")
+        print_text(f"           remote edits are saved on this computer as {ref}")
     variables: dict[str, Any] = {
         "project": git.prefix(),
         "plain": os.environ.get("NO_COLOR", ""),

@@ -1,0 +1,26 @@
+"""lab mount: what one command has mounted, no other one undoes."""
+
+from contextlib import contextmanager
+
+from lab.ssh.connection import Connection
+from lab.ssh.machines import Machine
+from lab.workcopy import mount
+
+
+def test_a_second_mount_waits_for_the_first_and_leaves_it_alone(project, tmp_path, monkeypatch):
+    point, mounted = tmp_path / "point", []
+
+    @contextmanager
+    def wait_for_the_first(path):
+        mounted.append(point)
+        yield
+
+    def fail(*arguments, **options):
+        raise AssertionError("it is mounted already")
+
+    monkeypatch.setattr(mount, "hold_lock", wait_for_the_first, raising=False)
+    monkeypatch.setattr(mount, "list_mounts", lambda: mounted)
+    monkeypatch.setattr(mount, "is_responsive", lambda point: True)
+    monkeypatch.setattr(mount.shutil, "which", fail)
+    said = mount.mount(Connection(Machine("gpu", ssh="worker", folder="x")), point)
+    assert said.endswith("is already mounted")
