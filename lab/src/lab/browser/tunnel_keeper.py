@@ -166,10 +166,11 @@ class Keeper:
         Return after IDLE seconds without use, or when the file is gone by which lab finds this
         process.
         """
+        offset = time.time() - time.monotonic()
         while time.monotonic() - self.used < IDLE and self.path.exists():
-            before = time.time() - time.monotonic()
             await asyncio.sleep(2)
-            if time.time() - time.monotonic() - before > AWAKE and self.up.is_set():
+            before, offset = offset, time.time() - time.monotonic()
+            if offset - before > AWAKE and self.up.is_set():
                 answers = await asyncio.to_thread(self.connection.answers, AFTER_SLEEP)
                 if not answers:
                     await asyncio.to_thread(self.connection.give_up)

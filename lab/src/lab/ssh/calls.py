@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,7 +46,8 @@ def _run_on_terminal(command: list[str], terminal: int) -> tuple[int, str]:
     def wait(process: "subprocess.Popen[bytes]") -> int:
         try:
             os.tcsetpgrp(terminal, process.pid)
-            os.killpg(process.pid, signal.SIGCONT)  # it may have waited for the terminal
+            with suppress(OSError):  # it has ended
+                os.killpg(process.pid, signal.SIGCONT)  # it may have waited for the terminal
             return process.wait()
         except BaseException:
             process.kill()
