@@ -14,12 +14,14 @@ own=$ours/j$(checksum_of "$hostname:$folder $owner") # a short path, for its soc
 session=$(session_name notebook)
 # not as a file: the one in work/ may be of another version
 (
+    entered=''
     if [ "$action" = start ]; then # the kernels have what jobs have
         [ -z "$prelude" ] || write_scripts
-        enter_machine "${scripts_folder:-}" || fail "$prelude_says"
+        run_prelude "${scripts_folder:-}" || fail "$prelude_says"
     fi
     umask "${login_umask:-$(umask)}" # the kernels are the user's
-    printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$own" "$folder" "$data" "$tcp" "$given" "$lab"
+    set -- "$action" "$own" "$folder" "$data" "$tcp" "$given" "$lab"
+    printf '%s\n' "$program" | (eval "$entered" && exec .venv/bin/python -I - "$@")
 ) || exit 1
 has tmux || exit 0 # tmux shows the messages; Jupyter itself does not need it
 if [ "$action" = stop ]; then

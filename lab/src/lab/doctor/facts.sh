@@ -4,7 +4,10 @@
 # Comments stand on lines of their own, which are not sent: all of this has to fit into one packet.
 # Needs: places.sh environment.sh gpus.sh room.sh
 
+# the script's own variables keep their values
+set -- "$folder" "$data" "$ours" "$hostname" "$environment" "$torch" "$dataset" "$term" "${default_index:-}"
 eval "$exports"
+folder=$1 data=$2 ours=$3 hostname=$4 environment=$5 torch=$6 dataset=$7 term=$8 default_index=$9
 
 printf 'clock:\n %s\n' "$(date +%s.%N)"
 

@@ -91,8 +91,8 @@ if ! environment_ready; then
     fi
 fi
 if_stopped
+set --
 if [ -n "$gpus" ]; then # on a machine without GPUs these stay unset
-    CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
-    export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
+    set -- CUDA_DEVICE_ORDER=PCI_BUS_ID "CUDA_VISIBLE_DEVICES=$chosen"
 fi
-run_command
+run_command "$@"

@@ -28,7 +28,7 @@ make_environment() {
     exec 9>&- # it may take minutes
     mkdir -p "$folder/envs"
     (
-        enter_machine "$job" || { echo "$prelude_says" && exit 1; }
+        run_prelude "$job" || { echo "$prelude_says" && exit 1; }
         flock 7
         environment_ready || bootstrap "$code" --source "$folder/work/$project" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock" >>"$job/output.log" 2>&1 </dev/null

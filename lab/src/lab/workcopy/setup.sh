@@ -26,10 +26,14 @@ fi
 if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
 find_environment .
 exec 8>&2 2>&1 # what the prelude prints is shown
-enter_machine "$scripts_folder"
-entered=$?
+run_prelude "$scripts_folder"
+code=$?
 exec 2>&8 8>&-
-[ $entered = 0 ] || fail "$prelude_says"
+[ $code = 0 ] || fail "$prelude_says"
+# what follows needs these variables; those that this script uses keep their values
+set -- "$entered" "$folder" "$hostname" "$lab" "$python" "$environment" "$lock_file" "$brought" "${default_index:-}"
+eval "$entered"
+entered=$1 folder=$2 hostname=$3 lab=$4 python=$5 environment=$6 lock_file=$7 brought=$8 default_index=$9
 exec 7>>"$folder/envs/.lock"
 flock 7
 python_is_new_enough || has uv ||
