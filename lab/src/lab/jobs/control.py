@@ -25,6 +25,7 @@ GPUS = re.compile(r"[0-9]{1,4}(,[0-9]{1,4}){0,99}")
 BEGAN = re.compile(r"[0-9]{1,12}")  # seconds of the machine's clock
 GOES_ON = 78  # exit code of slurm_follow.sh: a minute is over, and the job has not ended
 COLUMNS = ("job", "state", "waited", "time", "gpu", "by", "what")
+GOING = ("queued", "running", "unknown")  # the states of a job that has not ended
 # Why a job that has not ended has no process.
 GONE = {
     "no": "its runner was killed",
@@ -66,7 +67,7 @@ class Job(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        return self.state not in ("queued", "running", "unknown")
+        return self.state not in GOING
 
     @property
     def own(self) -> bool:
@@ -139,7 +140,10 @@ def _parse_line(line: str, now: int) -> Job:
     written_in = spec.get("format")
     if isinstance(written_in, int) and written_in > job_format.FORMAT:
         state, detail = "unknown", "started by a newer lab: run lab update"
-    if state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
+    if fields["wrote"] == "?" and state not in GOING:
+        left = "lab fetch brings what it left in its checkout"
+        detail = f"{detail}; {left}" if detail else left
+    elif state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
         left = count_files(parse_number(fields["wrote"]))
         detail = f"left {left} in its checkout: lab fetch brings them"
     if state.startswith(("finished", "killed")) and fields["phase"].startswith("queued"):
