@@ -86,13 +86,21 @@ my_turn() {
     return 1
 }
 
+mark_gpus() { # writes whose they are, of all of chosen or, if that fails, of none
+    set --
+    for index in $(echo "$chosen" | tr , ' '); do set -- "$@" "$ours/gpu-$hostname-$index"; done
+    for mark; do
+        echo "$$ $boot $born $id" >"$mark" && continue
+        why="$ours on $hostname cannot be written"
+        rm -f "$@"
+        return 1
+    done 2>/dev/null
+}
+
 take_gpus() { # under a lock, so that two jobs do not take the same ones
     exec 8>>"$ours/gpus.lock"
     flock 8
-    choose_gpus && my_turn && for index in $(echo "$chosen" | tr , ' '); do
-        echo "$$ $boot $born $id" >"$ours/gpu-$hostname-$index" ||
-            { why="$ours on $hostname cannot be written"; false; }
-    done && rm -f "$ours/waits-$hostname/$id"
+    choose_gpus && my_turn && mark_gpus && rm -f "$ours/waits-$hostname/$id"
     result=$?
     exec 8>&-
     return $result
