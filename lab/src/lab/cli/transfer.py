@@ -64,7 +64,9 @@ def watch(connection: "Connection", names: list[str], models: bool) -> int:
         try:
             # before the fetch, which then brings what a job wrote last
             listed = jobs.list_jobs(connection)
-            going = any(not job.ended and job.id in (names or [job.id]) for job in listed)
+            going = any(
+                not job.ended and job.readable and job.id in (names or [job.id]) for job in listed
+            )
             brought = fetch.fetch(connection, names, models)
             if brought.files or not going:
                 worst = report.print_report(connection, brought)
