@@ -1,14 +1,21 @@
 # Decides which GPUs a job gets, and when: first come, first served among all jobs of this account on this machine. For
 # runner.sh and free_gpus.sh, after jobs.sh and gpus.sh. Variables: id, gpus, born (of the process that asks).
 
-# decide_number: if gpus is "some", sets it to 1, or to '' if the machine has no GPU
+# decide_number: if gpus is "some", sets it to 1, or to '' if the machine has no GPU, and why if nvidia-smi failed
 decide_number() {
+    why=''
     [ "$gpus" = some ] || return 0
     listed=$(smi --query-gpu=index)
-    case $? in
+    code=$?
+    case $code in
     0) gpus=${listed:+1} ;;
     124 | 137) gpus=1 ;; # nvidia-smi hangs, so there probably are GPUs
-    *) gpus='' ;;
+    *)
+        gpus=''
+        command -v nvidia-smi >/dev/null || return 0
+        why="nvidia-smi on $hostname ended with $code"
+        [ -z "$listed" ] || why="nvidia-smi on $hostname says: $(printf '%s\n' "$listed" | head -n 1)"
+        ;;
     esac
 }
 

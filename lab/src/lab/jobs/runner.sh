@@ -52,6 +52,7 @@ fi
 
 chosen=''
 decide_number
+[ -z "$why" ] || echo "lab: this job runs without a GPU: $why"
 if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
     if [ -n "$queue" ] && ! join_queue; then
         echo "$ours on $hostname cannot be written." >refused
