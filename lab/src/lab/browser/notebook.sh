@@ -1,8 +1,8 @@
 # Starts this project's JupyterLab, reuses the one that runs, or ends it.
-# Variables: project, owner (each user has a server of their own), action (start or stop), tcp (yes: sshd here forwards
-# no sockets), exports, given (yes: exports has some that machines.toml does not give), program (the text of
+# Variables: project, owner (each user has a server of their own), action (start or stop), tcp (yes: sshd on this machine
+# forwards no sockets), exports, given (the names of the variables that --env sets; "": none), program (the text of
 # notebook_server.py, which does the work and prints the answer), and those of runner_scripts.sh.
-# Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh
+# Needs: folders.sh tmux.sh runner_scripts.sh enter_machine.sh
 
 cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
     fail "the project is not on $hostname yet: $lab setup."

@@ -2,7 +2,7 @@
 # Variables: environment (its name in envs/), torch (yes: it is in the lock), dataset, term. The clock comes first, at once. Every
 # question has its own time-out and its own shell, so that none of them spoils another.
 # Comments stand on lines of their own, which are not sent: all of this has to fit into one packet.
-# Needs: places.sh environment.sh gpus.sh room.sh
+# Needs: folders.sh environment.sh gpus.sh room.sh
 
 # the script's own variables keep their values
 set -- "$folder" "$data" "$ours" "$hostname" "$environment" "$torch" "$dataset" "$term" "${default_index:-}"

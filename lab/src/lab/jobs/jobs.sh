@@ -48,7 +48,7 @@ describe() {
             phase = read_line("phase")
             split(read_line("pid"), words, " ")
             start = words[1] words[3] words[4] ~ /[^0-9]/ ? "" : words[4]
-            if (!exists) { # it ran by Slurm
+            if (!exists) { # Slurm ran it
                 read_numbers("submitted")
                 start = words[1]
                 if (exists && !is_there("began.1")) phase = "queued"

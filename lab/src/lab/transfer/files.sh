@@ -3,7 +3,7 @@
 # Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
 # every file "KIND TYPE SIZE TIME PATH": KIND is runs, data or jobs, PATH is relative to that folder. TYPE d: a
 # folder that cannot be read.
-# Needs: places.sh jobs.sh left_files.sh
+# Needs: folders.sh jobs.sh left_files.sh
 
 printf '%s\0' "$folder/runs" "$data" "$(rsync --version 2>/dev/null | head -n 1)"
 cd "$folder/runs" 2>/dev/null || exit 0

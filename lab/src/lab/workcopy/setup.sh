@@ -1,7 +1,7 @@
-# Creates what the project needs beside its code: folders, environment, kernel. Variables: project,
-# plain (NO_COLOR of the laptop), brought (yes: the wheels have just been brought). Prints the table of bootstrap.py.
+# Creates what the project needs beside its code: folders, environment, kernel. Variables: project, plain (NO_COLOR of
+# this user's computer), brought (yes: the wheels have just been brought). Prints the table of bootstrap.py.
 # Exit code 77: the package index does not answer, and the environment needs wheels that are not there.
-# Needs: places.sh tmux.sh environment.sh room.sh enter_machine.sh runner_scripts.sh
+# Needs: folders.sh tmux.sh environment.sh room.sh enter_machine.sh runner_scripts.sh
 
 work=$folder/work
 make_lock_file "$folder/envs/.lock"

@@ -1,4 +1,4 @@
-# The shell in a working copy, as a file that any terminal can run. After places.sh, tmux.sh, runner_scripts.sh and
+# The shell in a working copy, as a file that any terminal can run. After folders.sh, tmux.sh, runner_scripts.sh and
 # enter_machine.sh.
 
 # write_shell: writes the file and sets opens to its path. It enters what machines.toml gives to jobs, activates the
