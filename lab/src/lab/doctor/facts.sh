@@ -15,7 +15,7 @@ printf 'clock:\n %s\n' "$(date +%s.%N)"
 fact() {
     printf '%s:\n' "$1"
     shift
-    ("$@") 2>/dev/null </dev/null | head -n 200 | sed 's/^/ /'
+    ("$@") 2>/dev/null </dev/null | sed 's/^/ /;200q'
 }
 
 # version PROGRAM OPTION: the version, "missing" or "broken"
