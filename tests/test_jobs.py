@@ -195,7 +195,7 @@ def test_every_state_is_told_apart(laptop):
         worker.run("kill", "-9", *map(str, inside))
     assert ended(laptop, killed) == "killed(SIGKILL)"
     assert job(laptop, orphan)["state"] == "lost"
-    assert job(laptop, orphan)["detail"] == "its runner was killed"
+    assert job(laptop, orphan)["detail"].startswith("its runner was killed; lab fetch")
     assert job(laptop, running)["state"] == "running"
     table = laptop.lab("jobs")
     assert re.search(rf"{finished}  finished\(3\) .*ada@laptop  three", table), table
@@ -209,7 +209,7 @@ def test_after_a_reboot_running_jobs_are_lost_and_finished_ones_finished(laptop)
     logged(laptop, lost, "up")
     laptop.hosts.worker.reboot()
     assert job(laptop, lost)["state"] == "lost"
-    assert job(laptop, lost)["detail"] == "the machine was restarted"
+    assert job(laptop, lost)["detail"].startswith("the machine was restarted; lab fetch")
     assert job(laptop, done)["state"] == "finished(0)"
     assert laptop.lab("logs", lost) == "up\n"
     done = laptop.lab("logs", "-f", lost, check=False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,11 @@ from fake_machine import start_time, until
 
 from lab.browser import notebook
 from lab.cli import main, remote
+from lab.doctor.facts import parse_facts
 from lab.ground import project as current
 from lab.ground.errors import UsageError
-from lab.jobs import launch
-from lab.ssh import variables
+from lab.jobs import launch, runner_scripts
+from lab.ssh import framing, variables
 from lab.ssh.connection import Connection
 from lab.ssh.ssh_errors import ConnectionLost, RemoteError
 
@@ -79,6 +81,31 @@ def test_a_profile_that_becomes_another_shell_fails_the_job(machine, run):
     (machine.home / ".bash_profile").write_text("exec cat\n")
     state, output, _ = run("echo", "ran", prelude=["true"])
     assert state == "finished(1)" and ".bash_profile" in output and "ran\n" not in output
+
+
+def names_in_scripts() -> list[str]:
+    """The names of the variables of lab's own scripts, which users may have as well."""
+    texts = map(framing.read_script, framing.find_scripts())
+    found = {name for text in texts for name in re.findall(r"\b([a-z][a-z_]*)=", text)}
+    found -= {"lab_mark", "lab_quote"}  # lab's even by their names
+    return sorted({*found, "job", "id", "project", "command", "record", "queue", "given", "inside"})
+
+
+@pytest.mark.parametrize("way", ["env", "secrets", "prelude"])
+def test_a_job_may_have_variables_that_have_the_names_of_the_scripts_own(machine, run, way):
+    names = names_in_scripts()
+    given = dict.fromkeys(names, "/of the user")
+    show = "env | grep -c ^[a-z_]*=/of; echo $LAB_DATA $LAB_JOB"
+    if way == "prelude":
+        exports = "".join(f"export {name}='{value}'\n" for name, value in given.items())
+        (machine.home / ".bash_profile").write_text(exports)
+        state, output, job = run("sh", "-c", show, prelude=["true"])
+    else:
+        state, output, job = run("sh", "-c", show, **{way: given})
+    assert (state, output) == (
+        "finished(0)",
+        f"{len(names)}\n{machine.folder}/data {job.name}\n",
+    )
 
 
 def test_what_the_profile_leaves_running_does_not_keep_the_job_waiting(machine, run):
@@ -213,6 +240,51 @@ def test_the_kernels_of_a_notebook_have_what_the_prelude_and_machines_toml_give(
     plain = Connection(furnished.machine._replace(prelude=[]))
     notebook.start_server(plain)
     assert seen(machine)[:2] == ["", "machine's"] and machine.count_calls() == calls + 1
+
+
+@pytest.mark.parametrize("prelude", [(), ("true",)])
+def test_a_notebook_and_a_shell_may_have_the_scripts_own_names_too(
+    machine, furnished, monkeypatch, prelude
+):
+    given = dict.fromkeys(names_in_scripts(), "/of the user")
+    shell, python = machine.home / "shell", machine.folder / "work/.venv/bin/python"
+    count = '#!/bin/sh\nenv | grep -c ^[a-z_]*=/of >$HOME/seen\necho "$@" >>$HOME/seen\n'
+    shell.write_text(count)
+    python.write_text(f"{count}echo '{json.dumps(ANSWER)}'\n")
+    for path in (shell, python):
+        path.chmod(0o755)
+    monkeypatch.setenv("SHELL", str(shell))
+    monkeypatch.setenv("PATH", hide(machine, "tmux"))
+    connection = Connection(furnished.machine._replace(prelude=list(prelude), env=given))
+    monkeypatch.setattr(remote, "connect", lambda _: connection)
+    assert main.main(["shell"]) == 0
+    assert (machine.home / "seen").read_text() == f"{len(given)}\n-i\n"
+    notebook.start_server(connection)
+    seen, words = (machine.home / "seen").read_text().splitlines()
+    assert int(seen) == len(given) and words.startswith("-I - start /")
+    facts = parse_facts(
+        connection.run("facts.sh", environment="x", torch="", dataset="d", term="dumb")
+    )
+    assert facts["folder"] == [str(machine.folder)] and facts["host"] == [machine.hostname]
+    assert facts["data"] == [f"{machine.folder}/data"]
+
+
+@pytest.mark.parametrize("prelude", [(), ("true",)])
+def test_what_makes_the_environment_may_have_the_scripts_own_names_too(machine, prelude):
+    work, given = machine.folder / "work", dict.fromkeys(names_in_scripts(), "/of the user")
+    work.mkdir()
+    (work / "pyproject.toml").write_text('[tool.lab]\npython = "3.11"\n')
+    (work / "requirements.txt").touch()
+    (work / "bootstrap.py").write_text(
+        "import os, sys\n"
+        "print(sum(text == '/of the user' for text in os.environ.values()), *sys.argv)\n"
+    )
+    about = machine.connection.machine._replace(prelude=list(prelude), env=given)
+    scripts = runner_scripts.make_variables()
+    told = Connection(about).run("setup.sh", project=".", plain="", brought="", **scripts)
+    environment = machine.folder / "envs/3.11-e3b0c44298fc"
+    assert told == f"{len(given)} ./bootstrap.py --venv {environment} --no-git\n"
+    assert (work / ".venv").readlink() == environment
 
 
 # --- secrets --------------------------------------------------------------------------------------

@@ -124,6 +124,17 @@ def test_a_job_starts_whatever_an_interrupted_start_has_left(machine, repository
     assert machine.wait_for(ID).state == "finished(0)"
 
 
+# --- stopped at that moment -----------------------------------------------------------------------
+
+
+def test_a_job_that_is_stopped_just_before_its_command_does_not_start_it(machine):
+    stop = "if grep -q running phase.new; then touch stop; fi"
+    machine.program("mv", f'case "$*" in "phase.new phase") {stop} ;; esac\nexec_real')
+    machine.run_job(ID, "touch $HOME/ran")
+    assert machine.wait_for(ID).state == "stopped"
+    assert not (machine.home / "ran").exists()
+
+
 # --- written, or not there ------------------------------------------------------------------------
 
 

@@ -1,12 +1,18 @@
 """What a job leaves in its checkout is reported, and fetched with the records."""
 
+import os
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+from fake_machine import UNIQUE, until
 
 from lab.jobs import launch
-from lab.transfer import clean, fetch, report
+from lab.jobs.control import get
+from lab.ssh.connection import Connection
+from lab.transfer import clean, fetch, fetch_plan, report
 
 
 @pytest.fixture
@@ -40,6 +46,45 @@ def test_what_a_job_leaves_in_its_checkout_is_said_and_brought(machine, project,
     assert fetch.fetch(machine.connection).files == 0
     status = ["git", "status", "--porcelain", "jobs"]
     assert subprocess.check_output(status, cwd=project) == b"", "no snapshot has them"
+
+
+@pytest.mark.slow
+def test_what_a_job_left_whose_runner_was_killed_is_said_and_brought(machine, project):
+    script = "echo new >result; touch $HOME/up; exec sleep 1000"
+    job = launch.start(machine.connection, ["sh", "-c", script], gpus="0")
+    until((machine.home / "up").exists)
+    assert fetch.fetch(machine.connection).files == 0, "it may still be written"
+    runner = int((machine.folder / "jobs" / job.id / "pid").read_text().split()[0])
+    os.killpg(runner, signal.SIGKILL)
+    until(lambda: machine.get(job.id).state == "lost")
+    assert "lab fetch" in machine.get(job.id).detail
+    assert [item.kind for item in clean.find(machine.connection)].count("kept") == 1
+    fetch.fetch(machine.connection)
+    assert (project / "jobs" / job.id / "code/result").read_text() == "new\n"
+    clean.remove(machine.connection, clean.find(machine.connection))
+    assert "lab fetch" not in machine.get(job.id).detail
+
+
+def test_what_a_job_left_whose_step_slurm_has_killed_is_said_and_listed(machine, committed):
+    slurm = Connection(machine.connection.machine._replace(scheduler="slurm"))
+    (machine.folder / "runs").mkdir()
+    expected = {}
+    for number, counted in enumerate((False, True)):
+        id = f"20260101-00000{number}-{UNIQUE}"
+        about = {"submitted": "1000\n", "attempt": "1\n", "began.1": "1010 n 7\n"}
+        about |= {"phase": "running 1010\n", "exit_code": "137 1100\n"}
+        job = machine.job(id, **about, **({"ended.1": "137 1100\n"} if counted else {}))
+        shutil.rmtree(job / "code")
+        clone = ["git", "clone", "-q", f"--separate-git-dir={job}/git", committed, job / "code"]
+        subprocess.run(clone, check=True)
+        (job / "code/result").touch()
+        expected[id] = counted
+    for id, counted in expected.items():
+        assert ("lab fetch" in get(slurm, id).detail) != counted
+    found = fetch_plan.list_remote(slurm, [], models=False).files["jobs"]
+    assert [path.split("/")[0] for path in found] == [
+        id for id, counted in expected.items() if not counted
+    ]
 
 
 @pytest.mark.slow

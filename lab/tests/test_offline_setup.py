@@ -14,6 +14,7 @@ from test_copying import Silent
 from lab.ground import project as current
 from lab.ground.errors import LabError
 from lab.ssh.connection import Connection
+from lab.ssh.ssh_errors import SshError
 from lab.transfer import copying
 from lab.workcopy import wheels, workspace
 
@@ -127,6 +128,23 @@ def test_a_wheel_that_arrives_damaged_is_refused_and_one_that_has_arrived_is_not
     assert not list((machine.folder / "wheels").glob("*.whl"))
     wheels.bring(offline)
     assert [len(names) for names in sent] == [2, 1]
+    assert len(list((machine.folder / "wheels").glob("*.whl"))) == 2
+
+
+def test_a_connection_lost_while_the_wheels_are_taken_is_said_and_the_next_setup_goes_on(
+    offline, machine, monkeypatch
+):
+    push = copying.push
+
+    def lose_the_next_answer(*arguments, **options):
+        push(*arguments, **options)
+        machine.next_call('sh -c "$command" >/dev/null 2>&1; exit 255')
+
+    monkeypatch.setattr(copying, "push", lose_the_next_answer)
+    with pytest.raises(SshError):
+        wheels.bring(offline)
+    monkeypatch.setattr(copying, "push", lambda *_, **__: pytest.fail("all are there"))
+    wheels.bring(offline)
     assert len(list((machine.folder / "wheels").glob("*.whl"))) == 2
 
 

@@ -123,6 +123,39 @@ def test_nobody_who_comes_later_passes_one_who_waits_queued_or_not(worker):
     assert not (fourth / "refused").exists(), "nobody waits any more"
 
 
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (
+            "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
+            "says: Failed to initialize NVML: Driver/library version mismatch\n",
+        ),
+        ("exit 9", "ended with 9\n"),
+        ("true", ""),
+    ],
+)
+def test_a_job_that_gets_no_gpu_because_the_driver_is_broken_says_so(machine, script, said):
+    machine.program("nvidia-smi", script)
+    job = machine.run_job(ids()[0], "echo ran", gpus="some")
+    assert machine.wait_for(job.name).state == "finished(0)"
+    why = f"lab: this job runs without a GPU: nvidia-smi on {machine.hostname} {said}"
+    assert (job / "output.log").read_text() == (why if said else "") + "ran\n"
+
+
+@pytest.mark.parametrize("unwritable", [0, 1])
+def test_a_job_takes_all_of_its_gpus_or_none(worker, unwritable):
+    marks = [worker.ours / f"gpu-{worker.hostname}-{index}" for index in range(4)]
+    marks[unwritable].mkdir()  # as a full disk would refuse it
+    job = worker.run_job(ids()[0], "exec true", gpus="2")
+    until((job / "exit_code").exists)
+    assert "cannot be written" in (job / "refused").read_text()
+    assert not any(mark.is_file() for mark in marks)
+    marks[unwritable].rmdir()
+    queued = worker.run_job(ids()[1], "exec true", gpus="4", queue="yes")
+    until((queued / "exit_code").exists)
+    assert (queued / "gpus").read_text() == "0,1,2,3\n"
+
+
 @pytest.mark.slow
 def test_a_small_job_uses_a_gap_and_the_one_that_waits_still_starts_first_thing(worker):
     three, two, one, another = ids()[:4]

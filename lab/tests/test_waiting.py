@@ -65,6 +65,17 @@ def test_what_was_stopped_or_lost_never_ends_with_0(there):
     assert main(["wait", IDS[2]]) == 1, "there is none"
 
 
+@pytest.mark.parametrize("command", [["wait"], ["wait", "--any"], ["fetch", "--watch"]])
+def test_nobody_waits_for_a_job_of_a_newer_lab_which_cannot_be_read(there, capsys, command):
+    newer = json.dumps({"format": job_format.FORMAT + 1, "id": IDS[0]}) + "\n"
+    there.job(IDS[0], **{"job.json": newer, "exit_code": "0 5\n"})
+    before = there.count_calls()
+    code = main([*command, IDS[0]])
+    assert there.count_calls() < before + 4
+    if command[0] == "wait":
+        assert code == 1 and "lab update" in capsys.readouterr().err
+
+
 def test_lab_jobs_says_how_many_it_hides(there, capsys):
     for number in range(control.NEWEST + 7):
         there.job(f"20260101-0000{number:02}-aaaaaa", exit_code="0 5\n")

@@ -141,7 +141,8 @@ def run(
     recorded = None
     if arguments[:1] == ("--",):
         command = list(arguments[1:])
-        launch.check_command(command, str(gpus))
+        launch.require_command(command)
+        launch.check_gpus(str(gpus))
         recorded = launch.choose_record_options(command, name, earlier) if record else None
     else:
         command = launch.experiment_command(list(arguments), str(gpus))

@@ -393,6 +393,8 @@ class Host:
 
     def program(self, name: str, script: str | None):
         """Install a program of this script, or with None hide the real one."""
+        if script is None and self.programs.get(name):  # forget_programs would bring it back
+            self._sh(f"rm -f /usr/local/bin/{shlex.quote(name)}")
         self.programs[name] = script
         self._program(name, script)
 

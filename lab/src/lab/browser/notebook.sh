@@ -1,8 +1,8 @@
 # Starts this project's JupyterLab, reuses the one that runs, or ends it.
-# Variables: project, owner (each user has a server of their own), action (start or stop), tcp (yes: sshd here forwards
-# no sockets), exports, given (yes: exports has some that machines.toml does not give), program (the text of
+# Variables: project, owner (each user has a server of their own), action (start or stop), tcp (yes: sshd on this machine
+# forwards no sockets), exports, given (the names of the variables that --env sets; "": none), program (the text of
 # notebook_server.py, which does the work and prints the answer), and those of runner_scripts.sh.
-# Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh
+# Needs: folders.sh tmux.sh runner_scripts.sh enter_machine.sh
 
 cd "$folder/work/$project" 2>/dev/null && [ -e .venv/bin/python ] ||
     fail "the project is not on $hostname yet: $lab setup."
@@ -14,12 +14,14 @@ own=$ours/j$(checksum_of "$hostname:$folder $owner") # a short path, for its soc
 session=$(session_name notebook)
 # not as a file: the one in work/ may be of another version
 (
+    entered=''
     if [ "$action" = start ]; then # the kernels have what jobs have
         [ -z "$prelude" ] || write_scripts
-        enter_machine "${scripts_folder:-}" || fail "$prelude_says"
+        run_prelude "${scripts_folder:-}" || fail "$prelude_says"
     fi
     umask "${login_umask:-$(umask)}" # the kernels are the user's
-    printf '%s\n' "$program" | .venv/bin/python -I - "$action" "$own" "$folder" "$data" "$tcp" "$given" "$lab"
+    set -- "$action" "$own" "$folder" "$data" "$tcp" "$given" "$lab"
+    printf '%s\n' "$program" | (eval "$entered" && exec .venv/bin/python -I - "$@")
 ) || exit 1
 has tmux || exit 0 # tmux shows the messages; Jupyter itself does not need it
 if [ "$action" = stop ]; then

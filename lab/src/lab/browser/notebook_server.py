@@ -34,8 +34,8 @@ MARK = "LAB_NOTEBOOK"  # the variable by which all its processes are found
 def main(action: str, folder: str, project: str, data: str, tcp: str, given: str) -> dict[str, Any]:
     """Take an action, "start" or "stop", and return what to print.
 
-    `folder` is for the server's files, `project` has runs/. `tcp` and `given` are "yes" or "":
-    whether to listen on a port, and whether the environment has variables for this start only.
+    `folder` is for the server's files, `project` has runs/. `tcp` is "yes" to listen on a port.
+    `given` has the names of the variables that --env sets, for this start only; "": none.
     """
     own = Path(folder)
     own.mkdir(mode=0o700, exist_ok=True)

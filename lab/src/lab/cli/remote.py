@@ -101,7 +101,8 @@ def start_job(args: argparse.Namespace) -> int:
         raise UsageError("--from is for a recorded command: lab run --from RUN -- COMMAND.")
     if command is None:
         command = launch.experiment_command(args.arguments, args.gpus)
-    launch.check_command(command, args.gpus)
+    launch.require_command(command)
+    launch.check_gpus(args.gpus)
     inside = "" if args.after_dashes is None else launch.find_current_folder()
     record = None
     if recorded:

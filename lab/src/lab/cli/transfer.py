@@ -63,7 +63,8 @@ def watch(connection: "Connection", names: list[str], models: bool) -> int:
     while True:
         try:
             # before the fetch, which then brings what a job wrote last
-            unended = {job.id for job in jobs.list_jobs(connection) if not job.ended}
+            listed = jobs.list_jobs(connection)
+            unended = {job.id for job in listed if job.readable and not job.ended}
             brought = fetch.fetch(connection, names, models)
             going = any(is_going(name, unended) for name in names) if names else bool(unended)
             if brought.files or not going:

@@ -6,7 +6,7 @@ clear_slurm
 fact() {
     printf '%s:\n' "$1"
     shift
-    ("$@") 2>/dev/null </dev/null | head -n 200 | sed 's/^/ /'
+    ("$@") 2>/dev/null </dev/null | sed 's/^/ /;200q'
 }
 
 # partitions: "NAME NODES IDLE GPUS FREE TIMELIMIT" of each; free are only those of nodes that work

@@ -2,9 +2,12 @@
 # Variables: environment (its name in envs/), torch (yes: it is in the lock), dataset, term. The clock comes first, at once. Every
 # question has its own time-out and its own shell, so that none of them spoils another.
 # Comments stand on lines of their own, which are not sent: all of this has to fit into one packet.
-# Needs: places.sh environment.sh gpus.sh room.sh
+# Needs: folders.sh environment.sh gpus.sh room.sh
 
+# the script's own variables keep their values
+set -- "$folder" "$data" "$ours" "$hostname" "$environment" "$torch" "$dataset" "$term" "${default_index:-}"
 eval "$exports"
+folder=$1 data=$2 ours=$3 hostname=$4 environment=$5 torch=$6 dataset=$7 term=$8 default_index=$9
 
 printf 'clock:\n %s\n' "$(date +%s.%N)"
 
@@ -12,7 +15,7 @@ printf 'clock:\n %s\n' "$(date +%s.%N)"
 fact() {
     printf '%s:\n' "$1"
     shift
-    ("$@") 2>/dev/null </dev/null | head -n 200 | sed 's/^/ /'
+    ("$@") 2>/dev/null </dev/null | sed 's/^/ /;200q'
 }
 
 # version PROGRAM OPTION: the version, "missing" or "broken"

@@ -1,5 +1,5 @@
 # Shows a job in this terminal. Variables: id, term, format (of the jobs that this lab knows).
-# Needs: places.sh known_job.sh tmux.sh
+# Needs: folders.sh known_job.sh tmux.sh
 
 job=$folder/jobs/$id
 require_known_job

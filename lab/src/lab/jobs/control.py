@@ -26,6 +26,7 @@ GPUS = re.compile(r"[0-9]{1,4}(,[0-9]{1,4}){0,99}")
 BEGAN = re.compile(r"[0-9]{1,12}")  # seconds of the machine's clock
 GOES_ON = 78  # exit code of slurm_follow.sh: a minute is over, and the job has not ended
 COLUMNS = ("job", "state", "waited", "time", "gpu", "by", "what")
+GOING = ("queued", "running", "unknown")  # the states of a job that has not ended
 # Why a job that has not ended has no process.
 GONE = {
     "no": "its runner was killed",
@@ -68,7 +69,12 @@ class Job(NamedTuple):
 
     @property
     def ended(self) -> bool:
-        return self.state not in ("queued", "running", "unknown")
+        return self.state not in GOING
+
+    @property
+    def readable(self) -> bool:
+        """Whether its state can be told: not if a newer lab started it."""
+        return not _is_newer(self.spec)
 
     @property
     def own(self) -> bool:
@@ -138,10 +144,12 @@ def _parse_line(line: str, now: int) -> Job:
         raise ValueError("not a folder name")
     code = parse_number(fields["code"]) if fields["code"] else None
     state, detail = _find_state(code, fields["alive"], fields["stopped"] == "yes", fields["phase"])
-    written_in = spec.get("format")
-    if isinstance(written_in, int) and written_in > job_format.FORMAT:
+    if _is_newer(spec):
         state, detail = "unknown", "started by a newer lab: run lab update"
-    if state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
+    if fields["wrote"] == "?" and state not in GOING:
+        left = "lab fetch brings what it left in its checkout"
+        detail = f"{detail}; {left}" if detail else left
+    elif state.startswith(("finished", "killed", "stopped")) and fields["wrote"]:
         left = count_files(parse_number(fields["wrote"]))
         detail = f"left {left} in its checkout: lab fetch brings them"
     if state.startswith(("finished", "killed")) and fields["phase"].startswith("queued"):
@@ -149,6 +157,11 @@ def _parse_line(line: str, now: int) -> Job:
     waited, seconds = _measure(fields, now)
     gpus = fields["gpus"] if GPUS.fullmatch(fields["gpus"]) else ""
     return Job(fields["id"], state, detail, code, seconds, gpus, spec, waited)
+
+
+def _is_newer(spec: dict[str, Any]) -> bool:
+    written_in = spec.get("format")
+    return isinstance(written_in, int) and written_in > job_format.FORMAT
 
 
 def _measure(fields: dict[str, str], now: int) -> tuple[int | None, int | None]:
@@ -273,10 +286,16 @@ def match(jobs: list[Job], wanted: str) -> list[Job]:
 
 
 def wait(connection: Connection, ids: Iterable[str], any_of_them: bool = False) -> list[Job]:
-    """Wait for all of these jobs to end, or for one, but a minute at most; return them all."""
+    """Wait for all of these jobs to end, or for one, but a minute at most; return them all.
+
+    RemoteError if a newer lab started one of them, as nobody can tell here whether it has ended.
+    """
     asked = sorted(set(ids))
     wanted = "yes" if any_of_them else ""
-    answer = connection.run("wait.sh", ids=" ".join(asked), any=wanted, within=LIST_TIMEOUT)
+    known = job_format.FORMAT
+    answer = connection.run(
+        "wait.sh", ids=" ".join(asked), any=wanted, format=known, within=LIST_TIMEOUT
+    )
     with expecting(connection.name, "the state of these jobs"):
         jobs = parse(answer)
         if [job.id for job in jobs] != asked:

@@ -16,8 +16,6 @@ find_environment() {
 # environment_ready: is it complete? It uses the machine's Python, which an upgrade may have removed
 environment_ready() { [ -e "$environment/lab-environment.json" ] && [ -x "$environment/bin/python" ]; }
 
-python_is_new_enough() { python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; }
-
 # index_answers: prints the package index of uv and pip on this machine; fails if it does not answer, with 2 if no
 # program can ask. A refusal is an answer
 index_answers() {
@@ -38,19 +36,4 @@ index_answers() {
 try: urllib.request.urlopen(sys.argv[1], timeout=6)
 except urllib.error.HTTPError: pass' "${index%/}/pip/" 2>/dev/null
     fi
-}
-
-# bootstrap PROJECT OPTION ...: replaces the shell by its bootstrap.py, run by the machine's Python or else by uv
-bootstrap() {
-    script=$1/bootstrap.py
-    shift
-    if [ -e "$folder/wheels/only" ]; then # no package index answers: what lab setup brought is all there is
-        export UV_OFFLINE=1
-        for wheel in "$folder"/wheels/*.whl; do
-            if [ -e "$wheel" ]; then export UV_FIND_LINKS="$folder/wheels${UV_FIND_LINKS:+,$UV_FIND_LINKS}"; fi
-            break
-        done
-    fi
-    if python_is_new_enough; then exec python3 "$script" --venv "$environment" "$@"; fi
-    exec uv run --no-project --python "$python" "$script" --venv "$environment" "$@"
 }

@@ -1,6 +1,6 @@
 # Tells whether a job that starts now would get its GPUs. Variables: gpus (how many; some: one, if there are any).
 # Prints "free", "none" (some, but the machine has none), or "busy" or "never" and why.
-# Needs: places.sh jobs.sh gpus.sh queue.sh
+# Needs: folders.sh jobs.sh gpus.sh queue.sh
 
 [ "$gpus" != 0 ] || { echo free && exit 0; }
 id='' born=$(started $$)

@@ -25,49 +25,50 @@ enter_job() {
     # with these, Debian's bash takes a job's `bash -c` for a shell of sshd and reads ~/.bashrc, whose
     # python or CUDA_VISIBLE_DEVICES would replace the job's
     unset SSH_CLIENT SSH2_CLIENT SSH_CONNECTION SSH_TTY
-    if ! enter_machine "$job"; then
+    if ! run_prelude "$job"; then
         echo "lab: $prelude_says"
         end 1
     fi
     LAB_JOB=$id # lab stop finds every process of the job by this
-    LAB_JOB_FOLDER=$job
-    export LAB_JOB LAB_JOB_FOLDER
+    export LAB_JOB
     code=$job/code/$project
     find_environment "$code"
 }
 
-# run_command: runs the command and ends with its exit code
+# run_command NAME=VALUE ...: runs the command, with these variables too, and ends with its exit code
 run_command() {
-    VIRTUAL_ENV=$environment
-    PATH=$environment/bin:$PATH
     source=$(setting "$code" source)
-    PYTHONPATH=$code/${source:-src}${PYTHONPATH:+:$PYTHONPATH}
-    PYTHONUNBUFFERED=1
-    LAB_PROJECT=$code
-    LAB_RUNS=$folder/runs
-    LAB_DATA=$data
     # login_shell.bash restores these after a login shell has read the user's profile
-    LAB_GIVEN="CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES VIRTUAL_ENV PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS"
-    LAB_GIVEN="$LAB_GIVEN LAB_DATA LAB_JOB LAB_JOB_FOLDER LAB_ATTEMPT $given"
-    LAB_BASH_ENV=${BASH_ENV:-}
-    BASH_ENV=$job/login_shell.bash
-    export VIRTUAL_ENV PATH PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS LAB_DATA LAB_GIVEN LAB_BASH_ENV BASH_ENV
-    mkdir -p "$LAB_RUNS" "$LAB_DATA"
-    eval "set -- $command"
+    names="CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES VIRTUAL_ENV PYTHONPATH PYTHONUNBUFFERED LAB_PROJECT LAB_RUNS"
+    names="$names LAB_DATA LAB_JOB LAB_JOB_FOLDER LAB_ATTEMPT $given"
+    set -- "$@" "VIRTUAL_ENV=$environment" "PYTHONPATH=$code/${source:-src}" PYTHONUNBUFFERED=1 "LAB_PROJECT=$code" \
+        "LAB_RUNS=$folder/runs" "LAB_DATA=$data" "LAB_JOB=$id" "LAB_JOB_FOLDER=$job" "LAB_GIVEN=$names" --
+    mkdir -p "$folder/runs" "$data"
     if [ -n "${record:-}" ] && [ -x "$environment/bin/lab" ]; then
-        eval "set -- \"\$environment/bin/lab\" $record \"\$@\""
+        eval "set -- \"\$@\" \"\$environment/bin/lab\" $record"
     elif [ -n "${record:-}" ]; then
         echo "lab: the environment of this job has no lab: the command is not recorded."
     fi
-    if [ -n "$secrets" ]; then
-        eval "$brought"
-        unset brought
-    fi
+    eval "set -- \"\$@\" $command"
     phase running "$(date +%s)"
-    cd "$code/${inside:-}" || end 1
-    umask "${umask:-$(umask)}"
-    "$@"
-    ended=$?
-    cd "$job" || exit 1
-    end $ended
+    (
+        cd "$code/${inside:-}" || exit 1
+        umask "${umask:-$(umask)}"
+        [ ! -e "$job/stop" ] || exit 143 # lab stop ends what it finds, and this process is there by now
+        # these may set variables that this script uses, too: from here on only the arguments are its own
+        eval "$entered
+${brought:-}"
+        LAB_BASH_ENV=${BASH_ENV:-} LAB_PATHS=${PYTHONPATH:+:$PYTHONPATH}
+        until [ "$1" = -- ]; do
+            export "${1?}"
+            shift
+        done
+        shift
+        PATH=$VIRTUAL_ENV/bin:$PATH
+        PYTHONPATH=$PYTHONPATH$LAB_PATHS
+        BASH_ENV=$LAB_JOB_FOLDER/login_shell.bash
+        export PATH LAB_BASH_ENV BASH_ENV
+        exec "$@"
+    )
+    end $?
 }

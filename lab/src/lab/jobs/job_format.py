@@ -14,7 +14,7 @@ jobs.sh prints in this order, separated by tabs, or in the files of the job's fo
     gpus         the indices of its GPUs
     refused      why it did not start
     stop         made by lab stop
-    wrote        how many files it left in its checkout
+    wrote        how many files it left in its checkout; describe() prints "?" if nobody counted
     exit_code    CODE END, written when it has ended
 """
 

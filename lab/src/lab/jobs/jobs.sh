@@ -48,7 +48,7 @@ describe() {
             phase = read_line("phase")
             split(read_line("pid"), words, " ")
             start = words[1] words[3] words[4] ~ /[^0-9]/ ? "" : words[4]
-            if (!exists) { # it ran by Slurm
+            if (!exists) { # Slurm ran it
                 read_numbers("submitted")
                 start = words[1]
                 if (exists && !is_there("began.1")) phase = "queued"
@@ -61,6 +61,10 @@ describe() {
             gpus = read_line("gpus")
             read_numbers("wrote")
             wrote = words[1]
+            read_numbers("attempt")
+            # Slurm or the kernel killed what would have counted
+            killed = words[1] == "" ? alive ~ /^(no|rebooted)$/ : alive ~ /^(slurm:.*)?$/ && !is_there("ended." words[1])
+            if (wrote == "" && killed && phase ~ /^running/ && is_there("code/.git")) wrote = "?"
             sub(/.*\//, "", $1)
             print $1, code, start, end, alive, stopped, gpus, phase, wrote, spec
         }'

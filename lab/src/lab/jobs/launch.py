@@ -3,7 +3,8 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -72,11 +73,10 @@ def find_current_folder() -> str:
     return current.relative_to(root).as_posix()
 
 
-def check_command(command: list[str], gpus: str) -> str:
-    """Return the number of GPUs as check_gpus does. UsageError for what cannot be run."""
+def require_command(command: list[str]) -> None:
+    """Raise UsageError if there is no command."""
     if not command:
         raise UsageError("there is no command: lab run -- COMMAND, or lab run for the experiment.")
-    return check_gpus(gpus)
 
 
 def choose_record_options(
@@ -154,7 +154,8 @@ def start(
     Raises WrongSettings before anything is sent; RemoteError if the job cannot start; SshError if
     the connection failed, so that it may have started.
     """
-    gpus = check_command(command, gpus)
+    require_command(command)
+    gpus = check_gpus(gpus)
     machine = connection.machine
     check_scheduler(machine, interactive=interactive, secrets=secrets, time=time, slurm=slurm)
     with settings.checked(command):
@@ -164,12 +165,78 @@ def start(
     if bring and (settings.find_models(command) or (record and record.earlier)):
         command, record = bring(connection, command, record)
     id = new_id()
+    spec = _describe(
+        id,
+        name=name,
+        command=command,
+        commit=taken.commit,
+        gpus=gpus,
+        interactive=interactive,
+        env=env,
+        inside=inside,
+        secrets=secrets,
+    )
+    of_scheduler: dict[str, str] = {}
+    if machine.scheduler:
+        chosen = options.choose(machine.slurm, slurm, time, gpus)
+        spec["slurm"] = chosen
+        of_scheduler = {
+            "batch": options.make_batch_script(id, chosen).rstrip("\n"),
+            **options.make_variables(chosen, gpus),
+        }
+    words = record.words if record else []
+    variables = {
+        "id": id,
+        "project": taken.folder,
+        "spec": json.dumps(spec),
+        "settings": _make_settings(
+            machine,
+            {**machine.env, **env},
+            secrets,
+            id=id,
+            project=taken.folder,
+            inside=inside,
+            command=shlex.join(command),
+            record=shlex.join(words),
+            gpus=gpus,
+            queue="yes" if queue else "",
+        ),
+        "interactive": "yes" if interactive else "",
+        "secrets": "yes" if secrets else "",
+        **runner_scripts.make_variables(machine.scheduler),
+        **of_scheduler,
+    }
+    # for a machine that lacks the scripts of this version of lab
+    sent_along = partial(runner_scripts.make_variables, machine.scheduler, send=True)
+    remedies = {runner_scripts.MISSING: sent_along}
+    advice = f"Job {id} may have started: check {machine.lab} jobs."
+    with _advising(advice):
+        answer = sending.send(connection, "start.sh", taken.commit, remedies=remedies, **variables)
+    if secrets:
+        with _advising(advice, sent=True):
+            answer = bring_secrets(connection, id, secrets, interactive)
+    return parse_one(connection, answer)
+
+
+def _describe(
+    id: str,
+    *,
+    name: str,
+    command: list[str],
+    commit: str,
+    gpus: str,
+    interactive: bool,
+    env: Mapping[str, str],
+    inside: str,
+    secrets: Mapping[str, str],
+) -> dict[str, object]:
+    """Return job.json: what lab run was told, by whom and when; of secrets only the names."""
     spec: dict[str, object] = {
-        "format": job_format.FORMAT,
+        "format": job_format.FORMAT,  # known_job.sh expects it first
         "id": id,
         "name": name,
         "command": command,
-        "commit": taken.commit,
+        "commit": commit,
         "gpus": gpus,
         "interactive": interactive,
         "by": name_owner(),
@@ -181,49 +248,28 @@ def start(
         spec["inside"] = inside
     if secrets:
         spec["secrets"] = list(secrets)
-    of_scheduler: dict[str, str] = {}
-    if machine.scheduler:
-        chosen = options.choose(machine.slurm, slurm, time, gpus)
-        spec["slurm"] = chosen
-        of_scheduler = {
-            "batch": options.make_batch_script(id, chosen).rstrip("\n"),
-            **options.make_variables(chosen, gpus),
-        }
-    given = {**machine.env, **env}
-    told = {
-        "id": id,
-        "project": taken.folder,
-        "inside": inside,
-        "command": shlex.join(command),
-        "record": shlex.join(record.words) if record else "",
-        "gpus": gpus,
-        "queue": "yes" if queue else "",
+    return spec
+
+
+def _make_settings(
+    machine: Machine, env: Mapping[str, str], secrets: Mapping[str, str], **told: str
+) -> str:
+    """Return job.sh: what the job's scripts need to know, as lines of sh."""
+    told |= {
         "lab": machine.lab,
         "prelude": shlex.join(machine.prelude),
-        "exports": make_exports(given),
-        "given": " ".join([*given, *secrets]),
+        "exports": make_exports(env),
+        "given": " ".join([*env, *secrets]),
         "secrets": "yes" if secrets else "",
     }
-    variables = {
-        "id": id,
-        "project": taken.folder,
-        "spec": json.dumps(spec),
-        "settings": "\n".join(f"{name}={shlex.quote(value)}" for name, value in told.items()),
-        "interactive": "yes" if interactive else "",
-        "secrets": "yes" if secrets else "",
-        **runner_scripts.make_variables(machine.scheduler),
-        **of_scheduler,
-    }
-    # for a machine that lacks the scripts of this version of lab
-    sent_along = partial(runner_scripts.make_variables, machine.scheduler, send=True)
-    remedies = {runner_scripts.MISSING: sent_along}
-    advice = f"Job {id} may have started: check {machine.lab} jobs."
-    sent = False
+    return "\n".join(f"{name}={shlex.quote(value)}" for name, value in told.items())
+
+
+@contextmanager
+def _advising(advice: str, sent: bool = False) -> Iterator[None]:
+    """Add advice to an error or a Ctrl-C, if the job is `sent` or may have been."""
     try:
-        answer = sending.send(connection, "start.sh", taken.commit, remedies=remedies, **variables)
-        sent = True
-        if secrets:
-            answer = bring_secrets(connection, id, secrets, interactive)
+        yield
     except SshError as error:
         if not (sent or error.may_have_run):
             raise
@@ -234,7 +280,6 @@ def start(
         if not (sent or getattr(interrupt, "may_have_run", True)):
             raise
         raise StartInterrupted(f"interrupted. {advice}") from None
-    return parse_one(connection, answer)
 
 
 def bring_secrets(

@@ -1,14 +1,21 @@
 # Decides which GPUs a job gets, and when: first come, first served among all jobs of this account on this machine. For
 # runner.sh and free_gpus.sh, after jobs.sh and gpus.sh. Variables: id, gpus, born (of the process that asks).
 
-# decide_number: if gpus is "some", sets it to 1, or to '' if the machine has no GPU
+# decide_number: if gpus is "some", sets it to 1, or to '' if the machine has no GPU, and why if nvidia-smi failed
 decide_number() {
+    why=''
     [ "$gpus" = some ] || return 0
     listed=$(smi --query-gpu=index)
-    case $? in
+    code=$?
+    case $code in
     0) gpus=${listed:+1} ;;
     124 | 137) gpus=1 ;; # nvidia-smi hangs, so there probably are GPUs
-    *) gpus='' ;;
+    *)
+        gpus=''
+        command -v nvidia-smi >/dev/null || return 0
+        why="nvidia-smi on $hostname ended with $code"
+        [ -z "$listed" ] || why="nvidia-smi on $hostname says: $(printf '%s\n' "$listed" | head -n 1)"
+        ;;
     esac
 }
 
@@ -86,13 +93,21 @@ my_turn() {
     return 1
 }
 
+mark_gpus() { # writes whose they are, of all of chosen or, if that fails, of none
+    set --
+    for index in $(echo "$chosen" | tr , ' '); do set -- "$@" "$ours/gpu-$hostname-$index"; done
+    for mark; do
+        echo "$$ $boot $born $id" >"$mark" && continue
+        why="$ours on $hostname cannot be written"
+        rm -f "$@"
+        return 1
+    done 2>/dev/null
+}
+
 take_gpus() { # under a lock, so that two jobs do not take the same ones
     exec 8>>"$ours/gpus.lock"
     flock 8
-    choose_gpus && my_turn && for index in $(echo "$chosen" | tr , ' '); do
-        echo "$$ $boot $born $id" >"$ours/gpu-$hostname-$index" ||
-            { why="$ours on $hostname cannot be written"; false; }
-    done && rm -f "$ours/waits-$hostname/$id"
+    choose_gpus && my_turn && mark_gpus && rm -f "$ours/waits-$hostname/$id"
     result=$?
     exec 8>&-
     return $result

@@ -1,12 +1,12 @@
 # Runs one job: takes its GPUs, creates its environment, runs its command, and writes its exit code.
-# start.sh starts it in a session of its own; with "terminal" it records its terminal.
+# start.sh starts it in a session of its own; with "terminal", script copies what the terminal shows to output.log.
 # shellcheck disable=SC2154  # job.sh has the variables: what lab run was told, and the folders
 
 job=$(cd "$(dirname "$0")" && pwd) || exit 1
 cd "$job" || exit 1
 if [ "${1:-}" = terminal ]; then
     # script would add lines of its own to a file
-    script -qefc "sh runner.sh recorded" /dev/null | tee -a output.log
+    script -qefc "sh runner.sh" /dev/null | tee -a output.log
     exit
 fi
 mkdir once 2>/dev/null || exit 0 # another runner has this job
@@ -52,6 +52,7 @@ fi
 
 chosen=''
 decide_number
+[ -z "$why" ] || echo "lab: this job runs without a GPU: $why"
 if [ -n "$gpus" ] && [ "$gpus" != 0 ]; then
     if [ -n "$queue" ] && ! join_queue; then
         echo "$ours on $hostname cannot be written." >refused
@@ -91,8 +92,8 @@ if ! environment_ready; then
     fi
 fi
 if_stopped
+set --
 if [ -n "$gpus" ]; then # on a machine without GPUs these stay unset
-    CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=$chosen
-    export CUDA_DEVICE_ORDER CUDA_VISIBLE_DEVICES
+    set -- CUDA_DEVICE_ORDER=PCI_BUS_ID "CUDA_VISIBLE_DEVICES=$chosen"
 fi
-run_command
+run_command "$@"

@@ -1,6 +1,6 @@
 # Passes secrets, lines of sh on standard input, to the job that waits for them, through a named pipe, so that they are
 # on no disk. Variables: id, interactive. Prints the job as list.sh does.
-# Needs: places.sh code.sh jobs.sh tmux.sh gpus.sh started.sh
+# Needs: folders.sh code.sh jobs.sh tmux.sh gpus.sh started.sh
 
 job=$folder/jobs/$id
 repo=$folder/repo.git

@@ -1,14 +1,14 @@
 # Creates a job and starts its runner; once, however often it runs. Standard input: a bundle.
 # Variables: id, commit, sent, project (its folder in the commit), spec (job.json), settings (job.sh),
 # interactive, secrets (yes: secrets.sh brings some), and those of runner_scripts.sh. Prints the job as list.sh does.
-# Needs: places.sh code.sh jobs.sh tmux.sh runner_scripts.sh started.sh
+# Needs: folders.sh code.sh jobs.sh tmux.sh runner_scripts.sh started.sh
 
 job=$folder/jobs/$id
 make_lock_file "$folder/jobs/.lock"
 make_lock_file "$ours/gpus.lock"
 has flock || fail "$hostname has no flock: install util-linux."
 [ -z "$interactive" ] || has script ||
-    fail "$hostname has no script, which records an interactive job: install util-linux (Debian: bsdutils)."
+    fail "$hostname has no script, which captures the output of an interactive job: install util-linux (Debian: bsdutils)."
 exec 9>>"$folder/jobs/.lock"
 flock -w 100 9 || fail "another job is still being started on $hostname: try again."
 

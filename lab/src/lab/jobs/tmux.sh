@@ -1,4 +1,4 @@
-# lab's own tmux server, and terminals; after places.sh.
+# lab's own tmux server, and terminals; after folders.sh.
 
 quoted() { # TEXT: prints it quoted for a shell
     printf "'"

@@ -1,9 +1,11 @@
 # Waits until all of these jobs have ended, or one of them; a minute at most, as a script does not notice that its
-# connection was lost. Variables: ids, any (yes: one is enough). Prints the jobs as list.sh does.
-# Needs: jobs.sh
+# connection was lost. Variables: ids, any (yes: one is enough), format (of the jobs that this lab knows). Prints the jobs
+# as list.sh does.
+# Needs: jobs.sh known_job.sh
 
 for id in $ids; do
-    [ -e "$folder/jobs/$id/job.json" ] || fail "there is no job $id on $hostname."
+    job=$folder/jobs/$id
+    require_known_job
 done
 tries=60
 while [ $tries -gt 0 ]; do

@@ -1,6 +1,6 @@
 # Prints a job's output as follow.sh does, which it replaces; for a minute at most, as a script does not notice that
 # its connection was lost. Exit code 78: the job has not ended, so more output may follow.
-# Needs: places.sh jobs.sh last_lines.sh
+# Needs: folders.sh jobs.sh last_lines.sh
 
 job=$folder/jobs/$id
 [ -e "$job/output.log" ] || fail "job $id has no output on $hostname."

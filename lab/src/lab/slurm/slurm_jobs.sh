@@ -1,6 +1,6 @@
 # Finds the state of a Slurm job; after jobs.sh, whose find_facts it replaces. `alive` may also be unasked (Slurm does
 # not answer), or slurm:WORDS for how it ended.
-# Needs: places.sh gpus.sh slurm_clear.sh slurm_queue.sh
+# Needs: folders.sh gpus.sh slurm_clear.sh slurm_queue.sh
 
 LATE=120 # seconds that a shared file system may take to show what was written
 

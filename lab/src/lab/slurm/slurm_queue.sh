@@ -1,4 +1,4 @@
-# Asks Slurm about the jobs of this account, once a minute at most for all commands on all login nodes. After places.sh.
+# Asks Slurm about the jobs of this account, once a minute at most for all commands on all login nodes. After folders.sh.
 
 queue=$ours/slurm/queue # TIME CODE of squeue; its lines; then those of sinfo, after "nodes"
 FRESH=60                # seconds

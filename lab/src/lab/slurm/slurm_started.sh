@@ -3,7 +3,7 @@
 # Needs: gpus.sh environment.sh enter_machine.sh slurm_clear.sh slurm_gpus.sh
 
 await_start() { :; } # Slurm decides when it starts
-has sbatch || fail "$hostname has no sbatch: take scheduler out of machines.toml, or name a login node of the cluster."
+has sbatch || fail "$hostname has no sbatch: remove scheduler from machines.toml, or name a login node of the cluster."
 clear_slurm
 
 take_number() { (set -C && printf '%s\n' "$1" >"$job/slurm_id") 2>/dev/null; }
@@ -28,7 +28,7 @@ make_environment() {
     exec 9>&- # it may take minutes
     mkdir -p "$folder/envs"
     (
-        enter_machine "$job" || { echo "$prelude_says" && exit 1; }
+        run_prelude "$job" || { echo "$prelude_says" && exit 1; }
         flock 7
         environment_ready || bootstrap "$code" --source "$folder/work/$project" --no-kernel --no-git
     ) 7>>"$folder/envs/.lock" >>"$job/output.log" 2>&1 </dev/null

@@ -24,14 +24,11 @@ given_gpus=${CUDA_VISIBLE_DEVICES:-}
 . ./job_command.sh
 
 enter_job
-LAB_ATTEMPT=$attempt # in LAB_JOB_FOLDER the command sees whether it is still the current one
-export LAB_ATTEMPT
 if ! environment_ready; then # a job may have no network to make one
     echo "lab: the environment $environment is gone: start the job again."
     end 1
 fi
-CUDA_VISIBLE_DEVICES=$given_gpus
-export CUDA_VISIBLE_DEVICES
 [ ! -e stop ] || end 143
 [ -z "$given_gpus" ] || printf '%s\n' "$given_gpus" >gpus
-run_command
+# in LAB_JOB_FOLDER the command sees whether LAB_ATTEMPT is still the current one
+run_command "LAB_ATTEMPT=$attempt" "CUDA_VISIBLE_DEVICES=$given_gpus"

@@ -1,6 +1,6 @@
 # Ends a Slurm job and everything it started, as stop.sh does elsewhere. Variables: id, grace (seconds for a clean
 # end), format. Prints what stop.sh does.
-# Needs: places.sh jobs.sh known_job.sh
+# Needs: folders.sh jobs.sh known_job.sh
 
 job=$folder/jobs/$id
 require_known_job

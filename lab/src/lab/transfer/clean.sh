@@ -4,7 +4,7 @@
 # files), environment, snapshot, record or model (one that was brought without its record). For written, record and
 # model, the hash of the list of files and their number follow NAME: the local side asks to remove one only if it has
 # all of its files.
-# Needs: places.sh jobs.sh code.sh environment.sh left_files.sh
+# Needs: folders.sh jobs.sh code.sh environment.sh left_files.sh
 
 [ -d "$folder" ] || exit 0
 work=$folder/work/$project

@@ -1,7 +1,7 @@
 # Lists the files of a dataset. Variables: dataset; stage (the name of a staging folder to create, or "").
 # Each ended by a NUL: the folder of the dataset, the staging folder, rsync's version, manifest.json, and for
 # every file "present SIZE TIME PATH" or, in the staging folder, "staged SIZE TIME PATH".
-# Needs: places.sh
+# Needs: folders.sh
 
 target=$data/$dataset
 if [ -n "$stage" ]; then

@@ -1,4 +1,4 @@
 # Removes a staging folder, to make room on a full disk. Variables: stage (its path).
-# Needs: places.sh
+# Needs: folders.sh
 
 case $stage in "$data"/.*.incoming-*) rm -rf "$stage" ;; esac

@@ -3,7 +3,7 @@
 # Prints, each ended by a NUL: the folder of the runs, that of the data, rsync's version, and for
 # every file "KIND TYPE SIZE TIME PATH": KIND is runs, data or jobs, PATH is relative to that folder. TYPE d: a
 # folder that cannot be read.
-# Needs: places.sh left_files.sh
+# Needs: folders.sh jobs.sh left_files.sh
 
 printf '%s\0' "$folder/runs" "$data" "$(rsync --version 2>/dev/null | head -n 1)"
 cd "$folder/runs" 2>/dev/null || exit 0
@@ -45,13 +45,10 @@ runs | xargs -0 -r sh -c '
         -o \( ! -type d -o ! -readable -o ! -executable \) -printf "data %y %s %T@ %p\0"
     ' sh 2>/dev/null
 )
-jobs() { # prints the ids of jobs that left files, as their runner counted
-    for id in ${wanted:-$(ls "$folder/jobs")}; do
-        if [ -s "$folder/jobs/$id/wrote" ] && [ -e "$folder/jobs/$id/code/.git" ]; then echo "$id"; fi
-    done
-}
 cd "$folder/jobs" 2>/dev/null || exit 0
-for id in $(jobs); do
+# shellcheck disable=SC2046
+for id in $(describe ${wanted:-$(ls)} | awk -F '\t' '$9 != "" { print $1 }'); do # those that left files
+    [ -e "$id/code/.git" ] || continue
     list_results "$id/code" | sed -z "s|^\.|./$id/code|" |
         xargs -0 -r sh -c 'find "$@" -maxdepth 0 -printf "jobs %y %s %T@ %p\0"' sh 2>/dev/null
 done

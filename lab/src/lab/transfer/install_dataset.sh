@@ -1,7 +1,7 @@
 # Checks a dataset in its staging folder and moves it to its destination. Variables: dataset, stage (the folder),
 # manifest (the sha256 of manifest.json). Standard input: the hashes of its files, as sha256sum -c reads them.
 # Nothing is overwritten, and manifest.json comes last: without it nothing is taken for a dataset.
-# Needs: places.sh
+# Needs: folders.sh
 
 target=$data/$dataset
 has flock || fail "$hostname has no flock: install util-linux."

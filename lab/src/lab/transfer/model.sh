@@ -2,7 +2,7 @@
 # (the name of a staging folder to create, or "").
 # Each ended by a NUL: the staging folder, rsync's version, and for every file "present SIZE TIME PATH" or, in
 # the staging folder, "staged SIZE TIME PATH".
-# Needs: places.sh
+# Needs: folders.sh
 
 if [ -n "$stage" ]; then
     stage=$data/$stage-$(id -u) # users of two laptops may have the same name

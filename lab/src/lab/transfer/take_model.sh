@@ -1,6 +1,6 @@
 # Checks a model in its staging folder and moves it to its destination. Variables: run, dataset, stage (the folder).
 # Standard input: the hashes of its files, as sha256sum -c reads them. Nothing is overwritten.
-# Needs: places.sh
+# Needs: folders.sh
 
 models=$data/$dataset/models
 cd "$stage/files" || exit 1

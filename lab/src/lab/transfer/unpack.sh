@@ -1,4 +1,4 @@
-# Unpacks a tar stream into the staging folder of a dataset. Variables: stage. Standard input: the stream.
+# Unpacks a tar stream into a staging folder. Variables: stage. Standard input: the stream.
 # Exit code 28: the disk is full.
 
 cd "$stage/files" || exit 1

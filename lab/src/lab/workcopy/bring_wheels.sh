@@ -2,7 +2,7 @@
 # ask: prints "NAME VALUE" for each thing that decides which wheels fit, and "have SHA256 FILE" or "staged SHA256
 # FILE" for each that is there. take: standard input has "SHA256  FILE" for each that was sent to the stage; they are
 # verified, and moved to wheels/; uv is unpacked from its own.
-# Needs: places.sh gpus.sh
+# Needs: folders.sh gpus.sh
 
 wheels=$folder/wheels
 stage=$wheels/incoming

@@ -1,7 +1,7 @@
-# Creates what the project needs beside its code: folders, environment, kernel. Variables: project,
-# plain (NO_COLOR of the laptop), brought (yes: the wheels have just been brought). Prints the table of bootstrap.py.
+# Creates what the project needs beside its code: folders, environment, kernel. Variables: project, plain (NO_COLOR of
+# this user's computer), brought (yes: the wheels have just been brought). Prints the table of bootstrap.py.
 # Exit code 77: the package index does not answer, and the environment needs wheels that are not there.
-# Needs: places.sh tmux.sh environment.sh room.sh enter_machine.sh runner_scripts.sh
+# Needs: folders.sh tmux.sh environment.sh room.sh enter_machine.sh runner_scripts.sh
 
 work=$folder/work
 make_lock_file "$folder/envs/.lock"
@@ -26,10 +26,14 @@ fi
 if [ -n "$plain" ]; then export NO_COLOR="$plain" UV_NO_PROGRESS=1; fi
 find_environment .
 exec 8>&2 2>&1 # what the prelude prints is shown
-enter_machine "$scripts_folder"
-entered=$?
+run_prelude "$scripts_folder"
+code=$?
 exec 2>&8 8>&-
-[ $entered = 0 ] || fail "$prelude_says"
+[ $code = 0 ] || fail "$prelude_says"
+# what follows needs these variables; those that this script uses keep their values
+set -- "$entered" "$folder" "$hostname" "$lab" "$python" "$environment" "$lock_file" "$brought" "${default_index:-}"
+eval "$entered"
+entered=$1 folder=$2 hostname=$3 lab=$4 python=$5 environment=$6 lock_file=$7 brought=$8 default_index=$9
 exec 7>>"$folder/envs/.lock"
 flock 7
 python_is_new_enough || has uv ||

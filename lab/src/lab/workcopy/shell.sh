@@ -1,8 +1,8 @@
 # Opens a shell in the working copy, with the environment active and what machines.toml gives to jobs; in tmux, so
 # that it stays.
-# Variables: project, term, owner (each user has a shell of their own), exports, given (yes: exports has some that
-# machines.toml does not give), and those of runner_scripts.sh.
-# Needs: places.sh tmux.sh runner_scripts.sh enter_machine.sh shell_file.sh
+# Variables: project, term, owner (each user has a shell of their own), exports, given (the names of the
+# variables that --env sets; "": none), and those of runner_scripts.sh.
+# Needs: folders.sh tmux.sh runner_scripts.sh enter_machine.sh shell_file.sh
 
 session=$(session_name shell)
 if has tmux && (our_tmux has-session -t "=$session") 2>/dev/null; then

@@ -1,4 +1,4 @@
-# The shell in a working copy, as a file that any terminal can run. After places.sh, tmux.sh, runner_scripts.sh and
+# The shell in a working copy, as a file that any terminal can run. After folders.sh, tmux.sh, runner_scripts.sh and
 # enter_machine.sh.
 
 # write_shell: writes the file and sets opens to its path. It enters what machines.toml gives to jobs, activates the
@@ -15,10 +15,10 @@ write_shell() {
             eval "printf '%s=%s\n' $name \"\$(quoted \"\${$name:-}\")\""
         done
         [ -z "$prelude" ] || cat "$scripts_folder/enter_machine.sh"
-        [ -n "$prelude" ] || echo 'enter_machine() { eval "$exports"; }'
+        [ -n "$prelude" ] || echo 'run_prelude() { entered=$exports; }'
         printf 'umask %s\n' "${login_umask:-$(umask)}" # that of our tmux is another
         # shellcheck disable=SC2016  # they are variables of the file
-        printf '%s\n' 'enter_machine "$scripts_folder" || printf "lab: %s\n" "$prelude_says" >&2'
+        printf '%s\n' 'run_prelude "$scripts_folder" || printf "lab: %s\n" "$prelude_says" >&2' 'eval "$entered"'
         printf 'export VIRTUAL_ENV=%s PATH=%s:"$PATH"\n' "$(quoted "$PWD/.venv")" "$(quoted "$PWD/.venv/bin")"
         printf 'export LAB_RUNS=%s LAB_DATA=%s\n' "$(quoted "$folder/runs")" "$(quoted "$data")"
         printf 'exec "${SHELL:-/bin/sh}" "$@"\n'

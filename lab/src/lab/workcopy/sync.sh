@@ -1,8 +1,8 @@
 # Brings the working copy for editors to a commit, after saving what was edited in it as another commit.
-# Variables: commit, sent, back (yes: only save), known (saved edits that the laptop has), now (the
-# time, which names new ones). Standard input: a bundle.
-# Prints "state NAME", "edits NAME" for each that the laptop lacks, "nested NAME" for each repository
-# inside the copy, which is left alone, an empty line, and the bundle of the edits.
+# Variables: commit, sent, back (yes: only save), known (saved edits that this user's computer has), now (the time, which
+# names new ones). Standard input: a bundle.
+# Prints "state NAME", "edits NAME" for each that this user's computer lacks, "nested NAME" for each repository inside the
+# copy, which is left alone, an empty line, and the bundle of the edits.
 # Needs: code.sh
 
 work=$folder/work

@@ -35,7 +35,8 @@ def bring(connection: Connection) -> None:
         with explain_os_errors():
             copying.push(connection, unsent[0].parent, names, facts["stage"], rsync=rsync)
     listed = "".join(f"{digests[path.name]}  {path.name}\n" for path in lacking)
-    connection.run("bring_wheels.sh", action="take", stdin=listed.encode())
+    # again=False: the files may have been moved already
+    connection.run("bring_wheels.sh", action="take", stdin=listed.encode(), again=False)
     print_text(f"  {'done':<8} {'wheels':<12} {len(found)} are there, verified")
 
 
