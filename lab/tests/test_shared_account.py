@@ -12,6 +12,7 @@ from lab.cli.main import main
 from lab.ground import owner
 from lab.ground import project as current
 from lab.ground.owner import name_owner
+from lab.jobs import job_format
 
 MINE, THEIRS, LATER = (f"2026010{day}-000000-{UNIQUE}" for day in (1, 2, 3))
 
@@ -62,6 +63,15 @@ def test_stop_mine_ends_all_of_ones_own_and_no_other(shared, capsys):
     assert main(["stop", "--mine", "--grace", "0"]) == 0
     states = [shared.get(id).state for id in (MINE, THEIRS, LATER)]
     assert states == ["stopped", "running", "stopped"]
+
+
+@pytest.mark.slow
+def test_stop_mine_goes_on_after_a_job_that_it_cannot_stop(shared, capsys):
+    newer = {"format": job_format.FORMAT + 1, "by": name_owner()}
+    (shared.folder / "jobs" / MINE / "job.json").write_text(json.dumps(newer) + "\n")
+    assert main(["stop", "--mine", "--grace", "0"]) == 1
+    told = capsys.readouterr()
+    assert MINE in told.err and told.out == f"{LATER} stopped\n"
 
 
 def test_stopping_what_has_ended_says_so_changes_nothing_and_is_no_failure(there, capsys):

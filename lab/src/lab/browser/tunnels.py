@@ -214,7 +214,7 @@ def stop(tunnel: Tunnel) -> None:
         with suppress(OSError):
             os.kill(pid, number) if number == signal.SIGTERM else os.killpg(pid, number)
         deadline = time.monotonic() + ENDING
-        while read(tunnel.path) and time.monotonic() < deadline:
+        while is_running(tunnel) and time.monotonic() < deadline:  # until then it has the port
             time.sleep(0.05)
     remove_files(tunnel.path)
 

@@ -158,6 +158,7 @@ def add_stop_arguments(parser: CommandParser) -> None:
 def stop_job(args: argparse.Namespace) -> int:
     """Stop one job, or all of one's own; 1 if one still runs, 0 even if it had ended before."""
     from lab.jobs import control as jobs
+    from lab.ssh.ssh_errors import RemoteError
 
     if bool(args.job) == args.mine:
         raise UsageError("lab stop JOB ends one job, lab stop --mine all of yours.")
@@ -170,7 +171,14 @@ def stop_job(args: argparse.Namespace) -> int:
         ids = [jobs.find(connection, args.job, own=True)]
     code = 0
     for id in ids:
-        job, before = jobs.stop(connection, id, args.grace)
+        try:
+            job, before = jobs.stop(connection, id, args.grace)
+        except RemoteError as error:
+            if not args.mine:
+                raise
+            print_message(f"lab: {error}")  # the others are stopped all the same
+            code = 1
+            continue
         print(f"{job.id} {job.state}", flush=True)
         if before:
             print_message(f"job {job.id} had already ended")
