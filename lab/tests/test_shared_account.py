@@ -89,6 +89,17 @@ def test_stopping_what_has_ended_says_so_changes_nothing_and_is_no_failure(there
     assert not (ended / "stop").exists()
 
 
+@pytest.mark.slow
+def test_a_job_whose_runner_is_still_ending_has_ended(there, capsys):
+    last = 'case "$*" in *exit_code) exec env -u LAB_JOB /bin/sleep 1 ;; esac'
+    there.program("mv", f'/bin/mv "$@" && {last}')
+    job = there.run_job(MINE, "exit 3")
+    until((job / "exit_code").exists)
+    assert main(["stop", MINE, "--grace", "0"]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{MINE} finished(3)\n" and "already" in told.err
+
+
 @pytest.mark.parametrize("words", [["stop"], ["stop", "--mine", "same"], ["fetch", "--mine", "x"]])
 def test_jobs_are_chosen_either_by_name_or_by_mine(there, capsys, words):
     assert main(words) == 2

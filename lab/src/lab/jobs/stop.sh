@@ -60,6 +60,11 @@ if [ -n "$runner" ]; then
     [ -n "$runner" ] || [ -e "$job/exit_code" ] || [ "$host" = "$hostname" ] ||
         fail "job $id runs on $host, which shares this folder with $hostname: it can only be stopped from there."
 fi
+tries=50
+while [ -e "$job/exit_code" ] && [ -n "$runner" ] && started "$runner" >/dev/null && [ $tries -gt 0 ]; do
+    tries=$((tries - 1)) # what it does as it ends is no part of the job
+    sleep 0.1
+done
 [ -e "$job/exit_code" ] && [ -z "$(members)" ] && {
     echo already
     date +%s
