@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -21,11 +22,12 @@ def run(source: str, patience: float, monkeypatch) -> tuple[int | None, bytes]:
         ["sh", "-c", framing.frame_script(source, MARK, True)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as process:
         code, errors = framing.read_answer(
             process.stdout, process.stderr, MARK.encode(), pieces.append, math.inf
         )
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
     assert MARK not in errors
     return code, b"".join(pieces)
 
