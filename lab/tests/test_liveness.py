@@ -66,7 +66,7 @@ def cut_name():
     before = name.read_bytes()
     name.write_bytes("Lernläufe".encode()[:6])
     yield
-    name.write_bytes(before)
+    name.write_bytes(before.removesuffix(b"\n"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where the kernel has /proc")

@@ -1,10 +1,13 @@
 """One account on a machine for several people: what --mine shows, waits for and stops."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
 
 import pytest
-from fake_machine import UNIQUE, until
+from fake_machine import UNIQUE, is_running, until
 
 from lab.browser import notebook
 from lab.cli import remote
@@ -87,6 +90,30 @@ def test_stopping_what_has_ended_says_so_changes_nothing_and_is_no_failure(there
         told = capsys.readouterr()
         assert told.out == f"{id} {state}\n" and (id in told.err) == said
     assert not (ended / "stop").exists()
+
+
+BYSTANDER = """
+import subprocess
+child = subprocess.Popen(["sleep", "1000"])
+open("/proc/self/comm", "wb").write({name!r})
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the kernel has /proc")
+@pytest.mark.parametrize("name", [b"a\nb", b"a\n{parent}\n", b"a) S 1 2 3 (b", b"a\xc3"])
+def test_stop_ends_no_process_whatever_the_names_of_others(there, name):
+    name = name.replace(b"{parent}", str(os.getpid()).encode())
+    command = [sys.executable, "-c", BYSTANDER.format(name=name)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        child = int(process.stdout.readline())
+        job = there.run_job(MINE, "exec sleep 1000")
+        until((job / "phase").exists)
+        assert main(["stop", MINE, "--grace", "0"]) == 0
+        assert main(["stop", MINE, "--grace", "0"]) == 0
+        assert process.poll() is None and is_running(child)
+        os.kill(child, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -4,11 +4,19 @@ read -r boot </proc/sys/kernel/random/boot_id
 tab='	' newline='
 '
 
+# read_stat PID: sets stat to the fields of a process, from its state on; fails if it does not exist
+read_stat() {
+    stat=''
+    # its name comes first, and may have line breaks and brackets
+    while read -r stat_line; do stat="$stat $stat_line"; done 2>/dev/null <"/proc/$1/stat" || return 1
+    case $stat in *') '*) stat=${stat##*) } ;; *) return 1 ;; esac
+}
+
 # started PID: prints when the process started, in the kernel's ticks; fails if it does not exist
 started() {
-    read -r stat 2>/dev/null <"/proc/$1/stat" || return 1
+    read_stat "$1" || return 1
     # shellcheck disable=SC2086
-    set -- ${stat##*) }
+    set -- $stat
     case $1 in Z | X) return 1 ;; esac
     shift 19
     printf '%s\n' "$1"

@@ -14,9 +14,18 @@ members() {
         roots=$(grep -lzsx "LAB_JOB=$id" /proc/[0-9]*/environ | cut -d / -f 3 | xargs)
         session=''
         case ${runner:+$(cat "$job/phase")} in running*) session=$runner ;; esac
-        cat /proc/[0-9]*/stat | awk -v roots="$roots $session" -v session="$session" '
+        printf '%s\n' /proc/[0-9]* | LC_ALL=C awk -v roots="$roots $session" -v session="$session" '
             BEGIN { split(roots, each); for (i in each) members[each[i]] }
-            { pid = $1; sub(/.*\) /, ""); parent[pid] = $2; if ($4 == session) members[pid] }
+            {
+                path = $0 "/stat"; text = ""
+                while ((getline line <path) > 0) text = text line "\n" # its name may have line breaks
+                close(path)
+                if (!sub(/^.*\) /, "", text)) next # it has ended
+                pid = substr($0, 7)
+                split(text, field, " ")
+                parent[pid] = field[2]
+                if (session != "" && field[4] == session) members[pid]
+            }
             END {
                 do {
                     more = 0
@@ -37,9 +46,9 @@ members() {
 # main: prints the process that the runner started
 main() {
     for member in $(members); do
-        read -r stat 2>/dev/null <"/proc/$member/stat" || continue
+        read_stat "$member" || continue
         # shellcheck disable=SC2086
-        set -- ${stat##*) }
+        set -- $stat
         [ "$2" = "$runner" ] && printf '%s\n' "$member"
     done
 }
