@@ -90,7 +90,12 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
     for command in (["jobs"], ["logs", job], ["fetch"], ["sync"], ["doctor"], ["login"]):
         laptop.lab(*command)
     for command in OTHERS:
-        laptop.run(*command, stderr=subprocess.PIPE)
+        if sshd == [
+            "MaxSessions 1"
+        ]:  # only lab waits for that of the one before
+            until(lambda command=command: laptop.run(*command, check=False).returncode == 0)
+        else:
+            laptop.run(*command, stderr=subprocess.PIPE)
     mounted = laptop.run("sh", "-ec", "lab mount; ls remote/gpu; lab unmount").stdout
     assert "work" in mounted.split()
     url = notebook(laptop)

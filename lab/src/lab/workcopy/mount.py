@@ -19,7 +19,9 @@ from lab.ssh.calls import ONLY_SHARED, run_in_background
 from lab.ssh.connection import Connection
 from lab.ssh.framing import PATIENCE
 from lab.ssh.machines import Machine
+from lab.ssh.shared import wait_for_session
 from lab.ssh.sockets import hold_lock
+from lab.ssh.ssh_errors import SessionsInUse
 
 OPTIONS = "reconnect,ServerAliveInterval=15,ServerAliveCountMax=3,idmap=user"
 INSTALL = {
@@ -82,12 +84,23 @@ def _mount(connection: Connection, point: Path) -> str:
     host = f"[{host}]" if ":" in host else host
     command = ["sshfs", "-F", str(connection.config), "-o", f"ControlPath={connection.socket}"]
     command += [*(ONLY_SHARED if connection.is_only_way() else ()), "-o", OPTIONS]
-    code, stderr = run_in_background([*command, f"{host}:{remote}", str(point)], 4 * PATIENCE)
-    if code != 0 or point not in list_mounts():  # None: it did not end
-        with suppress(LabError):
-            unmount(point)
+    command += [f"{host}:{remote}", str(point)]
+
+    def run_sshfs() -> None:
+        code, stderr = run_in_background(command, 4 * PATIENCE)
+        if code == 0 and point in list_mounts():
+            return
+        if isinstance(error := connection.explain(stderr), SessionsInUse):
+            raise error
         cause = last_line(stderr) or "no answer"
         raise LabError(f"sshfs could not mount {remote} of {connection.name}: {cause}.")
+
+    try:
+        wait_for_session(run_sshfs)  # that of where.sh may not have ended yet
+    except LabError:
+        with suppress(LabError):
+            unmount(point)
+        raise
     undo = f"{connection.machine.lab} unmount"
     return f"{name} shows {remote} of {connection.name}; {undo} ends that"
 
