@@ -90,9 +90,7 @@ def test_a_day_of_all_commands_has_one_question_of_each_host(laptop, day):
     for command in (["jobs"], ["logs", job], ["fetch"], ["sync"], ["doctor"], ["login"]):
         laptop.lab(*command)
     for command in OTHERS:
-        if sshd == [
-            "MaxSessions 1"
-        ]:  # only lab waits for that of the one before
+        if sshd == ["MaxSessions 1"]:  # only lab waits for that of the one before
             until(lambda command=command: laptop.run(*command, check=False).returncode == 0)
         else:
             laptop.run(*command, stderr=subprocess.PIPE)
