@@ -165,7 +165,6 @@ class SlurmBed(Bed):
         own, hub = (
             f"/proc/{os.getpid()}/fd/{one._spaces[SPACES.index('net')]}" for one in (host, self.ctl)
         )
-        self.ctl._sh(f"ip link del {host.name} 2>/dev/null || true")
         words = f"ip link add line type veth peer name {host.name} netns {hub}".split()
         subprocess.run(["nsenter", f"--net={own}", *words], check=True)
         self.ctl._sh(f"ip link set {host.name} master hub up")

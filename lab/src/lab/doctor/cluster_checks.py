@@ -10,6 +10,7 @@ from lab.doctor.facts import (
     WARNING,
     Check,
     Facts,
+    advise_more_room,
     first_line,
     short_version,
 )
@@ -63,7 +64,7 @@ def check_folder_quota(remote: Facts, lab: str) -> Check:
     used = max(size / limit if limit else 0, inodes / inode_limit if inode_limit else 0)
     verdict = FAILED if used >= 1 else WARNING if used > 0.95 else OK
     room = ", ".join(words) or "no limit"
-    fix = f"{lab} clean removes what is no longer needed; or ask for more room"
+    fix = advise_more_room(lab)
     state = "used up" if used >= 1 else "nearly used up"
     advice = "" if verdict == OK else f"the quota on the disk of folder is {state} ({room}): {fix}"
     return Check("quota of folder", "", room, verdict, advice)

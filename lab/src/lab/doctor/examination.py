@@ -20,7 +20,7 @@ from lab.doctor.facts import FAILED, OK, WARNING, Check, Facts, first_line, pars
 from lab.environment import lock
 from lab.environment.check import read_stamp
 from lab.ground import files, project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, explain_os_error
 from lab.ssh import answers, ssh_config
 from lab.ssh.connection import Connection
 from lab.ssh.machines import Machine, NoMachine
@@ -56,7 +56,7 @@ def examine(machine: Machine, local: Facts | None = None) -> list[Check]:
         local["socket"] = [str(error)]
         return checks.judge(local, None)
     except OSError as error:
-        local["socket"] = [f"{error.filename}: {error.strerror}"]
+        local["socket"] = [explain_os_error(error, "the connection's socket")]
         return checks.judge(local, None)
     local["socket"] = ["ok"]
     remote, found = reach_machine(connection, local)

@@ -51,6 +51,11 @@ def first_line(facts: Facts | None, name: str) -> str:
     return next(iter((facts or {}).get(name, [])), "?")
 
 
+def advise_more_room(lab: str) -> str:
+    """Return what to do where a disk or a quota is full."""
+    return f"{lab} clean removes what is no longer needed; or ask for more room"
+
+
 def parse_version(text: str) -> tuple[int, ...]:
     """Return the version in a line: (3, 3) for "tmux 3.3a"; () if there is none."""
     found = re.search(r"\d+(\.\d+)+", text)

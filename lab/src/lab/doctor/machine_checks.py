@@ -13,6 +13,7 @@ from lab.doctor.facts import (
     Check,
     Facts,
     Verdict,
+    advise_more_room,
     first_line,
     parse_version,
 )
@@ -133,7 +134,7 @@ def check_disk(check: str, lines: list[str], path: str, key: str, lab: str) -> C
     if free < 500 * MIB or (inodes and left < 1000):
         verdict = FAILED
     room = f"{free / GIB:.1f} GiB free" + (f", {left} inodes" if inodes else "")
-    fix = f"{lab} clean removes what is no longer needed; or ask for more room"
+    fix = advise_more_room(lab)
     advice = "" if verdict == OK else f"the disk of {path} is nearly full ({room}): {fix}"
     return Check(check, "", room, verdict, advice)
 

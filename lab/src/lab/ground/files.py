@@ -248,9 +248,7 @@ def sync(path: Path, deep: bool = True) -> None:
 
     `deep`: also all files in the folder, at any depth; links are left out.
     """
-    found = os.walk(path) if deep else ()
-    inside = (Path(folder, name) for folder, *names in found for name in sum(names, []))
-    for one in (*inside, path):
+    for one in (*(path.rglob("*") if deep else ()), path):
         if one.is_symlink() or not (one.is_file() or one.is_dir()):
             continue
         descriptor = os.open(one, os.O_RDONLY)

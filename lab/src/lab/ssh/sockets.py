@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from lab.ground import files, project
-from lab.ground.errors import LabError
+from lab.ground.errors import LabError, explain_os_error
 
 TEMPORARY = "/tmp/lab"  # noqa: S108 - the beginning of a folder's path; its owner is checked
 MAX_PATH = 60  # characters of the folder of our sockets
@@ -33,7 +33,7 @@ def make_socket_folder(kind: str) -> Path:
             files.make_private_folder(folder)
             found = folder.lstat()  # a link in /tmp is somebody else's
         except OSError as error:
-            problems.append(f"{error.filename}: {error.strerror}")
+            problems.append(explain_os_error(error, folder))
             continue
         if (
             stat.S_ISDIR(found.st_mode)
